@@ -1,0 +1,72 @@
+"""Evaluates a trained checkpoint by generation on a manifest.
+
+  python eval.py                                             # runs/scenes on its own validation set
+  python eval.py --workdir=runs/blind --step=1000
+  python eval.py --manifest=mine/questions.jsonl --out=runs/scenes/mine
+
+Writes summary.json, predictions.jsonl and report.html (pictures, points, predictions, answers) into
+<workdir>/evaluation, or the folder of --out. The configuration is the one that the run was trained with.
+"""
+
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+from rich.console import Console
+
+from molmo_jax import experiment as experiment_lib
+from molmo_jax.checkpoint import native
+from molmo_jax.configuration import ConfigError
+from molmo_jax.data.manifest import ManifestError, read_manifest
+from molmo_jax.data.prepare import prepare
+from molmo_jax.evaluation.session import run_evaluation
+from molmo_jax.model.molmo import Molmo
+from molmo_jax.parallel.mesh import make_mesh
+from molmo_jax.parallel.sharding import shardings_of
+from molmo_jax.training.state import init_params
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'default: the one that the run was trained with')
+WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run; default: runs/<name of the configuration>')
+MANIFEST = flags.DEFINE_string('manifest', None, 'what to evaluate on; default: data.validation')
+OUT = flags.DEFINE_string('out', None, 'where the results go; default: <workdir>/evaluation')
+STEP = flags.DEFINE_integer('step', None, 'checkpoint; default: the newest')
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like --workdir=runs/scenes')
+  console = Console()
+  workdir = Path(WORKDIR.value or f'runs/{CONFIG.value.name if CONFIG.value else "scenes"}')
+  config = CONFIG.value or experiment_lib.load(workdir / 'config.json')
+  run = experiment_lib.from_config(config)
+  tokenizer = prepare(run.data, run.scenes, run.model.llm.vocab, console)
+  manifest = read_manifest(MANIFEST.value or run.data.validation)
+
+  mesh = make_mesh(run.mesh)
+  jax.set_mesh(mesh)
+  model = Molmo(run.model)
+  shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+  abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes,
+                          shardings_of(shapes, mesh))
+  checkpoints = native.open_checkpoints(workdir / 'checkpoints', run.training.keep_checkpoints)
+  params, step = native.restore_params(checkpoints, STEP.value, abstract)
+  console.rule(f'{workdir} at step {step} on {manifest.path}')
+
+  out = Path(OUT.value) if OUT.value else workdir / 'evaluation'
+  run_evaluation(model, params, manifest, run.preprocess, tokenizer, run.evaluation, run.model.connector.pool_slots, out,
+                 console, title=f'{run.name}, step {step}', settings=config.to_dict() | {'step': step},
+                 place=jax.device_put)
+
+
+def run_main() -> None:
+  """Faults of the user's input end with one line instead of a traceback."""
+  logging.set_verbosity(logging.WARNING)
+  try:
+    app.run(main)
+  except (ConfigError, ManifestError, native.CheckpointError) as error:
+    raise SystemExit(f'error: {error}') from None
+
+
+if __name__ == '__main__':
+  run_main()

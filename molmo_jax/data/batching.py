@@ -1,0 +1,75 @@
+"""From encoded examples to batches of static shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from molmo_jax.preprocess.types import EncodingError
+
+# what fills the unused part of each field
+PADDING = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1, loss_weights=0, crops=0,
+               pool_index=-1, layout_index=0, layout_box=0)
+SEQUENCE_FIELDS = ('tokens', 'targets', 'positions', 'segments', 'visual', 'feature_index', 'loss_weights')
+VISUAL_FIELDS = ('pool_index', 'layout_index', 'layout_box')
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class RowShape:
+  """The static sizes of one row of a batch."""
+  sequence: int                      # S: tokens
+  crops: int                         # C: crops and frames
+  visual: int                        # V: pooled visual tokens
+  slots: int                         # W: slots of a pooling window
+
+
+def shape_of(encoded: Mapping[str, np.ndarray], slots: int) -> RowShape:
+  """The smallest row that holds this example."""
+  return RowShape(len(encoded['tokens']), len(encoded['crops']), len(encoded['pool_index']), slots)
+
+
+def bucket(shape: RowShape) -> RowShape:
+  """The next larger of a small set of shapes, so that few programs are compiled.
+
+  Sequence: powers of two from 64 and their 1.5-folds. Crops and visual tokens: 0 or powers of two and their 1.5-folds.
+  """
+  def up(n: int, least: int) -> int:
+    if n == 0:
+      return 0
+    size = least
+    while size < n:
+      size = size * 3 // 2 if size & (size - 1) == 0 and size * 3 // 2 >= n else 1 << size.bit_length()
+    return size
+  return RowShape(up(shape.sequence, 64), up(shape.crops, 2), up(shape.visual, 16), shape.slots)
+
+
+def pad_row(encoded: Mapping[str, np.ndarray], shape: RowShape) -> dict[str, np.ndarray]:
+  """One example padded to `shape`.
+
+  Raises:
+    EncodingError: the example does not fit; says which limit of the configuration it passes.
+  """
+  need = shape_of(encoded, shape.slots)
+  for name, flag in (('sequence', 'sequence_length'), ('crops', 'crops'), ('visual', 'visual_tokens')):
+    if getattr(need, name) > getattr(shape, name):
+      raise EncodingError(f'needs {getattr(need, name)} {name.replace("visual", "visual tokens")}, more than '
+                          f'data.{flag}={getattr(shape, name)}')
+
+  def pad(name: str, sizes: tuple[int, ...]) -> np.ndarray:
+    x = encoded[name]
+    out = np.full(sizes, PADDING[name], x.dtype)
+    out[tuple(slice(0, n) for n in x.shape)] = x
+    return out
+
+  row = {name: pad(name, (shape.sequence,)) for name in SEQUENCE_FIELDS}
+  row['crops'] = pad('crops', (shape.crops, *encoded['crops'].shape[1:]))
+  row['pool_index'] = pad('pool_index', (shape.visual, shape.slots))
+  row |= {name: pad(name, (shape.visual, 4)) for name in ('layout_index', 'layout_box')}
+  return row
+
+
+def stack_rows(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  """Rows of one shape → arrays with a leading batch axis."""
+  return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -1,0 +1,31 @@
+"""What must exist before a run can read its data: generated scenes and their tokenizer, or the user's own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from molmo_jax.data.pipeline import DataConfig
+from molmo_jax.data.scenes.config import ScenesConfig
+from molmo_jax.data.scenes.generate import all_text, generate
+from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
+from molmo_jax.progress import Display
+
+
+def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int, console: Console) -> Tokenizer:
+  """Generates the scenes and trains their tokenizer if asked for and missing, then loads the tokenizer.
+
+  Args:
+    scenes: what to generate into the folder of `config.train`; None leaves all files to the user.
+    vocab: rows of the model's base embedding: the ids of the extra tokens begin there.
+  """
+  if scenes is not None:
+    folder = Path(config.train).parent
+    if not (folder / 'dataset.json').exists():
+      console.print(f'generating scenes into {folder}', highlight=False)
+    with Display(console, 'generating', 1) as display:
+      generate(scenes, folder, display.of)
+    if not Path(config.tokenizer).exists():
+      train_tokenizer(all_text(folder), vocab, config.tokenizer)
+  return Tokenizer.from_file(config.tokenizer, base_vocab_size=vocab)

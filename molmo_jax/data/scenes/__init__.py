@@ -1,0 +1,1 @@
+"""A small synthetic dataset of ordinary files: images, clips and JSONL manifests with questions about them."""

@@ -1,0 +1,95 @@
+"""What the generated dataset looks like and how hard it is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+TASKS = ('colour', 'shape', 'count', 'position', 'pointing', 'reading', 'comparison', 'motion', 'order')
+COMPARISONS = ('same_colour', 'same_shape', 'which_image')
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneCounts:
+  """Training records of every kind; each has all its questions as the branches of one message tree."""
+  objects: int = 3000                         # one image with several objects
+  reading: int = 1500                         # one image with a number
+  comparison: int = 1500                      # two images with one object each
+  motion: int = 600                           # a clip with one moving object
+  order: int = 600                            # a clip with two objects, one after the other
+
+  def scaled(self, total: int) -> SceneCounts:
+    """The same proportions with about `total` records, at least one of every kind."""
+    now = dataclasses.asdict(self)
+    return SceneCounts(**{kind: max(1, round(total * count / sum(now.values()))) for kind, count in now.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionLimits:
+  """The most questions of each task in the message tree of an `objects` image."""
+  colour: int = 1
+  shape: int = 1
+  count: int = 2                              # how many objects, then how many of one shape
+  position: int = 2
+  pointing: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class ScenesConfig:
+  """Everything that decides the dataset; the same configuration gives the same bytes. Lengths are in pixels.
+
+  The defaults are easy on purpose: a tiny model learns all tasks from scratch in minutes on a CPU. Harder: smaller
+  and more objects, `grid_step=1`, three digits, larger jitter, a shorter way to travel.
+  """
+  seed: int = 0
+  train: SceneCounts = SceneCounts()
+  questions: QuestionLimits = QuestionLimits()
+  val_per_task: int = 96                      # validation questions of every task; multiples of 48 balance every form
+  image_size: int = 80                        # side of the images with objects and numbers
+  tile_size: int = 48                         # side of the two images that are compared
+  max_objects: int = 4
+  min_object_size: float = 18.0               # diameter of an object
+  max_object_size: float = 22.0
+  min_gap: float = 4.0                        # free space between objects, and to the border
+  grid_step: int = 4                          # the centres of objects lie on this lattice
+  dominance: float = 2.0                      # left/right/above/below: distance along the axis over the one across
+  colour_jitter: int = 10                     # largest change of an object's colour channel, of 255
+  background: tuple[int, int] = (222, 244)    # range of the background's grey
+  noise: float = 0.0                          # standard deviation of the pixel noise in images, of 255
+  digits: int = 2
+  min_digit_height: float = 35.0
+  max_digit_height: float = 40.0
+  digit_shift: float = 8.0                    # largest distance of the number from the centre, along each axis
+  comparisons: tuple[str, ...] = ('same_colour', 'which_image')
+  clip_size: int = 48
+  clip_fps: int = 4                           # encoded rate, a multiple of `sample_fps`
+  sample_fps: int = 2                         # the rate at which readers sample
+  clip_frames: int = 6                        # frames that a reader keeps at `sample_fps`, the last frame included
+  min_travel: float = 0.6                     # way of a moving object, as a share of the free way
+  subtitle_share: float = 0.1                 # share of clips with subtitles
+
+  def __post_init__(self):
+    if self.clip_size % 2 or self.clip_size < 16:
+      raise ValueError(f'clip_size={self.clip_size}: H.264 needs an even side of at least 16 px')
+    if self.clip_fps % self.sample_fps:
+      raise ValueError(f'clip_fps={self.clip_fps} must be a multiple of sample_fps={self.sample_fps}')
+    if (self.clip_frames - 1) * self.clip_fps % self.sample_fps or self.clip_fps == self.sample_fps:
+      raise ValueError(f'clip_fps={self.clip_fps} must be larger than sample_fps={self.sample_fps}, '
+                       'so that a reader keeps clip_frames different frames')
+    if self.clip_frames < 4:
+      raise ValueError(f'clip_frames={self.clip_frames}: a clip needs at least 4 sampled frames to show an order')
+    if not 2 <= self.max_objects <= 9:
+      raise ValueError(f'max_objects={self.max_objects} must lie in 2…9: a position needs two objects')
+    for name in ('object_size', 'digit_height'):
+      low, high = getattr(self, f'min_{name}'), getattr(self, f'max_{name}')
+      if not 0 < low <= high:
+        raise ValueError(f'min_{name}={low} must be positive and not larger than max_{name}={high}')
+    if not set(self.comparisons) <= set(COMPARISONS) or not self.comparisons:
+      raise ValueError(f'comparisons={self.comparisons} must be chosen from {", ".join(COMPARISONS)}')
+    for name in ('image_size', 'tile_size', 'clip_size'):
+      if getattr(self, name) < self.max_object_size + 2 * self.min_gap + self.grid_step:
+        raise ValueError(f'max_object_size={self.max_object_size} does not fit into {name}={getattr(self, name)}')
+
+  @property
+  def clip_length(self) -> int:
+    """Encoded frames of a clip: `(clip_frames - 1) / sample_fps` seconds, so that its end is the last sample."""
+    return (self.clip_frames - 1) * self.clip_fps // self.sample_fps

@@ -1,0 +1,138 @@
+"""Pixels: anti-aliased shapes and numbers on a plain background, and clips as H.264 files. Pillow, numpy and PyAV."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+  'red': (215, 35, 35),
+  'green': (35, 160, 60),
+  'blue': (35, 85, 215),
+  'yellow': (240, 210, 25),
+  'purple': (140, 50, 180),
+  'orange': (245, 130, 20),
+}
+SHAPES = ('circle', 'square', 'triangle', 'cross')
+
+SUPERSAMPLING = 4
+
+# Digits on 5 x 7 cells, one row per string.
+GLYPHS = (
+  ('.###.', '#...#', '#...#', '#...#', '#...#', '#...#', '.###.'),
+  ('..#..', '.##..', '..#..', '..#..', '..#..', '..#..', '.###.'),
+  ('.###.', '#...#', '....#', '..##.', '.#...', '#....', '#####'),
+  ('####.', '....#', '....#', '.###.', '....#', '....#', '####.'),
+  ('...#.', '..##.', '.#.#.', '#..#.', '#####', '...#.', '...#.'),
+  ('#####', '#....', '####.', '....#', '....#', '#...#', '.###.'),
+  ('.###.', '#....', '#....', '####.', '#...#', '#...#', '.###.'),
+  ('#####', '....#', '...#.', '..#..', '..#..', '.#...', '.#...'),
+  ('.###.', '#...#', '#...#', '.###.', '#...#', '#...#', '.###.'),
+  ('.###.', '#...#', '#...#', '.####', '....#', '....#', '.###.'),
+)
+GLYPH_WIDTH, GLYPH_HEIGHT = 5, 7
+BOLD = 0.12                                   # how far a cell of ink grows on each side, in cells
+
+RGB = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Thing:
+  """One object of a scene; lengths in pixels of the image."""
+  colour: str                                 # the word
+  shape: str
+  x: float                                    # centre
+  y: float
+  size: float                                 # diameter of the circle that holds it
+  rgb: RGB                                    # the word's colour with its jitter
+
+
+def draw_things(side: int, background: RGB, things: Sequence[Thing]) -> np.ndarray:
+  """A square picture of `things`, uint8 [side, side, 3]."""
+  image = Image.new('RGB', (side * SUPERSAMPLING,) * 2, background)
+  pen = ImageDraw.Draw(image)
+  for thing in things:
+    _draw_thing(pen, thing)
+  return np.asarray(image.reduce(SUPERSAMPLING))
+
+
+def _draw_thing(pen: ImageDraw.ImageDraw, thing: Thing) -> None:
+  x, y, r = (v * SUPERSAMPLING for v in (thing.x, thing.y, thing.size / 2))
+  if thing.shape == 'circle':
+    pen.ellipse((x - r, y - r, x + r - 1, y + r - 1), thing.rgb)
+  elif thing.shape == 'square':
+    h = 0.86 * r
+    pen.rectangle((x - h, y - h, x + h - 1, y + h - 1), thing.rgb)
+  elif thing.shape == 'triangle':
+    h = 1.15 * r                              # larger than the circle: the areas look alike; (x, y) is the centroid
+    pen.polygon([(x, y - h), (x + 0.866 * h, y + h / 2), (x - 0.866 * h, y + h / 2)], thing.rgb)
+  elif thing.shape == 'cross':
+    arm = 0.34 * r
+    pen.rectangle((x - r, y - arm, x + r - 1, y + arm - 1), thing.rgb)
+    pen.rectangle((x - arm, y - r, x + arm - 1, y + r - 1), thing.rgb)
+  else:
+    raise ValueError(f'shape {thing.shape!r} does not exist; the shapes are: {", ".join(SHAPES)}')
+
+
+def number_size(count: int, height: float) -> tuple[float, float]:
+  """Width and height in pixels of `count` digits that are `height` tall."""
+  return (count * (GLYPH_WIDTH + 1) - 1) * height / GLYPH_HEIGHT, height
+
+
+def draw_number(side: int, background: RGB, text: str, x: float, y: float, height: float, rgb: RGB) -> np.ndarray:
+  """A square picture of the digits `text`, centred at (x, y) pixels and `height` pixels tall; uint8 [side, side, 3]."""
+  image = Image.new('RGB', (side * SUPERSAMPLING,) * 2, background)
+  pen = ImageDraw.Draw(image)
+  cell = height / GLYPH_HEIGHT
+  left, top = x - number_size(len(text), height)[0] / 2, y - height / 2
+  for i, digit in enumerate(text):
+    for row, cells in enumerate(GLYPHS[int(digit)]):
+      for column, ink in enumerate(cells):
+        if ink == '#':
+          u, v = left + (i * (GLYPH_WIDTH + 1) + column) * cell, top + row * cell
+          x0, y0, x1, y1 = (w * SUPERSAMPLING for w in (u - BOLD * cell, v - BOLD * cell, u + (1 + BOLD) * cell,
+                                                        v + (1 + BOLD) * cell))
+          pen.rectangle((x0, y0, x1 - 1, y1 - 1), rgb)
+  return np.asarray(image.reduce(SUPERSAMPLING))
+
+
+def add_noise(pixels: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+  """Adds Gaussian noise of `deviation` (of 255) to uint8 pixels of any shape; unchanged at 0."""
+  if not deviation:
+    return pixels
+  noisy = pixels + rng.normal(0.0, deviation, pixels.shape)
+  return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def save_image(path: Path, pixels: np.ndarray) -> None:
+  """Writes uint8 [h, w, 3] as a PNG."""
+  Image.fromarray(pixels).save(path, compress_level=1)
+
+
+def save_clip(path: Path, frames: np.ndarray, fps: int) -> None:
+  """Writes uint8 [T, h, w, 3] with even sides as an MP4: H.264 if this PyAV has libx264, else MPEG-4 part 2."""
+  codec = _video_codec()
+  with av.open(str(path), 'w', format='mp4') as container:
+    stream = container.add_stream(codec, rate=Fraction(fps))
+    stream.height, stream.width = frames.shape[1:3]
+    stream.pix_fmt = 'yuv420p'
+    stream.thread_count = 1                   # one thread: the same bytes on every machine, and faster at this size
+    if codec == 'libx264':
+      stream.options = {'crf': '14', 'preset': 'veryfast'}
+    else:
+      stream.bit_rate = 2_000_000
+    for frame in frames:
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+    container.mux(stream.encode())
+
+
+@functools.cache
+def _video_codec() -> str:
+  return 'libx264' if 'libx264' in av.codecs_available else 'mpeg4'

@@ -1,0 +1,155 @@
+"""Questions and answers about scenes. Fixed wording: a tiny model should not spend its capacity on language.
+
+The wording of a question never depends on its answer, so that a guess from the text alone is right with probability
+1 / len(options) where the answers of a form are balanced (generate.py does that for validation).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+from molmo_jax.data.scenes.compose import DIRECTIONS, RELATIONS, relation
+from molmo_jax.data.scenes.config import COMPARISONS, ScenesConfig
+from molmo_jax.data.scenes.drawing import COLOURS, SHAPES, Thing
+from molmo_jax.preprocess.points import format_points
+
+YES_NO = ('yes', 'no')
+ORDINALS = ('first', 'second')
+MOMENTS = ('first', 'last')
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """One question about a scene, with its reference answer."""
+  task: str
+  text: str
+  answer: str
+  options: tuple[str, ...] = ()               # the possible answers, where they are a closed set
+  points: tuple[tuple[float, float], ...] = ()  # (x, y) as fractions of width and height; set for pointing
+
+
+def colour_questions(things: Sequence[Thing]) -> list[Question]:
+  """The colour of every object whose shape is unique."""
+  return [Question('colour', f'What colour is the {t.shape}?', t.colour, tuple(COLOURS))
+          for t in things if sum(u.shape == t.shape for u in things) == 1]
+
+
+def shape_questions(things: Sequence[Thing]) -> list[Question]:
+  """The shape of every object whose colour is unique."""
+  return [Question('shape', f'What shape is the {t.colour} object?', t.shape, SHAPES)
+          for t in things if sum(u.colour == t.colour for u in things) == 1]
+
+
+def count_questions(things: Sequence[Thing], shape: str, config: ScenesConfig) -> list[Question]:
+  """How many objects there are, and how many of `shape`."""
+  same = sum(t.shape == shape for t in things)
+  return [Question('count', count_text('object'), str(len(things)), object_counts(config)),
+          Question('count', count_text(shape), str(same), shape_counts(config))]
+
+
+def count_text(what: str) -> str:
+  """The question for the number of `what` (singular)."""
+  return f'How many {what}{"es" if what.endswith("s") else "s"} are there?'
+
+
+def object_counts(config: ScenesConfig) -> tuple[str, ...]:
+  """The possible numbers of objects in an image."""
+  return tuple(str(n) for n in range(1, config.max_objects + 1))
+
+
+def shape_counts(config: ScenesConfig) -> tuple[str, ...]:
+  """The possible numbers of objects of one shape; at most one per colour."""
+  return tuple(str(n) for n in range(min(max(1, config.max_objects - 1), len(COLOURS)) + 1))
+
+
+def position_questions(things: Sequence[Thing], config: ScenesConfig) -> list[Question]:
+  """Where one object is relative to another, for every ordered pair with a clear direction."""
+  questions = []
+  for a, b in itertools.permutations(things, 2):
+    answer = relation(a, b, config.dominance)
+    if answer:
+      text = f'Where is the {a.colour} {a.shape} relative to the {b.colour} {b.shape}?'
+      questions.append(Question('position', text, answer, RELATIONS))
+  return questions
+
+
+def pointing_questions(things: Sequence[Thing], side: int) -> list[Question]:
+  """The place of every object in an image of `side` pixels, as point text."""
+  questions = []
+  for t in things:
+    label, point = f'{t.colour} {t.shape}', (t.x / side, t.y / side)
+    questions.append(Question('pointing', f'Point to the {label}.', format_points({1: [point]}, label),
+                              points=(point,)))
+  return questions
+
+
+def reading_question(number: str) -> Question:
+  """The number that is written in the image."""
+  return Question('reading', 'What number is written?', number)
+
+
+def comparison_questions(first: Thing, second: Thing, kinds: Sequence[str]) -> list[Question]:
+  """Questions of `kinds` about two images with one object each; `which_image` needs two colours."""
+  questions = []
+  for kind, name in itertools.product(kinds, ('colour', 'shape')):
+    if kind == f'same_{name}':
+      same = getattr(first, name) == getattr(second, name)
+      questions.append(Question('comparison', same_text(name), YES_NO[not same], YES_NO))
+  if 'which_image' in kinds and first.colour != second.colour:
+    questions += [Question('comparison', which_text(t.colour), ordinal, ORDINALS)
+                  for t, ordinal in zip((first, second), ORDINALS, strict=True)]
+  return questions
+
+
+def same_text(name: str) -> str:
+  """The question whether two images agree in `name`: colour or shape."""
+  return f'Do the two images show the same {name}?'
+
+
+def which_text(colour: str) -> str:
+  """The question in which of two images the object of `colour` is."""
+  return f'Which image shows the {colour} object?'
+
+
+def motion_question(direction: str) -> Question:
+  """The direction in which the object of a clip moves."""
+  return Question('motion', 'In which direction does the object move?', direction, tuple(DIRECTIONS))
+
+
+def order_questions(first: str, last: str) -> list[Question]:
+  """Which of two colours comes first, and which last."""
+  return [Question('order', order_text(moment), colour, tuple(COLOURS))
+          for moment, colour in zip(MOMENTS, (first, last), strict=True)]
+
+
+def order_text(moment: str) -> str:
+  """The question for the colour at `moment`: first or last."""
+  return f'Which colour appears {moment}?'
+
+
+def balanced_targets(task: str, config: ScenesConfig) -> list[tuple[str | None, str | None]]:
+  """(question text, answer) of the questions that, asked equally often, balance the answers of every form of `task`.
+
+  None stands for anything. A whole number of rounds through the list is balanced exactly.
+  """
+  if task == 'colour':
+    return [(f'What colour is the {shape}?', colour) for shape in SHAPES for colour in COLOURS]
+  if task == 'shape':
+    return [(f'What shape is the {colour} object?', shape) for colour in COLOURS for shape in SHAPES]
+  if task == 'count':
+    forms = [form for shape in SHAPES for form in (('object', object_counts(config)), (shape, shape_counts(config)))]
+    return [(count_text(what), answer) for what, answers in forms for answer in answers]
+  if task == 'position':
+    return [(None, answer) for answer in RELATIONS]
+  if task == 'comparison':
+    texts = {'same_colour': same_text('colour'), 'same_shape': same_text('shape')}
+    return [(texts.get(kind, which_text(colour)), answer) for colour in COLOURS
+            for kind in COMPARISONS if kind in config.comparisons
+            for answer in (YES_NO if kind in texts else ORDINALS)]
+  if task == 'motion':
+    return [(None, answer) for answer in DIRECTIONS]
+  if task == 'order':
+    return [(order_text(moment), colour) for moment in MOMENTS for colour in COLOURS]
+  return [(None, None)]                       # reading and pointing: answers are uniform as they are drawn

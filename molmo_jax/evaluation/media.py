@@ -1,0 +1,77 @@
+"""Pictures for the report: read again from a record's media, made small, and written into the page."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+
+import numpy as np
+from PIL import Image
+
+from molmo_jax.evaluation.records import Record
+from molmo_jax.preprocess.reading import load_image
+from molmo_jax.preprocess.types import VideoConfig
+from molmo_jax.preprocess.video import read_video
+
+PICTURE_SIDE = 320                              # longest side of a picture that stands alone, pixels
+STRIP_SIDE = 160                                # longest side of one picture of several, pixels
+TINY_SIDE = 128                                 # up to this longest side, pixels, a picture is kept as it is
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """What the report shows of one image, or of one frame of a video."""
+  pixels: np.ndarray                          # uint8 [h,w,3]
+  label: str = ''                             # printed under the picture; empty: its time, or its number of several
+  time: float | None = None                   # seconds, for a frame of a video
+
+  def __post_init__(self):
+    if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.dtype != np.uint8 or not self.pixels.size:
+      raise ValueError(f'a picture is uint8 [h,w,3], not {self.pixels.dtype} {list(self.pixels.shape)}')
+
+
+def load_media(record: Record, video: VideoConfig) -> list[Picture]:
+  """Reads the media of a record from their files, every picture no larger than the report needs.
+
+  Args:
+    record: its `media` are images, or with `times` one video.
+    video: the configuration with which the video was sampled in the evaluation.
+
+  Returns:
+    The images in their order, or the frames that the model saw.
+
+  Raises:
+    MediaError: a file that cannot be read; the message names it.
+  """
+  if not record.times:
+    return [Picture(_shrink(load_image(path))) for path in record.media]
+  # Resized one by one: the frames of a long video in full size would not fit into memory.
+  frames, times = read_video(record.media[0], video.max_frames_eval, video, resize=_shrink)
+  return [Picture(frame, time=float(time)) for frame, time in zip(frames, times, strict=True)]
+
+
+def _shrink(pixels: np.ndarray) -> np.ndarray:
+  return np.asarray(thumbnail(pixels, PICTURE_SIDE)[0])
+
+
+def thumbnail(pixels: np.ndarray, side: int) -> tuple[Image.Image, bool]:
+  """`pixels` uint8 [h,w,3] with its longest side at most `side`, and whether it is tiny (shown pixelated, lossless)."""
+  image = Image.fromarray(pixels)
+  tiny = max(image.size) <= min(TINY_SIDE, side)
+  if max(image.size) > side:
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+  return image, tiny
+
+
+def data_uri(image: Image.Image, lossless: bool) -> str:
+  """The image as text that stands for a file: PNG if `lossless`, else JPEG."""
+  buffer = io.BytesIO()
+  if lossless:
+    image.save(buffer, 'PNG', optimize=True)
+  else:
+    image.save(buffer, 'JPEG', quality=80, optimize=True)
+  kind = 'png' if lossless else 'jpeg'
+  return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode("ascii")}'

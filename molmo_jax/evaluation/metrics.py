@@ -1,0 +1,147 @@
+"""Scores of one predicted text, and the score that needs no picture at all.
+
+A metric is a function of the predicted text and of the example (its `answers`, `options` and `points`), and gives 0…1.
+"""
+
+from __future__ import annotations
+
+import collections
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from molmo_jax.preprocess.points import parse_points
+
+
+class Reference(Protocol):
+  """What a metric reads of an example: `preprocess.types.Example` and `evaluation.records.Record` both have it."""
+  @property
+  def answers(self) -> tuple[str, ...]: ...
+  @property
+  def options(self) -> tuple[str, ...]: ...
+  @property
+  def points(self) -> tuple[tuple[float, float], ...]: ...
+
+
+# How far a predicted point may be from its reference point: Euclidean distance of (x, y) where both are fractions of
+# the picture's own width and height, so that the tolerance is an ellipse in a picture that is not square.
+POINT_TOLERANCE = 0.10
+
+# Step of the grid on which `chance` looks for the best fixed point, as a fraction of the sides: half the tolerance.
+GRID_STEP = 0.05
+
+_TRAILING = ' .,;:!?'
+
+# Room for the rounding of points to thousandths and of fractions to floats: a point at exactly the tolerance counts.
+_ROUNDING = 1e-9
+
+
+def exact_match(prediction: str, example: Reference) -> float:
+  """1 if the text equals one of `example.answers`, else 0.
+
+  Both are compared without regard to case, to the amount of whitespace and to punctuation at the end (`. , ; : ! ?`).
+
+  Raises:
+    ValueError: an example without answers.
+  """
+  if not example.answers:
+    raise ValueError(f"{_name(example)}: metric 'exact_match' needs at least one answer in 'answers'")
+  return float(_normalise(prediction) in {_normalise(answer) for answer in example.answers})
+
+
+def _normalise(text: str) -> str:
+  collapsed = ' '.join(text.casefold().split())
+  # An answer that is punctuation alone must not become equal to an empty prediction.
+  return collapsed.rstrip(_TRAILING) or collapsed
+
+
+def points(prediction: str, example: Reference) -> float:
+  """1 if the text points at exactly the reference points, else 0.
+
+  As many points must be predicted as `example.points` has, and there must be a pairing, one to one, in which no pair is
+  farther apart than `POINT_TOLERANCE`. Without reference points the right answer has no points.
+  """
+  predicted = parse_points(prediction, 1.0, 1.0)
+  return float(len(predicted) == len(example.points) and _all_matched(predicted, example.points))
+
+
+def _all_matched(predicted: Sequence[tuple[float, float]], reference: Sequence[tuple[float, float]]) -> bool:
+  """Whether every reference point can have a predicted point of its own (augmenting paths)."""
+  near = [[i for i, p in enumerate(predicted) if math.dist(p, r) <= POINT_TOLERANCE + _ROUNDING] for r in reference]
+  owner: dict[int, int] = {}                  # predicted point → reference point
+
+  def assign(r: int, tried: set[int]) -> bool:
+    for p in near[r]:
+      if p not in tried:
+        tried.add(p)
+        if p not in owner or assign(owner[p], tried):
+          owner[p] = r
+          return True
+    return False
+
+  return all(assign(r, set()) for r in range(len(reference)))
+
+
+METRICS: dict[str, Callable[[str, Reference], float]] = {
+  'exact_match': exact_match,
+  'points': points,
+}
+
+
+def score(prediction: str, example: Reference, metric: str) -> float:
+  """The score, 0…1, that `metric` gives the predicted text.
+
+  Raises:
+    ValueError: a metric that does not exist, or an example that the metric cannot use.
+  """
+  _check(metric)
+  return METRICS[metric](prediction, example)
+
+
+def chance(examples: Sequence[Reference], metric: str) -> float:
+  """The mean score, 0…1, that can be had over `examples` without looking at the pictures.
+
+  An example with `options` counts 1/number of options: a guess among them. The examples without options count as the
+  best constant answer does over them: for 'exact_match' the answer that is accepted most often; for 'points' either no
+  point, or one fixed point, the best on a grid of step `GRID_STEP` (questions with several points count as wrong: a
+  fixed set of points hardly ever has both the right number and the right places).
+
+  Raises:
+    ValueError: no examples, or a metric that does not exist.
+  """
+  _check(metric)
+  if not examples:
+    raise ValueError('chance needs at least one example')
+  guesses = [1 / len(e.options) for e in examples if e.options]
+  rest = [e for e in examples if not e.options]
+  constant = (_best_constant_points(rest) if metric == 'points' else _best_constant_answer(rest)) if rest else 0
+  return (sum(guesses) + constant) / len(examples)
+
+
+def _best_constant_answer(examples: Sequence[Reference]) -> int:
+  """How many examples accept the most widely accepted answer."""
+  accepted = collections.Counter(a for e in examples for a in {_normalise(a) for a in e.answers})
+  return max(accepted.values(), default=0)
+
+
+def _best_constant_points(examples: Sequence[Reference]) -> int:
+  """How many examples the better of 'no point' and the best fixed point gets right."""
+  empty = sum(not e.points for e in examples)
+  single = np.array([e.points[0] for e in examples if len(e.points) == 1], np.float64).reshape(-1, 2)
+  side = np.linspace(0, 1, round(1 / GRID_STEP) + 1)
+  grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 1, 2)
+  hits = (np.linalg.norm(grid - single, axis=-1) <= POINT_TOLERANCE + _ROUNDING).sum(axis=1)
+  return max(empty, int(hits.max()))
+
+
+def _check(metric: str) -> None:
+  if metric not in METRICS:
+    close = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)[0]
+    raise ValueError(f"metric '{metric}' does not exist; did you mean '{close}'? The metrics are: {', '.join(METRICS)}")
+
+
+def _name(example: Reference) -> str:
+  return getattr(example, 'source', '') or f"example '{getattr(example, 'id', '')}'"

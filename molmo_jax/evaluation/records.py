@@ -1,0 +1,111 @@
+"""What an evaluation writes down about every example: `Record`, one JSON object per line of `predictions.jsonl`.
+
+Every file of an evaluation is written whole or not at all, by `write_atomically`: a run that is killed leaves either
+the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One evaluated example. Its field names are the keys of a line of `predictions.jsonl`."""
+  task: str
+  id: str
+  question: str
+  prediction: str                             # the generated text, as it came
+  score: float                                # what the metric gave, 0…1
+  metric: str = 'exact_match'
+  source: str = ''                            # 'file.jsonl:12' of the example
+  answers: tuple[str, ...] = ()               # accepted answers
+  options: tuple[str, ...] = ()               # the possible answers, where the question has a closed set
+  media: tuple[str, ...] = ()                 # paths of the images, or of the one video
+  times: tuple[float, ...] = ()               # seconds of the sampled frames; not empty means that `media` is a video
+  points: tuple[tuple[float, float], ...] = ()  # reference points (x, y) as fractions of width and height
+
+  def __post_init__(self):
+    if not (isinstance(self.score, int | float) and math.isfinite(self.score) and 0 <= self.score <= 1):
+      raise ValueError(f"score of task '{self.task}', id '{self.id}' is {self.score!r}; it must be a number in 0…1")
+    if self.times and len(self.media) != 1:
+      raise ValueError(f"task '{self.task}', id '{self.id}' has sampled times and {len(self.media)} media; sampled "
+                       'times belong to exactly one video')
+
+
+def write_records(path: str | os.PathLike, records: Iterable[Record]) -> None:
+  """Writes `records` as JSON lines in UTF-8, in their order."""
+  lines = [json.dumps(dataclasses.asdict(r), ensure_ascii=False, allow_nan=False) + '\n' for r in records]
+  write_atomically(path, ''.join(lines))
+
+
+def read_records(path: str | os.PathLike) -> list[Record]:
+  """Reads what `write_records` wrote; empty lines are skipped.
+
+  Raises:
+    ValueError: a line that is no record; the message names file, line and what is wrong with it.
+  """
+  records = []
+  with open(path, encoding='utf-8') as file:
+    for number, line in enumerate(file, start=1):
+      if line.strip():
+        try:
+          records.append(_record(json.loads(line)))
+        except (ValueError, TypeError) as error:
+          raise ValueError(f'{path}:{number}: not a record of an evaluation: {error}') from error
+  return records
+
+
+def _record(row: Any) -> Record:
+  if not isinstance(row, dict):
+    raise ValueError(f'a JSON object is needed, not {type(row).__name__}')
+  fields = {f.name: f for f in dataclasses.fields(Record)}
+  unknown = sorted(row.keys() - fields.keys())
+  missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in row]
+  if unknown or missing:
+    raise ValueError(f'unknown keys: {unknown}, missing keys: {missing}; a record has: {", ".join(fields)}')
+  values = dict(row)
+  for name in ('task', 'id', 'question', 'prediction', 'metric', 'source'):
+    if not isinstance(values.get(name, ''), str):
+      raise ValueError(f"'{name}' must be a string, not {values[name]!r}")
+  for name in ('answers', 'options', 'media'):
+    if not all(isinstance(item, str) for item in _list(values, name)):
+      raise ValueError(f"'{name}' must hold strings, not {values[name]!r}")
+    values[name] = tuple(_list(values, name))
+  values['times'] = tuple(float(t) for t in _list(values, 'times'))
+  values['points'] = tuple((float(x), float(y)) for x, y in _list(values, 'points'))
+  return Record(**values)
+
+
+def _list(values: dict[str, Any], name: str) -> list[Any]:
+  value = values.get(name, [])
+  if not isinstance(value, list):
+    raise ValueError(f"'{name}' must be a list, not {value!r}")
+  return value
+
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+  """Writes `text` (UTF-8) to `path` through a file beside it that is renamed; makes the folder if it is missing."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+  try:
+    with os.fdopen(handle, 'w', encoding='utf-8', newline='\n') as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    # mkstemp makes a file that only its owner may read; give it the rights of a file opened as usual.
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(temporary, 0o666 & ~mask)
+    os.replace(temporary, path)
+  except BaseException:
+    pathlib.Path(temporary).unlink(missing_ok=True)
+    raise

@@ -1,0 +1,95 @@
+"""One run as a whole: the configuration file, turned once into typed records, and checked across rooms."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from molmo_jax.configuration import ConfigError, build
+from molmo_jax.data.pipeline import DataConfig
+from molmo_jax.data.scenes.config import ScenesConfig
+from molmo_jax.evaluation.runner import EvaluationConfig
+from molmo_jax.model.config import ModelConfig
+from molmo_jax.parallel.mesh import MeshConfig
+from molmo_jax.preprocess.types import PreprocessConfig
+from molmo_jax.training.optimizer import OptimizerConfig
+from molmo_jax.training.step import TrainingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What `configs/*.py` describe; every section belongs to the room that reads it."""
+  name: str
+  model: ModelConfig
+  preprocess: PreprocessConfig
+  data: DataConfig
+  optimizer: OptimizerConfig
+  training: TrainingConfig
+  evaluation: EvaluationConfig = EvaluationConfig()
+  mesh: MeshConfig = MeshConfig()
+  scenes: ScenesConfig | None = None   # generated beside the manifests if it is not there yet
+  seed: int = 0
+
+  def __post_init__(self):
+    image, video, connector, vit = self.preprocess.image, self.preprocess.video, self.model.connector, self.model.vit
+    for flag, is_value, should in (('preprocess.image.crop_size', image.crop_size, vit.image_size),
+                                   ('preprocess.image.patch_size', image.patch_size, vit.patch_size),
+                                   ('preprocess.text.max_sequence_length', self.preprocess.text.max_sequence_length,
+                                    self.data.sequence_length)):
+      if is_value != should:
+        raise ConfigError(f'{flag}={is_value} does not go with the rest of the configuration; it must be {should}')
+    slots = max(image.pooling[0] * image.pooling[1], video.pooling[0] * video.pooling[1])
+    if connector.pooling == 'none' and slots != 1:
+      raise ConfigError('model.connector.pooling=none keeps every patch: set also preprocess.image.pooling=(1,1), '
+                        'preprocess.video.pooling=(1,1), model.connector.pool_slots=1, and enough data.sequence_length '
+                        '(with preprocess.text.max_sequence_length) and data.visual_tokens')
+    if connector.pool_slots != slots:
+      raise ConfigError(f'model.connector.pool_slots={connector.pool_slots} must be {slots}, the larger of the pooling '
+                        f'windows {image.pooling} and {video.pooling}')
+
+
+def from_config(config: ConfigDict | dict[str, Any]) -> Experiment:
+  """Checks a configuration; an unknown key is an error that names the closest one."""
+  tree = ConfigDict(config).to_dict()
+  if 'data' in tree:   # one length, said once
+    text = tree.setdefault('preprocess', {}).setdefault('text', {})
+    text.setdefault('max_sequence_length', tree['data'].get('sequence_length', DataConfig.sequence_length))
+  return build(Experiment, tree)
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+  """Writes `<workdir>/config.json`, or checks that the run that is there already has the same configuration.
+
+  Raises:
+    ConfigError: the folder belongs to a run with another configuration; names the differing flags.
+  """
+  path = workdir / 'config.json'
+  text = json.dumps(config.to_dict(), indent=2, default=list) + '\n'
+  if path.exists() and path.read_text(encoding='utf-8') != text:
+    old, new = _flat(load(path).to_dict()), _flat(json.loads(text))
+    flags = [f'config.{k}: {old.get(k, "absent")} there, {new.get(k, "absent")} now'
+             for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    raise ConfigError(f'{workdir} belongs to a run with another configuration ({"; ".join(flags)}). '
+                      'Give another --workdir, or delete that folder')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(text, encoding='utf-8')
+
+
+def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  out = {}
+  for key, value in tree.items():
+    out |= _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
+  return out
+
+
+def load(path: Path) -> ConfigDict:
+  """Reads the configuration that `claim` wrote."""
+  try:
+    return ConfigDict(json.loads(path.read_text(encoding='utf-8')))
+  except OSError as error:
+    raise ConfigError(f'{path}: no configuration of a run ({error.strerror}); give --workdir of a run that train.py '
+                      'made, or --config') from None

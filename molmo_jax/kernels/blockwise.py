@@ -1,0 +1,249 @@
+"""Attention block by block: exact in values and gradients, memory O(S), empty blocks skipped. Plain XLA, any backend.
+
+The sequence is cut into blocks of queries and blocks of keys. Summaries of each block (minima and maxima of its
+metadata) say which pairs may hold a visible entry; only those are computed, with a running maximum and sum (online
+softmax). The backward pass computes the scores again from the log-sum-exp that the forward pass saved.
+
+Letters of shapes: `B` rows, `Sq` queries, `Sk` keys, `N` query heads, `K` key/value heads, `G` = N / K, `H` head dim;
+`I` blocks of `Y` queries, `J` blocks of `X` keys. Inside, the G query heads of a key/value head are rows of one
+matrix: a block of queries is [B,K,G·Y,H] and a block of scores [B,K,G·Y,X].
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from molmo_jax.kernels.mask import PADDING, Bidirectional, MaskInfo, check_bidirectional, examples, visible
+from molmo_jax.kernels.reference import check_shapes
+
+_LOWEST, _HIGHEST = jnp.iinfo(jnp.int32).min, jnp.iinfo(jnp.int32).max
+
+
+class _Settings(NamedTuple):
+  """What is known at trace time."""
+  bidirectional: Bidirectional
+  scale: float
+  block_q: int
+  block_k: int
+
+
+def attend_blockwise(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: MaskInfo,
+                     bidirectional: Bidirectional, scale: float | None = None, *,
+                     block_q: int | None = None, block_k: int | None = None) -> jax.Array:
+  """Softmax attention under the mask of `visible`, equal to `attend_reference` without its [Sq,Sk] arrays.
+
+  Reverse-mode differentiable in q, k, v (any order of jit, scan and checkpoint around it); forward mode is not defined.
+  A pair of blocks is skipped when no row of the batch needs it. Products of bfloat16 accumulate in float32.
+
+  Args:
+    q: [B,Sq,N,H]; k, v: [B,Sk,K,H], N a multiple of K; query head h uses key/value head h // G.
+    q_info, k_info: metadata of the queries [B,Sq] and of the keys [B,Sk].
+    bidirectional: which visual tokens see each other, see `visible`.
+    scale: of the scores; 1/√H if not given.
+    block_q, block_k: tokens of a block; lengths that they do not divide are padded inside. If not given, 256 for
+      sequences up to 2048 tokens (less waste in half-empty blocks) and 512 for longer ones (fewer steps).
+
+  Returns:
+    [B,Sq,N,H] in the dtype of `v`; zeros for queries that see no key.
+
+  Raises:
+    ValueError: shapes that do not fit together, an unknown `bidirectional`, or a block size below 1.
+  """
+  check_shapes(q, k, v, q_info, k_info)
+  check_bidirectional(bidirectional)
+  settings = _Settings(bidirectional, q.shape[-1] ** -0.5 if scale is None else float(scale),
+                       _block_size(block_q, q.shape[1]), _block_size(block_k, k.shape[1]))
+  return _attend(settings, q, k, v, q_info, k_info)
+
+
+def _block_size(asked: int | None, length: int) -> int:
+  if asked is None:
+    asked = 256 if length <= 2048 else 512
+  if asked < 1:
+    raise ValueError(f'an attention block must have at least 1 token, got {asked}')
+  return min(asked, length)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
+            k_info: MaskInfo) -> jax.Array:
+  return _forward(settings, q, k, v, q_info, k_info)[0]
+
+
+def _forward(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
+             k_info: MaskInfo) -> tuple[jax.Array, tuple[Any, ...]]:
+  """The output, and what the backward pass needs: the inputs, the output and the log-sum-exp [I,B,K,G·Y]."""
+  q_blocks, k_blocks, v_blocks = _cut_queries(q, k.shape[2], settings), _cut_keys(k, settings), _cut_keys(v, settings)
+  q_infos, k_infos = _cut_info(q_info, settings.block_q), _cut_info(k_info, settings.block_k)
+  order, count = _needed_first(needed_blocks(q_infos, k_infos, settings.bidirectional))
+
+  def attend_block(block: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
+    q_block, info, needed, length = block
+
+    def add_keys(step: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+      highest, total, out = state
+      j = needed[step]
+      scores = _scores(settings, q_block, k_blocks[j], info, _take(k_infos, j))
+      new = jnp.maximum(highest, jnp.max(scores, axis=-1))
+      shift = jnp.where(jnp.isfinite(new), new, 0.0)
+      weights = jnp.exp(scores - shift[..., None])
+      keep = jnp.exp(highest - shift)
+      out = out * keep[..., None] + _product('bkrx,bkxh->bkrh', weights.astype(v.dtype), v_blocks[j])
+      return new, total * keep + jnp.sum(weights, axis=-1), out
+
+    rows = q_block.shape[:-1]
+    start = (jnp.full(rows, -jnp.inf, jnp.float32), jnp.zeros(rows, jnp.float32), jnp.zeros(q_block.shape, jnp.float32))
+    highest, total, out = jax.lax.fori_loop(0, length, add_keys, start)
+    empty = total == 0
+    total = jnp.where(empty, 1.0, total)
+    lse = jnp.where(empty, 0.0, highest) + jnp.log(total)
+    return (out / total[..., None]).astype(v.dtype), lse
+
+  out, lse = jax.lax.map(attend_block, (q_blocks, q_infos, order, count))
+  out = _join_queries(out, q.shape)
+  return out, (q, k, v, q_info, k_info, out, lse)
+
+
+def _backward(settings: _Settings, saved: tuple[Any, ...],
+              out_gradient: jax.Array) -> tuple[jax.Array | None, ...]:
+  q, k, v, q_info, k_info, out, lse = saved
+  kv_heads = k.shape[2]
+  q_blocks, k_blocks, v_blocks = _cut_queries(q, kv_heads, settings), _cut_keys(k, settings), _cut_keys(v, settings)
+  g_blocks = _cut_queries(out_gradient, kv_heads, settings)
+  delta = jnp.sum(out_gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
+  deltas = _cut_queries(delta, kv_heads, settings)[..., 0]
+  q_infos, k_infos = _cut_info(q_info, settings.block_q), _cut_info(k_info, settings.block_k)
+  order, count = _needed_first(needed_blocks(q_infos, k_infos, settings.bidirectional).T)
+
+  def differentiate_block(dq: jax.Array, block: tuple[Any, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    k_block, v_block, info, needed, length = block
+
+    def add_queries(step: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+      dq, dk, dv = state
+      i = needed[step]
+      scores = _scores(settings, q_blocks[i], k_block, _take(q_infos, i), info)
+      weights = jnp.exp(scores - lse[i][..., None])
+      dv += _product('bkrx,bkrh->bkxh', weights.astype(v.dtype), g_blocks[i])
+      d_weights = _product('bkrh,bkxh->bkrx', g_blocks[i], v_block)
+      d_scores = (settings.scale * weights * (d_weights - deltas[i][..., None])).astype(q.dtype)
+      dk += _product('bkrx,bkrh->bkxh', d_scores, q_blocks[i])
+      return dq.at[i].add(_product('bkrx,bkxh->bkrh', d_scores, k_block)), dk, dv
+
+    zeros = jnp.zeros(k_block.shape, jnp.float32)
+    dq, dk, dv = jax.lax.fori_loop(0, length, add_queries, (dq, zeros, zeros))
+    return dq, (dk.astype(k.dtype), dv.astype(v.dtype))
+
+  dq, (dk, dv) = jax.lax.scan(differentiate_block, jnp.zeros(q_blocks.shape, jnp.float32),
+                              (k_blocks, v_blocks, k_infos, order, count))
+  return _join_queries(dq, q.shape).astype(q.dtype), _join_keys(dk, k.shape), _join_keys(dv, v.shape), None, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def needed_blocks(q_infos: MaskInfo, k_infos: MaskInfo, bidirectional: Bidirectional) -> jax.Array:
+  """Which pairs of blocks may hold a visible entry in some row: bool [I,J], from summaries of the blocks alone.
+
+  Conservative: False is certain, True may turn out empty.
+
+  Args:
+    q_infos: blocks of queries, fields [I,B,Y].
+    k_infos: blocks of keys, fields [J,B,X].
+    bidirectional: as in `visible`.
+  """
+  q, k = q_infos, k_infos
+  q_real, k_real = q.segments != PADDING, k.segments != PADDING
+  q_examples, k_examples = examples(q.segments), examples(k.segments)
+  ordered = _low(q.segments, q_real)[:, None] <= _high(k.segments, k_real)[None]
+  reachable = _low(k.index, k_real)[None] <= _high(q.index, q_real)[:, None]
+  reachable &= _overlap(q_examples, q_real, k_examples, k_real)
+  if bidirectional != 'none':
+    q_visual, k_visual = q_real & (q.visual > 0), k_real & (k.visual > 0)
+    both = _overlap(q_examples, q_visual, k_examples, k_visual)
+    if bidirectional == 'within_image':
+      both &= _low(k.visual, k_visual)[None] <= _high(q.visual, q_visual)[:, None]
+    reachable |= both
+  return jnp.any(ordered & reachable, axis=-1)
+
+
+def _overlap(q: jax.Array, q_mask: jax.Array, k: jax.Array, k_mask: jax.Array) -> jax.Array:
+  """Whether the ranges of two blocks' values meet: bool [I,J,B]; False where a block has none."""
+  return ((_low(q, q_mask)[:, None] <= _high(k, k_mask)[None])
+          & (_low(k, k_mask)[None] <= _high(q, q_mask)[:, None]))
+
+
+def _low(x: jax.Array, mask: jax.Array) -> jax.Array:
+  return jnp.min(x, axis=-1, where=mask, initial=_HIGHEST)
+
+
+def _high(x: jax.Array, mask: jax.Array) -> jax.Array:
+  return jnp.max(x, axis=-1, where=mask, initial=_LOWEST)
+
+
+def _needed_first(needed: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """For every line of bool [I,J]: the columns, needed ones first and in order, int32 [I,J], and their number [I]."""
+  order = jnp.argsort(~needed, axis=-1, stable=True).astype(jnp.int32)
+  return order, jnp.sum(needed, axis=-1, dtype=jnp.int32)
+
+
+def _scores(settings: _Settings, q: jax.Array, k: jax.Array, q_info: MaskInfo, k_info: MaskInfo) -> jax.Array:
+  """Scaled scores of a block, float32 [B,K,G·Y,X]; −inf where nothing is visible."""
+  scores = settings.scale * _product('bkrh,bkxh->bkrx', q, k)
+  mask = visible(q_info, k_info, settings.bidirectional)[:, None, None]
+  rows, heads, _, width = scores.shape
+  grouped = scores.reshape(rows, heads, -1, settings.block_q, width)
+  return jnp.where(mask, grouped, -jnp.inf).reshape(scores.shape)
+
+
+def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+  return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+
+
+def _take(infos: MaskInfo, i: jax.Array) -> MaskInfo:
+  return jax.tree.map(lambda x: x[i], infos)
+
+
+def _cut(x: jax.Array, size: int, fill: int) -> jax.Array:
+  """Pads axis 1 to a multiple of `size` and cuts it: [B,S,…] → [B,blocks,size,…]."""
+  blocks = -(-x.shape[1] // size)
+  padding = [(0, 0)] * x.ndim
+  padding[1] = (0, blocks * size - x.shape[1])
+  return jnp.pad(x, padding, constant_values=fill).reshape(x.shape[0], blocks, size, *x.shape[2:])
+
+
+def _cut_info(info: MaskInfo, size: int) -> MaskInfo:
+  """Fields [B,S] → [blocks,B,size]; what is added is padding."""
+  cut = MaskInfo(segments=_cut(info.segments, size, PADDING), visual=_cut(info.visual, size, 0),
+                 index=_cut(info.index, size, 0))
+  return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), cut)
+
+
+def _cut_queries(q: jax.Array, kv_heads: int, settings: _Settings) -> jax.Array:
+  """[B,Sq,N,H] → [I,B,K,G·Y,H]."""
+  blocks = _cut(q, settings.block_q, 0)
+  rows, count, size, heads, dim = blocks.shape
+  blocks = blocks.reshape(rows, count, size, kv_heads, heads // kv_heads, dim).transpose(1, 0, 3, 4, 2, 5)
+  return blocks.reshape(count, rows, kv_heads, -1, dim)
+
+
+def _join_queries(blocks: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """[I,B,K,G·Y,H] → [B,Sq,N,H]."""
+  rows, length, heads, dim = shape
+  count, _, kv_heads, _, _ = blocks.shape
+  blocks = blocks.reshape(count, rows, kv_heads, heads // kv_heads, -1, dim).transpose(1, 0, 4, 2, 3, 5)
+  return blocks.reshape(rows, -1, heads, dim)[:, :length]
+
+
+def _cut_keys(k: jax.Array, settings: _Settings) -> jax.Array:
+  """[B,Sk,K,H] → [J,B,K,X,H]."""
+  return _cut(k, settings.block_k, 0).transpose(1, 0, 3, 2, 4)
+
+
+def _join_keys(blocks: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """[J,B,K,X,H] → [B,Sk,K,H]."""
+  rows, length, heads, dim = shape
+  return blocks.transpose(1, 0, 3, 2, 4).reshape(rows, -1, heads, dim)[:, :length]

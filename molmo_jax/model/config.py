@@ -1,0 +1,120 @@
+"""Hyper-parameters of the model as frozen dataclasses. Defaults are Molmo2-8B's (spec/model §1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+Pooling = Literal['attention_meanq', 'attention', 'attention_meanq_2x', 'attention_meanq_4x', 'attention_2wide',
+                  'mean', 'stack', 'none']
+Projector = Literal['mlp', 'linear', 'random_linear', '2mlp']
+PaddingEmbed = Literal['pad_embed', 'regress', 'pad_and_partial_pad']
+Bidirectional = Literal['none', 'image_tokens', 'within_image']
+Remat = Literal['none', 'full', 'dots']
+
+
+@dataclasses.dataclass(frozen=True)
+class VitConfig:
+  """The image tower. `layers` counts the blocks of the original tower; only those that are read get built."""
+  image_size: int = 378
+  patch_size: int = 14
+  width: int = 1152
+  layers: int = 27
+  heads: int = 16
+  head_dim: int = 72
+  mlp: int = 4304
+  activation: Literal['gelu_tanh', 'quick_gelu', 'gelu'] = 'gelu_tanh'
+  norm_eps: float = 1e-6
+  class_token: bool = False                   # CLIP, DINOv2
+  patch_bias: bool = True
+  pre_norm: bool = False                      # a LayerNorm before the first block (CLIP)
+  normalize: Literal['siglip', 'openai', 'dino'] = 'siglip'
+
+  @property
+  def patches(self) -> int:
+    """Patches of one crop, without the class token."""
+    return (self.image_size // self.patch_size) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectorConfig:
+  """From ViT features to LLM-width visual tokens (spec/model §3)."""
+  vit_layers: tuple[int, ...] = (-3, -9)      # concatenated in this order, the deeper block first
+  pooling: Pooling = 'attention_meanq'
+  pooling_mask: bool = True                   # empty slots take part neither in the mean query nor in the attention
+  heads: int = 16
+  kv_heads: int = 16
+  head_dim: int = 72
+  width: int = 1152                           # output of the pooling attention
+  pool_slots: int = 9                         # W; `stack` needs it to size the projector
+  projector: Projector = 'mlp'
+  hidden: int = 12288                         # h of the gated projector
+  padding_embed: PaddingEmbed | None = None
+  feature_dropout: float = 0.0                # on patch features before pooling
+  layout_embedding: bool = False              # learned vectors for row, column, crop or frame, kind and box
+  layout_grid: int = 256                      # rows of the row and column tables
+  layout_crops: int = 512                     # rows of the crop-or-frame table
+
+
+@dataclasses.dataclass(frozen=True)
+class YarnConfig:
+  """YaRN scaling of the rotary frequencies on some layers (spec/model §4.3)."""
+  layers: tuple[int, ...] = ()
+  factor: float = 8.0
+  original_length: int = 8192
+  beta_fast: float = 32.0
+  beta_slow: float = 1.0
+  attention_factor: float = 1.2079441541679836
+
+
+@dataclasses.dataclass(frozen=True)
+class LlmConfig:
+  """The decoder (spec/model §4)."""
+  vocab: int = 151936                         # rows of the base embedding and of the head
+  extra_vocab: int = 128                      # rows of the table of extra (visual) tokens
+  width: int = 4096
+  layers: int = 36
+  heads: int = 32
+  kv_heads: int = 8
+  head_dim: int = 128
+  mlp: int = 12288
+  rope_theta: float = 1e6
+  yarn: YarnConfig = YarnConfig()
+  qk_norm: Literal['head', 'full', 'none'] = 'head'    # Qwen3: per head · OLMo: over the whole projection
+  norm_order: Literal['pre', 'post'] = 'pre'           # OLMo: norms after the sub-layers
+  norm_eps: float = 1e-6
+  qkv_bias: bool = False                               # Qwen2
+  tied: bool = False                                   # the head is the base embedding
+  residual_dropout: float = 0.0                        # on every sub-layer output, all tokens
+  response_residual_dropout: float = 0.0               # the rate at positions whose target carries loss, if > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """The whole model."""
+  vit: VitConfig = VitConfig()
+  connector: ConnectorConfig = ConnectorConfig()
+  llm: LlmConfig = LlmConfig()
+  bidirectional: Bidirectional = 'image_tokens'        # which visual tokens see later ones (spec/model §5.2)
+  attention: Literal['auto', 'reference', 'blockwise'] = 'auto'
+  blind: bool = False                                  # control experiment: visual features are zero
+  dtype: Literal['float32', 'bfloat16'] = 'float32'    # of matrix products and activations inside a layer
+  residual_dtype: Literal['float32', 'bfloat16'] = 'float32'
+  remat: Remat = 'full'                                # what the backward pass recomputes, per layer
+
+  def __post_init__(self):
+    resolve_vit_layers(self.connector.vit_layers, self.vit.layers)
+    if self.llm.heads % self.llm.kv_heads:
+      raise ValueError(f'model.llm.heads={self.llm.heads} must be a multiple of kv_heads={self.llm.kv_heads}')
+    if self.vit.image_size % self.vit.patch_size:
+      raise ValueError(f'model.vit.image_size={self.vit.image_size} must be a multiple of '
+                       f'patch_size={self.vit.patch_size}')
+
+
+def resolve_vit_layers(vit_layers: tuple[int, ...], declared: int) -> tuple[int, ...]:
+  """Block indices from 0, in the order of concatenation; negative ones count from the `declared` number of blocks."""
+  resolved = tuple(i + declared if i < 0 else i for i in vit_layers)
+  if not resolved or any(not 0 <= i < declared for i in resolved):
+    raise ValueError(f'model.connector.vit_layers={vit_layers}: a tower of {declared} blocks has '
+                     f'-{declared}…{declared - 1}, and at least one is needed')
+  return resolved

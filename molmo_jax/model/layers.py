@@ -1,0 +1,108 @@
+"""The few layers that everything else is made of: a matrix product, two norms, dropout, and a stack of equal blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+  'gelu_tanh': lambda x: jax.nn.gelu(x, approximate=True),
+  'gelu': lambda x: jax.nn.gelu(x, approximate=False),
+  'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
+  'silu': jax.nn.silu,
+}
+
+
+def fan_in_normal(fan_in: int) -> Callable:
+  """Normal with standard deviation 1/√fan_in; 0.016…0.02 at the released sizes (spec/model §3.3 asks for 0.02)."""
+  return lambda key, shape, dtype=jnp.float32: jax.random.normal(key, shape, dtype) / math.sqrt(fan_in)
+
+
+class Einsum(nn.Module):
+  """`einsum(equation, x, kernel) [+ bias]`, the only matrix product with a weight.
+
+  Attributes:
+    equation: two operands, for example 'bsd,dnh->bsnh'; the kernel is the second.
+    shape: shape of the kernel.
+    bias_shape: shape of the bias, or None.
+    dtype: both operands are cast to it; the parameters stay as they are stored.
+    init: initialiser of the kernel; by default normal with 1/√(product of contracted axes).
+  """
+  equation: str
+  shape: tuple[int, ...]
+  bias_shape: tuple[int, ...] | None = None
+  dtype: Any = jnp.float32
+  init: Callable | None = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    _, kernel_axes, out = self.equation.replace('->', ',').split(',')
+    fan_in = math.prod(n for axis, n in zip(kernel_axes, self.shape) if axis not in out)
+    kernel = self.param('kernel', self.init or fan_in_normal(fan_in), self.shape)
+    y = jnp.einsum(self.equation, x.astype(self.dtype), kernel.astype(self.dtype))
+    if self.bias_shape is not None:
+      y = y + self.param('bias', nn.initializers.zeros, self.bias_shape).astype(self.dtype)
+    return y
+
+
+class RMSNorm(nn.Module):
+  """x / rms(x) in float32, cast back to x's dtype, then times the weight (spec/model §4.2)."""
+  eps: float
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
+    y = x.astype(jnp.float32)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+    return y.astype(x.dtype) * scale.astype(x.dtype)
+
+
+class LayerNorm(nn.Module):
+  """LayerNorm with weight and bias, computed in float32."""
+  eps: float
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
+    bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],))
+    y = x.astype(jnp.float32)
+    y = y - jnp.mean(y, axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+    return (y * scale + bias).astype(x.dtype)
+
+
+def dropout(x: Array, rate: float | Array, key: Array | None) -> Array:
+  """Inverted dropout; `rate` is a number or broadcasts against x. Without a key x comes back unchanged."""
+  if key is None:
+    return x
+  keep = 1.0 - jnp.asarray(rate, jnp.float32)
+  kept = jax.random.bernoulli(key, jnp.broadcast_to(keep, x.shape))
+  return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros_like(x))
+
+
+def init_stack(block: nn.Module, layers: int, *example_inputs: Any) -> Callable:
+  """An initialiser for `layers` equal blocks: every parameter of `block` with a leading layer axis."""
+  def init(key: Array) -> Any:
+    return jax.vmap(lambda k: block.init(k, *example_inputs)['params'])(jax.random.split(key, layers))
+  return init
+
+
+def apply_stack(body: Callable, stack: Any, carry: Any, per_layer: Any, remat: str) -> tuple[Any, Any]:
+  """`lax.scan` of `body(params, carry, per_layer) -> (carry, output)` over the layer axis, rematerialised by policy.
+
+  Compile time and program size do not depend on the number of layers. `remat`: 'none' keeps every intermediate,
+  'dots' keeps the results of matrix products without batch axes, 'full' keeps only each layer's input.
+  """
+  def step(carry: Any, xs: Any) -> tuple[Any, Any]:
+    return body(xs[0], carry, xs[1])
+
+  if remat != 'none':
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == 'dots' else None
+    step = jax.checkpoint(step, policy=policy, prevent_cse=False)
+  return jax.lax.scan(step, carry, (stack, per_layer))

@@ -1,0 +1,138 @@
+"""The decoder: embeddings, blocks, head (spec/model §4)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float, Int
+
+from molmo_jax.kernels.dispatch import attend
+from molmo_jax.kernels.mask import MaskInfo
+from molmo_jax.model.cache import Cache, append
+from molmo_jax.model.config import LlmConfig, ModelConfig
+from molmo_jax.model.layers import Einsum, RMSNorm, apply_stack, dropout, fan_in_normal, init_stack
+from molmo_jax.model.projector import GatedMlp
+from molmo_jax.model.rotary import rotary_tables, rotate
+
+
+class Embedding(nn.Module):
+  """Token embeddings: the base table, and a second one for the extra tokens from id `vocab` on.
+
+  The head has rows for the base table only, so extra tokens are never predicted. Id −1 (padding) looks up row 0.
+  """
+  config: LlmConfig
+
+  def setup(self):
+    c = self.config
+    self.base = self.param('base', fan_in_normal(c.width), (c.vocab, c.width))
+    self.extra = self.param('extra', nn.initializers.normal(0.02), (c.extra_vocab, c.width))
+    if not c.tied:
+      self.head = self.param('head', fan_in_normal(c.width), (c.vocab, c.width))
+
+  def __call__(self, tokens: Int[Array, 'B S']) -> Float[Array, 'B S D']:
+    is_extra = tokens >= self.config.vocab
+    base = jnp.take(self.base, jnp.where(is_extra, 0, jnp.maximum(tokens, 0)), axis=0)
+    extra = jnp.take(self.extra, jnp.where(is_extra, tokens - self.config.vocab, 0), axis=0, mode='clip')
+    return jnp.where(is_extra[..., None], extra, base)
+
+  def head_kernel(self) -> Float[Array, 'vocab D']:
+    return self.base if self.config.tied else self.head
+
+
+class Attention(nn.Module):
+  """Grouped-query attention with rotary positions; returns its output and the keys and values it was given or made."""
+  config: ModelConfig
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B S D'], table: Float[Array, 'B S half 2'], info: MaskInfo,
+               cache: Cache | None = None, layer: int = 0) -> tuple[Array, tuple[Array, Array]]:
+    c = self.config.llm
+    heads, kv_heads = (c.heads, c.head_dim), (c.kv_heads, c.head_dim)
+    project = lambda name, shape: Einsum('bsd,dnh->bsnh', (c.width, *shape), shape if c.qkv_bias else None,   # noqa: E731
+                                         self.dtype, name=name)(x)
+    q, k, v = project('query', heads), project('key', kv_heads), project('value', kv_heads)
+    if c.qk_norm == 'head':
+      q, k = RMSNorm(c.norm_eps, name='query_norm')(q), RMSNorm(c.norm_eps, name='key_norm')(k)
+    elif c.qk_norm == 'full':
+      flat = lambda y: y.reshape(*y.shape[:2], -1)   # noqa: E731
+      q = RMSNorm(c.norm_eps, name='query_norm')(flat(q)).reshape(q.shape)
+      k = RMSNorm(c.norm_eps, name='key_norm')(flat(k)).reshape(k.shape)
+    q, k = rotate(q, table), rotate(k, table)
+    if cache is not None:
+      k, v = append(cache, layer, k, v)
+    y = attend(q, k.astype(q.dtype), v.astype(q.dtype), info, info if cache is None else cache.info,
+               bidirectional=self.config.bidirectional, impl=self.config.attention)
+    return Einsum('bsnh,nhd->bsd', (*heads, c.width), None, self.dtype, name='out')(y), (k, v)
+
+
+class Block(nn.Module):
+  """One decoder layer. Pre-norm: x += Attn(N x), x += MLP(N x). Post-norm: x += N(Attn x), x += N(MLP x)."""
+  config: ModelConfig
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B S D'], table: Array, info: MaskInfo, dropout_rate: Array | None = None,
+               dropout_key: Array | None = None, cache: Cache | None = None, layer: int = 0
+               ) -> tuple[Array, tuple[Array, Array]]:
+    c = self.config.llm
+    attention_norm, mlp_norm = RMSNorm(c.norm_eps, name='attention_norm'), RMSNorm(c.norm_eps, name='mlp_norm')
+    attention = Attention(self.config, self.dtype, name='attention')
+    mlp = GatedMlp(c.mlp, c.width, self.dtype, name='mlp')
+    keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
+    pre = c.norm_order == 'pre'
+
+    y, key_value = attention(attention_norm(x) if pre else x, table, info, cache, layer)
+    x = x + dropout(y if pre else attention_norm(y), dropout_rate, keys[0]).astype(x.dtype)
+    y = mlp(mlp_norm(x) if pre else x)
+    x = x + dropout(y if pre else mlp_norm(y), dropout_rate, keys[1]).astype(x.dtype)
+    return x, key_value
+
+
+class Decoder(nn.Module):
+  """All blocks and the final norm. Without a cache: the whole sequence, scanned. With one: a single new token."""
+  config: ModelConfig
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B S D'], positions: Int[Array, 'B S'], info: MaskInfo,
+               loss_weights: Array | None = None, dropout_key: Array | None = None, cache: Cache | None = None
+               ) -> tuple[Float[Array, 'B S D'], tuple]:
+    """Returns the hidden states after the final norm, and keys and values: [L,B,S,K,H] each, or one pair a layer."""
+    c, dtype = self.config.llm, jnp.dtype(self.config.dtype)
+    block = Block(self.config, dtype, parent=None)
+    tables = rotary_tables(positions, c.head_dim, c.rope_theta, c.yarn)
+    kinds = jnp.asarray([int(i in c.yarn.layers) for i in range(c.layers)], jnp.int32)
+    one = jnp.zeros((1, 1), jnp.int32)
+    stack = self.param('blocks', init_stack(block, c.layers, jnp.zeros((1, 1, c.width)),
+                                            jnp.zeros((1, 1, c.head_dim // 2, 2)), MaskInfo(one, one, one)))
+    if cache is None:
+      rate, keys = self._dropout(loss_weights, dropout_key)
+
+      def body(params, x, per_layer):
+        kind, key = per_layer
+        return block.apply({'params': params}, x, tables[kind], info, rate, key)
+
+      x, key_values = apply_stack(body, stack, x, (kinds, keys), self.config.remat)
+    else:   # unrolled: each layer writes its own cache in place
+      key_values = []
+      for i in range(c.layers):
+        params = jax.tree.map(lambda w, i=i: w[i], stack)
+        table = tables[int(i in c.yarn.layers)]
+        x, key_value = block.apply({'params': params}, x, table, info, cache=cache, layer=i)
+        key_values.append(key_value)
+      key_values = tuple(zip(*key_values))
+    return RMSNorm(c.norm_eps, name='norm')(x), key_values
+
+  def _dropout(self, loss_weights: Array | None, key: Array | None) -> tuple[Array | None, Array | None]:
+    """The dropout rate of every position [B,S,1] (or a number) and a key per layer (spec/model §4.2)."""
+    c = self.config.llm
+    if key is None or not (c.residual_dropout or c.response_residual_dropout):
+      return None, None
+    rate = jnp.float32(c.residual_dropout)
+    if c.response_residual_dropout:
+      if loss_weights is None:
+        raise ValueError('model.llm.response_residual_dropout needs loss_weights to know the responses')
+      rate = jnp.where(loss_weights > 0, c.response_residual_dropout, c.residual_dropout)[..., None]
+    return rate, jax.random.split(key, c.layers)

@@ -1,0 +1,104 @@
+"""The whole model: crops and tokens → hidden states → logits. Pure: parameters, cache and keys are arguments.
+
+    crops u8 [B,C,h,w,3] ─ Vit ─ features [B,C·P,F] ─ Connector ─ visual [B,V,D]
+                                                                     │ gather by feature_index, add
+    tokens i32 [B,S] ────────── Embedding ───────────────── [B,S,D] ─⊕─ Decoder ─ hidden [B,S,D] ─ head ─ logits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float, Int
+
+from molmo_jax.kernels.mask import MaskInfo
+from molmo_jax.model.cache import Cache, extend_cache
+from molmo_jax.model.config import ModelConfig, resolve_vit_layers
+from molmo_jax.model.connector import Connector
+from molmo_jax.model.llm import Decoder, Embedding
+from molmo_jax.model.vit import Vit, normalize_crops, patchify
+
+Batch = Mapping[str, Array]
+
+
+def mask_info(batch: Batch) -> MaskInfo:
+  """What the attention mask needs to know of every token of a batch."""
+  segments = batch['segments']
+  return MaskInfo(segments=segments, visual=batch['visual'],
+                  index=jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape))
+
+
+class Molmo(nn.Module):
+  """Molmo2. `apply({'params': params}, batch)`; see the fields of a batch in the design and in docs/data.md."""
+  config: ModelConfig
+
+  def setup(self):
+    c = self.config
+    dtype = jnp.dtype(c.dtype)
+    read = resolve_vit_layers(c.connector.vit_layers, c.vit.layers)
+    self.vit = Vit(c.vit, read, dtype, c.remat)
+    self.connector = Connector(c.connector, c.llm.width, dtype)
+    self.embedding = Embedding(c.llm)
+    self.decoder = Decoder(c)
+
+  def visual_features(self, batch: Batch, dropout_key: Array | None = None) -> Float[Array, 'B V D']:
+    """One vector per visual token; zeros when the model is blind."""
+    c, pool_index = self.config, batch['pool_index']
+    rows, crops = batch['crops'].shape[:2]
+    if (c.blind and not self.is_initializing()) or pool_index.shape[1] == 0:
+      return jnp.zeros((*pool_index.shape[:2], c.llm.width))
+    patches = patchify(normalize_crops(batch['crops'], c.vit.normalize), c.vit.patch_size)
+    features = self.vit(patches.reshape(rows * crops, *patches.shape[2:]))
+    features = features.reshape(rows, crops * features.shape[1], features.shape[2])
+    mask = batch.get('patch_mask')
+    return self.connector(features, pool_index, batch.get('layout_index'), batch.get('layout_box'),
+                          None if mask is None else mask.reshape(rows, -1), dropout_key)
+
+  def embed(self, batch: Batch, dropout_key: Array | None = None) -> Float[Array, 'B S D']:
+    """Token embeddings plus, at every `<im_patch>`, its visual feature: a gather with a static shape, no scatter."""
+    x = self.embedding(batch['tokens']).astype(self.config.residual_dtype)
+    if batch['pool_index'].shape[1] == 0:
+      return x
+    visual, index = self.visual_features(batch, dropout_key), batch['feature_index']
+    added = jax.vmap(lambda f, i: jnp.take(f, i, axis=0, mode='clip'))(visual, jnp.maximum(index, 0))
+    return x + jnp.where((index >= 0)[..., None], added, 0).astype(x.dtype)
+
+  def __call__(self, batch: Batch, dropout_key: Array | None = None) -> Float[Array, 'B S D']:
+    """Hidden states after the final norm. With a key, dropout is on (training)."""
+    keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
+    x = self.embed(batch, keys[0])
+    hidden, _ = self.decoder(x, batch['positions'], mask_info(batch), batch.get('loss_weights'), keys[1])
+    return hidden
+
+  def head_kernel(self) -> Float[Array, 'vocab D']:
+    """The matrix of the head, in the compute dtype."""
+    return self.embedding.head_kernel().astype(self.config.dtype)
+
+  def logits(self, hidden: Float[Array, '... D']) -> Float[Array, '... vocab']:
+    """float32 scores of the base vocabulary; extra (visual) tokens cannot be predicted."""
+    kernel = self.head_kernel()
+    return jnp.einsum('...d,vd->...v', hidden.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+
+  def prefill(self, batch: Batch, new_tokens: int) -> tuple[Float[Array, 'B vocab'], Cache]:
+    """Logits after the last real token of every row, and a cache with room for `new_tokens` more."""
+    info = mask_info(batch)
+    hidden, (keys, values) = self.decoder(self.embed(batch), batch['positions'], info)
+    last = jnp.max(jnp.where(info.segments >= 0, info.index, 0), axis=1)
+    return (self.logits(jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]),
+            extend_cache(keys, values, info, new_tokens))
+
+  def decode(self, tokens: Int[Array, 'B'], positions: Int[Array, 'B'], segments: Int[Array, 'B'], cache: Cache
+             ) -> tuple[Float[Array, 'B vocab'], Cache]:
+    """One more text token per row: its logits, and the cache that holds it. `segments` −1 hides the token."""
+    new = MaskInfo(segments[:, None], jnp.zeros_like(tokens)[:, None],
+                   jnp.broadcast_to(cache.length, tokens.shape)[:, None])
+    info = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice(old, x.astype(old.dtype), (0, cache.length)),
+                        cache.info, new)
+    cache = Cache(cache.keys, cache.values, info, cache.length)
+    x = self.embedding(tokens[:, None]).astype(self.config.residual_dtype)
+    hidden, (keys, values) = self.decoder(x, positions[:, None], new, cache=cache)
+    return self.logits(hidden[:, 0]), Cache(tuple(keys), tuple(values), info, cache.length + 1)

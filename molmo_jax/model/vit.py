@@ -1,0 +1,94 @@
+"""The image tower: patches of a crop → features of the chosen blocks (spec/model §2)."""
+
+from __future__ import annotations
+
+import einops
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float
+
+from molmo_jax.kernels.patches import attend_patches
+from molmo_jax.model.config import VitConfig
+from molmo_jax.model.layers import ACTIVATIONS, Einsum, LayerNorm, apply_stack, fan_in_normal, init_stack
+
+# mean and standard deviation per channel of pixels in 0..1; SigLIP's 2x − 1 is its own formula
+CHANNEL_STATISTICS = {
+  'openai': ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+  'dino': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+def normalize_crops(crops: Array, kind: str) -> Array:
+  """uint8 crops [..., h, w, 3] (or float ones in 0..1) → float32 as the tower was trained (spec/model §1.1, §6.2)."""
+  x = crops.astype(jnp.float32) / 255.0 if crops.dtype == jnp.uint8 else crops
+  if kind == 'siglip':
+    return x * 2.0 - 1.0
+  mean, std = CHANNEL_STATISTICS[kind]
+  return (x - jnp.asarray(mean)) / jnp.asarray(std)
+
+
+def patchify(crops: Float[Array, '... h w 3'], patch: int) -> Float[Array, '... P pixels']:
+  """Patches in raster order, each flattened as row, column, channel."""
+  return einops.rearrange(crops, '... (gh p) (gw q) c -> ... (gh gw) (p q c)', p=patch, q=patch)
+
+
+class VitBlock(nn.Module):
+  """x + Attn(LN x), then x + MLP(LN x); biases everywhere, attention over all patches of the crop."""
+  config: VitConfig
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'C P E']) -> Float[Array, 'C P E']:
+    c = self.config
+    heads, dtype = (c.heads, c.head_dim), self.dtype
+    h = LayerNorm(c.norm_eps, name='attention_norm')(x)
+    q, k, v = (Einsum('cpe,enh->cpnh', (c.width, *heads), heads, dtype, name=n)(h) for n in ('query', 'key', 'value'))
+    h = attend_patches(q, k, v)
+    x = x + Einsum('cpnh,nhe->cpe', (*heads, c.width), (c.width,), dtype, name='out')(h).astype(x.dtype)
+    h = LayerNorm(c.norm_eps, name='mlp_norm')(x)
+    h = ACTIVATIONS[c.activation](Einsum('cpe,ef->cpf', (c.width, c.mlp), (c.mlp,), dtype, name='up')(h))
+    return x + Einsum('cpf,fe->cpe', (c.mlp, c.width), (c.width,), dtype, name='down')(h).astype(x.dtype)
+
+
+class Vit(nn.Module):
+  """Patch embedding, positions, and the blocks up to the deepest one that is read.
+
+  Attributes:
+    read: indices of the blocks whose outputs are returned, concatenated on the channel axis in this order.
+  """
+  config: VitConfig
+  read: tuple[int, ...]
+  dtype: jnp.dtype = jnp.float32
+  remat: str = 'full'
+
+  @nn.compact
+  def __call__(self, patches: Float[Array, 'C P pixels']) -> Float[Array, 'C P features']:
+    c = self.config
+    pixels = c.patch_size ** 2 * 3
+    x = Einsum('cpi,ie->cpe', (pixels, c.width), (c.width,) if c.patch_bias else None, self.dtype,
+               name='patch_embedding')(patches)
+    if c.class_token:
+      token = self.param('class_embedding', fan_in_normal(c.width), (c.width,))
+      x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, c.width)), x], axis=1)
+    positions = self.param('position_embedding', fan_in_normal(c.width), (c.patches + c.class_token, c.width))
+    x = x + positions.astype(x.dtype)
+    if c.pre_norm:
+      x = LayerNorm(c.norm_eps, name='pre_norm')(x)
+
+    block = VitBlock(c, self.dtype, parent=None)
+    built = max(self.read) + 1
+    stack = self.param('blocks', init_stack(block, built, jnp.zeros((1, 1, c.width))))
+
+    outputs = {}
+    start = 0
+    for end in sorted(set(self.read)):   # a scan per stretch between two blocks that are read: none else is kept
+      stretch = {n: _slice(v, start, end + 1) for n, v in stack.items()}
+      x, _ = apply_stack(lambda p, x, _: (block.apply({'params': p}, x), None), stretch, x, None, self.remat)
+      outputs[end], start = x, end + 1
+    features = jnp.concatenate([outputs[i] for i in self.read], axis=-1)
+    return features[:, 1:] if c.class_token else features
+
+
+def _slice(tree, start: int, end: int):
+  return {n: _slice(v, start, end) for n, v in tree.items()} if isinstance(tree, dict) else tree[start:end]

@@ -1,0 +1,50 @@
+"""One table from parameter paths to the mesh: who holds which part of which array."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from molmo_jax.parameters import path_name
+
+# First match wins; paths of optimizer state end like those of their parameters, so the patterns are searched at the end.
+# In `blocks` the leading axis is the layer, which is never split. The vocabulary (151,936) is not split either: it does
+# not divide by large meshes.
+RULES: tuple[tuple[str, P], ...] = (
+  (r'blocks/.*(query|key|value)/kernel$', P(None, 'fsdp', 'tensor')),
+  (r'blocks/.*attention/out/kernel$', P(None, 'tensor', None, 'fsdp')),
+  (r'vit/blocks/out/kernel$', P(None, 'tensor', None, 'fsdp')),
+  (r'blocks/.*(gate|up)/kernel$', P(None, 'fsdp', 'tensor')),
+  (r'blocks/.*down/kernel$', P(None, 'tensor', 'fsdp')),
+  (r'pooling/attention/(query|key|value)/kernel$', P('fsdp', 'tensor')),
+  (r'pooling/attention/out/kernel$', P('tensor', None, 'fsdp')),
+  (r'projector/.*(gate|up)/kernel$', P('fsdp', 'tensor')),
+  (r'projector/.*down/kernel$', P('tensor', 'fsdp')),
+  (r'(base|extra|head|patch_embedding/kernel)$', P(None, 'fsdp')),
+  (r'.*', P()),
+)
+BATCH = P(('data', 'fsdp'))
+
+
+def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+  """The table's entry for `path`; an axis that does not divide its dimension is left out."""
+  spec = next(spec for pattern, spec in RULES if re.search(pattern, path))
+  if len(spec) > len(shape):   # optimizer counters and the like, below a path that looks like a parameter's
+    return P()
+  return P(*(axis if axis and shape[i] % mesh.shape[axis] == 0 else None for i, axis in enumerate(spec)))
+
+
+def shardings_of(tree: Any, mesh: Mesh) -> Any:
+  """NamedShardings for a tree of arrays or shapes: parameters, optimizer state, or a whole training state."""
+  def sharding(path: tuple, leaf: Any) -> NamedSharding:
+    return NamedSharding(mesh, spec_of(path_name(path), leaf.shape, mesh))
+  return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows of a batch are spread over the data and fsdp axes."""
+  return NamedSharding(mesh, BATCH)

@@ -1,0 +1,193 @@
+"""One example becomes arrays: media is read and cut, messages become tokens, and the two are tied together.
+
+Source: spec/model §5–8, spec/training-and-eval §3. No batching and no padding here: see data/packing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from molmo_jax.preprocess import chat, images, layout, reading, video
+from molmo_jax.preprocess.sequence import IMAGE_PLACEHOLDER, LOSS_WEIGHTS, LossWeight, build_sequence
+from molmo_jax.preprocess.tokenizer import Tokenizer
+from molmo_jax.preprocess.types import (
+  Encoded,
+  EncodingError,
+  Example,
+  MediaError,
+  Message,
+  PreprocessConfig,
+  VisualInput,
+)
+
+# Tokens that see each other in both directions (spec/model §5.1).
+VISUAL_TOKENS = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<frame_start>', '<im_end>',
+                 '<frame_end>', '<im_low>')
+
+
+def encode(
+    example: Example, config: PreprocessConfig, tokenizer: Tokenizer, *, training: bool,
+    rng: np.random.Generator | None = None,
+) -> Encoded:
+  """Reads the media of an example and builds its arrays.
+
+  Args:
+    example: one record; several conversations about the same media make a message tree.
+    config: crops, frames, text.
+    tokenizer: text → ids, and the ids of the extra tokens.
+    training: True: all conversations with targets and loss weights, with the numbers of crops, images and frames for
+      training. False: a prompt; the last answer is dropped, so that the model gives it, and the `…_eval` numbers hold.
+    rng: order of the branches and noise of the style prefix in training; without it branches keep their order.
+
+  Returns:
+    Arrays as described in `types.Encoded`. Without media, `crops` is [0,h,w,3] and `pool_index` [0,W].
+
+  Raises:
+    EncodingError: a record that cannot become a sequence; the message starts with `example.source`.
+    MediaError: media that cannot be read.
+  """
+  try:
+    return _encode(example, config, tokenizer, training, rng)
+  except (EncodingError, MediaError) as error:
+    where = example.source or example.id
+    if not where:
+      raise
+    raise type(error)(f'{where}: {error}') from error
+
+
+def _encode(
+    example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool, rng: np.random.Generator | None,
+) -> Encoded:
+  conversations = _checked_conversations(example, training)
+  order = np.arange(len(conversations))
+  if training and config.text.shuffle_branches and rng is not None:
+    order = rng.permutation(len(conversations))
+  style_rng = rng if training else None
+  texts = [_message_strings(conversations[i], example.style, config, tokenizer, style_rng) for i in order]
+  weights = [None if w is None else LossWeight(w) for w in example.weights or [None] * len(conversations)]
+  inputs = _visual_inputs(example, config, tokenizer, training, rng if training else None)
+  sequence = build_sequence(
+    texts, [v.tokens for v in inputs], tokenize=tokenizer.encode_trusted, bos_id=tokenizer.bos_id,
+    eos_id=tokenizer.eos_id, loss_weight=LOSS_WEIGHTS[config.text.message_weight],
+    branch_weights=[weights[i] for i in order], max_sequence_length=config.text.max_sequence_length,
+    max_text_tokens=config.text.max_text_tokens)
+  return Encoded(
+    **vars(sequence), **_join_visual_inputs(inputs, config), visual=visual_index(sequence.tokens, tokenizer.special),
+    feature_index=feature_index(sequence.tokens, tokenizer.special))
+
+
+def visual_index(tokens: np.ndarray, special: Mapping[str, int]) -> np.ndarray:
+  """0 for text and 1 + n for visual tokens, n = number of images or frames begun so far, this one included.
+
+  Args:
+    tokens: int [S].
+    special: ids of the extra tokens. One without `<low_res_im_start>` (Molmo v1) counts `<im_start>`.
+
+  Returns:
+    int32 [S].
+  """
+  openers = ('<low_res_im_start>', '<frame_start>') if '<low_res_im_start>' in special else ('<im_start>',)
+  begun = np.cumsum(np.isin(tokens, [special[name] for name in openers if name in special]))
+  is_visual = np.isin(tokens, [special[name] for name in VISUAL_TOKENS if name in special])
+  return np.where(is_visual, 1 + begun, 0).astype(np.int32)
+
+
+def feature_index(tokens: np.ndarray, special: Mapping[str, int]) -> np.ndarray:
+  """Row of `pool_index` whose feature is added to each token: `<im_patch>` tokens in order, −1 elsewhere: int32 [S]."""
+  is_patch = tokens == special['<im_patch>']
+  return np.where(is_patch, np.cumsum(is_patch) - 1, -1).astype(np.int32)
+
+
+def _checked_conversations(example: Example, training: bool) -> list[tuple[Message, ...]]:
+  conversations = list(example.conversations)
+  if not conversations:
+    raise EncodingError('the record has no conversation')
+  if example.images and example.video is not None:
+    raise EncodingError('the record has images and a video; an example has one or the other')
+  if example.weights is not None and len(example.weights) != len(conversations):
+    raise EncodingError(f'the record has {len(example.weights)} weights for {len(conversations)} conversations')
+  if not training:
+    if len(conversations) > 1:
+      raise EncodingError(f'a prompt is one conversation; the record has {len(conversations)}')
+    if conversations[0] and conversations[0][-1].role == 'assistant':
+      conversations = [conversations[0][:-1]]
+  for number, messages in enumerate(conversations):
+    _check_conversation(messages, number, training, example.video is not None)
+  return conversations
+
+
+def _check_conversation(messages: Sequence[Message], number: int, training: bool, has_video: bool) -> None:
+  if not messages:
+    raise EncodingError(f'conversation {number} has no messages' if training else
+                        f'conversation {number} has no user message to answer')
+  for index, message in enumerate(messages):
+    expected = 'assistant' if index % 2 else 'user'
+    if message.role != expected:
+      raise EncodingError(f'message {index} of conversation {number} is from {message.role!r}; user and assistant must '
+                          f'alternate, user first, so it must be from {expected!r}')
+    if expected == 'assistant' and not message.content:
+      raise EncodingError(f'message {index} of conversation {number}, an answer, is empty')
+    if has_video and IMAGE_PLACEHOLDER in message.content:
+      raise EncodingError(f'message {index} of conversation {number} has {IMAGE_PLACEHOLDER}, but the record has a '
+                          'video; a video always comes before the text')
+  if training and messages[-1].role != 'assistant':
+    raise EncodingError(f'conversation {number} ends with a user message; there is no answer to learn')
+
+
+def _message_strings(
+    messages: Sequence[Message], style: str | None, config: PreprocessConfig, tokenizer: Tokenizer,
+    rng: np.random.Generator | None,
+) -> list[str]:
+  contents = [m.content for m in messages]
+  for index, content in enumerate(contents):
+    tokenizer.check_plain(content, allowed=() if index % 2 else (IMAGE_PLACEHOLDER,))
+  answer = contents[1] if len(contents) > 1 else None
+  contents[0] = chat.add_style_prefix(contents[0], style, config.text.style_prefix, answer=answer, rng=rng)
+  for index in range(0, len(contents), 2):
+    if not contents[index].replace(IMAGE_PLACEHOLDER, ''):
+      raise EncodingError(f'user message {index} is empty')
+  return chat.format_messages(contents, config.text.message_format)
+
+
+def _visual_inputs(
+    example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool, rng: np.random.Generator | None,
+) -> list[VisualInput]:
+  special, tokenize = tokenizer.special, tokenizer.encode
+  if example.video is not None:
+    max_frames = config.video.max_frames if training else config.video.max_frames_eval
+    frames, times = video.read_video(example.video, max_frames, config.video, fps=example.fps, rng=rng,
+                                     resize=_frame_resize(config))
+    return [layout.prepare_video(frames, times, example.subtitles, config.image, config.video, special, tokenize)]
+  loaded = [reading.load_image(source) for source in example.images]
+  max_crops = config.image.max_crops if training else config.image.max_crops_eval
+  max_images = config.image.max_images if training else config.image.max_images_eval
+  return layout.prepare_images(loaded, config.image, max_crops, special, tokenize, max_images)
+
+
+def _frame_resize(config: PreprocessConfig) -> Callable[[np.ndarray], np.ndarray] | None:
+  """Brings a frame to the size of a crop as soon as it is decoded; a long video in full size would fill the memory."""
+  size = config.image.crop_size
+  if config.image.resize == 'letterbox':      # its result is float and has a mask: done later, from the full frame
+    return None
+  return lambda frame: images.fit(frame, size, size, config.image)[0]
+
+
+def _join_visual_inputs(inputs: Sequence[VisualInput], config: PreprocessConfig) -> dict[str, np.ndarray]:
+  """All crops of the example, and windows over all of them: indices go on from input to input."""
+  image = config.image
+  width = max((v.pool_index.shape[1] for v in inputs), default=int(np.prod(image.pooling)))
+  windows = [np.zeros((0, width), np.int32)]
+  patches = 0
+  for visual in inputs:
+    index = np.where(visual.pool_index >= 0, visual.pool_index + patches, -1)
+    windows.append(np.pad(index, ((0, 0), (0, width - index.shape[1])), constant_values=-1))
+    patches += len(visual.crops) * image.grid ** 2
+  pixels = inputs[0].crops.dtype if inputs else np.float32 if image.resize == 'letterbox' else np.uint8
+  return {
+    'crops': np.concatenate([np.zeros((0, image.crop_size, image.crop_size, 3), pixels), *(v.crops for v in inputs)]),
+    'pool_index': np.concatenate(windows).astype(np.int32),
+    'layout_index': np.concatenate([np.zeros((0, 4), np.int32), *(v.layout_index for v in inputs)]),
+    'layout_box': np.concatenate([np.zeros((0, 4), np.float32), *(v.layout_box for v in inputs)]),
+  }

@@ -1,0 +1,254 @@
+"""An image becomes crops, and the patches of the crops become pooling windows (spec/model §6). numpy only.
+
+The image is resized twice: once to a single crop (the global view, crop 0) and once to a canvas of overlapping crops.
+The canvas' patches, each taken from one crop only, form a stitched grid; pooling windows are cut over that grid, so a
+window may straddle two crops.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Literal
+
+import numpy as np
+
+from molmo_jax.preprocess import resize
+from molmo_jax.preprocess.types import ImageConfig
+
+GLOBAL, CROP, FRAME = 0, 1, 2   # kinds in the last column of `layout_index`
+
+_NORMALIZATION = {   # mean and standard deviation per channel, of values in 0..1
+    'siglip': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    'openai': ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    'dino': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Crops:
+  """Pixels and pooling windows of one image or of all frames of a video.
+
+  Letters of shapes as in `types`. `grids` are the sizes (rows, columns) of the pooled grids in the order of the rows
+  of `pool_index`: global view, stitched crops; or one per frame.
+  """
+  crops: np.ndarray                     # uint8 [C,h,w,3]; letterbox: float32 in 0..1, not yet normalised
+  pool_index: np.ndarray                # int32 [V,W]: crop * P + patch, −1 = empty slot
+  grids: tuple[tuple[int, int], ...]
+  layout_index: np.ndarray              # int32 [V,4]: row, column, crop or frame, kind
+  layout_box: np.ndarray                # float32 [V,4]: x0, y0, x1, y1 as fractions of the view (canvas or frame)
+  patch_mask: np.ndarray | None = None  # float32 [C,P]: share of real pixels in each patch (letterbox only)
+
+
+def select_tiling(height: int, width: int, window: int, max_crops: int) -> tuple[int, int]:
+  """Chooses how many crops (rows, columns) cover an image (spec/model §6.1).
+
+  Args:
+    height, width: size of the image minus the pixels of its outer margins. Zero and negative sizes are allowed: they
+      follow IEEE division, as in the released processors.
+    window: side of the part of a crop that no neighbour shares, pixels.
+    max_crops: largest number of crops, the global view not counted; at least 1.
+  """
+  if max_crops < 1:
+    raise ValueError(f'max_crops is {max_crops}; it must be at least 1')
+  candidates = _tilings(max_crops)
+  with np.errstate(divide='ignore', invalid='ignore'):
+    scales = (candidates * window).astype(np.float32) / np.asarray([height, width], np.float32)
+  scale = scales.min(axis=1)
+  enough = np.flatnonzero(scale >= 1)
+  best = enough[scale[enough].argmin()] if enough.size else scale.argmax()
+  return int(candidates[best, 0]), int(candidates[best, 1])
+
+
+@functools.lru_cache(maxsize=64)
+def _tilings(max_crops: int) -> np.ndarray:
+  """All (rows, columns) with at most `max_crops` crops, fewest crops first, then fewest rows: int64 [n,2]."""
+  pairs = [(i, j) for i in range(1, max_crops + 1) for j in range(1, max_crops // i + 1)]
+  return np.asarray(sorted(pairs, key=lambda p: (p[0] * p[1], p[0])), np.int64)
+
+
+def fit(image: np.ndarray, height: int, width: int, config: ImageConfig) -> tuple[np.ndarray, np.ndarray | None]:
+  """Brings an image to `height` × `width` the way of `config.resize`.
+
+  Args:
+    image: uint8 [h,w,3].
+
+  Returns:
+    uint8 [height,width,3] and None; for 'letterbox' float32 in 0..1 and the bool mask [height,width] of real pixels.
+  """
+  if config.resize == 'stretch':
+    return resize.resize_bilinear(image, height, width), None
+  if config.resize == 'stretch_bicubic':
+    return resize.resize_bicubic(image, height, width), None
+  if config.resize == 'letterbox':
+    return resize.letterbox(image, height, width)
+  raise ValueError(f"image.resize is {config.resize!r}; it must be 'stretch', 'letterbox' or 'stretch_bicubic'")
+
+
+def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
+  """Cuts an image into its global view and overlapping crops, with pooling windows (spec/model §6.1–6.3).
+
+  Crops are uint8; with `config.resize == 'letterbox'` they are float32 in 0..1, padding 0, and still have to be
+  normalised (`normalize`, or the model). Mode 'resize' makes the global view only.
+
+  Args:
+    image: uint8 [h,w,3], at least one pixel.
+    max_crops: largest number of crops beside the global view.
+  """
+  _check(image, config)
+  size = config.crop_size
+  view, real = fit(image, size, size, config)
+  views, masks = [view[None]], [real[None] if real is not None else None]
+  patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
+  windows = [pool_windows(patches, config.pooling)]
+  grids = [pooled_grid(patches.shape, config.pooling)]
+  layouts = [grid_layout(patches.shape, config.pooling)]
+  kinds = [GLOBAL]
+  if config.mode != 'resize':
+    rows, cols = image_tiling(*image.shape[:2], config, max_crops)
+    step = _window_patches(config) * config.patch_size
+    margin = size - step
+    canvas, real = fit(image, step * rows + margin, step * cols + margin, config)
+    views.append(_cut(canvas, rows, cols, step, size))
+    masks.append(_cut(real, rows, cols, step, size) if real is not None else None)
+    stitched = stitched_patches(rows, cols, config) + np.int32(patches.size)
+    windows.append(pool_windows(stitched, config.pooling))
+    grids.append(pooled_grid(stitched.shape, config.pooling))
+    layouts.append(grid_layout(stitched.shape, config.pooling))
+    kinds.append(CROP)
+  pool_index = np.concatenate(windows)
+  index = [_layout_index(place, window, patches.size, kind)
+           for (place, _), window, kind in zip(layouts, windows, kinds, strict=True)]
+  return Crops(
+      crops=np.concatenate(views), pool_index=pool_index, grids=tuple(grids), layout_index=np.concatenate(index),
+      layout_box=np.concatenate([box for _, box in layouts]),
+      patch_mask=None if masks[0] is None else _patch_shares(np.concatenate(masks), config.patch_size))
+
+
+def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int]) -> Crops:
+  """Resizes every frame of a video to one crop and pools each on its own (spec/model §7.3).
+
+  Args:
+    frames: uint8 [F,h,w,3], at least one frame.
+    pooling: pooling window, patches (rows, columns).
+  """
+  if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
+    raise ValueError(f'frames must be uint8 [F,h,w,3] with at least one frame, not {frames.dtype} {frames.shape}')
+  _check(frames[0], config)
+  fitted = [fit(frame, config.crop_size, config.crop_size, config) for frame in frames]
+  patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
+  window = pool_windows(patches, pooling)
+  shift = np.arange(len(frames), dtype=np.int32)[:, None, None] * np.int32(patches.size)
+  pool_index = np.where(window >= 0, window + shift, np.int32(-1)).reshape(-1, window.shape[1])
+  place, box = grid_layout(patches.shape, pooling)
+  place, box = np.tile(place, (len(frames), 1)), np.tile(box, (len(frames), 1))
+  masks = [mask for _, mask in fitted if mask is not None]
+  return Crops(
+      crops=np.stack([view for view, _ in fitted]), pool_index=pool_index,
+      grids=(pooled_grid(patches.shape, pooling),) * len(frames),
+      layout_index=_layout_index(place, pool_index, patches.size, FRAME), layout_box=box,
+      patch_mask=_patch_shares(np.stack(masks), config.patch_size) if masks else None)
+
+
+def image_tiling(height: int, width: int, config: ImageConfig, max_crops: int) -> tuple[int, int]:
+  """The tiling (rows, columns) of an image of `height` × `width` pixels: `select_tiling` without the outer margins."""
+  margin = sum(config.overlap_margins) * config.patch_size
+  height, width = height - margin, width - margin
+  if config.clamp_small_sides:
+    height, width = max(height, 1), max(width, 1)
+  return select_tiling(height, width, _window_patches(config) * config.patch_size, max_crops)
+
+
+def stitched_patches(rows: int, cols: int, config: ImageConfig) -> np.ndarray:
+  """Numbers (crop * P + patch, crops from 0) of the patches that make up the canvas without overlaps: int32 [gh,gw].
+
+  Inner crops give up their margins; the first keeps its left or top margin, the last its right or bottom one.
+  """
+  step, grid = _window_patches(config), config.grid
+  before, after = config.overlap_margins
+
+  def split(crops: int) -> tuple[np.ndarray, np.ndarray]:
+    place = np.arange(step * crops + before + after, dtype=np.int32)
+    crop = np.clip((place - before) // step, 0, crops - 1)
+    return crop, place - crop * step
+
+  (crop_row, row), (crop_col, col) = split(rows), split(cols)
+  crop = crop_row[:, None] * cols + crop_col[None, :]
+  return (crop * grid * grid + row[:, None] * grid + col[None, :]).astype(np.int32)
+
+
+def pooled_grid(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[int, int]:
+  """Rows and columns of pooling windows over a patch grid of `shape`."""
+  return -(-shape[0] // pooling[0]), -(-shape[1] // pooling[1])
+
+
+def pool_windows(patches: np.ndarray, pooling: tuple[int, int]) -> np.ndarray:
+  """Cuts a grid of patch numbers int32 [gh,gw] into windows, row-major: int32 [V, pooling rows * columns].
+
+  Where the grid is no multiple of the window, −1 fills ⌊missing/2⌋ rows or columns before it and the rest after it.
+  """
+  (rows, cols), (high, wide) = pooled_grid(patches.shape, pooling), pooling
+  top, left = _leading_pad(patches.shape, pooling)
+  padded = np.full((rows * high, cols * wide), -1, np.int32)
+  padded[top:top + patches.shape[0], left:left + patches.shape[1]] = patches
+  return padded.reshape(rows, high, cols, wide).transpose(0, 2, 1, 3).reshape(rows * cols, high * wide)
+
+
+def grid_layout(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+  """Where each pooling window over a patch grid of `shape` lies.
+
+  Returns:
+    int32 [V,2]: row and column of the window; float32 [V,4]: x0, y0, x1, y1 of its part inside the grid, as fractions.
+  """
+  (rows, cols), (top, left) = pooled_grid(shape, pooling), _leading_pad(shape, pooling)
+  row, col = (axis.ravel() for axis in np.mgrid[:rows, :cols].astype(np.int32))
+  y0, x0 = row * pooling[0] - top, col * pooling[1] - left
+  edges = np.stack([x0, y0, x0 + pooling[1], y0 + pooling[0]], axis=1).astype(np.float32)
+  extent = np.asarray([shape[1], shape[0], shape[1], shape[0]], np.float32)
+  return np.stack([row, col], axis=1), np.clip(edges, 0, extent) / extent
+
+
+def normalize(crops: np.ndarray, kind: Literal['siglip', 'openai', 'dino']) -> np.ndarray:
+  """Crops, uint8 or float32 in 0..1, as float32 with the mean and deviation of a vision tower (spec/model §1.1)."""
+  if kind not in _NORMALIZATION:
+    raise ValueError(f'unknown normalisation {kind!r}; it must be one of {", ".join(_NORMALIZATION)}')
+  mean, deviation = (np.asarray(v, np.float32) for v in _NORMALIZATION[kind])
+  values = crops.astype(np.float32) / np.float32(255) if crops.dtype == np.uint8 else crops.astype(np.float32)
+  return (values - mean) / deviation
+
+
+def _check(image: np.ndarray, config: ImageConfig) -> None:
+  if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+    raise ValueError(f'an image must be uint8 [h,w,3] with at least one pixel, not {image.dtype} {image.shape}')
+  if config.crop_size % config.patch_size:
+    raise ValueError(f'image.crop_size {config.crop_size} is no multiple of image.patch_size {config.patch_size}')
+  if config.mode != 'resize' and _window_patches(config) < 1:
+    raise ValueError(f'image.overlap_margins {config.overlap_margins} leave no patch of a crop that is '
+                     f'{config.grid} patches wide')
+
+
+def _window_patches(config: ImageConfig) -> int:
+  return config.grid - sum(config.overlap_margins)
+
+
+def _leading_pad(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[int, int]:
+  return (-shape[0] % pooling[0]) // 2, (-shape[1] % pooling[1]) // 2
+
+
+def _cut(canvas: np.ndarray, rows: int, cols: int, step: int, size: int) -> np.ndarray:
+  """The overlapping crops of a canvas [h,w,...], raster order: [rows * cols, size, size, ...]."""
+  return np.stack([canvas[i * step:i * step + size, j * step:j * step + size]
+                   for i in range(rows) for j in range(cols)])
+
+
+def _patch_shares(mask: np.ndarray, patch: int) -> np.ndarray:
+  """Share of true pixels in every patch: bool [C,h,w] → float32 [C,P]."""
+  count, height, width = mask.shape
+  blocks = mask.reshape(count, height // patch, patch, width // patch, patch)
+  return blocks.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1)
+
+
+def _layout_index(place: np.ndarray, windows: np.ndarray, patches: int, kind: int) -> np.ndarray:
+  """Row, column, crop of the first filled slot, kind: int32 [V,4]."""
+  first = np.take_along_axis(windows, (windows >= 0).argmax(axis=1)[:, None], axis=1)
+  return np.concatenate([place, first // patches, np.full_like(first, kind)], axis=1).astype(np.int32)

@@ -1,0 +1,143 @@
+"""Points as text, and text as points (spec/training-and-eval §4.4, §4.5, §13.5).
+
+    <points alt="ALT" coords="FRAME;FRAME…">LABEL</points>      FRAME = frame id, then " index XXX YYY" for every point
+
+XXX and YYY are thousandths of the width and the height. The frame id is 1 for a single image, the 1-based number of the
+image where there are several, and seconds with one decimal for a video.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+import re
+from collections.abc import Mapping, Sequence
+
+NO_POINTS = 'There are none.'
+
+FRAME_SEPARATORS = {'html-v1': '\t', 'html-v2': ';'}
+
+SENTENCES = {
+  'point': '{tag}',
+  'point_count': 'Counting the {tag} shows a total of {count}.',
+  'count_then_point': 'There are {count} {tag}.',
+  'count': '{count}',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FramePoint:
+  """One point of an answer."""
+  frame: str                                  # the frame id as written: an image number, or seconds
+  index: str                                  # the number of the point or of the object, as written
+  x: float                                    # fraction of the width, not limited to 0…1
+  y: float                                    # fraction of the height
+
+
+def format_points(
+    points_by_frame: Mapping[int | float, Sequence[tuple[float, float]]],
+    label: str,
+    *,
+    mode: str = 'point',
+    version: str = 'html-v2',
+    alt: str | None = None,
+) -> str:
+  """The answer that points at `points_by_frame`, as Molmo2 was trained on it.
+
+  Args:
+    points_by_frame: frame id → points (x, y) as fractions of the frame's width and height. A single image is
+      `{1: points}`; several images are numbered from 1; the frames of a video have their time in seconds as a float.
+    label: what is pointed at; the text between the tags.
+    mode: 'point' the tag alone, 'point_count' and 'count_then_point' a sentence that also counts, 'count' the number.
+    version: 'html-v2' (fine-tuning: ';' between frames) or 'html-v1' (pre-training: a tab).
+    alt: the tag's alt attribute, if any.
+
+  Returns:
+    The text; 'There are none.' without points. Points of a frame are sorted by (XXX, YYY) and numbered from 1 on, the
+    number going on from frame to frame. A frame without points is still written.
+
+  Raises:
+    ValueError: a mode or version that does not exist.
+  """
+  if mode not in SENTENCES:
+    raise ValueError(f'point mode {mode!r} does not exist; the modes are: {", ".join(SENTENCES)}')
+  if version not in FRAME_SEPARATORS:
+    raise ValueError(f'point format {version!r} does not exist; the formats are: {", ".join(FRAME_SEPARATORS)}')
+  count = sum(len(points) for points in points_by_frame.values())
+  if not count:
+    return NO_POINTS
+  frames, index = [], 1
+  for frame, points in points_by_frame.items():
+    triples = []
+    for x, y in sorted(_thousandths(x, y) for x, y in points):
+      triples.append(f'{index} {x:03d} {y:03d}')
+      index += 1
+    frames.append(f'{_frame_id(frame)} {" ".join(triples)}')
+  alt_attribute = '' if alt is None else f'alt="{alt}" '
+  tag = f'<points {alt_attribute}coords="{FRAME_SEPARATORS[version].join(frames)}">{label}</points>'
+  return SENTENCES[mode].format(tag=tag, count=count)
+
+
+def _frame_id(frame: int | float) -> str:
+  return str(frame) if isinstance(frame, numbers.Integral) else str(round(float(frame), 1))
+
+
+def _thousandths(x: float, y: float) -> tuple[int, int]:
+  # Molmo2 was trained with x limited to 0…1 only where y is in that range, and with y never limited (§13.5).
+  if 0 <= y <= 1:
+    x = min(max(x, 0), 1)
+  return round(1000 * x), round(1000 * y)       # half to even
+
+
+_TAG = re.compile(r'<(?:points|tracks)\b[^<>]*?\scoords="([0-9\t:;, .]+)"')
+_FRAME = re.compile(r'\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s(.*)')
+_TRIPLE = re.compile(r'(?<![0-9.])([0-9]+) ([0-9]{3,4}) ([0-9]{3,4})(?![0-9.])')
+
+
+def parse_frame_points(text: str) -> list[FramePoint]:
+  """Every point of every `<points>` and `<tracks>` tag with a coords attribute, in the order of the text.
+
+  The closing tag is not required. A coordinate that does not have three or four digits makes its triple unreadable; it
+  is left out. A point outside the frame (above 1000) is left out.
+  """
+  found = []
+  for tag in _TAG.finditer(text):
+    for group in re.split('[\t;:,]', tag.group(1)):
+      frame = _FRAME.fullmatch(group)
+      if frame is None:
+        continue
+      for index, x, y in _TRIPLE.findall(frame.group(2)):
+        if int(x) <= 1000 and int(y) <= 1000:
+          found.append(FramePoint(frame.group(1), index, int(x) / 1000, int(y) / 1000))
+  return found
+
+
+_PERCENT = r'([0-9]+\.[0-9]), ?([0-9]+\.[0-9])'
+
+# Older ways to write points, with the number that stands for the full side. The first one that is found is used.
+_OLD_FORMS = (
+  (re.compile(rf'Click\({_PERCENT}\)'), 100),
+  (re.compile(rf'\({_PERCENT}\)'), 100),
+  (re.compile(r'\bx[0-9]*="\s*([0-9]+(?:\.[0-9]+)?)"\s+y[0-9]*="\s*([0-9]+(?:\.[0-9]+)?)"'), 100),
+  (re.compile(r'(?:\bp|\b[0-9]+)\s*=\s*([0-9]{3})\s*,\s*([0-9]{3})\b'), 1000),
+  (re.compile(r'(?<![0-9.])[0-9]+ ([0-9]{3,4}) ([0-9]{3,4})(?![0-9.])'), 1000),
+  (re.compile(r'(?<![0-9.])[0-9]+ ([0-9]+\.[0-9]) ([0-9]+\.[0-9])(?![0-9.])'), 100),
+)
+
+
+def parse_points(text: str, width: float, height: float, *, old_forms: bool = True) -> list[tuple[float, float]]:
+  """The points that an answer about one image gives, in pixels (x, y) of a `width`×`height` image.
+
+  Frame ids are ignored. With `old_forms`, a text without any readable coords tag is read as Molmo v1 wrote points
+  (`<point x="63.5" y="44.6">`, percent) and in a few looser forms (`Click(12.3, 45.6)`, `(12.3, 45.6)`, `p=123, 456`,
+  `1 123 456`). A point outside the image is left out.
+  """
+  found = [(p.x * width, p.y * height) for p in parse_frame_points(text)]
+  if found or not old_forms:
+    return found
+  for pattern, full in _OLD_FORMS:
+    matches = pattern.findall(text)
+    if matches:
+      percents = [(float(x) / (full / 100), float(y) / (full / 100)) for x, y in matches]
+      return [(x / 100 * width, y / 100 * height) for x, y in percents if x <= 100 and y <= 100]
+  return []

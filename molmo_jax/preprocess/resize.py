@@ -1,0 +1,148 @@
+"""Resampling of images to a fixed size, exact against the released processors. numpy only.
+
+Three filters (spec/model §6.2): bilinear without antialias on uint8 (`stretch`, Molmo2), bilinear with antialias in
+float32 (`letterbox`, the CLIP towers) and bicubic with antialias on uint8 (`stretch_bicubic`, the ablation towers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+_BLOCK_ROWS = 16     # output rows of one pass: small enough that every temporary stays in the cache
+_NEAR_TIE = 2.0**-12  # a float32 value this close to a half may round to another level than the fused arithmetic
+
+
+def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Stretches an image, bilinear without antialias, with the rounding of the released Molmo2 processors.
+
+  Both axes are interpolated in float32 (horizontal first) where `p·a + q·b` rounds the second product and then the
+  fused sum once; the result is rounded half to even. Plain float32 arithmetic differs from that by some 1e-5, which
+  matters only next to a half; those few values are computed again with the fused rounding.
+
+  Args:
+    image: uint8 [h,w,c].
+    height, width: size of the result, pixels.
+
+  Returns:
+    uint8 [height,width,c]; `image` itself where the size is already right.
+  """
+  if image.shape[:2] == (height, width):
+    return image
+  h, w, channels = image.shape
+  flat = image.reshape(h, w * channels)
+  rows = np.stack(_neighbours(h, height)[:2])
+  columns = np.stack([side[:, None] * channels + np.arange(channels) for side in _neighbours(w, width)[:2]])
+  columns = columns.reshape(2, -1)
+  y_weights = np.stack(_neighbours(h, height)[2:])
+  x_weights = np.repeat(np.stack(_neighbours(w, width)[2:]), channels, axis=1)
+  used, place = np.unique(rows, return_inverse=True)   # source rows, and where the neighbours are among them
+  place = place.reshape(rows.shape)
+  out = np.empty((height, width * channels), np.uint8)
+  for start in range(0, height, _BLOCK_ROWS):
+    block = slice(start, min(start + _BLOCK_ROWS, height))
+    first, stop = place[0, start], place[1, block.stop - 1] + 1
+    source = flat[used[first:stop]]
+    lines = np.take(source, columns[0], axis=1) * x_weights[0]
+    lines += np.take(source, columns[1], axis=1) * x_weights[1]
+    values = lines[place[0, block] - first] * y_weights[0, block, None]
+    values += lines[place[1, block] - first] * y_weights[1, block, None]
+    rounded = np.rint(values)
+    out[block] = rounded
+    values -= rounded
+    row, column = np.divmod(np.flatnonzero(np.abs(values, out=values) > 0.5 - _NEAR_TIE), values.shape[1])
+    row += start
+    out[row, column] = _fused_values(flat, rows[:, row], columns[:, column], y_weights[:, row], x_weights[:, column])
+  return out.reshape(height, width, channels)
+
+
+def _fused_values(flat: np.ndarray, rows: np.ndarray, columns: np.ndarray, y_weights: np.ndarray,
+                  x_weights: np.ndarray) -> np.ndarray:
+  """Single values of the result, float32 [n]: source places and weights of their two neighbours on each axis, [2,n]."""
+  upper, lower = (_fused(flat[row, columns[0]], x_weights[0], flat[row, columns[1]], x_weights[1]) for row in rows)
+  return np.rint(_fused(upper, y_weights[0], lower, y_weights[1]))
+
+
+def _fused(p: np.ndarray, a: np.ndarray, q: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """fma(p, a, fl(q·b)) in float32: the product of two float32 numbers is exact in float64."""
+  return (p.astype(np.float64) * a + q.astype(np.float32) * b).astype(np.float32)
+
+
+def _neighbours(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Source indices (int64) left and right of every target pixel's centre, and their float32 weights."""
+  scale = np.float64(np.float32(n_in) / np.float32(n_out))
+  centre = np.maximum((scale * (np.arange(n_out) + 0.5) - 0.5).astype(np.float32), np.float32(0))
+  near = np.minimum(centre.astype(np.int64), n_in - 1)
+  weight = np.clip(centre - near.astype(np.float32), 0, 1).astype(np.float32)
+  return near, np.minimum(near + 1, n_in - 1), np.float32(1) - weight, weight
+
+
+def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Stretches uint8 [h,w,3] to uint8 [height,width,3], bicubic (a = −0.5) with antialias, rounded once at the end."""
+  if image.shape[:2] == (height, width):
+    return image
+  stretched = _antialias(image.astype(np.float32), height, width, _cubic, 2)
+  return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
+
+
+def resize_antialias(image: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Stretches float32 [h,w,3] to float32 [height,width,3] with a triangle filter as wide as the shrinkage."""
+  if image.shape[:2] == (height, width):
+    return image
+  return _antialias(image, height, width, lambda x: np.maximum(np.float32(1) - x, np.float32(0)), 1)
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+  """The cubic convolution kernel with a = −0.5 at distances `x` ≥ 0, float32."""
+  near = (np.float32(1.5) * x - np.float32(2.5)) * x * x + np.float32(1)
+  far = ((np.float32(-0.5) * x + np.float32(2.5)) * x - np.float32(4)) * x + np.float32(2)
+  return np.where(x < 1, near, np.where(x < 2, far, np.float32(0)))
+
+
+def _antialias(image: np.ndarray, height: int, width: int, kernel: Callable[[np.ndarray], np.ndarray],
+               reach: int) -> np.ndarray:
+  """Separable filter of `reach` target (or source, if those are larger) pixels to each side, horizontal first."""
+  lines = _filter_rows(np.ascontiguousarray(image.transpose(1, 0, 2)), width, kernel, reach)
+  return _filter_rows(np.ascontiguousarray(lines.transpose(1, 0, 2)), height, kernel, reach)
+
+
+def _filter_rows(image: np.ndarray, n_out: int, kernel: Callable[[np.ndarray], np.ndarray], reach: int) -> np.ndarray:
+  """Resamples the first axis of float32 [n,…] to `n_out`; all weights in float32, as the reference computes them."""
+  n_in = len(image)
+  scale = np.float32(n_in) / np.float32(n_out)
+  stretch = max(scale, np.float32(1))
+  centre = scale * (np.arange(n_out, dtype=np.float32) + np.float32(0.5))
+  first = np.maximum((centre - reach * stretch + np.float32(0.5)).astype(np.int64), 0)
+  stop = np.minimum((centre + reach * stretch + np.float32(0.5)).astype(np.int64), n_in)
+  taps = first[:, None] + np.arange((stop - first).max())
+  weights = kernel(np.abs((taps.astype(np.float32) - centre[:, None] + np.float32(0.5)) / stretch))
+  weights = np.where(taps < stop[:, None], weights, np.float32(0)).astype(np.float32)
+  weights /= weights.sum(axis=1, keepdims=True)
+  taps = np.minimum(taps, n_in - 1)
+  out = np.zeros((n_out, *image.shape[1:]), np.float32)
+  for tap in range(taps.shape[1]):
+    out += image[taps[:, tap]] * weights[:, tap].reshape(-1, *[1] * (image.ndim - 1))
+  return out
+
+
+def letterbox(image: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+  """Fits an image into a canvas with its aspect kept, centred, surrounded by zeros (spec/model §6.2, CLIP column).
+
+  Args:
+    image: uint8 [h,w,3].
+    height, width: size of the canvas, pixels.
+
+  Returns:
+    The canvas, float32 [height,width,3] in 0..1, and a bool [height,width] that is true on the image's own pixels.
+  """
+  h, w = image.shape[:2]
+  scale = min(np.float32(height) / np.float32(h), np.float32(width) / np.float32(w))
+  inner_h, inner_w = (max(int(np.float32(n) * scale), 1) for n in (h, w))
+  inner = resize_antialias(image.astype(np.float32) / np.float32(255), inner_h, inner_w)
+  top, left = (height - inner_h) // 2, (width - inner_w) // 2
+  canvas = np.zeros((height, width, image.shape[2]), np.float32)
+  real = np.zeros((height, width), bool)
+  canvas[top:top + inner_h, left:left + inner_w] = np.clip(inner, 0, 1)
+  real[top:top + inner_h, left:left + inner_w] = True
+  return canvas, real

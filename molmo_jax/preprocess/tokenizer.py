@@ -1,0 +1,205 @@
+"""Text ↔ ids with Molmo's extra tokens on top of a Hugging Face `tokenizer.json` (spec/model §10)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from molmo_jax.preprocess.layout import SPECIAL_TOKENS
+from molmo_jax.preprocess.types import EncodingError
+
+END_OF_TEXT, CHAT_START, CHAT_END = '<|endoftext|>', '<|im_start|>', '<|im_end|>'
+CHAT_TOKENS = (END_OF_TEXT, CHAT_START, CHAT_END)
+
+# Words with the blank before them, single digits, punctuation, white space.
+_SPLIT = r' ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+'
+
+
+class Tokenizer:
+  """A tokenizer whose ids from `base_vocab_size` on are Molmo's extra tokens.
+
+  Attributes:
+    base_vocab_size: size of the base vocabulary, fillers included; extra token n has the id base_vocab_size + n.
+    special: ids of Molmo's extra tokens.
+    bos_id, eos_id, pad_id: ids that open a sequence, end an answer, fill a row.
+  """
+
+  def __init__(self, inner: tokenizers.Tokenizer, *, special: dict[str, int], base_vocab_size: int, bos_id: int,
+               eos_id: int, pad_id: int):
+    self._inner = inner
+    self.special = special
+    self.base_vocab_size = base_vocab_size
+    self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
+    self._names = {index: name for name, index in special.items()}
+    control = [name for name in CHAT_TOKENS if inner.token_to_id(name) is not None]
+    control += [inner.id_to_token(i) for i in (bos_id, eos_id, pad_id)]
+    self._extra_pattern = re.compile(f'({"|".join(map(re.escape, special))})')
+    self._reserved_pattern = re.compile('|'.join(map(re.escape, sorted({*special, *control}))))
+
+  @classmethod
+  def from_file(cls, path: str | os.PathLike[str], base_vocab_size: int | None = None,
+                special_tokens: Sequence[str] = SPECIAL_TOKENS) -> Tokenizer:
+    """Loads `tokenizer.json`, and `tokenizer_config.json` beside it if there is one.
+
+    Args:
+      path: the file, or the folder that holds it.
+      base_vocab_size: the id of the first extra token. Default: what the file says if it has Molmo's extra tokens,
+        else its own size.
+      special_tokens: the extra tokens, in order, for a file that has none of them; one that has some keeps its own.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: the file is not a tokenizer, has more tokens than `base_vocab_size`, or no end-of-sequence token.
+    """
+    path = Path(path)
+    path = path / 'tokenizer.json' if path.is_dir() else path
+    if not path.is_file():
+      raise FileNotFoundError(f'there is no tokenizer at {path}')
+    try:
+      inner = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises a bare Exception
+      raise ValueError(f'{path} is not a tokenizer.json: {error}') from error
+    special, base = _extra_tokens(inner, base_vocab_size, special_tokens, path)
+    return cls(inner, special=special, base_vocab_size=base, **_control_ids(inner, path))
+
+  def encode(self, text: str) -> list[int]:
+    """Ids of plain text, without BOS and EOS.
+
+    Raises:
+      EncodingError: the text contains the string of an extra token or of a control token such as `<|im_end|>`.
+    """
+    self.check_plain(text)
+    return self._inner.encode(text, add_special_tokens=False).ids
+
+  def encode_trusted(self, text: str) -> list[int]:
+    """Ids of text of our own, in which the strings of extra and control tokens mean these tokens."""
+    ids: list[int] = []
+    for piece in self._extra_pattern.split(text):
+      if piece in self.special:
+        ids.append(self.special[piece])
+      elif piece:
+        ids += self._inner.encode(piece, add_special_tokens=False).ids
+    return ids
+
+  def check_plain(self, text: str, allowed: Iterable[str] = ()) -> None:
+    """Raises EncodingError where `text` contains the string of an extra or control token that is not `allowed`."""
+    allowed = set(allowed)
+    for match in self._reserved_pattern.finditer(text):
+      if match.group() not in allowed:
+        raise EncodingError(f'the text contains {match.group()!r}, which is the name of a reserved token; '
+                            'write it differently, e.g. with a blank inside')
+
+  def decode(self, ids: Iterable[int], *, keep_special: bool = False) -> str:
+    """Text of `ids`; control and extra tokens are left out unless `keep_special`.
+
+    Raises:
+      ValueError: a negative id, such as the −1 of padding.
+    """
+    parts = []
+    for outside, group in itertools.groupby((int(i) for i in ids), key=self._is_outside):
+      if outside:
+        parts += [self._name(i) for i in group] if keep_special else []
+      else:
+        parts.append(self._inner.decode(list(group), skip_special_tokens=not keep_special))
+    return ''.join(parts)
+
+  def _is_outside(self, index: int) -> bool:
+    if index < 0:
+      raise ValueError(f'{index} is not the id of a token; remove padding before decoding')
+    return index in self._names or self._inner.id_to_token(index) is None
+
+  def _name(self, index: int) -> str:
+    # Rows between the tokenizer's own size and the base are fillers, never written and never read.
+    filler = index - self._inner.get_vocab_size()
+    return self._names.get(index, f'|<EXTRA_TOKENS_{filler}>|')
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLike[str]) -> None:
+  """Trains a byte-level BPE and writes it to `path`; the same texts give the same file.
+
+  Every digit is a token of its own, as in Qwen's tokenizers, so coordinates and timestamps are read digit by digit.
+
+  Args:
+    texts: training text.
+    vocab_size: tokens at most, the 256 bytes and the three control tokens included.
+    path: file to write, usually `…/tokenizer.json`; it appears whole or not at all.
+
+  Raises:
+    ValueError: `vocab_size` below 259.
+  """
+  alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+  if vocab_size < len(alphabet) + len(CHAT_TOKENS):
+    raise ValueError(f'vocab_size is {vocab_size}; it must be at least {len(alphabet) + len(CHAT_TOKENS)}: '
+                     f'{len(alphabet)} bytes and {len(CHAT_TOKENS)} control tokens')
+  inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+  inner.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([
+    tokenizers.pre_tokenizers.Split(tokenizers.Regex(_SPLIT), behavior='isolated'),
+    tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+  ])
+  inner.decoder = tokenizers.decoders.ByteLevel()
+  trainer = tokenizers.trainers.BpeTrainer(
+    vocab_size=vocab_size - len(CHAT_TOKENS), initial_alphabet=alphabet, special_tokens=[], show_progress=False)
+  inner.train_from_iterator(texts, trainer)
+  inner.add_special_tokens(list(CHAT_TOKENS))
+  _write_atomically(Path(path), inner.to_str(pretty=True))
+
+
+def _extra_tokens(inner: tokenizers.Tokenizer, base_vocab_size: int | None, special_tokens: Sequence[str],
+                  path: Path) -> tuple[dict[str, int], int]:
+  """Ids of the extra tokens, and the size of the base vocabulary."""
+  vocabulary = inner.get_vocab(with_added_tokens=True)
+  found = {name: vocabulary[name] for name in SPECIAL_TOKENS if name in vocabulary}
+  size = 1 + max(index for name, index in vocabulary.items() if name not in found)
+  base = base_vocab_size
+  if base is None:
+    base = min(found.values()) if found else size
+  if size > base:
+    raise ValueError(f'{path} has {size} tokens, more than the base vocabulary has ids ({base})')
+  if found and min(found.values()) != base:
+    raise ValueError(f'{path} has {min(found, key=found.__getitem__)} at id {min(found.values())}; '
+                     f'extra tokens must start at the base vocabulary size, {base}')
+  return found or {name: base + n for n, name in enumerate(special_tokens)}, base
+
+
+def _control_ids(inner: tokenizers.Tokenizer, path: Path) -> dict[str, int]:
+  config = path.with_name('tokenizer_config.json')
+  settings = json.loads(config.read_text(encoding='utf-8')) if config.is_file() else {}
+
+  def find(key: str, *fallbacks: str) -> int | None:
+    for name in (_token_name(settings.get(key)), *fallbacks):
+      if name is not None and (index := inner.token_to_id(name)) is not None:
+        return index
+    return None
+
+  eos = find('eos_token', CHAT_END, END_OF_TEXT)
+  if eos is None:
+    raise ValueError(f'{path} has no end-of-sequence token: tokenizer_config.json names none, and neither {CHAT_END} '
+                     f'nor {END_OF_TEXT} is in the vocabulary')
+  bos, pad = find('bos_token'), find('pad_token', END_OF_TEXT)
+  return {'eos_id': eos, 'bos_id': eos if bos is None else bos, 'pad_id': eos if pad is None else pad}
+
+
+def _token_name(value: Any) -> str | None:
+  """The string of a token in `tokenizer_config.json`, where it is a string, an object, or null."""
+  return value.get('content') if isinstance(value, dict) else value
+
+
+def _write_atomically(path: Path, text: str) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.tmp')
+  try:
+    with os.fdopen(handle, 'w', encoding='utf-8') as file:
+      file.write(text)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+  except BaseException:
+    Path(temporary).unlink(missing_ok=True)
+    raise

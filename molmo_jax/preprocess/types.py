@@ -1,0 +1,148 @@
+"""The records that preprocessing passes on, and its configuration. numpy only.
+
+Letters of shapes: `C` crops or frames, `P` patches of a crop, `V` visual tokens that carry a pooled feature, `W` slots
+of a pooling window (4 or 9), `T` layout tokens of one input, `S` tokens of a sequence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+
+class MediaError(ValueError):
+  """An image or a video that cannot be read or used; the message names the file."""
+
+
+class EncodingError(ValueError):
+  """A record that cannot become a training sequence; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageConfig:
+  """How an image becomes crops (spec/model §6). Defaults: Molmo2 (SigLIP2 at 378 px)."""
+  crop_size: int = 378                        # side of a crop, pixels
+  patch_size: int = 14                        # side of a patch, pixels
+  max_crops: int = 8                          # K in training; the global view is not counted
+  max_crops_eval: int = 24                    # K at inference
+  max_images: int = 5                         # images in one example, training
+  max_images_eval: int = 20                   # images in one example, inference
+  overlap_margins: tuple[int, int] = (4, 4)   # patches (left/top, right/bottom) that neighbouring crops share
+  pooling: tuple[int, int] = (2, 2)           # pooling window, patches (rows, columns)
+  mode: Literal['overlap-and-resize-c2', 'resize'] = 'overlap-and-resize-c2'
+  resize: Literal['stretch', 'letterbox', 'stretch_bicubic'] = 'stretch'
+  use_col_tokens: bool = True                 # <im_col> after every row of the crops' grid
+  use_global_col_tokens: bool = False         # <im_col> in the global view too
+  use_low_res_start: bool = True              # <low_res_im_start> opens the global view
+  clamp_small_sides: bool = True              # sides minus margins are at least 1 px (training); False: released HF code
+
+  @property
+  def grid(self) -> int:
+    """Patches along one side of a crop."""
+    return self.crop_size // self.patch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoConfig:
+  """How a video becomes frames (spec/model §7)."""
+  max_frames: int = 128                       # F in training
+  max_frames_eval: int = 384                  # F at inference (long context)
+  max_fps: float | None = 2.0                 # frames per second of video
+  frame_sample_mode: str = 'uniform_last_frame'
+  pooling: tuple[int, int] = (3, 3)           # pooling window, patches (rows, columns)
+  time_mode: Literal['per-frame-compact', 'per-frame', 'numbered-frames', 'none'] = 'per-frame-compact'
+  use_frame_special_tokens: bool = True       # <frame_start>/<frame_end>; False: <im_start>/<im_end>
+  per_frame_special_token: bool = True        # a pair around every frame; False: one pair around the video
+  subtitle_mode: str = 'frame_1'              # frame_N | all | truncate_N | ignore
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+  """How messages become text and loss weights (spec/model §8, training-and-eval §3–4)."""
+  message_format: Literal['qwen3', 'role', 'none'] = 'qwen3'
+  style_prefix: Literal['none', 'style', 'demo_or_style_v2'] = 'none'
+  message_weight: Literal['none', 'root_subsegments', 'root_subsegments_root_tokens'] = 'root_subsegments_root_tokens'
+  max_sequence_length: int = 16384            # branches of a message tree that do not fit are dropped
+  max_text_tokens: int | None = None
+  shuffle_branches: bool = True               # order of a message tree's branches in training
+
+
+@dataclasses.dataclass(frozen=True)
+class PreprocessConfig:
+  """Everything between a raw example and its arrays."""
+  image: ImageConfig = ImageConfig()
+  video: VideoConfig = VideoConfig()
+  text: TextConfig = TextConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class Subtitle:
+  """A line of subtitles; times in seconds of the video."""
+  start: float
+  end: float
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+  """One turn of a conversation."""
+  role: Literal['user', 'assistant']
+  content: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """One record of a manifest, checked but with its media unread. Schema: docs/data.md."""
+  images: tuple[Any, ...] = ()                # path | PIL.Image | uint8 [h,w,3]
+  video: Any = None                           # path | uint8 [T,h,w,3] with `fps`
+  fps: float | None = None                    # frames per second of an array video
+  subtitles: str | tuple[Subtitle, ...] | None = None
+  conversations: tuple[tuple[Message, ...], ...] = ()   # more than one: a message tree over the same media
+  weights: tuple[float | None, ...] | None = None       # loss weight per token of each conversation, replaces the formula
+  task: str = 'default'
+  style: str | None = None
+  answers: tuple[str, ...] = ()               # accepted answers (evaluation)
+  options: tuple[str, ...] = ()               # the possible answers, where the question has a closed set
+  points: tuple[tuple[float, float], ...] = ()  # reference points (x, y) as fractions of width and height
+  metric: str = 'exact_match'
+  id: str = ''
+  source: str = ''                            # 'file.jsonl:12', for messages
+
+
+@dataclasses.dataclass(frozen=True)
+class VisualInput:
+  """One image or one video, ready to be put into a sequence.
+
+  `pool_index` counts patches of this input alone: crop * P + patch, −1 = empty slot. The i-th row of `pool_index` is
+  the feature that is added to the i-th `<im_patch>` of `tokens`.
+  """
+  crops: np.ndarray                           # uint8 (or float32, already normalised) [C,h,w,3]
+  tokens: np.ndarray                          # int32 [T]: layout tokens, timestamps and subtitles included
+  pool_index: np.ndarray                      # int32 [V,W]
+  layout_index: np.ndarray                    # int32 [V,4]: row and column in its grid, crop or frame, kind (0 global, 1 crop, 2 frame)
+  layout_box: np.ndarray                      # float32 [V,4]: x0, y0, x1, y1 of the token as fractions of the image
+  patch_mask: np.ndarray | None = None        # float32 [C,P]: share of real pixels in each patch (letterbox only)
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+  """One example as arrays: what is packed into rows and batched.
+
+  `segments` is 100000·example + subsegment: 10000 for the shared prefix of a message tree, i for branch i; one constant
+  where there is one conversation; −1 is padding. A token may attend to another of the same example only if its
+  subsegment is not larger. `visual` is 0 for text and 1 + n for visual tokens, n = running count of
+  `<low_res_im_start>` and `<frame_start>`.
+  """
+  tokens: np.ndarray                          # int32 [S]
+  targets: np.ndarray                         # int32 [S]
+  loss_weights: np.ndarray                    # float32 [S]
+  positions: np.ndarray                       # int32 [S]
+  segments: np.ndarray                        # int32 [S]
+  visual: np.ndarray                          # int32 [S]
+  feature_index: np.ndarray                   # int32 [S]: row of `pool_index` whose feature is added here, −1 none
+  crops: np.ndarray                           # uint8 or float32 [C,h,w,3]
+  pool_index: np.ndarray                      # int32 [V,W]
+  layout_index: np.ndarray                    # int32 [V,4]
+  layout_box: np.ndarray                      # float32 [V,4]

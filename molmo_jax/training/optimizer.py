@@ -1,0 +1,87 @@
+"""AdamW in groups of parameters, chosen by patterns on their paths (training-and-eval §1.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from molmo_jax.parameters import flatten_paths
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupConfig:
+  """Parameters whose path matches `pattern` (a regular expression, searched from the start, first group wins)."""
+  pattern: str
+  learning_rate: float = 1e-5
+  warmup: int = 200                  # steps of linear warm-up from 0
+  frozen: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """Shared by all groups. Each group is clipped on its own, as in the released recipes."""
+  groups: dict[str, GroupConfig]
+  b1: float = 0.9
+  b2: float = 0.95
+  eps: float = 1e-6
+  weight_decay: float = 0.0
+  clip_norm: float = 1.0
+  floor: float = 0.1                 # of the peak learning rate, reached at the last step
+
+
+def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
+  """The group of every parameter, as a tree like `params`.
+
+  Raises:
+    ValueError: a group that matches nothing, or a parameter that no group matches.
+  """
+  def group_of(path: str) -> str | None:
+    return next((name for name, g in groups.items() if re.match(g.pattern, path)), None)
+
+  labels = {path: group_of(path) for path in flatten_paths(params)}
+  orphans = [path for path, label in labels.items() if label is None]
+  if orphans:
+    raise ValueError(f'no group of optimizer.groups matches {len(orphans)} parameters, the first is {orphans[0]!r}; '
+                     f'the patterns are {[g.pattern for g in groups.values()]}')
+  for name, group in groups.items():
+    if name not in labels.values():
+      raise ValueError(f'optimizer.groups.{name}.pattern={group.pattern!r} matches no parameter that an earlier group '
+                       f'has not taken; paths start with {sorted({p.split("/")[0] for p in labels})}')
+  structure = jax.tree_util.tree_structure(params)
+  return jax.tree_util.tree_unflatten(structure, list(labels.values()))
+
+
+def warmup_cosine(peak: float, warmup: int, steps: int, floor: float) -> optax.Schedule:
+  """Learning rate at the 1-based step `count + 1`: linear to `peak`, cosine to `floor`·peak at `steps`, then constant."""
+  def schedule(count: jax.Array) -> jax.Array:
+    s = jnp.asarray(count + 1, jnp.float32)
+    low = floor * peak
+    progress = jnp.clip((s - warmup) / max(steps - warmup, 1), 0.0, 1.0)
+    cosine = low + (peak - low) * (1 + jnp.cos(jnp.pi * progress)) / 2
+    return jnp.where(s < warmup, peak * s / max(warmup, 1), cosine)
+  return schedule
+
+
+def clip_by_norm(max_norm: float) -> optax.GradientTransformation:
+  """Scales by min(1, max_norm / (norm + 1e-6)) over the leaves that it sees."""
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    scale = jnp.minimum(1.0, max_norm / (optax.global_norm(updates) + 1e-6))
+    return jax.tree.map(lambda u: u * scale.astype(u.dtype), updates), state
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def make_optimizer(config: OptimizerConfig, steps: int, params: Any) -> optax.GradientTransformation:
+  """One clipped AdamW per group of `config`; frozen groups get no update and no state."""
+  def transform(group: GroupConfig) -> optax.GradientTransformation:
+    if group.frozen:
+      return optax.set_to_zero()
+    schedule = warmup_cosine(group.learning_rate, group.warmup, steps, config.floor)
+    return optax.chain(clip_by_norm(config.clip_norm),
+                       optax.adamw(schedule, config.b1, config.b2, config.eps, weight_decay=config.weight_decay))
+  return optax.multi_transform({name: transform(g) for name, g in config.groups.items()},
+                               label_parameters(params, config.groups))

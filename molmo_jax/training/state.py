@@ -1,0 +1,53 @@
+"""Everything that a training run carries from step to step."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from molmo_jax.model.config import ModelConfig
+from molmo_jax.model.molmo import Molmo
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """`rng` is the raw key of the run; each step folds its number into it, so a resumed step draws what it would have."""
+  step: Array                        # int32 []: steps done
+  params: Any
+  opt_state: Any
+  rng: Array                         # uint32 [2]
+
+
+def example_batch(config: ModelConfig) -> dict[str, Array]:
+  """The smallest batch that touches every parameter; only its shapes matter."""
+  one = jnp.zeros((1, 1), jnp.int32)
+  size = config.vit.image_size
+  return dict(tokens=one, targets=one, positions=one, segments=one, visual=one, feature_index=one,
+              loss_weights=jnp.zeros((1, 1)), crops=jnp.zeros((1, 1, size, size, 3), jnp.uint8),
+              pool_index=jnp.zeros((1, 1, config.connector.pool_slots), jnp.int32),
+              layout_index=jnp.zeros((1, 1, 4), jnp.int32), layout_box=jnp.zeros((1, 1, 4)),
+              patch_mask=jnp.ones((1, 1, config.vit.patches)))
+
+
+def init_params(model: Molmo, key: Array) -> Any:
+  """Random parameters: a plain nested dict."""
+  def init(key: Array) -> Any:
+    return model.init(key, example_batch(model.config), method=_touch_everything)['params']
+  return init(key)
+
+
+def _touch_everything(model: Molmo, batch: Any) -> Array:
+  return model.logits(model(batch))
+
+
+def init_state(model: Molmo, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
+  """A fresh state; under `jax.jit` with output shardings it is born distributed."""
+  params_key, run_key = jax.random.split(key)
+  params = init_params(model, params_key)
+  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key_data(run_key))

@@ -1,0 +1,81 @@
+"""What a run writes while it trains (metrics.jsonl, TensorBoard) and the tables that it prints before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from tensorboardX import SummaryWriter
+
+from molmo_jax.parameters import flatten_paths
+
+
+class MetricsLog:
+  """Appends rows to `<workdir>/metrics.jsonl` and to TensorBoard; only the first process writes.
+
+  A resumed run drops the rows after the step that it resumes from: no step appears twice.
+  """
+
+  def __init__(self, workdir: Path, start_step: int, enabled: bool = True):
+    self._file = self._board = None
+    if enabled:
+      workdir.mkdir(parents=True, exist_ok=True)
+      path = workdir / 'metrics.jsonl'
+      kept = [line for line in path.read_text().splitlines() if _step(line) <= start_step] if path.exists() else []
+      path.write_text(''.join(line + '\n' for line in kept))
+      self._file = open(path, 'a', buffering=1)
+      self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=start_step + 1)
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    if self._file:
+      self._file.write(json.dumps({'step': step, **metrics}) + '\n')
+      for name, value in metrics.items():
+        self._board.add_scalar(name, value, step)
+
+  def close(self) -> None:
+    if self._file:
+      self._file.close()
+      self._board.close()
+
+
+def _step(line: str) -> float:
+  try:
+    return json.loads(line)['step']
+  except (ValueError, KeyError):   # a line that was cut when the machine went down
+    return float('inf')
+
+
+def parameter_table(params: Any) -> Table:
+  """Every parameter with its shape, standard deviation aside: path, shape, dtype, count; and the sum per tower."""
+  table = Table(title='parameters')
+  for name, justify in (('path', 'left'), ('shape', 'left'), ('dtype', 'left'), ('count', 'right')):
+    table.add_column(name, justify=justify)
+  towers: dict[str, int] = {}
+  for path, leaf in flatten_paths(params).items():
+    size = int(np.prod(leaf.shape))
+    towers[path.split('/')[0]] = towers.get(path.split('/')[0], 0) + size
+    table.add_row(path, ' × '.join(map(str, leaf.shape)), str(leaf.dtype), f'{size:,}')
+  table.add_section()
+  for tower, size in towers.items():
+    table.add_row(f'{tower}/…', '', '', f'{size:,}')
+  table.add_row('all', '', '', f'{sum(towers.values()):,}', style='bold')
+  return table
+
+
+def batch_table(batch: Mapping[str, np.ndarray]) -> Table:
+  """Every array of a batch: shape, dtype, range, share that is padding where a field has some."""
+  table = Table(title='first batch')
+  for name in ('field', 'shape', 'dtype', 'least', 'largest', 'in use'):
+    table.add_column(name)
+  in_use = dict(tokens=batch['segments'] >= 0, feature_index=batch['feature_index'] >= 0,
+                visual=batch['visual'] > 0, loss_weights=batch['loss_weights'] > 0,
+                pool_index=batch['pool_index'] >= 0)
+  for name, x in batch.items():
+    used = f'{100 * in_use[name].mean():.0f} %' if name in in_use else ''
+    least, largest = (f'{x.min():g}', f'{x.max():g}') if x.size else ('', '')
+    table.add_row(name, ' × '.join(map(str, x.shape)), str(x.dtype), least, largest, used)
+  return table

@@ -1,0 +1,6 @@
+"""Before JAX starts: eight CPU devices, so that meshes can be tested anywhere; flags of Grain's workers parsed."""
+
+import os
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')

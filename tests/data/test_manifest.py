@@ -1,0 +1,151 @@
+"""The manifest: what a line may hold, what it becomes, and how errors are reported."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from molmo_jax.data.manifest import ManifestError, parse_record, read_manifest
+from molmo_jax.preprocess.types import Example, Message, Subtitle
+
+TURNS = [{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': 'a'}]
+
+
+def write(folder, *lines, name='m.jsonl'):
+  path = folder / name
+  path.write_text(''.join(line if isinstance(line, str) else json.dumps(line) + '\n' for line in lines))
+  return path
+
+
+def test_random_access_keeps_line_numbers_and_skips_blank_lines(tmp_path):
+  path = write(tmp_path, {'question': 'ä'}, '\n', '   \n', {'question': 'b'}, '{"question": "last, no newline"}')
+  manifest = read_manifest(path)
+  assert len(manifest) == 3
+  assert [e.conversations[0][0].content for e in manifest] == ['ä', 'b', 'last, no newline']
+  assert [manifest[i].source for i in (2, 0, -2)] == [f'{path}:5', f'{path}:1', f'{path}:4']
+  for index in (3, -4):
+    with pytest.raises(IndexError, match='has 3 records'):
+      manifest[index]
+
+
+def test_an_opened_manifest_pickles_and_still_reads(tmp_path):
+  manifest = read_manifest(write(tmp_path, {'question': 'a'}, {'question': 'b'}))
+  assert manifest[1].conversations
+  assert pickle.loads(pickle.dumps(manifest))[1] == manifest[1]
+
+
+def test_threads_share_one_manifest(tmp_path):
+  texts = [f'{i} ' * (i % 50 + 1) for i in range(400)]
+  manifest = read_manifest(write(tmp_path, *({'question': text} for text in texts)))
+  with ThreadPoolExecutor(8) as pool:
+    assert [e.conversations[0][0].content for e in pool.map(manifest.__getitem__, range(400))] == texts
+
+
+def test_a_bad_line_raises_only_when_it_is_accessed_and_names_its_place(tmp_path):
+  path = write(tmp_path, {'question': 'a'}, '{"question": \n', {'question': 'c'})
+  manifest = read_manifest(path)
+  assert manifest[0].conversations and manifest[2].conversations
+  with pytest.raises(ManifestError, match=re.escape(f'{path}:2: the line is not valid JSON')):
+    manifest[1]
+
+
+def test_bytes_that_are_not_utf8_are_a_manifest_error(tmp_path):
+  path = tmp_path / 'm.jsonl'
+  path.write_bytes(b'{"question": "\xff"}\n')
+  with pytest.raises(ManifestError, match='UTF-8'):
+    read_manifest(path)[0]
+
+
+def test_a_missing_or_empty_file_is_reported_at_once(tmp_path):
+  with pytest.raises(ManifestError, match='none.jsonl: cannot read'):
+    read_manifest(tmp_path / 'none.jsonl')
+  with pytest.raises(ManifestError, match='is empty'):
+    read_manifest(write(tmp_path, '\n\n'))
+
+
+def test_media_paths_start_at_the_folder_of_the_manifest(tmp_path):
+  path = write(tmp_path, {'images': ['a.png', '/b/c.png'], 'question': 'q'}, {'video': 'v/x.mp4', 'question': 'q'},
+               {'image': 'é.png', 'question': 'q'})
+  manifest = read_manifest(path)
+  assert manifest[0].images == (str(tmp_path / 'a.png'), '/b/c.png')
+  assert manifest[1].video == str(tmp_path / 'v/x.mp4')
+  assert manifest[2].images == (str(tmp_path / 'é.png'),)
+
+
+def test_every_key_reaches_its_field():
+  record = {'video': 'v.mp4', 'subtitles': [{'start': 0, 'end': 1.5, 'text': 't'}], 'conversations': [TURNS, TURNS[:1]],
+            'weights': [2, None], 'style': 's', 'task': 'k', 'metric': 'points', 'answers': ['x', 'y'],
+            'options': ['x', 'y', 'z'], 'points': [[0, 0.25]], 'id': 'i'}
+  user, assistant = Message('user', 'q'), Message('assistant', 'a')
+  assert parse_record(record, 'f:1') == Example(
+      video='v.mp4', subtitles=(Subtitle(0.0, 1.5, 't'),), conversations=((user, assistant), (user,)),
+      weights=(2.0, None), style='s', task='k', metric='points', answers=('x', 'y'), options=('x', 'y', 'z'),
+      points=((0.0, 0.25),), id='i', source='f:1')
+
+
+def test_shorthand_equals_messages_and_its_answer_is_accepted():
+  short = parse_record({'question': 'q', 'answer': 'a'}, 'f:1')
+  assert short.conversations == parse_record({'messages': TURNS}, 'f:1').conversations
+  assert short.answers == ('a',)
+  assert parse_record({'question': 'q', 'answer': 'a', 'answers': ['b']}, 'f:1').answers == ('b',)
+  assert parse_record({'question': 'q'}, 'f:1').conversations == ((Message('user', 'q'),),)
+  assert parse_record({'video': 'v', 'subtitles': 'plain', 'question': 'q'}, 'f:1').subtitles == 'plain'
+
+
+BAD = [
+  ([1, 2], 'a record is a JSON object'),
+  ({'question': 'q', 'imags': ['a']}, "unknown key 'imags'; did you mean 'images'?"),
+  ({'image': 'a', 'video': 'b', 'question': 'q'}, "not 'image' and 'video'"),
+  ({'image': 'a', 'images': ['b'], 'question': 'q'}, "not 'image' and 'images'"),
+  ({'image': 'a'}, "exactly one of 'messages', 'conversations' and 'question', not none"),
+  ({'question': 'q', 'messages': TURNS}, "not 'messages' and 'question'"),
+  ({'messages': TURNS, 'answer': 'a'}, "'answer' goes with 'question'"),
+  ({'image': 'a', 'subtitles': 't', 'question': 'q'}, "'subtitles' belong to a video"),
+  ({'video': 'a', 'subtitles': {'0': 't'}, 'question': 'q'}, "'subtitles' must be a string or a list"),
+  ({'video': 'a', 'subtitles': [{'start': 2, 'end': 1, 'text': ''}], 'question': 'q'}, 'from 2.0 s to 1.0 s'),
+  ({'video': 'a', 'subtitles': [{'start': 2, 'text': ''}], 'question': 'q'}, "exactly the keys 'start' and 'end'"),
+  ({'image': 7, 'question': 'q'}, "'image' must be a string, not a number (7)"),
+  ({'image': '', 'question': 'q'}, "'image' is an empty path"),
+  ({'images': 'a.png', 'question': 'q'}, "'images' must be a list of strings, not a string"),
+  ({'images': [], 'question': 'q'}, "'images' is empty"),
+  ({'images': ['a', None], 'question': 'q'}, "'images[1]' must be a string, not null"),
+  ({'messages': []}, "'messages' is empty"),
+  ({'conversations': []}, "'conversations' is empty"),
+  ({'conversations': TURNS}, "'conversations[0]' must be a list"),
+  ({'messages': TURNS[::-1]}, "'messages[0]' has role 'assistant' but must be 'user'"),
+  ({'conversations': [TURNS, [TURNS[0], TURNS[0]]]}, "'conversations[1][1]' has role 'user' but must be 'assistant'"),
+  ({'messages': [{'role': 'user', 'content': ['x']}]}, "'messages[0].content' must be a string, not a list"),
+  ({'messages': [{'role': 'user', 'text': 'x'}]}, "exactly the keys 'role' and 'content'"),
+  ({'messages': ['hello']}, "'messages[0]' must be an object"),
+  ({'messages': TURNS, 'weights': [1, 2]}, "'weights' has 2 values for 1 conversation;"),
+  ({'messages': TURNS, 'weights': [-1]}, "'weights' must not be negative"),
+  ({'messages': TURNS, 'weights': [True]}, "'weights[0]' must be a finite number, not true"),
+  ({'messages': TURNS, 'weights': [math.nan]}, "'weights[0]' must be a finite number"),
+  ({'question': 'q', 'points': [[320, 200]]}, 'divide pixels by the width'),
+  ({'question': 'q', 'points': [0.5, 0.5]}, "'points[0]' must be a pair"),
+  ({'question': 'q', 'answers': 'a'}, "'answers' must be a list of strings"),
+  ({'question': 'q', 'options': [1]}, "'options[0]' must be a string"),
+  ({'question': 'q', 'task': None}, "'task' must be a string, not null"),
+]
+
+
+@pytest.mark.parametrize('record, message', BAD, ids=[m for _, m in BAD])
+def test_a_wrong_record_says_where_and_what_would_be_right(record, message):
+  with pytest.raises(ManifestError) as caught:
+    parse_record(record, 'm.jsonl:12')
+  assert str(caught.value).startswith('m.jsonl:12: ')
+  assert message in str(caught.value)
+
+
+def test_the_examples_of_the_documentation_are_valid():
+  text = (Path(__file__).parents[2] / 'docs' / 'data.md').read_text(encoding='utf-8')
+  blocks = re.findall(r'```json\n(.*?)```', text, re.DOTALL)
+  assert len(blocks) == 3
+  for block in blocks:
+    assert parse_record(json.loads(block), 'docs/data.md').conversations

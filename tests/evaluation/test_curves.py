@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from molmo_jax.evaluation import curves
+
+
+def rows(n=50, **columns):
+  return [{'step': s, **{name: f(s) for name, f in columns.items()}} for s in range(1, n + 1)]
+
+
+def panels(html):
+  """The SVG elements of the fragment, by title; the parse fails if the fragment is not well formed."""
+  root = ElementTree.fromstring(html)
+  return {svg.find("text[@class='title']").text: svg for svg in root.iter('svg')}
+
+
+def coordinates(svg, name):
+  path = svg.find(f"path[@class='{name}']").get('d')
+  return [tuple(map(float, p)) for p in re.findall(r'[ML](-?[\d.]+) (-?[\d.]+)', path)]
+
+
+def test_there_is_a_panel_for_every_known_column_that_the_rows_have():
+  html = curves.curves_svg(rows(loss=lambda s: 1 / s, accuracy=lambda s: s / 50, other=lambda s: s))
+  assert list(panels(html)) == ['Loss', 'Token accuracy']
+
+
+def test_a_falling_loss_falls_in_the_picture():
+  svg = panels(curves.curves_svg(rows(loss=lambda s: 5 - s / 20)))['Loss']
+  for name in ('raw', 'smooth'):
+    points = coordinates(svg, name)
+    assert len(points) == 50
+    xs, ys = zip(*points, strict=True)
+    assert list(xs) == sorted(xs) and list(ys) == sorted(ys)      # y of an SVG grows downwards
+    assert curves.LEFT <= xs[0] and xs[-1] <= curves.WIDTH - curves.RIGHT
+    assert curves.TOP <= min(ys) and max(ys) <= curves.HEIGHT - curves.BOTTOM
+
+
+def test_an_exponential_loss_is_a_straight_line_on_the_log_scale():
+  svg = panels(curves.curves_svg(rows(loss=lambda s: math.exp(-s / 10)), log_loss=True))['Loss, log scale']
+  ys = [y for _, y in coordinates(svg, 'raw')]
+  steps = [b - a for a, b in zip(ys, ys[1:], strict=False)]
+  assert max(steps) - min(steps) < 0.25                           # coordinates are written with one decimal
+
+
+def test_values_that_cannot_be_drawn_are_gaps():
+  broken = [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': float('nan')}, {'step': 3, 'loss': None}, {'step': 4},
+            {'step': 5, 'loss': float('inf')}, {'step': 6, 'loss': 2.0}]
+  html = curves.curves_svg(broken)
+  assert len(coordinates(panels(html)['Loss'], 'raw')) == 2
+  assert 'nan' not in html and 'inf' not in html
+
+
+def test_the_later_of_two_rows_of_a_step_counts():
+  resumed = [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': 9.0}, {'step': 2, 'loss': 3.0}]
+  svg = panels(curves.curves_svg(resumed, smoothing=0.0))['Loss']
+  assert svg.find("text[@class='last']").text == '3 at step 2'
+
+
+def test_a_single_row_and_a_constant_column_can_be_drawn():
+  for value in (0.0, 2.0):
+    assert 'Loss' in panels(curves.curves_svg([{'step': 7, 'loss': value}]))
+    assert 'Loss' in panels(curves.curves_svg(rows(loss=lambda s, value=value: value)))
+  assert 'Loss, log scale' in panels(curves.curves_svg([{'step': 7, 'loss': 2.0}], log_loss=True))
+
+
+def test_rows_without_anything_to_draw_are_an_error():
+  with pytest.raises(ValueError, match='nothing to draw'):
+    curves.curves_svg([{'step': 1, 'weight': 2.0}])
+  with pytest.raises(ValueError, match='smoothing'):
+    curves.curves_svg(rows(loss=float), smoothing=1.0)
+
+
+def test_smoothing_keeps_constants_and_straight_lines_and_damps_noise():
+  assert curves.smooth([3.0] * 20, 0.9) == pytest.approx([3.0] * 20)
+  line = curves.smooth([float(i) for i in range(201)], 0.9)
+  assert line[100] == pytest.approx(100.0)                        # no lag
+  noisy = curves.smooth([(-1.0) ** i for i in range(200)], 0.9)
+  assert max(map(abs, noisy[20:-20])) < 0.06
+  assert curves.smooth([1.0, 5.0, 2.0], 0.0) == [1.0, 5.0, 2.0]
+
+
+def test_a_long_run_is_thinned_and_keeps_its_ends_and_spikes():
+  points = [(float(s), 1.0) for s in range(100_000)]
+  points[54_321] = (54_321.0, 77.0)
+  thinned = curves.thin(points)
+  assert len(thinned) <= curves.MAX_POINTS
+  assert thinned[0] == points[0] and thinned[-1] == points[-1] and points[54_321] in thinned
+  assert thinned == sorted(thinned)
+  assert len(curves.curves_svg(rows(20_000, loss=lambda s: 1 / s))) < 60_000
+
+
+@pytest.mark.parametrize('low, high, expected', [
+  (0.0, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+  (10.0, 3000.0, [1000.0, 2000.0, 3000.0]),
+  (-1.0, 1.0, [-1.0, -0.5, 0.0, 0.5, 1.0]),
+])
+def test_ticks_are_round_and_inside_the_range(low, high, expected):
+  assert curves.linear_ticks(low, high) == pytest.approx(expected)
+
+
+def test_log_ticks_are_one_two_five():
+  assert curves.log_ticks(0.4, 12.0) == pytest.approx([0.5, 1, 2, 5, 10])
+
+
+def test_metrics_are_read_and_an_unfinished_last_line_is_left_out(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 1, "loss": 2.0}\n\n{"step": 2, "loss": NaN}\n{"step": 3, "lo')
+  read = curves.read_metrics(path)
+  assert [row['step'] for row in read] == [1, 2]
+
+
+@pytest.mark.parametrize('line', ['{"step": 3, "lo', '{"loss": 1.0}', '[1, 2]', '{"step": "3"}'])
+def test_a_broken_line_of_metrics_is_an_error_that_names_file_and_line(tmp_path, line):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 1, "loss": 2.0}\n' + line + '\n')
+  with pytest.raises(ValueError, match=r'metrics\.jsonl:2: '):
+    curves.read_metrics(path)
+
+
+def test_the_page_is_self_contained_and_escapes_its_title(tmp_path):
+  curves.write_curves(tmp_path / 'curves.html', rows(loss=lambda s: 1 / s), title='a <b> & c')
+  page = (tmp_path / 'curves.html').read_text(encoding='utf-8')
+  assert page.startswith('<!doctype html>') and '<svg' in page
+  assert 'a &lt;b&gt; &amp; c' in page and '<b>' not in page
+  assert 'http' not in page and 'src=' not in page

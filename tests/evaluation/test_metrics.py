@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pytest
+
+from molmo_jax.evaluation import metrics
+from molmo_jax.preprocess.points import format_points
+from molmo_jax.preprocess.types import Example
+
+
+def answers(*texts, **fields):
+  return Example(answers=texts, **fields)
+
+
+def at(*points):
+  return Example(points=points, metric='points')
+
+
+def pointing(*points):
+  return format_points({1: points}, 'thing')
+
+
+@pytest.mark.parametrize('prediction, accepted, expected', [
+  ('Red', ['red'], 1.0),
+  ('  red.\n', ['Red'], 1.0),
+  ('a  red\tsquare!', ['A red square'], 1.0),
+  ('two', ['2', 'Two.'], 1.0),
+  ('reddish', ['red'], 0.0),
+  ('red square', ['red'], 0.0),
+  ('', ['red'], 0.0),
+  ('-5', ['5'], 0.0),
+  ('5%', ['5'], 0.0),
+])
+def test_exact_match_ignores_case_whitespace_and_final_punctuation_only(prediction, accepted, expected):
+  assert metrics.score(prediction, answers(*accepted), 'exact_match') == expected
+
+
+def test_an_empty_prediction_does_not_equal_an_answer_that_is_punctuation():
+  assert metrics.score('', answers('?'), 'exact_match') == 0.0
+  assert metrics.score('?', answers('?'), 'exact_match') == 1.0
+
+
+def test_exact_match_without_answers_is_an_error_that_names_the_line():
+  with pytest.raises(ValueError, match='test.jsonl:7.*answers'):
+    metrics.score('red', Example(source='test.jsonl:7'), 'exact_match')
+
+
+@pytest.mark.parametrize('predicted, expected', [
+  ([(0.2, 0.3)], 1.0),
+  ([(0.3, 0.3)], 1.0),                  # exactly the tolerance
+  ([(0.28, 0.38)], 0.0),                # inside in x and in y, outside as a distance
+  ([(0.301, 0.3)], 0.0),
+  ([(0.2, 0.3), (0.2, 0.3)], 0.0),      # one too many
+  ([], 0.0),
+])
+def test_one_point_is_right_within_a_tenth_of_the_sides(predicted, expected):
+  assert metrics.score(pointing(*predicted), at((0.2, 0.3)), 'points') == expected
+
+
+def test_every_reference_point_needs_a_prediction_of_its_own():
+  reference = at((0.2, 0.5), (0.8, 0.5))
+  assert metrics.score(pointing((0.8, 0.5), (0.2, 0.5)), reference, 'points') == 1.0
+  assert metrics.score(pointing((0.2, 0.5), (0.22, 0.5)), reference, 'points') == 0.0
+
+
+def test_points_are_paired_so_that_all_fit_if_that_is_possible():
+  # One prediction (0.45) is near both references, the other only near the reference at 0.5.
+  predicted = pointing((0.45, 0.5), (0.58, 0.5))
+  assert metrics.score(predicted, at((0.5, 0.5), (0.4, 0.5)), 'points') == 1.0
+  assert metrics.score(predicted, at((0.4, 0.5), (0.5, 0.5)), 'points') == 1.0
+  assert metrics.score(predicted, at((0.4, 0.5), (0.36, 0.5)), 'points') == 0.0
+
+
+def test_without_reference_points_the_right_answer_has_none():
+  assert metrics.score('There are none.', at(), 'points') == 1.0
+  assert metrics.score(pointing((0.5, 0.5)), at(), 'points') == 0.0
+
+
+def test_points_as_molmo_v1_writes_them_are_understood():
+  assert metrics.score('<point x="20.0" y="30.0" alt="a">a</point>', at((0.2, 0.3)), 'points') == 1.0
+
+
+def test_a_metric_that_does_not_exist_is_an_error_that_names_the_closest():
+  with pytest.raises(ValueError, match="'exact-match' does not exist; did you mean 'exact_match'"):
+    metrics.score('x', answers('x'), 'exact-match')
+  with pytest.raises(ValueError, match='did you mean'):
+    metrics.chance([answers('x')], 'point')
+
+
+def test_chance_with_options_is_a_guess_among_them():
+  examples = [answers('a', options=('a', 'b')), answers('c', options=('a', 'b', 'c', 'd'))]
+  assert metrics.chance(examples, 'exact_match') == pytest.approx((1 / 2 + 1 / 4) / 2)
+
+
+def test_chance_without_options_is_the_best_constant_answer():
+  examples = [answers('Two', '2'), answers('2.'), answers('3'), answers('4', 'four')]
+  assert metrics.chance(examples, 'exact_match') == 0.5
+
+
+def test_chance_joins_examples_with_and_without_options():
+  examples = [answers('a', options=('a', 'b')), answers('x'), answers('x'), answers('y')]
+  assert metrics.chance(examples, 'exact_match') == pytest.approx((0.5 + 2) / 4)
+
+
+def test_chance_of_points_is_the_best_fixed_point():
+  examples = [at((0.23, 0.5)), at((0.27, 0.5)), at((0.9, 0.9)), at((0.25, 0.5), (0.9, 0.1))]
+  assert metrics.chance(examples, 'points') == 0.5
+
+
+def test_chance_of_points_is_that_of_no_point_where_most_have_none():
+  assert metrics.chance([at(), at(), at((0.5, 0.5))], 'points') == pytest.approx(2 / 3)
+  assert metrics.chance([at(), at()], 'points') == 1.0
+  assert metrics.chance([at((0.1, 0.1), (0.2, 0.2))], 'points') == 0.0
+
+
+def test_chance_of_nothing_is_an_error():
+  with pytest.raises(ValueError, match='at least one'):
+    metrics.chance([], 'exact_match')

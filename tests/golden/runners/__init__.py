@@ -1,0 +1,7 @@
+"""The runners of golden data; each has `recognises(folder)` and `run(folder)`."""
+
+from __future__ import annotations
+
+from tests.golden.runners import samplers, visual
+
+RUNNERS = [visual, samplers]
