@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
   shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
   console.print(parameter_table(shapes))
   optimizer = make_optimizer(run.optimizer, run.training.steps, shapes)
-  make_state = lambda: init_state(model, optimizer, jax.random.key(run.seed))   # noqa: E731
+  make_state = lambda: init_state(model, optimizer, jax.random.key(run.seed))
   abstract = jax.eval_shape(make_state)
   shardings = shardings_of(abstract, mesh)
   abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)

@@ -12,6 +12,8 @@ from molmo_jax.data.scenes.generate import all_text, generate
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.progress import Display
 
+POINT_MARKUP = ('<points coords="', '</points>')
+
 
 def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int, console: Console) -> Tokenizer:
   """Generates the scenes and trains their tokenizer if asked for and missing, then loads the tokenizer.
@@ -27,5 +29,6 @@ def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int, console
     with Display(console, 'generating', 1) as display:
       generate(scenes, folder, display.of)
     if not Path(config.tokenizer).exists():
-      train_tokenizer(all_text(folder), vocab, config.tokenizer)
+      # every message format puts a blank or a line break before a message: the first word must be a token with it too
+      train_tokenizer((f' {text}' for text in all_text(folder)), vocab, config.tokenizer, whole=POINT_MARKUP)
   return Tokenizer.from_file(config.tokenizer, base_vocab_size=vocab)

@@ -15,14 +15,13 @@ from absl import logging
 from molmo_jax.data.batching import RowShape, bucket, pad_row, shape_of, stack_rows
 from molmo_jax.data.manifest import Manifest
 from molmo_jax.data.pipeline import USABLE_ERRORS
-from molmo_jax.evaluation.metrics import METRICS
+from molmo_jax.evaluation.metrics import score
 from molmo_jax.evaluation.records import Record
 from molmo_jax.inference.generate import generate
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import Example, PreprocessConfig
-from molmo_jax.preprocess.video import sample_times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +59,8 @@ def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: Preproce
     rows += [rows[-1]] * (config.batch_size - len(rows))   # a full batch: one program per shape
     ids = np.asarray(generate(model, params, place(stack_rows(rows)), max_new_tokens=config.max_new_tokens,
                               eos_id=tokenizer.eos_id))
-    for (index, example, _), row in zip(group, ids):
-      done[index] = _record(example, _text(row, tokenizer), preprocess)
+    for (index, example, encoded), row in zip(group, ids, strict=False):   # ids end with the filling rows
+      done[index] = _record(example, _text(row, tokenizer), encoded['frame_times'])
     progress(len(group))
 
   total = min(len(manifest), config.limit) if config.limit else len(manifest)
@@ -106,10 +105,10 @@ def _text(ids: np.ndarray, tokenizer: Tokenizer) -> str:
   return tokenizer.decode(kept[:-1] if kept and kept[-1] == tokenizer.eos_id else kept)
 
 
-def _record(example: Example, prediction: str, preprocess: PreprocessConfig) -> Record:
+def _record(example: Example, prediction: str, times: np.ndarray) -> Record:
   media = (example.video,) if example.video is not None else example.images
   question = [m for m in example.conversations[0] if m.role == 'user'][-1].content
   return Record(task=example.task, id=example.id or example.source, question=question, prediction=prediction,
-                score=float(METRICS[example.metric](prediction, example)), metric=example.metric,
+                score=score(prediction, example, example.metric), metric=example.metric,
                 source=example.source, answers=example.answers, options=example.options,
-                media=tuple(str(m) for m in media), points=example.points)
+                media=tuple(str(m) for m in media), times=tuple(times.tolist()), points=example.points)

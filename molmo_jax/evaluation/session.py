@@ -9,16 +9,14 @@ from typing import Any
 from rich.console import Console
 
 from molmo_jax.data.manifest import Manifest
-from molmo_jax.evaluation.media import Picture
-from molmo_jax.evaluation.records import Record, write_records
+from molmo_jax.evaluation.media import load_media
+from molmo_jax.evaluation.records import write_records
 from molmo_jax.evaluation.report import write_report
 from molmo_jax.evaluation.runner import EvaluationConfig, evaluate
 from molmo_jax.evaluation.summary import print_table, summarise, write_summary
 from molmo_jax.model.molmo import Molmo
-from molmo_jax.preprocess.reading import load_image
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import PreprocessConfig
-from molmo_jax.preprocess.video import read_video
 from molmo_jax.progress import Display
 
 
@@ -47,14 +45,8 @@ def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: Pr
   write_records(folder / 'predictions.jsonl', records)
   write_summary(folder / 'summary.json', summary)
 
-  def pictures(record: Record) -> list[Picture]:
-    if record.times:
-      frames, times = read_video(record.media[0], preprocess.video.max_frames_eval, preprocess.video)
-      return [Picture(frame, time=float(time)) for frame, time in zip(frames, times)]
-    return [Picture(load_image(path)) for path in record.media]
-
-  write_report(folder / 'report.html', summary, records, pictures, title, settings,
-               pictures_per_task=config.shown_per_task, curves=curves)
+  write_report(folder / 'report.html', summary, records, lambda record: load_media(record, preprocess.video), title,
+               settings, pictures_per_task=config.shown_per_task, curves=curves)
   print_table(summary, console)
   if problems:
     console.print(f'[yellow]{len(problems)} records could not be used and are not scored; the first: {problems[0]}')

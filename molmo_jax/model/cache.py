@@ -31,7 +31,7 @@ def extend_cache(keys: Float[Array, 'L B S K H'], values: Float[Array, 'L B S K 
   """A cache with room for `slots` more tokens after the S of the prefill."""
   length = keys.shape[2]
   room = ((0, 0), (0, slots), (0, 0), (0, 0))
-  pad = lambda x, value: jnp.pad(x, ((0, 0), (0, slots)), constant_values=value)   # noqa: E731
+  pad = lambda x, value: jnp.pad(x, ((0, 0), (0, slots)), constant_values=value)
   grown = MaskInfo(segments=pad(info.segments, -1), visual=pad(info.visual, 0),
                    index=jnp.broadcast_to(jnp.arange(length + slots), (info.index.shape[0], length + slots)))
   return Cache(tuple(jnp.pad(k, room) for k in keys), tuple(jnp.pad(v, room) for v in values), grown,

@@ -51,13 +51,13 @@ class Attention(nn.Module):
                cache: Cache | None = None, layer: int = 0) -> tuple[Array, tuple[Array, Array]]:
     c = self.config.llm
     heads, kv_heads = (c.heads, c.head_dim), (c.kv_heads, c.head_dim)
-    project = lambda name, shape: Einsum('bsd,dnh->bsnh', (c.width, *shape), shape if c.qkv_bias else None,   # noqa: E731
+    project = lambda name, shape: Einsum('bsd,dnh->bsnh', (c.width, *shape), shape if c.qkv_bias else None,
                                          self.dtype, name=name)(x)
     q, k, v = project('query', heads), project('key', kv_heads), project('value', kv_heads)
     if c.qk_norm == 'head':
       q, k = RMSNorm(c.norm_eps, name='query_norm')(q), RMSNorm(c.norm_eps, name='key_norm')(k)
     elif c.qk_norm == 'full':
-      flat = lambda y: y.reshape(*y.shape[:2], -1)   # noqa: E731
+      flat = lambda y: y.reshape(*y.shape[:2], -1)
       q = RMSNorm(c.norm_eps, name='query_norm')(flat(q)).reshape(q.shape)
       k = RMSNorm(c.norm_eps, name='key_norm')(flat(k)).reshape(k.shape)
     q, k = rotate(q, table), rotate(k, table)

@@ -71,11 +71,13 @@ def _encode(
   sequence = build_sequence(
     texts, [v.tokens for v in inputs], tokenize=tokenizer.encode_trusted, bos_id=tokenizer.bos_id,
     eos_id=tokenizer.eos_id, loss_weight=LOSS_WEIGHTS[config.text.message_weight],
-    branch_weights=[weights[i] for i in order], max_sequence_length=config.text.max_sequence_length,
+    branch_weights=[weights[i] for i in order],
+    max_sequence_length=config.text.max_sequence_length if training else config.text.max_sequence_length_eval,
     max_text_tokens=config.text.max_text_tokens)
   return Encoded(
     **vars(sequence), **_join_visual_inputs(inputs, config), visual=visual_index(sequence.tokens, tokenizer.special),
-    feature_index=feature_index(sequence.tokens, tokenizer.special))
+    feature_index=feature_index(sequence.tokens, tokenizer.special),
+    frame_times=np.concatenate([v.frame_times for v in inputs if v.frame_times is not None] or [np.zeros(0)]))
 
 
 def visual_index(tokens: np.ndarray, special: Mapping[str, int]) -> np.ndarray:

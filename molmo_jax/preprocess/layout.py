@@ -71,7 +71,8 @@ def prepare_video(frames: np.ndarray, times: Sequence[float] | np.ndarray,
   if len(frames) != len(times):
     raise ValueError(f'{len(frames)} frames but {len(times)} times')
   crops = images_lib.crop_frames(frames, image_config, video_config.pooling)
-  return _visual_input(crops, video_tokens(crops.grids[0], times, subtitles, video_config, special, tokenize))
+  tokens = video_tokens(crops.grids[0], times, subtitles, video_config, special, tokenize)
+  return _visual_input(crops, tokens, np.asarray(times, np.float64))
 
 
 def image_tokens(grids: Sequence[tuple[int, int]], config: ImageConfig, special: Mapping[str, int],
@@ -165,6 +166,6 @@ def _is_number(text: str) -> bool:
   return text.replace('.', '', 1).isdigit()
 
 
-def _visual_input(crops: images_lib.Crops, tokens: np.ndarray) -> VisualInput:
+def _visual_input(crops: images_lib.Crops, tokens: np.ndarray, frame_times: np.ndarray | None = None) -> VisualInput:
   return VisualInput(crops=crops.crops, tokens=tokens, pool_index=crops.pool_index, layout_index=crops.layout_index,
-                     layout_box=crops.layout_box, patch_mask=crops.patch_mask)
+                     layout_box=crops.layout_box, patch_mask=crops.patch_mask, frame_times=frame_times)

@@ -31,30 +31,41 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
   if image.shape[:2] == (height, width):
     return image
   h, w, channels = image.shape
-  flat = image.reshape(h, w * channels)
-  rows = np.stack(_neighbours(h, height)[:2])
-  columns = np.stack([side[:, None] * channels + np.arange(channels) for side in _neighbours(w, width)[:2]])
-  columns = columns.reshape(2, -1)
-  y_weights = np.stack(_neighbours(h, height)[2:])
-  x_weights = np.repeat(np.stack(_neighbours(w, width)[2:]), channels, axis=1)
+  flat, columns = image.reshape(h, w * channels), width * channels
+  *rows, y_near, y_far = _neighbours(h, height)
+  *cols, x_near, x_far = _neighbours(w, width)
+  rows, cols = np.stack(rows), np.stack([col[:, None] * channels + np.arange(channels) for col in cols])
+  cols = cols.reshape(2, columns)
+  y_weights, x_weights = np.stack([y_near, y_far])[..., None], np.repeat(np.stack([x_near, x_far]), channels, axis=1)
   used, place = np.unique(rows, return_inverse=True)   # source rows, and where the neighbours are among them
   place = place.reshape(rows.shape)
-  out = np.empty((height, width * channels), np.uint8)
+  line_buffers = np.empty((2, 2 * _BLOCK_ROWS, columns), np.float32)
+  value_buffers = np.empty((2, _BLOCK_ROWS, columns), np.float32)
+  out = np.empty((height, columns), np.uint8)
   for start in range(0, height, _BLOCK_ROWS):
     block = slice(start, min(start + _BLOCK_ROWS, height))
     first, stop = place[0, start], place[1, block.stop - 1] + 1
-    source = flat[used[first:stop]]
-    lines = np.take(source, columns[0], axis=1) * x_weights[0]
-    lines += np.take(source, columns[1], axis=1) * x_weights[1]
-    values = lines[place[0, block] - first] * y_weights[0, block, None]
-    values += lines[place[1, block] - first] * y_weights[1, block, None]
-    rounded = np.rint(values)
+    lines = _blend(flat[used[first:stop]].astype(np.float32), cols, x_weights, 1, line_buffers[:, :stop - first])
+    buffers = value_buffers[:, :block.stop - start]
+    values = _blend(lines, place[:, block] - first, y_weights[:, block], 0, buffers)
+    rounded = np.rint(values, out=buffers[1])
     out[block] = rounded
     values -= rounded
-    row, column = np.divmod(np.flatnonzero(np.abs(values, out=values) > 0.5 - _NEAR_TIE), values.shape[1])
+    row, col = np.divmod(np.flatnonzero(np.abs(values, out=values) > 0.5 - _NEAR_TIE), columns)
     row += start
-    out[row, column] = _fused_values(flat, rows[:, row], columns[:, column], y_weights[:, row], x_weights[:, column])
+    out[row, col] = _fused_values(flat, rows[:, row], cols[:, col], y_weights[:, row, 0], x_weights[:, col])
   return out.reshape(height, width, channels)
+
+
+def _blend(source: np.ndarray, places: np.ndarray, weights: np.ndarray, axis: int, buffers: np.ndarray) -> np.ndarray:
+  """Weighted sum of two neighbours along `axis`; written into and returned as the first of two float32 buffers."""
+  total, other = buffers
+  np.take(source, places[0], axis=axis, out=total, mode='clip')   # 'clip' writes into `out` without a copy
+  np.take(source, places[1], axis=axis, out=other, mode='clip')
+  total *= weights[0]
+  other *= weights[1]
+  total += other
+  return total
 
 
 def _fused_values(flat: np.ndarray, rows: np.ndarray, columns: np.ndarray, y_weights: np.ndarray,

@@ -19,8 +19,8 @@ from molmo_jax.preprocess.types import EncodingError
 END_OF_TEXT, CHAT_START, CHAT_END = '<|endoftext|>', '<|im_start|>', '<|im_end|>'
 CHAT_TOKENS = (END_OF_TEXT, CHAT_START, CHAT_END)
 
-# Words with the blank before them, single digits, punctuation, white space.
-_SPLIT = r' ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+'
+# Words and single digits with the blank before them, punctuation, white space.
+_SPLIT = r' ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+'
 
 
 class Tokenizer:
@@ -122,7 +122,8 @@ class Tokenizer:
     return self._names.get(index, f'|<EXTRA_TOKENS_{filler}>|')
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLike[str]) -> None:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLike[str],
+                    whole: Sequence[str] = ()) -> None:
   """Trains a byte-level BPE and writes it to `path`; the same texts give the same file.
 
   Every digit is a token of its own, as in Qwen's tokenizers, so coordinates and timestamps are read digit by digit.
@@ -131,6 +132,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
     texts: training text.
     vocab_size: tokens at most, the 256 bytes and the three control tokens included.
     path: file to write, usually `…/tokenizer.json`; it appears whole or not at all.
+    whole: strings that are one token wherever they stand, for markup that would take many.
 
   Raises:
     ValueError: `vocab_size` below 259.
@@ -146,8 +148,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
   ])
   inner.decoder = tokenizers.decoders.ByteLevel()
   trainer = tokenizers.trainers.BpeTrainer(
-    vocab_size=vocab_size - len(CHAT_TOKENS), initial_alphabet=alphabet, special_tokens=[], show_progress=False)
+    vocab_size=vocab_size - len(CHAT_TOKENS) - len(whole), initial_alphabet=alphabet, special_tokens=[], show_progress=False)
   inner.train_from_iterator(texts, trainer)
+  inner.add_tokens([tokenizers.AddedToken(text, special=False, normalized=False) for text in whole])
   inner.add_special_tokens(list(CHAT_TOKENS))
   _write_atomically(Path(path), inner.to_str(pretty=True))
 

@@ -62,9 +62,11 @@ class VideoConfig:
 class TextConfig:
   """How messages become text and loss weights (spec/model §8, training-and-eval §3–4)."""
   message_format: Literal['qwen3', 'role', 'none'] = 'qwen3'
-  style_prefix: Literal['none', 'style', 'demo_or_style_v2'] = 'none'
-  message_weight: Literal['none', 'root_subsegments', 'root_subsegments_root_tokens'] = 'root_subsegments_root_tokens'
+  style_prefix: Literal['none', 'style', 'demo_or_style_v2', 'style_and_length_v2'] = 'none'
+  message_weight: Literal['none', 'root_subsegments',
+                          'root_subsegments_root_tokens'] = 'root_subsegments_root_tokens'
   max_sequence_length: int = 16384            # branches of a message tree that do not fit are dropped
+  max_sequence_length_eval: int | None = None  # longest prompt at inference; None: no limit
   max_text_tokens: int | None = None
   shuffle_branches: bool = True               # order of a message tree's branches in training
 
@@ -121,9 +123,11 @@ class VisualInput:
   crops: np.ndarray                           # uint8 (or float32, already normalised) [C,h,w,3]
   tokens: np.ndarray                          # int32 [T]: layout tokens, timestamps and subtitles included
   pool_index: np.ndarray                      # int32 [V,W]
-  layout_index: np.ndarray                    # int32 [V,4]: row and column in its grid, crop or frame, kind (0 global, 1 crop, 2 frame)
+  layout_index: np.ndarray                    # int32 [V,4]: row and column in its grid, crop or frame, kind (0 global,
+                                              # 1 crop, 2 frame)
   layout_box: np.ndarray                      # float32 [V,4]: x0, y0, x1, y1 of the token as fractions of the image
   patch_mask: np.ndarray | None = None        # float32 [C,P]: share of real pixels in each patch (letterbox only)
+  frame_times: np.ndarray | None = None       # float64 [C]: seconds of a video's frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,3 +150,4 @@ class Encoded:
   pool_index: np.ndarray                      # int32 [V,W]
   layout_index: np.ndarray                    # int32 [V,4]
   layout_box: np.ndarray                      # float32 [V,4]
+  frame_times: np.ndarray                     # float64 [frames]: seconds of a video's frames; empty without a video

@@ -51,7 +51,7 @@ def make_train_step(model: Molmo, optimizer: optax.GradientTransformation, confi
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-    loss_fn = lambda p: batch_loss(model, p, batch, config.z_loss, config.loss_chunk, key)   # noqa: E731
+    loss_fn = lambda p: batch_loss(model, p, batch, config.z_loss, config.loss_chunk, key)
     (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -54,7 +54,15 @@ def _has_data(folder: Path) -> bool:
 
 
 def _runners(folder: Path) -> list[ModuleType]:
-  return [runner for runner in RUNNERS if runner.recognises(folder)]
+  return [runner for runner in RUNNERS if _recognises(runner, folder)]
+
+
+def _recognises(runner: ModuleType, folder: Path) -> bool:
+  try:
+    return runner.recognises(folder)
+  except Exception as error:   # a damaged file of one folder must not hide the others
+    print(f'{folder.name}: {runner.__name__.rpartition(".")[2]} cannot read it ({error})', file=sys.stderr)
+    return False
 
 
 def _run(runner: ModuleType, folder: Path) -> list[tuple[str, str | None]]:

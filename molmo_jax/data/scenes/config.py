@@ -26,11 +26,11 @@ class SceneCounts:
 @dataclasses.dataclass(frozen=True)
 class QuestionLimits:
   """The most questions of each task in the message tree of an `objects` image."""
-  colour: int = 1
-  shape: int = 1
+  colour: int = 2
+  shape: int = 2
   count: int = 2                              # how many objects, then how many of one shape
   position: int = 2
-  pointing: int = 4
+  pointing: int = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,11 @@ class ScenesConfig:
   train: SceneCounts = SceneCounts()
   questions: QuestionLimits = QuestionLimits()
   val_per_task: int = 96                      # validation questions of every task; multiples of 48 balance every form
-  image_size: int = 80                        # side of the images with objects and numbers
+  image_size: int = 72                        # side of the images with objects and numbers
   tile_size: int = 48                         # side of the two images that are compared
   max_objects: int = 4
-  min_object_size: float = 18.0               # diameter of an object
-  max_object_size: float = 22.0
+  min_object_size: float = 16.0               # diameter of an object
+  max_object_size: float = 20.0
   min_gap: float = 4.0                        # free space between objects, and to the border
   grid_step: int = 4                          # the centres of objects lie on this lattice
   dominance: float = 2.0                      # left/right/above/below: distance along the axis over the one across

@@ -43,7 +43,7 @@ def reading_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
 
   def paint() -> Media:
     return (add_noise(draw_number(config.image_size, background, number, x, y, height, rgb), config.noise, rng),)
-  return Scene((tasks.reading_question(number),), paint)
+  return Scene(tuple(tasks.reading_questions(number)), paint)
 
 
 def comparison_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:

@@ -18,6 +18,7 @@ from molmo_jax.preprocess.points import format_points
 YES_NO = ('yes', 'no')
 ORDINALS = ('first', 'second')
 MOMENTS = ('first', 'last')
+PLACES = ('first', 'second', 'third')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +86,11 @@ def pointing_questions(things: Sequence[Thing], side: int) -> list[Question]:
   return questions
 
 
-def reading_question(number: str) -> Question:
-  """The number that is written in the image."""
-  return Question('reading', 'What number is written?', number)
+def reading_questions(number: str) -> list[Question]:
+  """The number that is written in the image, and each of its digits."""
+  digits = [Question('digit', f'What is the {name} digit?', digit, tuple('0123456789'))
+            for name, digit in zip(PLACES, number, strict=False)]
+  return [Question('reading', 'What number is written?', number), *digits]
 
 
 def comparison_questions(first: Thing, second: Thing, kinds: Sequence[str]) -> list[Question]:

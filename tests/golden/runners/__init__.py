@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.golden.runners import samplers, visual
+from tests.golden.runners import connector, masks, messages, samplers, visual
 
-RUNNERS = [visual, samplers]
+RUNNERS = [visual, samplers, connector, messages, masks]
