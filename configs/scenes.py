@@ -21,7 +21,8 @@ def get_config() -> ConfigDict:
                    layout_embedding=True, layout_grid=16, layout_crops=8),
     llm=dict(vocab=512, extra_vocab=16, width=128, layers=3, heads=4, kv_heads=2, head_dim=32, mlp=256,
              rope_theta=1e4, tied=True),
-    bidirectional='image_tokens', blind=False, dtype='float32', remat='none'))
+    bidirectional='image_tokens', blind=False, dtype='float32', remat='none', unroll=3,
+    attention='short'))
 
   c.preprocess = ConfigDict(dict(
     image=dict(crop_size=48, patch_size=12, overlap_margins=(1, 1), max_crops=4, max_crops_eval=4),
@@ -30,7 +31,7 @@ def get_config() -> ConfigDict:
 
   c.data = ConfigDict(dict(
     train=f'{ROOT}/train.jsonl', validation=f'{ROOT}/val.jsonl', tokenizer=f'{ROOT}/tokenizer.json',
-    batch_size=16, sequence_length=160, crops=6, visual_tokens=24, on_error='skip'))
+    batch_size=16, sequence_length=112, crops=6, visual_tokens=24, on_error='skip'))
 
   c.optimizer = ConfigDict(dict(groups=dict(all=dict(pattern='.*', learning_rate=2e-3, warmup=100)), b2=0.98))
   c.training = ConfigDict(dict(steps=2000, log_every=20, checkpoint_every=1000, loss_chunk=256))

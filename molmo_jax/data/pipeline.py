@@ -52,7 +52,7 @@ class EncodeRecord(grain.transforms.RandomMap):
       example = self._manifest[index]
       source = example.source
       encoded = encode(example, self._preprocess, self._tokenizer, training=True, rng=rng)
-      return pad_row(dataclasses.asdict(encoded), self._shape)
+      return pad_row(vars(encoded), self._shape)
     except USABLE_ERRORS as error:
       message = str(error)
       return {'error': message if source in message else f'{source}: {message}'}

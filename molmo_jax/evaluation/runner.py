@@ -88,7 +88,7 @@ def _encoded(manifest: Manifest, total: int, preprocess: PreprocessConfig, token
     try:
       example = manifest[index]
       source = example.source
-      return example, dataclasses.asdict(encode(example, preprocess, tokenizer, training=False, rng=None))
+      return example, vars(encode(example, preprocess, tokenizer, training=False))
     except USABLE_ERRORS as error:
       return str(error) if source in str(error) else f'{source}: {error}'
 

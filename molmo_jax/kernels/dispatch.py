@@ -9,10 +9,12 @@ import jax
 from molmo_jax.kernels.blockwise import attend_blockwise
 from molmo_jax.kernels.mask import Bidirectional, MaskInfo
 from molmo_jax.kernels.reference import attend_reference
+from molmo_jax.kernels.short import attend_short
 
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
     'reference': attend_reference,
     'blockwise': attend_blockwise,
+    'short': attend_short,
 }
 
 # 'auto' takes the plain form up to this many scores per row and head. Beyond, blockwise is faster: forward + backward
@@ -28,7 +30,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: M
     q: [B,Sq,N,H]; k, v: [B,Sk,K,H], N a multiple of K.
     q_info, k_info: metadata of the queries [B,Sq] and of the keys [B,Sk].
     bidirectional: which visual tokens see each other, see `visible`.
-    impl: 'reference', 'blockwise', or 'auto': the reference for few scores, Sq·Sk ≤ 256² (a decoding step over a
+    impl: 'reference', 'blockwise', 'short' (training on short rows on CPU), or 'auto': the reference for few scores, Sq·Sk ≤ 256² (a decoding step over a
       cache of up to 65,536 tokens included), blockwise for more.
     scale: of the scores; 1/√H if not given.
 

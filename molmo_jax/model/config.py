@@ -96,11 +96,12 @@ class ModelConfig:
   connector: ConnectorConfig = ConnectorConfig()
   llm: LlmConfig = LlmConfig()
   bidirectional: Bidirectional = 'image_tokens'        # which visual tokens see later ones (spec/model §5.2)
-  attention: Literal['auto', 'reference', 'blockwise'] = 'auto'
+  attention: Literal['auto', 'reference', 'blockwise', 'short'] = 'auto'
   blind: bool = False                                  # control experiment: visual features are zero
   dtype: Literal['float32', 'bfloat16'] = 'float32'    # of matrix products and activations inside a layer
   residual_dtype: Literal['float32', 'bfloat16'] = 'float32'
   remat: Remat = 'full'                                # what the backward pass recomputes, per layer
+  unroll: int = 1                                      # layers of a tower written out per step of its scan
 
   def __post_init__(self):
     resolve_vit_layers(self.connector.vit_layers, self.vit.layers)

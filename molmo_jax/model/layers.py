@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from molmo_jax.kernels.product import product
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   'gelu_tanh': lambda x: jax.nn.gelu(x, approximate=True),
   'gelu': lambda x: jax.nn.gelu(x, approximate=False),
@@ -45,7 +47,7 @@ class Einsum(nn.Module):
     _, kernel_axes, out = self.equation.replace('->', ',').split(',')
     fan_in = math.prod(n for axis, n in zip(kernel_axes, self.shape) if axis not in out)
     kernel = self.param('kernel', self.init or fan_in_normal(fan_in), self.shape)
-    y = jnp.einsum(self.equation, x.astype(self.dtype), kernel.astype(self.dtype))
+    y = product(self.equation, x.astype(self.dtype), kernel.astype(self.dtype))
     if self.bias_shape is not None:
       y = y + self.param('bias', nn.initializers.zeros, self.bias_shape).astype(self.dtype)
     return y
@@ -93,10 +95,12 @@ def init_stack(block: nn.Module, layers: int, *example_inputs: Any) -> Callable:
   return init
 
 
-def apply_stack(body: Callable, stack: Any, carry: Any, per_layer: Any, remat: str) -> tuple[Any, Any]:
+def apply_stack(body: Callable, stack: Any, carry: Any, per_layer: Any, remat: str, unroll: int = 1
+                ) -> tuple[Any, Any]:
   """`lax.scan` of `body(params, carry, per_layer) -> (carry, output)` over the layer axis, rematerialised by policy.
 
-  Compile time and program size do not depend on the number of layers. `remat`: 'none' keeps every intermediate,
+  Compile time and program size do not depend on the number of layers, but for the `unroll` of them that are written
+  out one after another, which saves copies on CPU. `remat`: 'none' keeps every intermediate,
   'dots' keeps the results of matrix products without batch axes, 'full' keeps only each layer's input.
   """
   def step(carry: Any, xs: Any) -> tuple[Any, Any]:
@@ -105,4 +109,4 @@ def apply_stack(body: Callable, stack: Any, carry: Any, per_layer: Any, remat: s
   if remat != 'none':
     policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == 'dots' else None
     step = jax.checkpoint(step, policy=policy, prevent_cse=False)
-  return jax.lax.scan(step, carry, (stack, per_layer))
+  return jax.lax.scan(step, carry, (stack, per_layer), unroll=unroll)

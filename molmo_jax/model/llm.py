@@ -64,7 +64,7 @@ class Attention(nn.Module):
     if cache is not None:
       k, v = append(cache, layer, k, v)
     y = attend(q, k.astype(q.dtype), v.astype(q.dtype), info, info if cache is None else cache.info,
-               bidirectional=self.config.bidirectional, impl=self.config.attention)
+               bidirectional=self.config.bidirectional, impl=self.config.attention if cache is None else 'auto')
     return Einsum('bsnh,nhd->bsd', (*heads, c.width), None, self.dtype, name='out')(y), (k, v)
 
 
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
         kind, key = per_layer
         return block.apply({'params': params}, x, tables[kind], info, rate, key)
 
-      x, key_values = apply_stack(body, stack, x, (kinds, keys), self.config.remat)
+      x, key_values = apply_stack(body, stack, x, (kinds, keys), self.config.remat, self.config.unroll)
     else:   # unrolled: each layer writes its own cache in place
       key_values = []
       for i in range(c.layers):

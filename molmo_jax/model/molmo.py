@@ -40,7 +40,7 @@ class Molmo(nn.Module):
     c = self.config
     dtype = jnp.dtype(c.dtype)
     read = resolve_vit_layers(c.connector.vit_layers, c.vit.layers)
-    self.vit = Vit(c.vit, read, dtype, c.remat)
+    self.vit = Vit(c.vit, read, dtype, c.remat, c.unroll)
     self.connector = Connector(c.connector, c.llm.width, dtype)
     self.embedding = Embedding(c.llm)
     self.decoder = Decoder(c)

@@ -61,6 +61,7 @@ class Vit(nn.Module):
   read: tuple[int, ...]
   dtype: jnp.dtype = jnp.float32
   remat: str = 'full'
+  unroll: int = 1
 
   @nn.compact
   def __call__(self, patches: Float[Array, 'C P pixels']) -> Float[Array, 'C P features']:
@@ -84,7 +85,8 @@ class Vit(nn.Module):
     start = 0
     for end in sorted(set(self.read)):   # a scan per stretch between two blocks that are read: none else is kept
       stretch = {n: _slice(v, start, end + 1) for n, v in stack.items()}
-      x, _ = apply_stack(lambda p, x, _: (block.apply({'params': p}, x), None), stretch, x, None, self.remat)
+      x, _ = apply_stack(lambda p, x, _: (block.apply({'params': p}, x), None), stretch, x, None, self.remat,
+                         self.unroll)
       outputs[end], start = x, end + 1
     features = jnp.concatenate([outputs[i] for i in self.read], axis=-1)
     return features[:, 1:] if c.class_token else features

@@ -26,11 +26,11 @@ class SceneCounts:
 @dataclasses.dataclass(frozen=True)
 class QuestionLimits:
   """The most questions of each task in the message tree of an `objects` image."""
-  colour: int = 2
-  shape: int = 2
+  colour: int = 1
+  shape: int = 1
   count: int = 2                              # how many objects, then how many of one shape
   position: int = 2
-  pointing: int = 3
+  pointing: int = 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""The configuration files: they load, and the models that they describe have the released sizes (spec/model §1)."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import pytest
+
+from configs import image, molmo2, scenes, video
+from molmo_jax import experiment
+from molmo_jax.model.molmo import Molmo
+from molmo_jax.parameters import count, flatten_paths
+from molmo_jax.training.optimizer import label_parameters
+from molmo_jax.training.state import init_params
+
+SIZES = ('4b', '8b', 'o7b')
+IMAGE = [f'size={size}' for size in SIZES]
+VIDEO = [f'size={size},context={context}' for size in SIZES for context in ('short', 'long')]
+
+
+@functools.cache
+def shapes(size):
+  run = experiment.from_config(image.get_config(f'size={size}'))
+  return jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0)))
+
+
+@pytest.mark.parametrize('arguments', IMAGE)
+def test_image_configurations_load(arguments):
+  run = experiment.from_config(image.get_config(arguments))
+  assert (run.preprocess.image.max_crops, run.preprocess.image.max_crops_eval) == (8, 24)
+  assert run.data.crops == 1 + 8
+  assert run.model.connector.vit_layers == (-3, -9)
+  assert run.preprocess.image.pooling == (2, 2)
+  assert run.name == f'image_{arguments.removeprefix("size=")}'
+
+
+@pytest.mark.parametrize('arguments', VIDEO)
+def test_video_configurations_load(arguments):
+  run = experiment.from_config(video.get_config(arguments))
+  frames, tokens = (384, 36_864) if 'long' in arguments else (128, 16_384)
+  assert run.preprocess.video.max_frames == run.data.crops == frames
+  assert run.preprocess.video.max_frames_eval == 384
+  assert run.data.sequence_length == tokens
+  assert run.data.visual_tokens == 81 * frames
+  assert run.preprocess.video.pooling == (3, 3)
+  assert run.preprocess.video.max_fps == 2.0
+
+
+def test_defaults_are_the_8b_size_and_the_short_context():
+  assert experiment.from_config(image.get_config()).model.llm.width == 4096
+  assert experiment.from_config(image.get_config('')).name == 'image_8b'
+  assert experiment.from_config(video.get_config()).name == 'video_8b_short'
+  assert experiment.from_config(video.get_config('context=long')).name == 'video_8b_long'
+
+
+def test_the_scenes_configuration_loads():
+  run = experiment.from_config(scenes.get_config())
+  assert run.data.crops >= 1 + run.preprocess.image.max_crops
+  assert run.data.crops >= run.preprocess.video.max_frames
+
+
+@pytest.mark.parametrize('get_config, arguments, message', [
+  (image.get_config, 'size=8b,context=long', "unknown options .*context"),
+  (image.get_config, 'sise=8b', "unknown options .*sise"),
+  (image.get_config, 'size=9b', "size='9b' is unknown; sizes: 4b, 8b, o7b"),
+  (video.get_config, 'size=8b,frames=3', 'unknown options .*this configuration has: size=4b|8b|o7b, context'),
+  (video.get_config, 'context=medium', 'unknown options'),
+  (molmo2.model, '1b', "size='1b' is unknown"),
+])
+def test_an_unknown_option_is_an_error(get_config, arguments, message):
+  with pytest.raises(ValueError, match=message):
+    get_config(arguments)
+
+
+@pytest.mark.parametrize('size, whole, vision', [
+  ('4b', 4_850_869_200, 439_117_264),
+  ('8b', 8_661_703_120, 470_443_472),
+  ('o7b', 7_760_786_896, 462_251_472),
+])
+def test_released_sizes_have_the_released_number_of_parameters(size, whole, vision):
+  params = shapes(size)
+  assert count(params) == whole
+  assert count(params['vit']) + count(params['connector']) == vision
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_only_the_25_blocks_that_are_read_are_built(size):
+  assert shapes(size)['vit']['blocks']['up']['kernel'].shape == (25, 1152, 4304)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_the_released_recipe_freezes_the_base_embedding_and_trains_the_extra_one_with_the_connector(size):
+  groups = experiment.from_config(image.get_config(f'size={size}')).optimizer.groups
+  labels = flatten_paths(label_parameters(shapes(size), groups))
+  assert groups[labels['embedding/base']].frozen
+  assert labels['embedding/extra'] == 'connector'
+  assert labels['embedding/head'] == labels['decoder/norm/scale'] == 'llm'
+  assert {path.split('/')[0] for path, label in labels.items() if label == 'vit'} == {'vit'}
+  assert {label for path, label in labels.items() if path.startswith('connector/')} == {'connector'}
+
+
+def test_the_video_recipe_has_the_learning_rates_of_fine_tuning():
+  groups = experiment.from_config(video.get_config()).optimizer.groups
+  assert {n: (g.learning_rate, g.warmup) for n, g in groups.items() if not g.frozen} == {
+    'connector': (5e-6, 200), 'vit': (5e-6, 200), 'llm': (1e-5, 200)}
+  groups = experiment.from_config(image.get_config()).optimizer.groups
+  assert {n: (g.learning_rate, g.warmup) for n, g in groups.items() if not g.frozen} == {
+    'connector': (2e-4, 200), 'vit': (6e-6, 2000), 'llm': (2e-5, 2000)}

@@ -1,0 +1,100 @@
+"""Mappings become typed dataclasses, and whatever does not fit is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import pytest
+from ml_collections import ConfigDict
+
+from molmo_jax.configuration import ConfigError, build
+
+
+@dataclasses.dataclass(frozen=True)
+class Wheel:
+  spokes: int = 32
+  weight: float = 1.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Bicycle:
+  name: str
+  front: Wheel = Wheel()
+  gears: tuple[int, ...] = (1,)
+  size: tuple[int, float] = (50, 1.0)
+  brake: Literal['rim', 'disc'] = 'rim'
+  light: bool = False
+  lock: str | None = None
+  bell: Wheel | None = None
+  rings: tuple[str, ...] | int = 3
+  bags: dict[str, Wheel] = dataclasses.field(default_factory=dict)
+
+
+def test_defaults_stay_and_given_values_replace_them():
+  made = build(Bicycle, {'name': 'a', 'front': {'spokes': 28}, 'brake': 'disc', 'light': True})
+  assert made == Bicycle('a', Wheel(28, 1.5), brake='disc', light=True)
+
+
+def test_config_dicts_become_dataclasses_at_every_depth():
+  made = build(Bicycle, ConfigDict({'name': 'a', 'front': {'weight': 2.0}, 'bags': {'left': {'spokes': 1}}}))
+  assert made.front == Wheel(weight=2.0)
+  assert made.bags == {'left': Wheel(1)}
+  assert build(Bicycle, {'name': 'a', 'front': Wheel(9)}).front == Wheel(9)
+
+
+def test_lists_become_tuples():
+  made = build(Bicycle, {'name': 'a', 'gears': [1, 2, 3], 'size': [54, 2]})
+  assert made.gears == (1, 2, 3)
+  assert made.size == (54, 2.0)
+  assert isinstance(made.size[1], float)
+
+
+def test_an_integer_serves_as_a_float():
+  weight = build(Wheel, {'weight': 2}).weight
+  assert weight == 2.0
+  assert isinstance(weight, float)
+
+
+def test_optional_values_take_none_and_their_type():
+  assert build(Bicycle, {'name': 'a', 'lock': None}).lock is None
+  assert build(Bicycle, {'name': 'a', 'lock': 'u'}).lock == 'u'
+  assert build(Bicycle, {'name': 'a', 'bell': {'spokes': 0}}).bell == Wheel(0)
+
+
+@pytest.mark.parametrize('value, made', [(['x', 'y'], ('x', 'y')), (7, 7)])
+def test_each_alternative_of_a_union_is_tried(value, made):
+  assert build(Bicycle, {'name': 'a', 'rings': value}).rings == made
+
+
+@pytest.mark.parametrize('mapping, message', [
+  ({'name': 'a', 'gaers': (1,)}, "unknown configuration key 'bike.gaers'; did you mean 'gears'?"),
+  ({'name': 'a', 'front': {'spoke': 3}}, "unknown configuration key 'bike.front.spoke'; did you mean 'spokes'?"),
+  ({'name': 'a', 'bags': {'left': {'wieght': 3.0}}}, "'bike.bags.left.wieght'; did you mean 'weight'?"),
+  ({}, "configuration 'bike' lacks: name"),
+  ({'name': 3}, "'bike.name' must be of type str, not 3"),
+  ({'name': 'a', 'light': 1}, "'bike.light' must be of type bool, not 1"),
+  ({'name': 'a', 'front': {'spokes': 3.5}}, "'bike.front.spokes' must be of type int, not 3.5"),
+  ({'name': 'a', 'front': {'spokes': True}}, "'bike.front.spokes' must be of type int, not True"),
+  ({'name': 'a', 'front': {'weight': '2'}}, "'bike.front.weight' must be of type float, not '2'"),
+  ({'name': 'a', 'front': {'weight': True}}, "'bike.front.weight' must be of type float, not True"),
+  ({'name': 'a', 'front': 3}, "'bike.front' must be a section with keys, not 3"),
+  ({'name': 'a', 'front': None}, "'bike.front' must be a section with keys, not None"),
+  ({'name': 'a', 'gears': 3}, "'bike.gears' must be a sequence, not 3"),
+  ({'name': 'a', 'gears': '12'}, "'bike.gears' must be a sequence, not '12'"),
+  ({'name': 'a', 'gears': (1, 'b')}, r"'bike.gears[1]' must be of type int, not 'b'"),
+  ({'name': 'a', 'size': (1, 2, 3)}, "'bike.size' needs 2 values, got 3: (1, 2, 3)"),
+  ({'name': 'a', 'brake': 'drum'}, "'bike.brake' is 'drum'; it must be one of 'rim', 'disc'"),
+  ({'name': 'a', 'lock': 4}, "'bike.lock' must be of type str, not 4"),
+  ({'name': 'a', 'bags': 4}, "'bike.bags' must be a mapping, not 4"),
+  ({'name': 'a', 'rings': 2.5}, "'bike.rings' must be of type int, not 2.5"),
+])
+def test_what_does_not_fit_is_an_error_that_says_where(mapping, message):
+  with pytest.raises(ConfigError) as error:
+    build(Bicycle, mapping, 'bike')
+  assert message in str(error.value)
+
+
+def test_an_unknown_key_lists_the_known_ones():
+  with pytest.raises(ConfigError, match='Wheel has: spokes, weight'):
+    build(Wheel, {'tyre': 1})

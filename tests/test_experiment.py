@@ -1,0 +1,98 @@
+"""A run's configuration as a whole: checks between its sections, and the folder that belongs to it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import image, scenes
+from molmo_jax.configuration import ConfigError
+from molmo_jax.experiment import claim, from_config, load
+
+
+def changed(config, **values):
+  config = ConfigDict(config.to_dict())
+  for key, value in values.items():
+    *sections, name = key.split('__')
+    place = config
+    for section in sections:
+      place = place[section]
+    place[name] = value
+  return config
+
+
+def test_the_sections_become_the_dataclasses_of_their_rooms():
+  run = from_config(scenes.get_config())
+  assert run.name == 'scenes'
+  assert run.model.vit.image_size == run.preprocess.image.crop_size
+  assert run.optimizer.groups['all'].pattern == '.*'
+  assert run.scenes is not None
+  assert from_config(image.get_config()).scenes is None
+
+
+def test_the_longest_sequence_is_said_once():
+  run = from_config(changed(image.get_config(), data__sequence_length=99))
+  assert run.preprocess.text.max_sequence_length == 99
+
+
+@pytest.mark.parametrize('flags, message', [
+  ({'preprocess__image__crop_size': 36}, 'preprocess.image.crop_size=36 .* it must be 378'),
+  ({'preprocess__image__patch_size': 6}, 'preprocess.image.patch_size=6 .* it must be 14'),
+  ({'preprocess__text__max_sequence_length': 50}, 'preprocess.text.max_sequence_length=50 .* it must be 2536'),
+  ({'model__connector__pool_slots': 4}, r'model.connector.pool_slots=4 must be 9'),
+  ({'model__connector__pooling': 'none'}, r'set also preprocess.image.pooling=\(1,1\)'),
+  ({'model__connector__pooling': 'maen'}, "'model.connector.pooling' is 'maen'; it must be one of 'attention_meanq'"),
+  ({'data__batch': 3}, "unknown configuration key 'data.batch'; did you mean 'batch_size'"),
+  ({'preprocess__vidoe': {}}, "unknown configuration key 'preprocess.vidoe'; did you mean 'video'"),
+])
+def test_sections_that_do_not_go_together_are_an_error_that_names_the_flag(flags, message):
+  config = image.get_config()
+  with pytest.raises(ConfigError, match=message):
+    from_config(changed(config, **flags))
+
+
+def test_every_patch_is_kept_with_1x1_windows():
+  config = changed(scenes.get_config(), model__connector__pooling='none', model__connector__pool_slots=1,
+                   preprocess__image__pooling=(1, 1), preprocess__video__pooling=(1, 1))
+  assert from_config(config).model.connector.pooling == 'none'
+
+
+def test_a_claimed_folder_gives_back_an_equal_configuration(tmp_path):
+  config = image.get_config('size=o7b')
+  claim(tmp_path / 'run', config)
+  loaded = load(tmp_path / 'run' / 'config.json')
+  assert from_config(loaded) == from_config(config)
+
+
+def test_a_folder_may_be_claimed_again_with_the_same_configuration(tmp_path):
+  claim(tmp_path, image.get_config())
+  first = (tmp_path / 'config.json').read_text()
+  claim(tmp_path, image.get_config())
+  assert (tmp_path / 'config.json').read_text() == first
+
+
+def test_a_folder_of_another_configuration_is_refused_and_the_flags_are_named(tmp_path):
+  claim(tmp_path, image.get_config())
+  before = (tmp_path / 'config.json').read_text()
+  other = changed(image.get_config(), model__llm__width=64, training__steps=5, evaluation__limit=2)
+  with pytest.raises(ConfigError) as error:
+    claim(tmp_path, other)
+  message = str(error.value)
+  assert 'config.model.llm.width: 4096 there, 64 now' in message
+  assert 'config.training.steps: 31000 there, 5 now' in message
+  assert 'config.evaluation.limit: absent there, 2 now' in message
+  assert 'model.llm.layers' not in message
+  assert '--workdir' in message
+  assert (tmp_path / 'config.json').read_text() == before
+
+
+def test_a_folder_without_a_configuration_is_named(tmp_path):
+  with pytest.raises(ConfigError, match=r'nothing/config\.json: no configuration of a run'):
+    load(tmp_path / 'nothing' / 'config.json')
+
+
+def test_the_file_of_a_run_is_plain_json(tmp_path):
+  claim(tmp_path, image.get_config())
+  assert json.loads((tmp_path / 'config.json').read_text())['data']['batch_size'] == 128
