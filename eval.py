@@ -54,8 +54,8 @@ def main(argv: list[str]) -> None:
   console.rule(f'{workdir} at step {step} on {manifest.path}')
 
   out = Path(OUT.value) if OUT.value else workdir / 'evaluation'
-  run_evaluation(model, params, manifest, run.preprocess, tokenizer, run.evaluation, run.model.connector.pool_slots, out,
-                 console, title=f'{run.name}, step {step}', settings=config.to_dict() | {'step': step},
+  run_evaluation(model, params, manifest, run.preprocess, tokenizer, run.evaluation, run.model.connector.pool_slots,
+                 out, console, title=f'{run.name}, step {step}', settings=config.to_dict() | {'step': step},
                  place=jax.device_put)
 
 

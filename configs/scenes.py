@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
   c = ConfigDict()
   c.name = 'scenes'
   c.seed = 0
-  c.scenes = ConfigDict()              # see molmo_jax/data/scenes/config.py; here: its defaults
+  c.scenes = ConfigDict(dict(train=dict()))   # molmo_jax/data/scenes/config.py; here: its defaults
 
   c.model = ConfigDict(dict(
     vit=dict(image_size=48, patch_size=12, width=96, layers=3, heads=3, head_dim=32, mlp=192),
@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     train=f'{ROOT}/train.jsonl', validation=f'{ROOT}/val.jsonl', tokenizer=f'{ROOT}/tokenizer.json',
     batch_size=16, sequence_length=112, crops=6, visual_tokens=24, on_error='skip'))
 
-  c.optimizer = ConfigDict(dict(groups=dict(all=dict(pattern='.*', learning_rate=2e-3, warmup=100)), b2=0.98))
+  c.optimizer = ConfigDict(dict(groups=dict(all=dict(pattern='.*', learning_rate=1e-3, warmup=100)), b2=0.98))
   c.training = ConfigDict(dict(steps=2000, log_every=20, checkpoint_every=1000, loss_chunk=256))
   c.evaluation = ConfigDict(dict(batch_size=64, max_new_tokens=24))
   return c

@@ -30,7 +30,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: M
     q: [B,Sq,N,H]; k, v: [B,Sk,K,H], N a multiple of K.
     q_info, k_info: metadata of the queries [B,Sq] and of the keys [B,Sk].
     bidirectional: which visual tokens see each other, see `visible`.
-    impl: 'reference', 'blockwise', 'short' (training on short rows on CPU), or 'auto': the reference for few scores, Sq·Sk ≤ 256² (a decoding step over a
+    impl: 'reference', 'blockwise', 'short' (for training on short rows on CPU), or 'auto':
+      the reference for few scores, Sq·Sk ≤ 256² (a decoding step over a
       cache of up to 65,536 tokens included), blockwise for more.
     scale: of the scores; 1/√H if not given.
 

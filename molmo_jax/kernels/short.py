@@ -21,7 +21,7 @@ _HIDDEN = -1e30   # finite: a query that sees nothing gets an even softmax, and 
 
 def attend_short(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: MaskInfo,
                  bidirectional: Bidirectional, scale: float | None = None) -> jax.Array:
-  """Like `attend_reference`: q [B,Sq,N,H], k and v [B,Sk,K,H] → [B,Sq,N,H] in v's dtype; zeros where nothing is seen."""
+  """Like `attend_reference`: q [B,Sq,N,H], k and v [B,Sk,K,H] → [B,Sq,N,H], v's dtype; zeros where nothing is seen."""
   check_shapes(q, k, v, q_info, k_info)
   rows, length, heads, width = q.shape
   kv_heads = k.shape[2]

@@ -1,4 +1,4 @@
-"""Layout embeddings: where a visual token lies, as learned vectors added to its feature (design: seeds' layout information).
+"""Layout embeddings: where a visual token lies, as learned vectors that are added to its feature.
 
 They start at zero, so that switching them on leaves a checkpoint's outputs unchanged at step 0.
 """

@@ -31,7 +31,7 @@ def _uniform(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
 
 
 class Projector(nn.Module):
-  """`mlp`: gated. `linear`: one matrix. `random_linear`: one matrix that is never trained. `2mlp`: y + mlp₂(y), y = mlp(x)."""
+  """`mlp`: gated. `linear`: one matrix. `random_linear`: one that is never trained. `2mlp`: y + mlp₂(y), y = mlp(x)."""
   config: ConnectorConfig
   width: int
   dtype: jnp.dtype = jnp.float32

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from molmo_jax.parameters import path_name
 
-# First match wins; paths of optimizer state end like those of their parameters, so the patterns are searched at the end.
+# First match wins; paths of optimizer state end like those of their parameters, so the patterns are anchored there.
 # In `blocks` the leading axis is the layer, which is never split. The vocabulary (151,936) is not split either: it does
 # not divide by large meshes.
 RULES: tuple[tuple[str, P], ...] = (

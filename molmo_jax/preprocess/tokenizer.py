@@ -148,7 +148,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
   ])
   inner.decoder = tokenizers.decoders.ByteLevel()
   trainer = tokenizers.trainers.BpeTrainer(
-    vocab_size=vocab_size - len(CHAT_TOKENS) - len(whole), initial_alphabet=alphabet, special_tokens=[], show_progress=False)
+    vocab_size=vocab_size - len(CHAT_TOKENS) - len(whole), initial_alphabet=alphabet, special_tokens=[],
+    show_progress=False)
   inner.train_from_iterator(texts, trainer)
   inner.add_tokens([tokenizers.AddedToken(text, special=False, normalized=False) for text in whole])
   inner.add_special_tokens(list(CHAT_TOKENS))

@@ -36,7 +36,7 @@ class ImageConfig:
   use_col_tokens: bool = True                 # <im_col> after every row of the crops' grid
   use_global_col_tokens: bool = False         # <im_col> in the global view too
   use_low_res_start: bool = True              # <low_res_im_start> opens the global view
-  clamp_small_sides: bool = True              # sides minus margins are at least 1 px (training); False: released HF code
+  clamp_small_sides: bool = True              # sides minus margins are at least 1 px; HF code: False
 
   @property
   def grid(self) -> int:
@@ -102,7 +102,7 @@ class Example:
   fps: float | None = None                    # frames per second of an array video
   subtitles: str | tuple[Subtitle, ...] | None = None
   conversations: tuple[tuple[Message, ...], ...] = ()   # more than one: a message tree over the same media
-  weights: tuple[float | None, ...] | None = None       # loss weight per token of each conversation, replaces the formula
+  weights: tuple[float | None, ...] | None = None       # loss weight per token of each conversation
   task: str = 'default'
   style: str | None = None
   answers: tuple[str, ...] = ()               # accepted answers (evaluation)

@@ -1,4 +1,4 @@
-"""Weighted cross-entropy over chunks of the sequence: the logits of a whole row never exist (training-and-eval §1.3)."""
+"""Weighted cross-entropy over chunks of the sequence: the logits of a whole row never exist (spec: §1.3)."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
 
 
 def warmup_cosine(peak: float, warmup: int, steps: int, floor: float) -> optax.Schedule:
-  """Learning rate at the 1-based step `count + 1`: linear to `peak`, cosine to `floor`·peak at `steps`, then constant."""
+  """Learning rate at the 1-based step `count + 1`: linear to `peak`, then cosine to `floor`·peak at `steps`."""
   def schedule(count: jax.Array) -> jax.Array:
     s = jnp.asarray(count + 1, jnp.float32)
     low = floor * peak

@@ -15,11 +15,9 @@ from molmo_jax.data.scenes.config import ScenesConfig
 from molmo_jax.data.scenes.drawing import COLOURS, RGB, SHAPES, Thing, number_size
 
 Kind = tuple[str, str]                        # (colour, shape)
-Spot = tuple[float, float, float]             # x, y, size
 
 DIRECTIONS = {'left': (-1, 0), 'right': (1, 0), 'up': (0, -1), 'down': (0, 1)}
 RELATIONS = ('left', 'right', 'above', 'below')
-ATTEMPTS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,37 +46,22 @@ def choose_kinds(rng: np.random.Generator, config: ScenesConfig, shape: str, cop
 
 
 def place(rng: np.random.Generator, config: ScenesConfig, side: int, kinds: Sequence[Kind]) -> list[Thing]:
-  """Puts objects of `kinds` into a square of `side` pixels, apart from each other by `config.min_gap` at least.
+  """Puts objects of `kinds` into different cells of a square of `side` pixels, each near the middle of its cell.
 
   Raises:
-    ValueError: they do not fit.
+    ValueError: there are more objects than cells.
   """
-  for _ in range(ATTEMPTS):
-    spots: list[Spot] = []
-    for _ in kinds:
-      size = float(rng.uniform(config.min_object_size, config.max_object_size))
-      free = _free_spots(config, side, size, spots)
-      if not len(free):
-        break
-      x, y = free[rng.integers(len(free))]
-      spots.append((float(x), float(y), size))
-    else:
-      return [Thing(colour, shape, *spot, jittered(rng, config, colour))
-              for (colour, shape), spot in zip(kinds, spots, strict=True)]
-  raise ValueError(f'{len(kinds)} objects of {config.max_object_size} px do not fit into {side} px; '
-                   'lower max_objects or max_object_size, or use a larger image')
-
-
-def _free_spots(config: ScenesConfig, side: int, size: float, taken: Sequence[Spot]) -> np.ndarray:
-  """Lattice points (x, y) where an object of `size` keeps its distance to the border and to `taken`; float [n, 2]."""
-  margin = size / 2 + config.min_gap
-  step = config.grid_step
-  axis = np.arange(np.ceil(margin / step), np.floor((side - margin) / step) + 1) * step
-  free = np.ones((len(axis), len(axis)), bool)
-  for x, y, other in taken:
-    distance = (size + other) / 2 + config.min_gap
-    free &= (axis[:, None] - x) ** 2 + (axis - y) ** 2 >= distance ** 2
-  return axis[np.argwhere(free)]
+  across = side // config.cell_size
+  if len(kinds) > across ** 2:
+    raise ValueError(f'{len(kinds)} objects do not fit into the {across}×{across} cells of {side} px; '
+                     'lower max_objects or cell_size, or use a larger image')
+  things = []
+  for (colour, shape), cell in zip(kinds, rng.permutation(across ** 2)[:len(kinds)], strict=True):
+    x, y = ((i + 0.5) * config.cell_size + float(rng.uniform(-config.cell_jitter, config.cell_jitter))
+            for i in (cell % across, cell // across))
+    size = float(rng.uniform(config.min_object_size, config.max_object_size))
+    things.append(Thing(colour, shape, x, y, size, jittered(rng, config, colour)))
+  return things
 
 
 def jittered(rng: np.random.Generator, config: ScenesConfig, colour: str) -> RGB:

@@ -38,7 +38,7 @@ class ScenesConfig:
   """Everything that decides the dataset; the same configuration gives the same bytes. Lengths are in pixels.
 
   The defaults are easy on purpose: a tiny model learns all tasks from scratch in minutes on a CPU. Harder: smaller
-  and more objects, `grid_step=1`, three digits, larger jitter, a shorter way to travel.
+  and more objects, three digits, larger jitter, a shorter way to travel.
   """
   seed: int = 0
   train: SceneCounts = SceneCounts()
@@ -49,16 +49,16 @@ class ScenesConfig:
   max_objects: int = 4
   min_object_size: float = 16.0               # diameter of an object
   max_object_size: float = 20.0
-  min_gap: float = 4.0                        # free space between objects, and to the border
-  grid_step: int = 4                          # the centres of objects lie on this lattice
+  cell_size: int = 24                         # objects lie in different cells of this side
+  cell_jitter: float = 2.0                    # largest distance from the middle of the cell, along each axis
   dominance: float = 2.0                      # left/right/above/below: distance along the axis over the one across
   colour_jitter: int = 10                     # largest change of an object's colour channel, of 255
   background: tuple[int, int] = (222, 244)    # range of the background's grey
   noise: float = 0.0                          # standard deviation of the pixel noise in images, of 255
   digits: int = 2
-  min_digit_height: float = 35.0
+  min_digit_height: float = 38.0
   max_digit_height: float = 40.0
-  digit_shift: float = 8.0                    # largest distance of the number from the centre, along each axis
+  digit_shift: float = 2.0                    # largest distance of the number from the centre, along each axis
   comparisons: tuple[str, ...] = ('same_colour', 'which_image')
   clip_size: int = 48
   clip_fps: int = 4                           # encoded rate, a multiple of `sample_fps`
@@ -85,9 +85,12 @@ class ScenesConfig:
         raise ValueError(f'min_{name}={low} must be positive and not larger than max_{name}={high}')
     if not set(self.comparisons) <= set(COMPARISONS) or not self.comparisons:
       raise ValueError(f'comparisons={self.comparisons} must be chosen from {", ".join(COMPARISONS)}')
+    if self.max_object_size + 2 * self.cell_jitter > self.cell_size:
+      raise ValueError(f'max_object_size={self.max_object_size} with cell_jitter={self.cell_jitter} on both sides does '
+                       f'not fit into cell_size={self.cell_size}')
     for name in ('image_size', 'tile_size', 'clip_size'):
-      if getattr(self, name) < self.max_object_size + 2 * self.min_gap + self.grid_step:
-        raise ValueError(f'max_object_size={self.max_object_size} does not fit into {name}={getattr(self, name)}')
+      if getattr(self, name) < self.cell_size:
+        raise ValueError(f'cell_size={self.cell_size} is larger than {name}={getattr(self, name)}')
 
   @property
   def clip_length(self) -> int:

@@ -1,0 +1,122 @@
+"""The image tower: what it builds, which blocks it returns, and the pixels that it sees."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from molmo_jax.model.config import VitConfig, resolve_vit_layers
+from molmo_jax.model.vit import Vit, VitBlock, normalize_crops, patchify
+
+SMALL = VitConfig(image_size=8, patch_size=4, width=8, layers=4, heads=2, head_dim=4, mlp=16)
+PATCHES = jax.random.normal(jax.random.key(7), (2, 4, 48))
+
+
+def init(config, read):
+  vit = Vit(config, read)
+  params = jax.jit(vit.init)(jax.random.key(0), PATCHES)['params']
+  leaves, tree = jax.tree.flatten(params)   # biases and scales that could be forgotten
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  return vit, jax.tree.unflatten(tree, [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
+
+
+def outputs_one_by_one(config, params, x):
+  """The output of every block, run without a scan."""
+  out, block = [], jax.jit(VitBlock(config).apply)
+  for i in range(params['blocks']['up']['kernel'].shape[0]):
+    x = block({'params': jax.tree.map(lambda w, i=i: w[i], params['blocks'])}, x)
+    out.append(x)
+  return out
+
+
+def embedded(config, params, patches):
+  x = patches @ params['patch_embedding']['kernel']
+  if config.patch_bias:
+    x = x + params['patch_embedding']['bias']
+  return x + params['position_embedding']
+
+
+@pytest.mark.parametrize('read', [(3, 1), (0, 2), (1, 1)])
+def test_features_are_the_outputs_of_the_read_blocks_in_the_order_of_reading(read):
+  vit, params = init(SMALL, read)
+  blocks = outputs_one_by_one(SMALL, params, embedded(SMALL, params, PATCHES))
+  expected = jnp.concatenate([blocks[i] for i in read], axis=-1)
+  assert np.allclose(jax.jit(vit.apply)({'params': params}, PATCHES), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('read', [(3, 1), (0,)])
+def test_only_blocks_up_to_the_deepest_read_one_are_built(read):
+  params = jax.eval_shape(Vit(SMALL, read).init, jax.random.key(0), PATCHES)['params']
+  assert {x.shape[0] for x in jax.tree.leaves(params['blocks'])} == {max(read) + 1}
+
+
+def test_a_block_adds_attention_and_then_a_perceptron():
+  _, params = init(SMALL, (0,))
+  p = jax.tree.map(lambda w: np.asarray(w[0]), params['blocks'])
+  x = np.asarray(jax.random.normal(jax.random.key(2), (1, 4, 8)))
+
+  def norm(x, p):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred ** 2).mean(-1, keepdims=True) + 1e-6) * p['scale'] + p['bias']
+
+  h = norm(x, p['attention_norm'])
+  q, k, v = (np.einsum('cpe,enh->cnph', h, p[n]['kernel']) + p[n]['bias'][:, None] for n in ('query', 'key', 'value'))
+  weights = np.asarray(jax.nn.softmax(q @ k.swapaxes(-1, -2) / np.sqrt(4), axis=-1))
+  x = x + np.einsum('cnph,nhe->cpe', weights @ v, p['out']['kernel']) + p['out']['bias']
+  h = norm(x, p['mlp_norm']) @ p['up']['kernel'] + p['up']['bias']
+  expected = x + np.asarray(jax.nn.gelu(h, approximate=True)) @ p['down']['kernel'] + p['down']['bias']
+  start = jax.random.normal(jax.random.key(2), (1, 4, 8))
+  found = VitBlock(SMALL).apply({'params': jax.tree.map(lambda w: w[0], params['blocks'])}, start)
+  assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_crops_do_not_see_each_other():
+  vit, params = init(SMALL, (2, 1))
+  both = jax.jit(vit.apply)({'params': params}, PATCHES)
+  alone = jax.jit(vit.apply)({'params': params}, PATCHES[1:])
+  assert np.allclose(both[1:], alone, atol=1e-5)
+
+
+def test_the_class_token_takes_part_and_is_dropped_at_the_end():
+  config = dataclasses.replace(SMALL, class_token=True, pre_norm=True, patch_bias=False, activation='quick_gelu')
+  vit, params = init(config, (1, 0))
+  assert params['position_embedding'].shape == (5, 8)
+  assert 'bias' not in params['patch_embedding']
+  assert 'pre_norm' in params
+  features = jax.jit(vit.apply)({'params': params}, PATCHES)
+  assert features.shape == (2, 4, 16)
+  moved = params | {'class_embedding': params['class_embedding'][::-1]}
+  assert not np.allclose(jax.jit(vit.apply)({'params': moved}, PATCHES), features, atol=1e-3)
+
+
+def test_negative_layers_count_from_the_declared_number_of_blocks():
+  assert resolve_vit_layers((-3, -9), 27) == (24, 18)
+  assert resolve_vit_layers((-2, -9), 23) == (21, 14)
+  assert resolve_vit_layers((0, 3), 4) == (0, 3)
+
+
+@pytest.mark.parametrize('layers', [(), (4,), (-5,), (0, 9)])
+def test_layers_that_a_tower_does_not_have_are_an_error(layers):
+  with pytest.raises(ValueError, match='model.connector.vit_layers=.* a tower of 4 blocks has -4…3'):
+    resolve_vit_layers(layers, 4)
+
+
+def test_patches_are_in_raster_order_flattened_by_row_column_channel():
+  crop = np.arange(4 * 6 * 3, dtype=np.float32).reshape(4, 6, 3)
+  patches = patchify(jnp.asarray(crop), 2)
+  assert patches.shape == (6, 12)
+  assert np.array_equal(patches[1], crop[0:2, 2:4].reshape(-1))
+  assert np.array_equal(patches[3], crop[2:4, 0:2].reshape(-1))
+
+
+def test_pixels_are_normalised_as_the_towers_were_trained():
+  crop = jnp.array([[[0, 128, 255]]], jnp.uint8)
+  assert np.allclose(normalize_crops(crop, 'siglip'), [[[-1, 128 / 255 * 2 - 1, 1]]], atol=1e-6)
+  assert np.allclose(normalize_crops(crop, 'openai')[0, 0, 0], -0.48145466 / 0.26862954, atol=1e-5)
+  assert np.allclose(normalize_crops(crop, 'dino')[0, 0, 2], (1 - 0.406) / 0.225, atol=1e-5)
+  shares = jnp.array([[[0.0, 0.5, 1.0]]])
+  assert np.allclose(normalize_crops(shares, 'siglip'), [[[-1, 0, 1]]])
