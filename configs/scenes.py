@@ -16,10 +16,10 @@ def get_config() -> ConfigDict:
   c.scenes = ConfigDict(dict(train=dict()))   # molmo_jax/data/scenes/config.py; here: its defaults
 
   c.model = ConfigDict(dict(
-    vit=dict(image_size=48, patch_size=12, width=96, layers=3, heads=3, head_dim=32, mlp=192),
-    connector=dict(vit_layers=(-1, -2), heads=3, kv_heads=3, head_dim=32, width=96, hidden=192,
+    vit=dict(image_size=48, patch_size=12, width=64, layers=2, heads=2, head_dim=32, mlp=128),
+    connector=dict(vit_layers=(-1, -2), heads=2, kv_heads=2, head_dim=32, width=64, hidden=128,
                    layout_embedding=True, layout_grid=16, layout_crops=8),
-    llm=dict(vocab=512, extra_vocab=16, width=128, layers=3, heads=4, kv_heads=2, head_dim=32, mlp=256,
+    llm=dict(vocab=512, extra_vocab=16, width=96, layers=3, heads=3, kv_heads=3, head_dim=32, mlp=192,
              rope_theta=1e4, tied=True),
     bidirectional='image_tokens', blind=False, dtype='float32', remat='none', unroll=3,
     attention='short'))
@@ -31,9 +31,9 @@ def get_config() -> ConfigDict:
 
   c.data = ConfigDict(dict(
     train=f'{ROOT}/train.jsonl', validation=f'{ROOT}/val.jsonl', tokenizer=f'{ROOT}/tokenizer.json',
-    batch_size=16, sequence_length=112, crops=6, visual_tokens=24, on_error='skip'))
+    batch_size=16, sequence_length=120, crops=6, visual_tokens=24, on_error='skip'))
 
-  c.optimizer = ConfigDict(dict(groups=dict(all=dict(pattern='.*', learning_rate=1e-3, warmup=100)), b2=0.98))
+  c.optimizer = ConfigDict(dict(groups=dict(all=dict(pattern='.*', learning_rate=1.5e-3, warmup=100)), b2=0.98))
   c.training = ConfigDict(dict(steps=2000, log_every=20, checkpoint_every=1000, loss_chunk=256))
   c.evaluation = ConfigDict(dict(batch_size=64, max_new_tokens=24))
   return c

@@ -21,9 +21,14 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def fan_in_normal(fan_in: int) -> Callable:
-  """Normal with standard deviation 1/√fan_in; 0.016…0.02 at the released sizes (spec/model §3.3 asks for 0.02)."""
-  return lambda key, shape, dtype=jnp.float32: jax.random.normal(key, shape, dtype) / math.sqrt(fan_in)
+def fan_in_normal(fan_in: int, residual_layers: int = 0) -> Callable:
+  """Normal with standard deviation 1/√fan_in; 0.016…0.02 at the released sizes (spec/model §3.3 asks for 0.02).
+
+  What is added to the residual stream of a tower starts smaller, by 1/√(2·`residual_layers`), so that the stream keeps
+  its size whatever the depth.
+  """
+  std = 1 / math.sqrt(fan_in * max(2 * residual_layers, 1))
+  return lambda key, shape, dtype=jnp.float32: jax.random.normal(key, shape, dtype) * std
 
 
 class Einsum(nn.Module):

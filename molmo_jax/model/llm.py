@@ -65,7 +65,8 @@ class Attention(nn.Module):
       k, v = append(cache, layer, k, v)
     y = attend(q, k.astype(q.dtype), v.astype(q.dtype), info, info if cache is None else cache.info,
                bidirectional=self.config.bidirectional, impl=self.config.attention if cache is None else 'auto')
-    return Einsum('bsnh,nhd->bsd', (*heads, c.width), None, self.dtype, name='out')(y), (k, v)
+    init = fan_in_normal(c.heads * c.head_dim, c.layers)
+    return Einsum('bsnh,nhd->bsd', (*heads, c.width), None, self.dtype, init, name='out')(y), (k, v)
 
 
 class Block(nn.Module):
@@ -80,7 +81,7 @@ class Block(nn.Module):
     c = self.config.llm
     attention_norm, mlp_norm = RMSNorm(c.norm_eps, name='attention_norm'), RMSNorm(c.norm_eps, name='mlp_norm')
     attention = Attention(self.config, self.dtype, name='attention')
-    mlp = GatedMlp(c.mlp, c.width, self.dtype, name='mlp')
+    mlp = GatedMlp(c.mlp, c.width, self.dtype, fan_in_normal(c.mlp, c.layers), name='mlp')
     keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
     pre = c.norm_order == 'pre'
 

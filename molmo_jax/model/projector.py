@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,12 +19,13 @@ class GatedMlp(nn.Module):
   hidden: int
   width: int
   dtype: jnp.dtype = jnp.float32
+  down_init: Callable | None = None
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B S I']) -> Float[Array, 'B S D']:
     gate = Einsum('bsi,if->bsf', (x.shape[-1], self.hidden), None, self.dtype, name='gate')(x)
     up = Einsum('bsi,if->bsf', (x.shape[-1], self.hidden), None, self.dtype, name='up')(x)
-    return Einsum('bsf,fd->bsd', (self.hidden, self.width), None, self.dtype, name='down')(
+    return Einsum('bsf,fd->bsd', (self.hidden, self.width), None, self.dtype, self.down_init, name='down')(
         ACTIVATIONS['silu'](gate) * up)
 
 

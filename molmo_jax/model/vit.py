@@ -45,10 +45,12 @@ class VitBlock(nn.Module):
     h = LayerNorm(c.norm_eps, name='attention_norm')(x)
     q, k, v = (Einsum('cpe,enh->cpnh', (c.width, *heads), heads, dtype, name=n)(h) for n in ('query', 'key', 'value'))
     h = attend_patches(q, k, v)
-    x = x + Einsum('cpnh,nhe->cpe', (*heads, c.width), (c.width,), dtype, name='out')(h).astype(x.dtype)
+    x = x + Einsum('cpnh,nhe->cpe', (*heads, c.width), (c.width,), dtype,
+                   fan_in_normal(c.heads * c.head_dim, c.layers), name='out')(h).astype(x.dtype)
     h = LayerNorm(c.norm_eps, name='mlp_norm')(x)
     h = ACTIVATIONS[c.activation](Einsum('cpe,ef->cpf', (c.width, c.mlp), (c.mlp,), dtype, name='up')(h))
-    return x + Einsum('cpf,fe->cpe', (c.mlp, c.width), (c.width,), dtype, name='down')(h).astype(x.dtype)
+    return x + Einsum('cpf,fe->cpe', (c.mlp, c.width), (c.width,), dtype,
+                      fan_in_normal(c.mlp, c.layers), name='down')(h).astype(x.dtype)
 
 
 class Vit(nn.Module):

@@ -19,6 +19,8 @@ from molmo_jax.preprocess.types import EncodingError
 END_OF_TEXT, CHAT_START, CHAT_END = '<|endoftext|>', '<|im_start|>', '<|im_end|>'
 CHAT_TOKENS = (END_OF_TEXT, CHAT_START, CHAT_END)
 
+_SHORT, _RECENT = 200, 10_000                 # characters of a piece, and pieces, that are remembered
+
 # Words and single digits with the blank before them, punctuation, white space.
 _SPLIT = r' ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+'
 
@@ -38,6 +40,7 @@ class Tokenizer:
     self.special = special
     self.base_vocab_size = base_vocab_size
     self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
+    self._recent: dict[str, tuple[int, ...]] = {}
     self._names = {index: name for name, index in special.items()}
     control = [name for name in CHAT_TOKENS if inner.token_to_id(name) is not None]
     control += [inner.id_to_token(i) for i in (bos_id, eos_id, pad_id)]
@@ -77,7 +80,7 @@ class Tokenizer:
       EncodingError: the text contains the string of an extra token or of a control token such as `<|im_end|>`.
     """
     self.check_plain(text)
-    return self._inner.encode(text, add_special_tokens=False).ids
+    return list(self._ids(text))
 
   def encode_trusted(self, text: str) -> list[int]:
     """Ids of text of our own, in which the strings of extra and control tokens mean these tokens."""
@@ -86,7 +89,18 @@ class Tokenizer:
       if piece in self.special:
         ids.append(self.special[piece])
       elif piece:
-        ids += self._inner.encode(piece, add_special_tokens=False).ids
+        ids += self._ids(piece)
+    return ids
+
+  def _ids(self, text: str) -> tuple[int, ...]:
+    """Ids of one piece; those of the latest short pieces are kept, for prompts repeat themselves."""
+    ids = self._recent.get(text)
+    if ids is None:
+      ids = tuple(self._inner.encode(text, add_special_tokens=False).ids)
+      if len(text) <= _SHORT:
+        if len(self._recent) >= _RECENT:
+          self._recent.clear()
+        self._recent[text] = ids
     return ids
 
   def check_plain(self, text: str, allowed: Iterable[str] = ()) -> None:

@@ -7,6 +7,7 @@ A row is written as counts: 3 = three text tokens, −2 = an image with two visu
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import numpy as np
 from molmo_jax.data.batching import RowShape, pad_row, stack_rows
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
 from molmo_jax.model.molmo import Molmo
+from molmo_jax.parameters import path_name
 from molmo_jax.training.state import init_params
 
 CONFIG = ModelConfig(
@@ -30,16 +32,18 @@ def config(connector=None, llm=None, vit=None, **fields) -> ModelConfig:
   """The tiny configuration with some fields replaced, those of its sections given as dicts."""
   c = dataclasses.replace(CONFIG, **fields)
   return dataclasses.replace(c, connector=dataclasses.replace(c.connector, **(connector or {})),
-                             llm=dataclasses.replace(c.llm, **(llm or {})), vit=dataclasses.replace(c.vit, **(vit or {})))
+                             llm=dataclasses.replace(c.llm, **(llm or {})),
+                             vit=dataclasses.replace(c.vit, **(vit or {})))
 
 
 def build(c: ModelConfig = CONFIG, seed: int = 0):
-  """A model and parameters that are nowhere zero or one, so that nothing is invisible."""
-  model = Molmo(c)
-  params = jax.jit(lambda key: init_params(model, key))(jax.random.key(seed))
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-  return model, jax.tree.unflatten(tree, [x + 0.05 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
+  """A model and parameters that are nowhere zero or one, so that nothing is invisible. Nothing is compiled."""
+  model, rng = Molmo(c), np.random.default_rng(seed)
+  shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+  def draw(path, leaf):
+    is_scale = path_name(path).endswith('scale')
+    return jnp.asarray(rng.normal(float(is_scale), 0.1 if is_scale else 0.3, leaf.shape), leaf.dtype)
+  return model, jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def row(*counts: int, seed: int = 0, segment: int = 0) -> dict[str, np.ndarray]:
@@ -90,14 +94,13 @@ def pack(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> dict[st
   return joined
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def logits(model: Molmo, params, rows: dict[str, np.ndarray]) -> jax.Array:
   """[B,S,vocab] of a whole forward pass."""
-  @jax.jit
-  def forward(params, rows):
-    return model.apply({'params': params}, model.apply({'params': params}, rows), method='logits')
-  return forward(params, jax.tree.map(jnp.asarray, rows))
+  return model.apply({'params': params}, model.apply({'params': params}, rows), method='logits')
 
 
 def close(a, b, tolerance: float = 1e-5) -> bool:
   """Whether all numbers of two trees agree within `tolerance`."""
-  return all(np.allclose(x, y, atol=tolerance, rtol=0) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+  pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  return all(np.allclose(x, y, atol=tolerance, rtol=0) for x, y in pairs)

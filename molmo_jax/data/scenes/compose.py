@@ -6,7 +6,6 @@ The caller may fix what a question is about (its shape, its answer); everything 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -33,16 +32,11 @@ def choose(rng: np.random.Generator, items: Iterable) -> object:
   return items[rng.integers(len(items))]
 
 
-def choose_kinds(rng: np.random.Generator, config: ScenesConfig, shape: str, copies: int) -> list[Kind]:
-  """(colour, shape) of the objects of an image: exactly `copies` have `shape`; no pair occurs twice.
-
-  The number of objects is uniform in what `copies` leaves possible.
-  """
-  total = int(rng.integers(max(1, copies), config.max_objects + 1))
-  colours = [str(c) for c in rng.permutation(list(COLOURS))]
-  others = [(c, s) for c, s in itertools.product(COLOURS, SHAPES) if s != shape]
-  chosen = rng.permutation(len(others))[:total - copies]
-  return [(c, shape) for c in colours[:copies]] + [others[i] for i in chosen]
+def choose_kinds(rng: np.random.Generator, config: ScenesConfig) -> list[Kind]:
+  """(colour, shape) of the objects of an image: their number and their shapes are free, no colour occurs twice."""
+  total = int(rng.integers(1, config.max_objects + 1))
+  colours = [str(c) for c in rng.permutation(list(COLOURS))[:total]]
+  return [(colour, choose(rng, SHAPES)) for colour in colours]
 
 
 def place(rng: np.random.Generator, config: ScenesConfig, side: int, kinds: Sequence[Kind]) -> list[Thing]:

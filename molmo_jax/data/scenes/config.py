@@ -27,10 +27,11 @@ class SceneCounts:
 class QuestionLimits:
   """The most questions of each task in the message tree of an `objects` image."""
   colour: int = 1
-  shape: int = 1
-  count: int = 2                              # how many objects, then how many of one shape
-  position: int = 2
-  pointing: int = 2
+  shape: int = 2
+  count: int = 1
+  position: int = 3
+  pointing: int = 3
+  caption: int = 1                            # all objects in reading order; asked in training only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +48,18 @@ class ScenesConfig:
   image_size: int = 72                        # side of the images with objects and numbers
   tile_size: int = 48                         # side of the two images that are compared
   max_objects: int = 4
-  min_object_size: float = 16.0               # diameter of an object
-  max_object_size: float = 20.0
+  min_object_size: float = 19.0               # diameter of an object
+  max_object_size: float = 21.0
   cell_size: int = 24                         # objects lie in different cells of this side
-  cell_jitter: float = 2.0                    # largest distance from the middle of the cell, along each axis
+  cell_jitter: float = 1.0                    # largest distance from the middle of the cell, along each axis
   dominance: float = 2.0                      # left/right/above/below: distance along the axis over the one across
   colour_jitter: int = 10                     # largest change of an object's colour channel, of 255
   background: tuple[int, int] = (222, 244)    # range of the background's grey
   noise: float = 0.0                          # standard deviation of the pixel noise in images, of 255
   digits: int = 2
-  min_digit_height: float = 38.0
+  min_digit_height: float = 39.0
   max_digit_height: float = 40.0
-  digit_shift: float = 2.0                    # largest distance of the number from the centre, along each axis
+  digit_shift: float = 1.0                    # largest distance of the number from the centre, along each axis
   comparisons: tuple[str, ...] = ('same_colour', 'which_image')
   clip_size: int = 48
   clip_fps: int = 4                           # encoded rate, a multiple of `sample_fps`
@@ -77,8 +78,9 @@ class ScenesConfig:
                        'so that a reader keeps clip_frames different frames')
     if self.clip_frames < 4:
       raise ValueError(f'clip_frames={self.clip_frames}: a clip needs at least 4 sampled frames to show an order')
-    if not 2 <= self.max_objects <= 9:
-      raise ValueError(f'max_objects={self.max_objects} must lie in 2…9: a position needs two objects')
+    if not 2 <= self.max_objects <= 6:
+      raise ValueError(f'max_objects={self.max_objects} must lie in 2…6: a position needs two objects, and each '
+                       'object of an image has a colour of its own')
     for name in ('object_size', 'digit_height'):
       low, high = getattr(self, f'min_{name}'), getattr(self, f'max_{name}')
       if not 0 < low <= high:

@@ -20,7 +20,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
   'purple': (140, 50, 180),
   'orange': (245, 130, 20),
 }
-SHAPES = ('circle', 'square', 'triangle', 'cross')
+SHAPES = ('ring', 'square', 'triangle', 'cross')
 
 SUPERSAMPLING = 4
 
@@ -65,10 +65,10 @@ def draw_things(side: int, background: RGB, things: Sequence[Thing]) -> np.ndarr
 
 def _draw_thing(pen: ImageDraw.ImageDraw, thing: Thing) -> None:
   x, y, r = (v * SUPERSAMPLING for v in (thing.x, thing.y, thing.size / 2))
-  if thing.shape == 'circle':
-    pen.ellipse((x - r, y - r, x + r - 1, y + r - 1), thing.rgb)
+  if thing.shape == 'ring':
+    pen.ellipse((x - r, y - r, x + r - 1, y + r - 1), outline=thing.rgb, width=round(0.42 * r))
   elif thing.shape == 'square':
-    h = 0.86 * r
+    h = 0.92 * r
     pen.rectangle((x - h, y - h, x + h - 1, y + h - 1), thing.rgb)
   elif thing.shape == 'triangle':
     h = 1.15 * r                              # larger than the circle: the areas look alike; (x, y) is the centroid

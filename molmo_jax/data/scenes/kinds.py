@@ -24,13 +24,11 @@ class Scene:
 def objects_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """One image with 1 to `config.max_objects` objects."""
   side = config.image_size
-  shape = compose.choose(rng, SHAPES)
-  copies = int(compose.choose(rng, tasks.shape_counts(config)))
-  things = compose.place(rng, config, side, compose.choose_kinds(rng, config, shape, copies))
+  things = compose.place(rng, config, side, compose.choose_kinds(rng, config))
   background = compose.background(rng, config)
   questions = (tasks.colour_questions(things) + tasks.shape_questions(things)
-               + tasks.count_questions(things, shape, config) + tasks.position_questions(things, config)
-               + tasks.pointing_questions(things, side))
+               + [tasks.count_question(things, config)] + tasks.position_questions(things, config)
+               + tasks.pointing_questions(things, side) + [tasks.caption_question(things, config.cell_size)])
   return Scene(tuple(questions), lambda: (add_noise(draw_things(side, background, things), config.noise, rng),))
 
 

@@ -18,6 +18,7 @@ from molmo_jax.preprocess.points import format_points
 YES_NO = ('yes', 'no')
 ORDINALS = ('first', 'second')
 MOMENTS = ('first', 'last')
+COUNT_TEXT = 'How many objects are there?'
 PLACES = ('first', 'second', 'third')
 
 
@@ -38,31 +39,18 @@ def colour_questions(things: Sequence[Thing]) -> list[Question]:
 
 
 def shape_questions(things: Sequence[Thing]) -> list[Question]:
-  """The shape of every object whose colour is unique."""
-  return [Question('shape', f'What shape is the {t.colour} object?', t.shape, SHAPES)
-          for t in things if sum(u.colour == t.colour for u in things) == 1]
+  """The shape of every object; colours are unique in an image."""
+  return [Question('shape', f'What shape is the {t.colour} object?', t.shape, SHAPES) for t in things]
 
 
-def count_questions(things: Sequence[Thing], shape: str, config: ScenesConfig) -> list[Question]:
-  """How many objects there are, and how many of `shape`."""
-  same = sum(t.shape == shape for t in things)
-  return [Question('count', count_text('object'), str(len(things)), object_counts(config)),
-          Question('count', count_text(shape), str(same), shape_counts(config))]
-
-
-def count_text(what: str) -> str:
-  """The question for the number of `what` (singular)."""
-  return f'How many {what}{"es" if what.endswith("s") else "s"} are there?'
+def count_question(things: Sequence[Thing], config: ScenesConfig) -> Question:
+  """How many objects there are."""
+  return Question('count', COUNT_TEXT, str(len(things)), object_counts(config))
 
 
 def object_counts(config: ScenesConfig) -> tuple[str, ...]:
   """The possible numbers of objects in an image."""
   return tuple(str(n) for n in range(1, config.max_objects + 1))
-
-
-def shape_counts(config: ScenesConfig) -> tuple[str, ...]:
-  """The possible numbers of objects of one shape; at most one per colour."""
-  return tuple(str(n) for n in range(min(max(1, config.max_objects - 1), len(COLOURS)) + 1))
 
 
 def position_questions(things: Sequence[Thing], config: ScenesConfig) -> list[Question]:
@@ -71,7 +59,7 @@ def position_questions(things: Sequence[Thing], config: ScenesConfig) -> list[Qu
   for a, b in itertools.permutations(things, 2):
     answer = relation(a, b, config.dominance)
     if answer:
-      text = f'Where is the {a.colour} {a.shape} relative to the {b.colour} {b.shape}?'
+      text = f'Where is the {a.colour} object relative to the {b.colour} object?'
       questions.append(Question('position', text, answer, RELATIONS))
   return questions
 
@@ -80,10 +68,16 @@ def pointing_questions(things: Sequence[Thing], side: int) -> list[Question]:
   """The place of every object in an image of `side` pixels, as point text."""
   questions = []
   for t in things:
-    label, point = f'{t.colour} {t.shape}', (t.x / side, t.y / side)
+    label, point = f'{t.colour} object', (t.x / side, t.y / side)
     questions.append(Question('pointing', f'Point to the {label}.', format_points({1: [point]}, label),
                               points=(point,)))
   return questions
+
+
+def caption_question(things: Sequence[Thing], cell_size: int) -> Question:
+  """All objects of an image in reading order, cell by cell: every visual token gets something to say."""
+  ordered = sorted(things, key=lambda t: (t.y // cell_size, t.x // cell_size))
+  return Question('caption', 'What is in the image?', ', '.join(f'{t.colour} {t.shape}' for t in ordered))
 
 
 def reading_questions(number: str) -> list[Question]:
@@ -142,8 +136,7 @@ def balanced_targets(task: str, config: ScenesConfig) -> list[tuple[str | None, 
   if task == 'shape':
     return [(f'What shape is the {colour} object?', shape) for colour in COLOURS for shape in SHAPES]
   if task == 'count':
-    forms = [form for shape in SHAPES for form in (('object', object_counts(config)), (shape, shape_counts(config)))]
-    return [(count_text(what), answer) for what, answers in forms for answer in answers]
+    return [(COUNT_TEXT, count) for count in object_counts(config)]
   if task == 'position':
     return [(None, answer) for answer in RELATIONS]
   if task == 'comparison':

@@ -1,0 +1,130 @@
+"""Checkpoints of a run: all of it comes back bit for bit, and what does not fit is named."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+
+from molmo_jax.checkpoint.native import CheckpointError, open_checkpoints, restore, restore_params, save
+from molmo_jax.training.state import TrainState
+from tests.data.records import training_data, write_records
+
+flags.FLAGS.mark_as_parsed()
+
+
+def make_state(step=3, width=4):
+  draw = lambda i, shape: jax.random.normal(jax.random.key(i + step), shape)
+  params = {'decoder': {'blocks': {'kernel': draw(0, (2, width))}, 'norm': draw(1, (width,))},
+            'vit': {'up': draw(2, (3,))}}
+  moments = {'mu': jax.tree.map(lambda x: x * 2, params), 'count': jnp.asarray(step, jnp.int32)}
+  return TrainState(jnp.asarray(step, jnp.int32), params, moments, jax.random.key_data(jax.random.key(9)))
+
+
+def abstract(tree):
+  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree)
+
+
+def equal(a, b):
+  return jax.tree.structure(a) == jax.tree.structure(b) and all(
+    x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+@pytest.fixture(scope='module')
+def manifest(tmp_path_factory):
+  return write_records(tmp_path_factory.mktemp('records'), 7)
+
+
+@pytest.fixture(scope='module')
+def saved(manifest, tmp_path_factory):
+  """A folder with the checkpoints of steps 3 and 5, and the batches after step 3."""
+  folder = tmp_path_factory.mktemp('run') / 'checkpoints'
+  data = training_data(manifest)
+  next(data)
+  with open_checkpoints(folder) as checkpoints:
+    save(checkpoints, 3, make_state(3), data.iterator)
+    after = [next(data) for _ in range(3)]
+    save(checkpoints, 5, make_state(5), data.iterator)
+  return folder, after
+
+
+def test_the_whole_state_comes_back_bit_for_bit(saved, manifest):
+  data = training_data(manifest)
+  with open_checkpoints(saved[0]) as checkpoints:
+    assert equal(restore(checkpoints, 3, abstract(make_state()), data.iterator), make_state(3))
+
+
+def test_the_data_goes_on_with_the_same_batches(saved, manifest):
+  data = training_data(manifest)
+  with open_checkpoints(saved[0]) as checkpoints:
+    restore(checkpoints, 3, abstract(make_state()), data.iterator)
+  for expected in saved[1]:
+    found = next(data)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_newest_step_is_the_default(saved, manifest):
+  with open_checkpoints(saved[0]) as checkpoints:
+    assert int(restore(checkpoints, None, abstract(make_state()), training_data(manifest).iterator).step) == 5
+    params, step = restore_params(checkpoints, None, abstract(make_state().params))
+  assert step == 5
+  assert equal(params, make_state(5).params)
+
+
+def test_parameters_come_without_the_rest(saved):
+  with open_checkpoints(saved[0]) as checkpoints:
+    params, step = restore_params(checkpoints, 3, abstract(make_state().params))
+  assert step == 3
+  assert equal(params, make_state(3).params)
+
+
+def test_a_state_is_read_into_the_shardings_that_are_asked_for(saved):
+  mesh = jax.make_mesh((2,), ('fsdp',), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+  split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, 'fsdp'))
+  wanted = abstract(make_state().params)
+  kernel = wanted['decoder']['blocks']['kernel']
+  wanted['decoder']['blocks']['kernel'] = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype, sharding=split)
+  with open_checkpoints(saved[0]) as checkpoints:
+    params, _ = restore_params(checkpoints, 3, wanted)
+  assert params['decoder']['blocks']['kernel'].sharding == split
+  assert equal(params, make_state(3).params)
+
+
+def test_a_folder_without_a_checkpoint_is_one_clear_error(tmp_path):
+  with open_checkpoints(tmp_path / 'none') as checkpoints:
+    assert checkpoints.latest is None
+    with pytest.raises(CheckpointError, match='none holds no checkpoint: train first, or give another --workdir'):
+      restore_params(checkpoints, None, abstract(make_state().params))
+
+
+def test_a_missing_step_is_one_clear_error(saved):
+  with open_checkpoints(saved[0]) as checkpoints, pytest.raises(CheckpointError, match=r'no step 4; it holds \[3, 5\]'):
+    restore_params(checkpoints, 4, abstract(make_state().params))
+
+
+def test_all_arrays_that_do_not_fit_are_named(saved, manifest):
+  other = make_state(width=6)
+  other.params['connector'] = {'out': jnp.zeros(2)}
+  del other.params['vit']
+  with open_checkpoints(saved[0]) as checkpoints, pytest.raises(CheckpointError) as error:
+    restore(checkpoints, 3, abstract(other), training_data(manifest).iterator)
+  message = str(error.value)
+  assert 'params/decoder/blocks/kernel: stored (2, 4), the configuration makes (2, 6)' in message
+  assert 'params/decoder/norm: stored (4,), the configuration makes (6,)' in message
+  assert 'params/connector/out: stored nothing, the configuration makes (2,)' in message
+  assert 'params/vit/up: stored (3,), the configuration makes nothing' in message
+  assert 'rng' not in message
+  with open_checkpoints(saved[0]) as checkpoints, pytest.raises(CheckpointError, match='  decoder/norm: stored'):
+    restore_params(checkpoints, 3, abstract(other.params))
+
+
+def test_no_save_is_dropped_while_another_is_being_written_and_the_newest_are_kept(tmp_path, manifest):
+  data = training_data(manifest)
+  with open_checkpoints(tmp_path, keep=2) as checkpoints:
+    for step in (1, 2, 3):
+      save(checkpoints, step, make_state(step), data.iterator)
+  with open_checkpoints(tmp_path) as checkpoints:
+    assert [c.step for c in checkpoints.checkpoints] == [2, 3]

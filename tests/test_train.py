@@ -1,0 +1,231 @@
+"""train.py and eval.py from the outside: as subprocesses, on a handful of generated scenes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = 60
+CONFIG = f"""
+from ml_collections import ConfigDict
+
+
+def get_config():
+  return ConfigDict(dict(
+    name='tiny', seed=0,
+    scenes=dict(train=dict(objects=4, reading=2, comparison=2, motion=1, order=1), val_per_task=1),
+    model=dict(
+      vit=dict(image_size=24, patch_size=12, width=8, layers=1, heads=2, head_dim=4, mlp=8),
+      connector=dict(vit_layers=(-1,), heads=2, kv_heads=2, head_dim=4, width=8, hidden=8, pool_slots=4),
+      llm=dict(vocab=400, extra_vocab=16, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp=16,
+               residual_dropout=0.1, tied=True),
+      remat='none'),
+    preprocess=dict(image=dict(crop_size=24, patch_size=12, mode='resize'),
+                    video=dict(max_frames=4, max_frames_eval=4, pooling=(2, 2)), text=dict(message_format='none')),
+    data=dict(train='scenes/train.jsonl', validation='scenes/val.jsonl', tokenizer='scenes/tokenizer.json',
+              batch_size=2, sequence_length=200, crops=6, visual_tokens=6, on_error='skip'),
+    optimizer=dict(groups=dict(all=dict(pattern='.*', learning_rate=1e-2, warmup=5))),
+    training=dict(steps={STEPS}, log_every=1, checkpoint_every=25),
+    evaluation=dict(batch_size=2, max_new_tokens=3, limit=2)))
+"""
+
+
+def command(folder, program, *flags):
+  env = os.environ | dict(
+    JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1', PYTHONPATH=str(ROOT), COLUMNS='200',
+    JAX_COMPILATION_CACHE_DIR=str(folder / 'compiled'), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
+    XLA_FLAGS='--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true')
+  return subprocess.Popen([sys.executable, ROOT / program, *flags], cwd=folder, env=env, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(process):
+  """Exit status and everything printed."""
+  try:
+    printed = process.communicate(timeout=280)[0]
+  finally:
+    process.kill()
+  return process.returncode, printed
+
+
+def rows(workdir):
+  return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def values(workdir):
+  """The rows without what depends on the clock."""
+  return [{k: v for k, v in row.items() if k != 'tokens_per_second'} for row in rows(workdir)]
+
+
+def checkpoint(workdir, step):
+  """The whole state as it was written."""
+  return ocp.load_checkpointables(workdir / 'checkpoints' / str(step), {'state': None})['state']
+
+
+def position_of_data(workdir, step):
+  """The state of the data iterator, as text: the next batch follows from it."""
+  files = sorted(f for f in (workdir / 'checkpoints' / str(step) / 'data').rglob('*') if f.is_file())
+  return [f.read_text() for f in files if f.read_text().startswith('{')]   # not the marker that it is complete
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('train')
+  (folder / 'tiny.py').write_text(CONFIG)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def straight(folder):
+  """The whole run, with its evaluation: its folder and what it printed."""
+  status, printed = finish(command(folder, 'train.py', '--config=tiny.py', '--workdir=straight'))
+  assert status == 0, printed
+  return folder / 'straight', printed
+
+
+@pytest.fixture(scope='module')
+def interrupted(folder, straight):
+  """A run that got a SIGTERM and was started again: its folder, the step of the signal, and what both printed."""
+  workdir = folder / 'interrupted'
+  arguments = ('train.py', '--config=tiny.py', '--workdir=interrupted', '--noevaluate')
+  process = command(folder, *arguments)
+  until = time.monotonic() + 200
+  while time.monotonic() < until and process.poll() is None:
+    with contextlib.suppress(FileNotFoundError):
+      if (workdir / 'metrics.jsonl').stat().st_size:
+        break
+    time.sleep(0.02)
+  process.send_signal(signal.SIGTERM)
+  status, printed = finish(process)
+  assert status == 0, printed
+  step = rows(workdir)[-1]['step']
+  again = finish(command(folder, *arguments))
+  assert again[0] == 0, again[1]
+  return workdir, step, printed, again[1]
+
+
+def test_a_run_shows_its_parameters_and_its_first_batch(straight):
+  _, printed = straight
+  assert 'decoder/blocks/attention/query/kernel' in printed
+  assert 'first batch' in printed
+  assert re.search(rf'training {STEPS}/{STEPS} .*loss', printed)
+
+
+def test_a_run_writes_a_row_of_metrics_for_every_step(straight):
+  found = rows(straight[0])
+  assert [row['step'] for row in found] == list(range(1, STEPS + 1))
+  assert {'loss', 'accuracy', 'gradient_norm', 'learning_rate/all', 'tokens_per_second'} <= set(found[0])
+  assert found[-1]['loss'] < found[0]['loss']
+  assert (straight[0] / 'curves.html').exists()
+
+
+def test_a_signal_ends_a_run_orderly(interrupted):
+  workdir, step, printed, _ = interrupted
+  assert step < STEPS
+  assert f'stopped by SIGTERM after step {step}; the same command goes on from there' in printed
+  assert 'Traceback' not in printed
+  assert not (workdir / 'evaluation').exists()
+
+
+def test_a_run_goes_on_from_the_step_of_the_signal(interrupted):
+  _, step, _, printed = interrupted
+  assert f'resuming from step {step}' in printed
+
+
+@pytest.mark.filterwarnings('ignore:Sharding info not provided')
+def test_an_interrupted_run_equals_a_straight_one_bit_for_bit(straight, interrupted):
+  first, second = checkpoint(straight[0], STEPS), checkpoint(interrupted[0], STEPS)
+  assert jax.tree.structure(first) == jax.tree.structure(second)
+  different = [jax.tree_util.keystr(path) for (path, a), b in
+               zip(jax.tree_util.tree_flatten_with_path(first)[0], jax.tree.leaves(second), strict=True)
+               if not np.array_equal(a, b)]
+  assert different == []
+  assert values(straight[0]) == values(interrupted[0])
+  assert position_of_data(straight[0], STEPS)
+  assert position_of_data(straight[0], STEPS) == position_of_data(interrupted[0], STEPS)
+
+
+def test_training_ends_with_an_evaluation(straight):
+  folder = straight[0] / 'evaluation'
+  summary = json.loads((folder / 'summary.json').read_text())
+  assert summary['overall']['n'] == 2
+  assert summary['skipped'] == 0
+  for row in (summary['overall'], *summary['tasks'].values()):
+    assert set(row) == {'accuracy', 'low', 'high', 'chance', 'n'}
+    assert 0 <= row['low'] <= row['accuracy'] <= row['high'] <= 1
+  assert len((folder / 'predictions.jsonl').read_text().splitlines()) == 2
+  assert f'tiny, step {STEPS}' in (folder / 'report.html').read_text()
+
+
+def test_a_checkpoint_is_evaluated_on_records_of_ones_own(folder, straight):
+  Image.new('RGB', (30, 20), 'red').save(folder / 'mine.png')
+  (folder / 'mine.jsonl').write_text(
+    '{"image": "mine.png", "question": "Which colour?", "answer": "red", "task": "colour", "id": "a"}\n'
+    '{"question": "How many?", "answers": ["1", "one"], "task": "text"}\n')
+  status, printed = finish(command(folder, 'eval.py', '--workdir=straight', '--manifest=mine.jsonl', '--out=mine',
+                                   f'--step={STEPS}'))
+  assert status == 0, printed
+  predictions = [json.loads(line) for line in (folder / 'mine' / 'predictions.jsonl').read_text().splitlines()]
+  assert [(p['task'], p['id'], p['answers']) for p in predictions] == [
+    ('colour', 'a', ['red']), ('text', 'mine.jsonl:2', ['1', 'one'])]
+  assert json.loads((folder / 'mine' / 'summary.json').read_text())['manifest'] == 'mine.jsonl'
+  assert 'data:image' in (folder / 'mine' / 'report.html').read_text()
+
+
+def one_line_error(folder, program, *flags):
+  status, printed = finish(command(folder, program, *flags))
+  assert status not in (0, None), printed
+  assert 'Traceback' not in printed, printed
+  return printed
+
+
+def test_another_configuration_in_the_same_folder_is_refused(folder, straight):
+  printed = one_line_error(folder, 'train.py', '--config=tiny.py', '--workdir=straight', '--config.seed=5')
+  assert 'config.seed: 0 there, 5 now' in printed
+
+
+def test_a_wrong_flag_is_named_without_a_traceback(folder):
+  printed = one_line_error(folder, 'train.py', '--config=tiny.py', '--workdir=wrong', '--config.training.stepz=5')
+  assert 'training.stepz' in printed
+  assert 'steps' in printed
+  assert not (folder / 'wrong').exists()
+
+
+def test_a_flag_that_the_configuration_file_leaves_at_its_default_can_be_set(folder):
+  """The ablation that train.py's first lines show; the wrong value proves that the flag arrives."""
+  printed = one_line_error(folder, 'train.py', f'--config={ROOT}/configs/scenes.py', '--workdir=wrong',
+                           '--config.model.connector.pooling=maen')
+  assert "'model.connector.pooling' is 'maen'; it must be one of 'attention_meanq'" in printed
+
+
+def test_a_missing_manifest_is_named(folder, straight):
+  printed = one_line_error(folder, 'eval.py', '--workdir=straight', '--manifest=nothing.jsonl')
+  assert 'error: nothing.jsonl: cannot read the manifest (No such file or directory)' in printed
+
+
+def test_a_run_that_does_not_exist_is_named(folder):
+  printed = one_line_error(folder, 'eval.py', '--workdir=nowhere')
+  assert 'nowhere/config.json: no configuration of a run' in printed
+
+
+def test_a_broken_image_is_named(folder, straight):
+  (folder / 'broken.png').write_bytes(b'no image')
+  (folder / 'broken.jsonl').write_text('{"image": "broken.png", "question": "Which?", "answer": "red"}\n')
+  text = re.sub(r'    scenes=.*\n', '', CONFIG).replace("'skip'", "'raise'").replace('scenes/train', 'broken')
+  (folder / 'mine.py').write_text(text)
+  printed = one_line_error(folder, 'train.py', '--config=mine.py', '--workdir=broken')
+  assert re.search(r'^error: broken.jsonl:1.*broken\.png', printed, re.MULTILINE)
