@@ -30,19 +30,19 @@ def shape_of(encoded: Mapping[str, np.ndarray], slots: int) -> RowShape:
   return RowShape(len(encoded['tokens']), len(encoded['crops']), len(encoded['pool_index']), slots)
 
 
-def bucket(shape: RowShape) -> RowShape:
+def bucket(shape: RowShape, smallest: tuple[int, int, int] = (64, 2, 16)) -> RowShape:
   """The next larger of a small set of shapes, so that few programs are compiled.
 
-  Sequence: powers of two from 64 and their 1.5-folds. Crops and visual tokens: 0 or powers of two and their 1.5-folds.
+  Sizes are powers of two and their 1.5-folds, from `smallest` (tokens, crops, visual tokens) on; rows without any media
+  have none.
   """
   def up(n: int, least: int) -> int:
-    if n == 0:
-      return 0
     size = least
     while size < n:
       size = size * 3 // 2 if size & (size - 1) == 0 and size * 3 // 2 >= n else 1 << size.bit_length()
     return size
-  return RowShape(up(shape.sequence, 64), up(shape.crops, 2), up(shape.visual, 16), shape.slots)
+  crops, visual = (up(shape.crops, smallest[1]), up(shape.visual, smallest[2])) if shape.visual else (0, 0)
+  return RowShape(up(shape.sequence, smallest[0]), crops, visual, shape.slots)
 
 
 def pad_row(encoded: Mapping[str, np.ndarray], shape: RowShape) -> dict[str, np.ndarray]:

@@ -29,6 +29,7 @@ class EvaluationConfig:
   """How an evaluation generates, and what it shows."""
   batch_size: int = 32               # prompts generated together
   max_new_tokens: int = 64
+  smallest_shape: tuple[int, int, int] = (64, 2, 16)   # of a batch's rows: tokens, crops, visual tokens
   limit: int = 0                     # examples per evaluation, 0: all
   shown_per_task: int = 24           # cards per task in the HTML report
 
@@ -71,7 +72,7 @@ def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: Preproce
       progress(1)
       continue
     example, encoded = item
-    shape = bucket(shape_of(encoded, slots))
+    shape = bucket(shape_of(encoded, slots), config.smallest_shape)
     waiting[shape].append((index, example, encoded))
     if len(waiting[shape]) == config.batch_size:
       flush(shape)

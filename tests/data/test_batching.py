@@ -21,6 +21,7 @@ def test_the_shape_of_an_example_is_what_it_needs():
 def test_every_field_keeps_its_values_and_is_filled_up():
   shape = RowShape(sequence=10, crops=3, visual=5, slots=9)
   padded = pad_row(EXAMPLE, shape)
+  assert set(padded) == set(EXAMPLE)
   assert padded['tokens'].shape == (10,)
   assert padded['crops'].shape == (3, 12, 12, 3)
   assert padded['pool_index'].shape == (5, 9)

@@ -15,11 +15,12 @@ from PIL import Image
 from molmo_jax.data.manifest import read_manifest
 from molmo_jax.data.scenes import generate as generate_module
 from molmo_jax.data.scenes.__main__ import main
-from molmo_jax.data.scenes.config import TASKS, SceneCounts, ScenesConfig
+from molmo_jax.data.scenes.config import TASKS, QuestionLimits, SceneCounts, ScenesConfig
 from molmo_jax.data.scenes.drawing import COLOURS, GLYPHS, SHAPES, Thing, draw_number, draw_things
 from molmo_jax.data.scenes.generate import ScenesError, all_text, generate
 
-CONFIG = ScenesConfig(train=SceneCounts(objects=40, reading=6, comparison=6, motion=8, order=8), val_per_task=48)
+CONFIG = ScenesConfig(train=SceneCounts(objects=40, reading=6, comparison=6, motion=8, order=8), val_per_task=48,
+                      questions=QuestionLimits(position=4, pointing=4))
 TINY = dataclasses.replace(CONFIG, train=SceneCounts(2, 2, 2, 2, 2), val_per_task=2)
 
 
@@ -118,7 +119,7 @@ def test_a_finished_dataset_is_left_alone_and_another_one_is_refused(tmp_path, m
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):
-  crowded = dataclasses.replace(TINY, max_objects=9, min_object_size=30.0, max_object_size=30.0)
+  crowded = dataclasses.replace(TINY, min_digit_height=60.0, max_digit_height=60.0)
   with pytest.raises(ValueError, match='do not fit'):
     generate(crowded, tmp_path / 'data')
   assert list(tmp_path.iterdir()) == []
@@ -127,7 +128,8 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize('change, message', [
     ({'clip_size': 47}, 'even'), ({'clip_fps': 5}, 'multiple'), ({'clip_fps': 2}, 'larger than sample_fps'),
     ({'max_objects': 1}, 'two objects'), ({'comparisons': ('size',)}, 'same_colour'),
-    ({'clip_frames': 3}, 'at least 4'), ({'max_object_size': 60.0}, 'does not fit'),
+    ({'clip_frames': 3}, 'at least 4'), ({'max_object_size': 60.0}, 'not fit'), ({'tile_size': 20}, 'larger than tile_size'),
+    ({'cell_size': 30}, 'three times'),
     ({'min_digit_height': 50.0}, 'min_digit_height')])
 def test_an_impossible_configuration_is_refused(change, message):
   with pytest.raises(ValueError, match=message):
@@ -148,7 +150,7 @@ def test_sizes_of_images(train):
   sizes = collections.defaultdict(set)
   for e in train:
     sizes[e.task].add((len(e.images), *(Image.open(p).size for p in e.images)))
-  assert sizes == {'objects': {(1, (80, 80))}, 'reading': {(1, (80, 80))}, 'comparison': {(2, (48, 48), (48, 48))},
+  assert sizes == {'objects': {(1, (72, 72))}, 'reading': {(1, (72, 72))}, 'comparison': {(2, (48, 48), (48, 48))},
                    'motion': {(0,)}, 'order': {(0,)}}
 
 
@@ -171,11 +173,11 @@ def test_validation_answers_are_balanced_for_every_wording(val):
   groups = collections.defaultdict(list)
   for e in val:
     assert len(e.conversations) == 1 and len(e.conversations[0]) == 2
-    # Positions name their objects, which does not change the form.
+    # Positions name their object, which does not change the form.
     form = 'position' if e.task == 'position' else e.conversations[0][0].content
     if e.options:
       groups[form].append(e)
-  assert len(groups) == 4 + 6 + 5 + 1 + 7 + 1 + 2
+  assert len(groups) == 4 + 6 + 1 + 1 + 7 + 1 + 2
   for form, members in groups.items():
     counts = collections.Counter(e.answers for e in members)
     assert counts == {(option,): len(members) // len(members[0].options) for option in members[0].options}, form
@@ -196,8 +198,10 @@ def test_points_hit_an_object_of_their_colour(train, val):
   asked = questions(train, 'Point to') + questions(val, 'Point to')
   assert len(asked) > 100
   for e, question, answer in asked:
-    x, y = (int(v) / 1000 * 80 for v in re.search(r'1 1 (\d{3,4}) (\d{3,4})"', answer).groups())
-    assert nearest_colour(pixels(e.images[0])[int(y), int(x)]) == question.split()[3]
+    x, y = (round(int(v) / 1000 * 72) for v in re.search(r'1 1 (\d{3,4}) (\d{3,4})"', answer).groups())
+    image = pixels(e.images[0])
+    near = np.s_[y - 8:y + 8, x - 8:x + 8]    # a ring has its hole in the middle
+    assert nearest_colour(np.median(image[near][foreground(image)[near]], axis=0)) == question.split()[3]
 
 
 def test_objects_are_separate_and_as_many_as_the_answer(train, val):
@@ -207,30 +211,30 @@ def test_objects_are_separate_and_as_many_as_the_answer(train, val):
     assert len(components(foreground(pixels(e.images[0])))) == int(answer)
 
 
-def test_every_object_of_a_training_image_is_pointed_at_and_relations_agree_with_the_points(train):
+def test_caption_points_relations_colours_and_shapes_agree(train):
   relations = 0
   for e in (e for e in train if e.task == 'objects'):
     places = {}
     for _, question, answer in questions([e], 'Point to'):
-      places[question[13:-1]] = [int(v) for v in re.search(r'1 1 (\d+) (\d+)"', answer).groups()]
+      places[question.split()[3]] = [int(v) for v in re.search(r'1 1 (\d+) (\d+)"', answer).groups()]
     (_, _, count), = questions([e], 'How many objects')
-    assert len(places) == int(count)
+    (_, _, caption), = questions([e], 'What is in')
+    things = [tuple(thing.split()) for thing in caption.split(', ')]
+    assert len(places) == len(things) == int(count) and set(places) == {thing[0] for thing in things}
+    cells = [(places[thing[0]][1] // 334, places[thing[0]][0] // 334) for thing in things]
+    assert cells == sorted(cells)
+    assert [(('top', 'middle', 'bottom')[row], ('left', 'centre', 'right')[column]) for row, column in cells] == [
+        thing[2:] for thing in things]
     for _, question, answer in questions([e], 'Where is'):
-      a, b = (places[name] for name in re.findall(r'the (\w+ \w+)', question))
-      dx, dy = a[0] - b[0], a[1] - b[1]
-      if abs(dx) > abs(dy):
-        assert answer == ('left' if dx < 0 else 'right') and abs(dx) >= 2 * abs(dy)
-      else:
-        assert answer == ('above' if dy < 0 else 'below') and abs(dy) >= 2 * abs(dx)
+      x, y = places[question.split()[3]]
+      assert answer == {(167, 500): 'left', (833, 500): 'right', (500, 167): 'above', (500, 833): 'below'}[
+          tuple(min((167, 500, 833), key=lambda v, w=w: abs(v - w)) for w in (x, y))]
       relations += 1
     for _, question, answer in questions([e], 'What colour'):
-      assert [name for name in places if name.endswith(question.split()[-1][:-1])] == [
-          f'{answer} {question.split()[-1][:-1]}']
+      assert [thing[0] for thing in things if thing[1] == question.split()[-1][:-1]] == [answer]
     for _, question, answer in questions([e], 'What shape'):
-      assert [n for n in places if n.startswith(question.split()[4] + ' ')] == [f'{question.split()[4]} {answer}']
-    for _, question, answer in questions([e], 'How many')[1:]:
-      assert sum(name.split()[1][:4] == question.split()[2][:4] for name in places) == int(answer)
-  assert relations > 40
+      assert (question.split()[4], answer) in {thing[:2] for thing in things}
+  assert relations > 20
 
 
 def test_comparisons_agree_with_the_colours_of_the_images(val):
@@ -290,8 +294,8 @@ def test_shapes_are_anti_aliased_and_centred():
     y, x = np.indices(ink.shape) + 0.5
     centre = (ink * x).sum() / ink.sum(), (ink * y).sum() / ink.sum()
     assert np.allclose(centre, (20, 28), atol=1.0), shape
-    assert 150 < ink.sum() < 330 and ink[28, 20] == 1.0, shape
-    if shape in ('circle', 'triangle'):
+    assert 150 < ink.sum() < 350 and ink[28, 20] == (shape != 'ring'), shape
+    if shape in ('ring', 'triangle'):
       assert ((ink > 0.1) & (ink < 0.9)).sum() > 8, shape
 
 

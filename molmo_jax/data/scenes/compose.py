@@ -70,13 +70,20 @@ def background(rng: np.random.Generator, config: ScenesConfig) -> RGB:
   return tuple(min(max(v, 0), 255) for v in (grey + rng.integers(-4, 5, 3)).tolist())
 
 
-def relation(a: Thing, b: Thing, dominance: float) -> str | None:
-  """Where `a` is relative to `b`: left, right, above or below; None if neither axis dominates."""
-  dx, dy = a.x - b.x, a.y - b.y
-  if abs(dx) >= dominance * abs(dy):
-    return 'left' if dx < 0 else 'right'
-  if abs(dy) >= dominance * abs(dx):
-    return 'above' if dy < 0 else 'below'
+def cell_of(thing: Thing, side: int, config: ScenesConfig) -> tuple[int, int]:
+  """Row and column of the object's cell relative to the middle of the image: −1, 0 or 1 with three cells."""
+  middle = (side // config.cell_size - 1) / 2
+  row, column = (int(v // config.cell_size - middle) for v in (thing.y, thing.x))
+  return row, column
+
+
+def relation(thing: Thing, side: int, config: ScenesConfig) -> str | None:
+  """Where the object is relative to the middle: left, right, above or below; None at the middle and in the corners."""
+  row, column = cell_of(thing, side, config)
+  if row == 0 and column:
+    return 'left' if column < 0 else 'right'
+  if column == 0 and row:
+    return 'above' if row < 0 else 'below'
   return None
 
 

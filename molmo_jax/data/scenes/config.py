@@ -29,8 +29,8 @@ class QuestionLimits:
   colour: int = 1
   shape: int = 2
   count: int = 1
-  position: int = 3
-  pointing: int = 3
+  position: int = 2
+  pointing: int = 2
   caption: int = 1                            # all objects in reading order; asked in training only
 
 
@@ -52,7 +52,6 @@ class ScenesConfig:
   max_object_size: float = 21.0
   cell_size: int = 24                         # objects lie in different cells of this side
   cell_jitter: float = 1.0                    # largest distance from the middle of the cell, along each axis
-  dominance: float = 2.0                      # left/right/above/below: distance along the axis over the one across
   colour_jitter: int = 10                     # largest change of an object's colour channel, of 255
   background: tuple[int, int] = (222, 244)    # range of the background's grey
   noise: float = 0.0                          # standard deviation of the pixel noise in images, of 255
@@ -81,6 +80,9 @@ class ScenesConfig:
     if not 2 <= self.max_objects <= 6:
       raise ValueError(f'max_objects={self.max_objects} must lie in 2…6: a position needs two objects, and each '
                        'object of an image has a colour of its own')
+    if self.image_size // self.cell_size != 3:
+      raise ValueError(f'image_size={self.image_size} must be three times cell_size={self.cell_size}, or a little more: '
+                       'places are named by the cells')
     for name in ('object_size', 'digit_height'):
       low, high = getattr(self, f'min_{name}'), getattr(self, f'max_{name}')
       if not 0 < low <= high:

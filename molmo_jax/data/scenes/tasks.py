@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
-from molmo_jax.data.scenes.compose import DIRECTIONS, RELATIONS, relation
+from molmo_jax.data.scenes.compose import DIRECTIONS, RELATIONS, cell_of, relation
 from molmo_jax.data.scenes.config import COMPARISONS, ScenesConfig
 from molmo_jax.data.scenes.drawing import COLOURS, SHAPES, Thing
 from molmo_jax.preprocess.points import format_points
@@ -18,6 +18,7 @@ from molmo_jax.preprocess.points import format_points
 YES_NO = ('yes', 'no')
 ORDINALS = ('first', 'second')
 MOMENTS = ('first', 'last')
+ROWS, COLUMNS = {-1: 'top', 0: 'middle', 1: 'bottom'}, {-1: 'left', 0: 'centre', 1: 'right'}
 COUNT_TEXT = 'How many objects are there?'
 PLACES = ('first', 'second', 'third')
 
@@ -53,15 +54,11 @@ def object_counts(config: ScenesConfig) -> tuple[str, ...]:
   return tuple(str(n) for n in range(1, config.max_objects + 1))
 
 
-def position_questions(things: Sequence[Thing], config: ScenesConfig) -> list[Question]:
-  """Where one object is relative to another, for every ordered pair with a clear direction."""
-  questions = []
-  for a, b in itertools.permutations(things, 2):
-    answer = relation(a, b, config.dominance)
-    if answer:
-      text = f'Where is the {a.colour} object relative to the {b.colour} object?'
-      questions.append(Question('position', text, answer, RELATIONS))
-  return questions
+def position_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
+  """Where an object is relative to the middle of the image, for every object with a clear direction."""
+  directions = [(t.colour, relation(t, side, config)) for t in things]
+  return [Question('position', f'Where is the {colour} object relative to the middle?', answer, RELATIONS)
+          for colour, answer in directions if answer]
 
 
 def pointing_questions(things: Sequence[Thing], side: int) -> list[Question]:
@@ -74,10 +71,11 @@ def pointing_questions(things: Sequence[Thing], side: int) -> list[Question]:
   return questions
 
 
-def caption_question(things: Sequence[Thing], cell_size: int) -> Question:
-  """All objects of an image in reading order, cell by cell: every visual token gets something to say."""
-  ordered = sorted(things, key=lambda t: (t.y // cell_size, t.x // cell_size))
-  return Question('caption', 'What is in the image?', ', '.join(f'{t.colour} {t.shape}' for t in ordered))
+def caption_question(things: Sequence[Thing], side: int, config: ScenesConfig) -> Question:
+  """All objects of an image with their places, in reading order: every visual token gets something to say."""
+  places = sorted((cell_of(t, side, config), t) for t in things)
+  names = [f'{t.colour} {t.shape} {ROWS[row]} {COLUMNS[column]}' for (row, column), t in places]
+  return Question('caption', 'What is in the image?', ', '.join(names))
 
 
 def reading_questions(number: str) -> list[Question]:
