@@ -128,7 +128,8 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize('change, message', [
     ({'clip_size': 47}, 'even'), ({'clip_fps': 5}, 'multiple'), ({'clip_fps': 2}, 'larger than sample_fps'),
     ({'max_objects': 1}, 'two objects'), ({'comparisons': ('size',)}, 'same_colour'),
-    ({'clip_frames': 3}, 'at least 4'), ({'max_object_size': 60.0}, 'not fit'), ({'tile_size': 20}, 'larger than tile_size'),
+    ({'clip_frames': 3}, 'at least 4'), ({'max_object_size': 60.0}, 'not fit'),
+    ({'tile_size': 20}, 'larger than tile_size'),
     ({'cell_size': 30}, 'three times'),
     ({'min_digit_height': 50.0}, 'min_digit_height')])
 def test_an_impossible_configuration_is_refused(change, message):

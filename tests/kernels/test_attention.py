@@ -13,6 +13,7 @@ from molmo_jax.kernels.blockwise import attend_blockwise
 from molmo_jax.kernels.dispatch import IMPLEMENTATIONS, REFERENCE_MAX_SCORES, attend
 from molmo_jax.kernels.mask import mask_info, visible
 from molmo_jax.kernels.reference import attend_reference
+from molmo_jax.kernels.short import attend_short
 from tests.kernels.rows import draw_rows
 
 MODES = ('none', 'image_tokens', 'within_image')
@@ -21,6 +22,7 @@ ROWS = ('p111p2222aabbbcc|p33tttt|111t____',       # two images and branches, pa
         '________________p111p222p333ttttttttttttt',     # left padding, a video with timestamps
         'p1122aaaa|p11p22p33p4aaabbbb|tttttttt')       # image tree, video tree, text
 blockwise = functools.partial(attend_blockwise, block_q=8, block_k=16)
+ALL = {'reference': attend_reference, 'blockwise': blockwise, 'short': attend_short}
 
 
 @pytest.fixture(autouse=True)
@@ -71,19 +73,20 @@ def test_reference_equals_softmax_written_out(kv_heads):
   np.testing.assert_allclose(value(attend_reference, 'within_image', q, k, v, info, info), expected, atol=2e-6)
 
 
+@pytest.mark.parametrize('attention', [blockwise, attend_short], ids=['blockwise', 'short'])
 @pytest.mark.parametrize(('mode', 'kv_heads'), [*((mode, 2) for mode in MODES), ('image_tokens', 1),
                                                 ('within_image', 4)])
-def test_blockwise_equals_reference_in_values_and_gradients(mode, kv_heads):
+def test_every_form_equals_the_reference_in_values_and_gradients(mode, kv_heads, attention):
   info = draw_rows(*ROWS)
   inputs = arrays(info.index.shape[1], kv_heads=kv_heads)
   expected = value_and_gradients(attend_reference, mode, info, *inputs)
-  got = value_and_gradients(blockwise, mode, info, *inputs)
+  got = value_and_gradients(attention, mode, info, *inputs)
   np.testing.assert_allclose(got[0], expected[0], atol=2e-6)
   for a, b in zip(got[1:], expected[1:], strict=True):
     np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-@pytest.mark.parametrize('attention', [attend_reference, blockwise], ids=['reference', 'blockwise'])
+@pytest.mark.parametrize('attention', ALL.values(), ids=ALL)
 def test_padding_gives_zeros_and_zero_gradients_even_in_a_row_of_nothing_else(attention):
   info = draw_rows('t1122t____', '__________')
   inputs = arrays(10, rows=2)
@@ -94,7 +97,7 @@ def test_padding_gives_zeros_and_zero_gradients_even_in_a_row_of_nothing_else(at
     assert np.asarray(array)[~padding].any()
 
 
-@pytest.mark.parametrize('attention', [attend_reference, blockwise], ids=['reference', 'blockwise'])
+@pytest.mark.parametrize('attention', ALL.values(), ids=ALL)
 def test_huge_scores_stay_finite(attention):
   info = draw_rows('t1122t____')
   q, k, v, direction = arrays(10, rows=1)
@@ -106,13 +109,13 @@ def test_bfloat16_accumulates_in_float32():
   info = draw_rows(*ROWS)
   inputs = arrays(info.index.shape[1], dtype=jnp.bfloat16)
   expected = value_and_gradients(attend_reference, 'image_tokens', info, *(x.astype(jnp.float32) for x in inputs))
-  for attention in (attend_reference, blockwise):
+  for attention in ALL.values():
     for a, b in zip(value_and_gradients(attention, 'image_tokens', info, *inputs), expected, strict=True):
       assert a.dtype == jnp.bfloat16
       np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.02 * float(jnp.abs(b).max()))
 
 
-@pytest.mark.parametrize('attention', [attend_reference, blockwise], ids=['reference', 'blockwise'])
+@pytest.mark.parametrize('attention', ALL.values(), ids=ALL)
 def test_queries_of_a_shard_see_the_keys_of_the_whole_row(attention):
   info = draw_rows(*ROWS)
   q, k, v, _ = arrays(info.index.shape[1])
@@ -126,7 +129,7 @@ def test_scale_replaces_the_root_of_the_head_dim():
   info = draw_rows(ROWS[0])
   q, k, v, _ = arrays(info.index.shape[1], rows=1)
   expected = value(attend_reference, 'none', 2 * q, k, v, info, info)
-  for attention in (attend_reference, blockwise):
+  for attention in ALL.values():
     np.testing.assert_allclose(value(attention, 'none', q, k, v, info, info, 2 / math.sqrt(8)), expected, atol=2e-6)
 
 
@@ -228,7 +231,7 @@ def test_unknown_implementation_is_an_error_that_lists_the_valid_ones():
     attend(*arrays(4, rows=1)[:3], info, info, bidirectional='none', impl='flash')
 
 
-@pytest.mark.parametrize('attention', [attend_reference, blockwise], ids=['reference', 'blockwise'])
+@pytest.mark.parametrize('attention', ALL.values(), ids=ALL)
 def test_wrong_shapes_and_modes_are_errors(attention):
   info = draw_rows('tttt')
   q, k, v, _ = arrays(4, rows=1)

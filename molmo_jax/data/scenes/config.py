@@ -81,8 +81,8 @@ class ScenesConfig:
       raise ValueError(f'max_objects={self.max_objects} must lie in 2…6: a position needs two objects, and each '
                        'object of an image has a colour of its own')
     if self.image_size // self.cell_size != 3:
-      raise ValueError(f'image_size={self.image_size} must be three times cell_size={self.cell_size}, or a little more: '
-                       'places are named by the cells')
+      raise ValueError(f'image_size={self.image_size} must be three times cell_size={self.cell_size}, or a little '
+                       'more: places are named by the cells')
     for name in ('object_size', 'digit_height'):
       low, high = getattr(self, f'min_{name}'), getattr(self, f'max_{name}')
       if not 0 < low <= high:
