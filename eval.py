@@ -20,6 +20,7 @@ from molmo_jax.checkpoint import native
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.manifest import ManifestError, read_manifest
 from molmo_jax.data.prepare import prepare
+from molmo_jax.data.scenes.generate import ScenesError
 from molmo_jax.evaluation.session import run_evaluation
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel.mesh import make_mesh
@@ -63,8 +64,8 @@ def run_main() -> None:
   """Faults of the user's input end with one line instead of a traceback."""
   logging.set_verbosity(logging.WARNING)
   try:
-    app.run(main)
-  except (ConfigError, ManifestError, native.CheckpointError) as error:
+    app.run(main, flags_parser=experiment_lib.parse_flags)
+  except (ConfigError, ManifestError, ScenesError, native.CheckpointError) as error:
     raise SystemExit(f'error: {error}') from None
 
 

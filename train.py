@@ -1,7 +1,7 @@
 """Trains Molmo. Reads top to bottom: configuration, data, mesh, model, state, loop, evaluation.
 
   python train.py                                                      # tiny scenes, minutes on a CPU → runs/scenes
-  python train.py --config=configs/image.py:size=8b --workdir=gs://…   # a real size
+  python train.py --config=configs/image.py:size=8b --workdir=runs/8b   # a real size
   python train.py --config.model.connector.pooling=mean --workdir=runs/mean   # an ablation is a flag
 
 A run that was interrupted goes on where its last checkpoint was, to the same bytes: start it again with the same
@@ -23,6 +23,7 @@ from molmo_jax.configuration import ConfigError
 from molmo_jax.data.manifest import ManifestError, read_manifest
 from molmo_jax.data.pipeline import BadRecordError, TrainingData
 from molmo_jax.data.prepare import prepare
+from molmo_jax.data.scenes.generate import ScenesError
 from molmo_jax.evaluation.curves import read_metrics, write_curves
 from molmo_jax.evaluation.session import run_evaluation
 from molmo_jax.model.molmo import Molmo
@@ -95,7 +96,7 @@ def main(argv: list[str]) -> None:
       batch = next(data)
       if step == start + 1:
         console.print(batch_table(batch))
-        _check_loss_tokens(batch)
+        _check_loss_tokens(batch, run.data.train)
       state, metrics = train_step(state, place(batch))
       if step % run.training.log_every == 0 or step == steps:
         if pending:
@@ -135,9 +136,9 @@ def _report(display: Display, log: MetricsLog, step: int, metrics: dict, seconds
                        f'{values["tokens_per_second"]:,.0f} tokens/s')
 
 
-def _check_loss_tokens(batch: dict) -> None:
+def _check_loss_tokens(batch: dict, manifest: str) -> None:
   if not (batch['loss_weights'] > 0).any():
-    raise ValueError('the first batch has no token with a loss weight: do the records have assistant messages?')
+    raise ManifestError(f'{manifest}: the first batch has no token with a loss weight; answers need weights above 0')
 
 
 def _stop_on_signal() -> list[str]:
@@ -155,8 +156,8 @@ def run_main() -> None:
   """Faults of the user's input end with one line instead of a traceback."""
   logging.set_verbosity(logging.WARNING)
   try:
-    app.run(main)
-  except (ConfigError, ManifestError, BadRecordError, native.CheckpointError) as error:
+    app.run(main, flags_parser=experiment_lib.parse_flags)
+  except (ConfigError, ManifestError, BadRecordError, ScenesError, native.CheckpointError) as error:
     raise SystemExit(f'error: {error}') from None
 
 

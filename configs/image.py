@@ -9,6 +9,7 @@ size: 4b, 8b (default) or o7b.
 from ml_collections import ConfigDict
 
 from configs import molmo2
+from molmo_jax.experiment import complete
 
 
 def get_config(arguments: str = 'size=8b') -> ConfigDict:
@@ -31,4 +32,4 @@ def get_config(arguments: str = 'size=8b') -> ConfigDict:
   c.training = ConfigDict(dict(steps=31_000, log_every=20, checkpoint_every=4000))
   c.evaluation = ConfigDict(dict(batch_size=8, max_new_tokens=256))
   c.mesh = ConfigDict(dict(data=1, fsdp=-1, context=1, tensor=1))
-  return c
+  return complete(c)

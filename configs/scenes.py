@@ -6,6 +6,8 @@
 
 from ml_collections import ConfigDict
 
+from molmo_jax.experiment import complete
+
 ROOT = 'data/scenes'
 
 
@@ -31,7 +33,7 @@ def get_config() -> ConfigDict:
 
   c.data = ConfigDict(dict(
     train=f'{ROOT}/train.jsonl', validation=f'{ROOT}/val.jsonl', tokenizer=f'{ROOT}/tokenizer.json',
-    batch_size=16, sequence_length=128, crops=6, visual_tokens=24, on_error='skip'))
+    batch_size=16, sequence_length=128, crops=6, visual_tokens=24, on_error='skip', scenes_root=ROOT))
 
   # the layout tables start at zero, and must grow as large as the features that they are added to: larger steps
   c.optimizer = ConfigDict(dict(b2=0.98, groups=dict(
@@ -39,4 +41,4 @@ def get_config() -> ConfigDict:
     others=dict(pattern='(?!connector/layout/)', learning_rate=1.5e-3, warmup=100))))
   c.training = ConfigDict(dict(steps=2000, log_every=20, checkpoint_every=1000, loss_chunk=256))
   c.evaluation = ConfigDict(dict(batch_size=64, max_new_tokens=24, smallest_shape=(96, 6, 24)))
-  return c
+  return complete(c)

@@ -10,6 +10,7 @@ The last frame of a clip is always kept; images take K = 8 crops in training and
 from ml_collections import ConfigDict
 
 from configs import molmo2
+from molmo_jax.experiment import complete
 
 # frames in training, tokens of a row
 CONTEXT = {'short': (128, 16_384), 'long': (384, 36_864)}
@@ -38,4 +39,4 @@ def get_config(arguments: str = 'size=8b,context=short') -> ConfigDict:
   c.training = ConfigDict(dict(steps=30_000 if context == 'short' else 2_000, log_every=20, checkpoint_every=2000))
   c.evaluation = ConfigDict(dict(batch_size=2, max_new_tokens=256))
   c.mesh = ConfigDict(dict(data=1, fsdp=-1, context=1, tensor=1))
-  return c
+  return complete(c)

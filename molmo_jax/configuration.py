@@ -13,6 +13,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
 T = TypeVar('T')
 
 
@@ -45,7 +48,44 @@ def build(cls: type[T], mapping: Mapping[str, Any], path: str = '') -> T:
              and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
   if missing:
     raise ConfigError(f"configuration '{path or cls.__name__}' lacks: {', '.join(missing)}")
-  return cls(**values)
+  try:
+    return cls(**values)
+  except ConfigError:
+    raise
+  except ValueError as error:   # a check of the dataclass itself
+    raise ConfigError(f'{path}: {error}' if path else str(error)) from None
+
+
+def with_defaults(cls: type, mapping: Mapping[str, Any]) -> ConfigDict:
+  """`mapping` completed with the defaults of the dataclass `cls`, so that every key can be set by a flag.
+
+  Keys that `cls` does not know stay for `build` to complain about. An optional section that is not given stays absent.
+  """
+  hints = typing.get_type_hints(cls)
+  out = ConfigDict(dict(mapping))
+  for field in dataclasses.fields(cls):
+    hint, name = hints[field.name], field.name
+    section = next((h for h in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(h)), None)
+    if section is not None and typing.get_origin(hint) is not dict:
+      if name in out and out[name] is not None:
+        out[name] = with_defaults(section, out[name])
+      elif hint is section:
+        out[name] = with_defaults(section, {})
+    elif name not in out and field.default is not dataclasses.MISSING:
+      out[name] = placeholder(_plain_type(hint)) if field.default is None else field.default
+    elif name in out and typing.get_origin(hint) is dict:
+      section = typing.get_args(hint)[1]
+      if dataclasses.is_dataclass(section):
+        out[name] = ConfigDict({k: with_defaults(section, v) for k, v in out[name].items()})
+  return out
+
+
+def _plain_type(hint: Any) -> type:
+  """The type that a flag of an optional value is parsed as: str of `Literal['a', 'b'] | None`."""
+  option = next(h for h in typing.get_args(hint) if h is not type(None))
+  if typing.get_origin(option) is typing.Literal:
+    return type(typing.get_args(option)[0])
+  return typing.get_origin(option) or option
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

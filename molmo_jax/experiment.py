@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from absl import app
 from ml_collections import ConfigDict
 
-from molmo_jax.configuration import ConfigError, build
+from molmo_jax.configuration import ConfigError, build, with_defaults
 from molmo_jax.data.pipeline import DataConfig
 from molmo_jax.data.scenes.config import ScenesConfig
 from molmo_jax.evaluation.runner import EvaluationConfig
@@ -31,15 +32,13 @@ class Experiment:
   training: TrainingConfig
   evaluation: EvaluationConfig = EvaluationConfig()
   mesh: MeshConfig = MeshConfig()
-  scenes: ScenesConfig | None = None   # generated beside the manifests if it is not there yet
+  scenes: ScenesConfig | None = None   # generated into data.scenes_root if they are not there yet
   seed: int = 0
 
   def __post_init__(self):
     image, video, connector, vit = self.preprocess.image, self.preprocess.video, self.model.connector, self.model.vit
     for flag, is_value, should in (('preprocess.image.crop_size', image.crop_size, vit.image_size),
-                                   ('preprocess.image.patch_size', image.patch_size, vit.patch_size),
-                                   ('preprocess.text.max_sequence_length', self.preprocess.text.max_sequence_length,
-                                    self.data.sequence_length)):
+                                   ('preprocess.image.patch_size', image.patch_size, vit.patch_size)):
       if is_value != should:
         raise ConfigError(f'{flag}={is_value} does not go with the rest of the configuration; it must be {should}')
     slots = max(image.pooling[0] * image.pooling[1], video.pooling[0] * video.pooling[1])
@@ -52,13 +51,32 @@ class Experiment:
                         f'windows {image.pooling} and {video.pooling}')
 
 
+def complete(config: ConfigDict) -> ConfigDict:
+  """What `configs/*.py` return: with every default written out, so that `--config.any.key=value` works."""
+  return with_defaults(Experiment, _with_lengths(config))
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """For `app.run(main, flags_parser=parse_flags)`: a flag that matches nothing ends with one line, not a traceback."""
+  try:
+    return app.parse_flags_with_usage(argv)
+  except (AttributeError, KeyError) as error:   # how ml_collections reports an unknown key
+    message = ' '.join(str(error.args[0]).split())
+    raise SystemExit(f'error: no such configuration key: {message}') from None
+
+
+def _with_lengths(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
+  """The length of a row, said once in `data`, is also the limit of what preprocessing builds."""
+  tree = ConfigDict(config).to_dict()
+  if 'data' in tree:
+    text = tree.setdefault('preprocess', {}).setdefault('text', {})
+    text['max_sequence_length'] = tree['data'].get('sequence_length', DataConfig.sequence_length)
+  return tree
+
+
 def from_config(config: ConfigDict | dict[str, Any]) -> Experiment:
   """Checks a configuration; an unknown key is an error that names the closest one."""
-  tree = ConfigDict(config).to_dict()
-  if 'data' in tree:   # one length, said once
-    text = tree.setdefault('preprocess', {}).setdefault('text', {})
-    text.setdefault('max_sequence_length', tree['data'].get('sequence_length', DataConfig.sequence_length))
-  return build(Experiment, tree)
+  return build(Experiment, _with_lengths(config))
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:

@@ -37,7 +37,7 @@ def get_config():
     preprocess=dict(image=dict(crop_size=24, patch_size=12, mode='resize'),
                     video=dict(max_frames=4, max_frames_eval=4, pooling=(2, 2)), text=dict(message_format='none')),
     data=dict(train='scenes/train.jsonl', validation='scenes/val.jsonl', tokenizer='scenes/tokenizer.json',
-              batch_size=2, sequence_length=200, crops=6, visual_tokens=6, on_error='skip'),
+              batch_size=2, sequence_length=200, crops=6, visual_tokens=6, on_error='skip', scenes_root='scenes'),
     optimizer=dict(groups=dict(all=dict(pattern='.*', learning_rate=1e-2, warmup=5))),
     training=dict(steps={STEPS}, log_every=1, checkpoint_every=25),
     evaluation=dict(batch_size=2, max_new_tokens=3, limit=2)))

@@ -122,8 +122,8 @@ def parse_record(record: Any, source: str, folder: str | os.PathLike | None = No
   conversations = _conversations(record, source)
   fields = {key: _string(record[key], key, source) for key in ('style', 'task', 'metric', 'id') if key in record}
   answers = _strings(record.get('answers', []), 'answers', source)
-  if not answers and 'answer' in record:
-    answers = (record['answer'],)
+  if not answers and len(conversations) == 1 and conversations[0][-1].role == 'assistant':
+    answers = (conversations[0][-1].content,)   # the reply that is there is the accepted one
   return Example(
       images=_images(record, source, folder),
       video=_resolve(_string(record['video'], 'video', source), 'video', source, folder) if 'video' in record else None,

@@ -34,6 +34,7 @@ class DataConfig:
   threads: int = 2                   # of each process
   prefetch: int = 32                 # examples read ahead
   on_error: Literal['skip', 'raise'] = 'skip'
+  scenes_root: str = ''              # folder that the synthetic scenes are generated into, if a manifest lies in it
 
 
 class BadRecordError(RuntimeError):

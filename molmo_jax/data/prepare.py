@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from molmo_jax.configuration import ConfigError
 from molmo_jax.data.pipeline import DataConfig
 from molmo_jax.data.scenes.config import ScenesConfig
 from molmo_jax.data.scenes.generate import all_text, generate
@@ -19,11 +20,13 @@ def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int, console
   """Generates the scenes and trains their tokenizer if asked for and missing, then loads the tokenizer.
 
   Args:
-    scenes: what to generate into the folder of `config.train`; None leaves all files to the user.
+    scenes: what to generate into `config.scenes_root` if a manifest of `config` lies there; otherwise all files are the
+      user's own.
     vocab: rows of the model's base embedding: the ids of the extra tokens begin there.
   """
-  if scenes is not None:
-    folder = Path(config.train).parent
+  folder = Path(config.scenes_root)
+  asked_for = folder in (Path(config.train).parent, Path(config.validation).parent)
+  if scenes is not None and config.scenes_root and asked_for:
     if not (folder / 'dataset.json').exists():
       console.print(f'generating scenes into {folder}', highlight=False)
     with Display(console, 'generating', 1) as display:
@@ -31,4 +34,7 @@ def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int, console
     if not Path(config.tokenizer).exists():
       # every message format puts a blank or a line break before a message: the first word must be a token with it too
       train_tokenizer((f' {text}' for text in all_text(folder)), vocab, config.tokenizer, whole=POINT_MARKUP)
-  return Tokenizer.from_file(config.tokenizer, base_vocab_size=vocab)
+  try:
+    return Tokenizer.from_file(config.tokenizer, base_vocab_size=vocab)
+  except (OSError, ValueError) as error:
+    raise ConfigError(f'data.tokenizer: {error}') from None

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from molmo_jax.data.batching import RowShape, bucket, pad_row, shape_of, stack_rows
-from molmo_jax.data.manifest import Manifest
+from molmo_jax.data.manifest import Manifest, ManifestError
 from molmo_jax.data.pipeline import USABLE_ERRORS
 from molmo_jax.evaluation.metrics import score
 from molmo_jax.evaluation.records import Record
@@ -89,6 +89,7 @@ def _encoded(manifest: Manifest, total: int, preprocess: PreprocessConfig, token
     try:
       example = manifest[index]
       source = example.source
+      _check_scorable(example)
       return example, vars(encode(example, preprocess, tokenizer, training=False))
     except USABLE_ERRORS as error:
       return str(error) if source in str(error) else f'{source}: {error}'
@@ -98,6 +99,14 @@ def _encoded(manifest: Manifest, total: int, preprocess: PreprocessConfig, token
     for start in range(0, total, ahead):
       indices = range(start, min(start + ahead, total))
       yield from zip(indices, pool.map(one, indices))
+
+
+def _check_scorable(example: Example) -> None:
+  """Raises ManifestError for a record without what its metric needs, before time is spent on an answer."""
+  try:
+    score('', example, example.metric)
+  except ValueError as error:
+    raise ManifestError(str(error)) from None
 
 
 def _text(ids: np.ndarray, tokenizer: Tokenizer) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from molmo_jax.data.manifest import Manifest
+from molmo_jax.data.manifest import Manifest, ManifestError
 from molmo_jax.evaluation.media import load_media
 from molmo_jax.evaluation.records import write_records
 from molmo_jax.evaluation.report import write_report
@@ -27,7 +27,7 @@ def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: Pr
   """Evaluates, writes the three files into `folder`, prints the table, and returns the summary.
 
   Raises:
-    ValueError: not one record of the manifest could be used.
+    ManifestError: not one record of the manifest could be used.
   """
   total = min(len(manifest), config.limit) if config.limit else len(manifest)
   finished = 0
@@ -40,7 +40,7 @@ def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: Pr
   with Display(console, 'evaluating', total) as display:
     records, problems = evaluate(model, params, manifest, preprocess, tokenizer, config, slots, show, place)
   if not records:
-    raise ValueError(f'{manifest.path}: none of {total} records could be evaluated; the first: {problems[0]}')
+    raise ManifestError(f'{manifest.path}: none of {total} records could be evaluated; the first: {problems[0]}')
   summary = summarise(records) | {'manifest': str(manifest.path), 'skipped': len(problems)}
   write_records(folder / 'predictions.jsonl', records)
   write_summary(folder / 'summary.json', summary)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from molmo_jax.configuration import ConfigError
 from molmo_jax.parameters import flatten_paths
 
 
@@ -38,7 +39,7 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
   """The group of every parameter, as a tree like `params`.
 
   Raises:
-    ValueError: a group that matches nothing, or a parameter that no group matches.
+    ConfigError: a group that matches nothing, or a parameter that no group matches.
   """
   def group_of(path: str) -> str | None:
     return next((name for name, g in groups.items() if re.match(g.pattern, path)), None)
@@ -46,11 +47,11 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
   labels = {path: group_of(path) for path in flatten_paths(params)}
   orphans = [path for path, label in labels.items() if label is None]
   if orphans:
-    raise ValueError(f'no group of optimizer.groups matches {len(orphans)} parameters, the first is {orphans[0]!r}; '
+    raise ConfigError(f'no group of optimizer.groups matches {len(orphans)} parameters, the first is {orphans[0]!r}; '
                      f'the patterns are {[g.pattern for g in groups.values()]}')
   for name, group in groups.items():
     if name not in labels.values():
-      raise ValueError(f'optimizer.groups.{name}.pattern={group.pattern!r} matches no parameter that an earlier group '
+      raise ConfigError(f'optimizer.groups.{name}.pattern={group.pattern!r} matches no parameter that an earlier group '
                        f'has not taken; paths start with {sorted({p.split("/")[0] for p in labels})}')
   structure = jax.tree_util.tree_structure(params)
   return jax.tree_util.tree_unflatten(structure, list(labels.values()))
