@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from ml_collections import ConfigDict
 
-from molmo_jax.configuration import ConfigError, build
+from molmo_jax.configuration import ConfigError, build, with_defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,3 +98,31 @@ def test_what_does_not_fit_is_an_error_that_says_where(mapping, message):
 def test_an_unknown_key_lists_the_known_ones():
   with pytest.raises(ConfigError, match='Wheel has: spokes, weight'):
     build(Wheel, {'tyre': 1})
+
+
+def test_defaults_can_be_written_out_at_every_depth():
+  given = {'name': 'a', 'front': {'spokes': 9}, 'bags': {'left': {'weight': 1.0}}}
+  whole = with_defaults(Bicycle, ConfigDict(given))
+  assert whole.front.to_dict() == {'spokes': 9, 'weight': 1.5}
+  assert whole.bags.left.spokes == 32
+  assert (whole.gears, whole.brake, whole['lock']) == ((1,), 'rim', None)
+  assert 'bell' not in whole   # an optional section that nobody asked for
+  assert build(Bicycle, whole) == build(Bicycle, given)
+
+
+def test_unknown_keys_outlive_the_defaults():
+  with pytest.raises(ConfigError, match="'front.spoke'; did you mean 'spokes'"):
+    build(Bicycle, with_defaults(Bicycle, {'name': 'a', 'front': {'spoke': 1}}))
+
+
+def test_a_check_of_a_section_says_where_the_section_is():
+  @dataclasses.dataclass(frozen=True)
+  class Tyre:
+    bar: float = 3.0
+
+    def __post_init__(self):
+      if self.bar > 9:
+        raise ValueError(f'bar={self.bar} is too much')
+
+  with pytest.raises(ConfigError, match='^front.tyre: bar=10.0 is too much$'):
+    build(Tyre, {'bar': 10}, 'front.tyre')

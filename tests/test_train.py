@@ -200,7 +200,7 @@ def test_another_configuration_in_the_same_folder_is_refused(folder, straight):
 
 def test_a_wrong_flag_is_named_without_a_traceback(folder):
   printed = one_line_error(folder, 'train.py', '--config=tiny.py', '--workdir=wrong', '--config.training.stepz=5')
-  assert 'training.stepz' in printed
+  assert 'stepz' in printed
   assert 'steps' in printed
   assert not (folder / 'wrong').exists()
 

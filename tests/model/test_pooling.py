@@ -26,10 +26,9 @@ def make(**fields):
   config = dataclasses.replace(SMALL, **fields)
   pooling = Pooling(config)
   index = INDEX[..., :1] if config.pooling == 'none' else INDEX
-  params = jax.jit(pooling.init)(jax.random.key(1), FEATURES, index).get('params', {})
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(2), max(len(leaves), 1))
-  return pooling, jax.tree.unflatten(tree, [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
+  shapes = jax.eval_shape(pooling.init, jax.random.key(1), FEATURES, index).get('params', {})
+  rng = np.random.default_rng(1)
+  return pooling, jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.4, x.shape), x.dtype), shapes)
 
 
 def expected_attention(params, mean_query, masked):

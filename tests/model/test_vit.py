@@ -18,10 +18,9 @@ PATCHES = jax.random.normal(jax.random.key(7), (2, 4, 48))
 
 def init(config, read):
   vit = Vit(config, read)
-  params = jax.jit(vit.init)(jax.random.key(0), PATCHES)['params']
-  leaves, tree = jax.tree.flatten(params)   # biases and scales that could be forgotten
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  return vit, jax.tree.unflatten(tree, [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
+  shapes = jax.eval_shape(vit.init, jax.random.key(0), PATCHES)['params']
+  rng = np.random.default_rng(0)   # no zeros and ones that could be forgotten
+  return vit, jax.tree.map(lambda x: jnp.asarray(rng.normal(0.2, 0.4, x.shape), x.dtype), shapes)
 
 
 def outputs_one_by_one(config, params, x):

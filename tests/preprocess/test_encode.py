@@ -26,7 +26,7 @@ from molmo_jax.preprocess.types import (
 IMAGE = ImageConfig(crop_size=56, overlap_margins=(1, 1), max_crops=2, max_crops_eval=4, max_images=2,
                     max_images_eval=3)
 CONFIG = PreprocessConfig(image=IMAGE, video=VideoConfig(max_frames=3, max_frames_eval=5),
-                          text=TextConfig(max_sequence_length=400, message_weight='none'))
+                          text=TextConfig(max_sequence_length=400, max_sequence_length_eval=400, message_weight='none'))
 PATCHES = 16                                  # of a crop
 
 
