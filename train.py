@@ -8,6 +8,7 @@ A run that was interrupted goes on where its last checkpoint was, to the same by
 command. Another configuration needs another --workdir.
 """
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -35,7 +36,8 @@ from molmo_jax.training.state import init_params, init_state
 from molmo_jax.training.step import make_train_step
 from molmo_jax.training.telemetry import MetricsLog, batch_table, parameter_table
 
-CONFIG = config_flags.DEFINE_config_file('config', 'configs/scenes.py', 'what to train; override with --config.a.b=c')
+CONFIG = config_flags.DEFINE_config_file('config', str(Path(__file__).parent / 'configs/scenes.py'),
+                                         'what to train; override with --config.a.b=c')
 WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run; default: runs/<name of the configuration>')
 EVALUATE = flags.DEFINE_bool('evaluate', True, 'evaluate on data.validation at the end')
 
@@ -90,7 +92,7 @@ def main(argv: list[str]) -> None:
   stop = _stop_on_signal()
   start, steps = int(state.step), run.training.steps
   log = MetricsLog(workdir, start, enabled=jax.process_index() == 0)
-  pending, since = None, time.monotonic()   # metrics are fetched one interval late: the device never waits for the host
+  pending, since, last = None, time.monotonic(), start   # metrics are fetched late: the device never waits for them
   with Display(console, 'training', steps, start) as display:
     for step in range(start + 1, steps + 1):
       batch = next(data)
@@ -102,10 +104,11 @@ def main(argv: list[str]) -> None:
         if pending:
           _report(display, log, *pending)
         now = time.monotonic()
-        pending, since = (step, metrics, now - since, run.training.log_every), now
-      if step % run.training.checkpoint_every == 0 or step == steps or stop:
+        pending, since, last = (step, metrics, now - since, step - last), now, step
+      stopping = bool(stop)   # asked once: a signal between the two lines below must not lose the step
+      if step % run.training.checkpoint_every == 0 or step == steps or stopping:
         native.save(checkpoints, step, state, data.iterator)
-      if stop:
+      if stopping:
         break
     if pending:
       _report(display, log, *pending)
@@ -113,7 +116,7 @@ def main(argv: list[str]) -> None:
   log.close()
   if data.skipped:
     console.print(f'[yellow]{data.skipped} records could not be used and were skipped; their names are in the log')
-  if stop:
+  if stop and step < steps:
     console.print(f'stopped by {stop[0]} after step {step}; the same command goes on from there', highlight=False)
     return
 
@@ -132,6 +135,9 @@ def _report(display: Display, log: MetricsLog, step: int, metrics: dict, seconds
   tokens = values.pop('tokens')
   values['tokens_per_second'] = tokens * steps / seconds
   log.write(step, values)
+  if not math.isfinite(values['loss']):
+    raise FloatingPointError(f'the loss is {values["loss"]} at step {step}; go on from an earlier checkpoint with a '
+                             'lower learning rate, or look at the records before it')
   display.update(step, f'loss {values["loss"]:.3f}  accuracy {values["accuracy"]:.3f}  '
                        f'{values["tokens_per_second"]:,.0f} tokens/s')
 
@@ -157,7 +163,8 @@ def run_main() -> None:
   logging.set_verbosity(logging.WARNING)
   try:
     app.run(main, flags_parser=experiment_lib.parse_flags)
-  except (ConfigError, ManifestError, BadRecordError, ScenesError, native.CheckpointError) as error:
+  except (ConfigError, ManifestError, BadRecordError, ScenesError, native.CheckpointError,
+          FloatingPointError) as error:
     raise SystemExit(f'error: {error}') from None
 
 

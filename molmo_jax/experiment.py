@@ -41,11 +41,15 @@ class Experiment:
                                    ('preprocess.image.patch_size', image.patch_size, vit.patch_size)):
       if is_value != should:
         raise ConfigError(f'{flag}={is_value} does not go with the rest of the configuration; it must be {should}')
+    longest = self.preprocess.text.max_sequence_length
+    if longest is not None and longest > self.data.sequence_length:
+      raise ConfigError(f'preprocess.text.max_sequence_length={longest} must not be larger than '
+                        f'data.sequence_length={self.data.sequence_length}, the length of a row')
     slots = max(image.pooling[0] * image.pooling[1], video.pooling[0] * video.pooling[1])
     if connector.pooling == 'none' and slots != 1:
       raise ConfigError('model.connector.pooling=none keeps every patch: set also preprocess.image.pooling=(1,1), '
                         'preprocess.video.pooling=(1,1), model.connector.pool_slots=1, and enough data.sequence_length '
-                        '(with preprocess.text.max_sequence_length) and data.visual_tokens')
+                        'and data.visual_tokens')
     if connector.pool_slots != slots:
       raise ConfigError(f'model.connector.pool_slots={connector.pool_slots} must be {slots}, the larger of the pooling '
                         f'windows {image.pooling} and {video.pooling}')
@@ -53,7 +57,7 @@ class Experiment:
 
 def complete(config: ConfigDict) -> ConfigDict:
   """What `configs/*.py` return: with every default written out, so that `--config.any.key=value` works."""
-  return with_defaults(Experiment, _with_lengths(config))
+  return with_defaults(Experiment, config)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -61,22 +65,18 @@ def parse_flags(argv: list[str]) -> list[str]:
   try:
     return app.parse_flags_with_usage(argv)
   except (AttributeError, KeyError) as error:   # how ml_collections reports an unknown key
-    message = ' '.join(str(error.args[0]).split())
-    raise SystemExit(f'error: no such configuration key: {message}') from None
-
-
-def _with_lengths(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
-  """The length of a row, said once in `data`, is also the limit of what preprocessing builds."""
-  tree = ConfigDict(config).to_dict()
-  if 'data' in tree:
-    text = tree.setdefault('preprocess', {}).setdefault('text', {})
-    text['max_sequence_length'] = tree['data'].get('sequence_length', DataConfig.sequence_length)
-  return tree
+    key, *hint = str(error.args[0]).replace('\\n', '\n').split('\n')
+    flag = next((a for a in argv if key.strip('\'"') in a.split('=')[0]), key)
+    raise SystemExit(' '.join([f'error: {flag}: no such configuration key.', *hint])) from None
 
 
 def from_config(config: ConfigDict | dict[str, Any]) -> Experiment:
   """Checks a configuration; an unknown key is an error that names the closest one."""
-  return build(Experiment, _with_lengths(config))
+  run = build(Experiment, ConfigDict(config).to_dict())
+  text = run.preprocess.text
+  if text.max_sequence_length is None:   # then a message tree may fill its row
+    text = dataclasses.replace(text, max_sequence_length=run.data.sequence_length)
+  return dataclasses.replace(run, preprocess=dataclasses.replace(run.preprocess, text=text))
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:

@@ -24,7 +24,8 @@ def open_checkpoints(directory: str | Path, keep: int = 2) -> ocp.training.Check
 
 def save(checkpoints: ocp.training.Checkpointer, step: int, state: Any, data: Any) -> None:
   """Writes `state` and the position of the data iterator `data` in the background; the folder appears when complete."""
-  checkpoints.save_checkpointables_async(step, {'state': state, 'data': data, 'meta': {'format': FORMAT}})
+  # force: without it a save is dropped, silently, while an earlier one is still being written
+  checkpoints.save_checkpointables_async(step, {'state': state, 'data': data, 'meta': {'format': FORMAT}}, force=True)
 
 
 def restore(checkpoints: ocp.training.Checkpointer, step: int | None, abstract_state: Any, data: Any) -> Any:

@@ -39,19 +39,19 @@ class Einsum(nn.Module):
     shape: shape of the kernel.
     bias_shape: shape of the bias, or None.
     dtype: both operands are cast to it; the parameters stay as they are stored.
-    init: initialiser of the kernel; by default normal with 1/√(product of contracted axes).
+    kernel_init: initialiser of the kernel; by default normal with 1/√(product of contracted axes).
   """
   equation: str
   shape: tuple[int, ...]
   bias_shape: tuple[int, ...] | None = None
   dtype: Any = jnp.float32
-  init: Callable | None = None
+  kernel_init: Callable | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     _, kernel_axes, out = self.equation.replace('->', ',').split(',')
     fan_in = math.prod(n for axis, n in zip(kernel_axes, self.shape) if axis not in out)
-    kernel = self.param('kernel', self.init or fan_in_normal(fan_in), self.shape)
+    kernel = self.param('kernel', self.kernel_init or fan_in_normal(fan_in), self.shape)
     y = product(self.equation, x.astype(self.dtype), kernel.astype(self.dtype))
     if self.bias_shape is not None:
       y = y + self.param('bias', nn.initializers.zeros, self.bias_shape).astype(self.dtype)

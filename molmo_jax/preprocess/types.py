@@ -65,7 +65,7 @@ class TextConfig:
   style_prefix: Literal['none', 'style', 'demo_or_style_v2', 'style_and_length_v2'] = 'none'
   message_weight: Literal['none', 'root_subsegments',
                           'root_subsegments_root_tokens'] = 'root_subsegments_root_tokens'
-  max_sequence_length: int = 16384            # branches of a message tree that do not fit are dropped
+  max_sequence_length: int | None = None      # branches of a message tree that do not fit are dropped; None: no limit
   max_sequence_length_eval: int | None = None  # longest prompt at inference; None: no limit
   max_text_tokens: int | None = None
   shuffle_branches: bool = True               # order of a message tree's branches in training

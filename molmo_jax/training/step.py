@@ -28,7 +28,6 @@ class TrainingConfig:
   keep_checkpoints: int = 2
   z_loss: float = 1e-4
   loss_chunk: int = 1024             # positions whose logits exist at the same time
-  init_from: str = ''                # a run's folder to take the weights from
 
 
 def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: int, dropout_key: Array | None = None

@@ -75,7 +75,7 @@ def batch_table(batch: Mapping[str, np.ndarray]) -> Table:
                 visual=batch['visual'] > 0, loss_weights=batch['loss_weights'] > 0,
                 pool_index=batch['pool_index'] >= 0)
   for name, x in batch.items():
-    used = f'{100 * in_use[name].mean():.0f} %' if name in in_use else ''
+    used = f'{100 * in_use[name].mean():.0f} %' if name in in_use and x.size else ''
     least, largest = (f'{x.min():g}', f'{x.max():g}') if x.size else ('', '')
     table.add_row(name, ' × '.join(map(str, x.shape)), str(x.dtype), least, largest, used)
   return table
