@@ -36,7 +36,7 @@ class QuestionLimits:
 
 @dataclasses.dataclass(frozen=True)
 class ScenesConfig:
-  """Everything that decides the dataset; the same configuration gives the same bytes. Lengths are in pixels.
+  """Everything that decides the dataset; the same configuration gives the same dataset. Lengths are in pixels.
 
   The defaults are easy on purpose: a tiny model learns all tasks from scratch in minutes on a CPU. Harder: smaller
   and more objects, three digits, larger jitter, a shorter way to travel.

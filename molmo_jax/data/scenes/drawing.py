@@ -123,7 +123,7 @@ def save_clip(path: Path, frames: np.ndarray, fps: int) -> None:
     stream = container.add_stream(codec, rate=Fraction(fps))
     stream.height, stream.width = frames.shape[1:3]
     stream.pix_fmt = 'yuv420p'
-    stream.thread_count = 1                   # one thread: the same bytes on every machine, and faster at this size
+    stream.thread_count = 1                   # one thread: independent of the machine, and faster at this size
     if codec == 'libx264':
       stream.options = {'crf': '14', 'preset': 'veryfast'}
     else:

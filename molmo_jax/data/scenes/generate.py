@@ -37,7 +37,7 @@ def generate(config: ScenesConfig, out_dir: str | Path,
   """Writes the dataset of `config` into `out_dir`; returns at once if it is already there.
 
   The files are written to a sibling folder that gets its name at the end: `out_dir` is complete or absent. The same
-  configuration gives the same bytes (clips: with the same version of the encoder).
+  configuration gives the same bytes (clips: the same frames, which the encoder may write differently).
 
   Args:
     config: what to write.
