@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from molmo_jax.evaluation.records import write_atomically
+from molmo_jax.files import write_atomically
 
 # The columns that are drawn, in this order, where the file has them.
 TITLES = {

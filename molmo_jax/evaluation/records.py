@@ -10,10 +10,10 @@ import dataclasses
 import json
 import math
 import os
-import pathlib
-import tempfile
 from collections.abc import Iterable
 from typing import Any
+
+from molmo_jax.files import write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,23 +89,3 @@ def _list(values: dict[str, Any], name: str) -> list[Any]:
   if not isinstance(value, list):
     raise ValueError(f"'{name}' must be a list, not {value!r}")
   return value
-
-
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-  """Writes `text` (UTF-8) to `path` through a file beside it that is renamed; makes the folder if it is missing."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
-  try:
-    with os.fdopen(handle, 'w', encoding='utf-8', newline='\n') as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    # mkstemp makes a file that only its owner may read; give it the rights of a file opened as usual.
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(temporary, 0o666 & ~mask)
-    os.replace(temporary, path)
-  except BaseException:
-    pathlib.Path(temporary).unlink(missing_ok=True)
-    raise

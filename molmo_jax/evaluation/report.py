@@ -11,7 +11,8 @@ from typing import Any
 from molmo_jax.evaluation import curves as training_curves
 from molmo_jax.evaluation import report_html
 from molmo_jax.evaluation.media import Picture
-from molmo_jax.evaluation.records import Record, write_atomically
+from molmo_jax.evaluation.records import Record
+from molmo_jax.files import write_atomically
 
 MAX_BYTES = 9_500_000                           # of the whole file
 

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from molmo_jax.evaluation import metrics
-from molmo_jax.evaluation.records import Record, write_atomically
+from molmo_jax.evaluation.records import Record
+from molmo_jax.files import write_atomically
 
 _COLUMNS = ('accuracy', 'low', 'high', 'chance', 'n')
 

@@ -6,13 +6,13 @@ import itertools
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
+from molmo_jax.files import write_atomically
 from molmo_jax.preprocess.layout import SPECIAL_TOKENS
 from molmo_jax.preprocess.types import EncodingError
 
@@ -167,7 +167,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
   inner.train_from_iterator(texts, trainer)
   inner.add_tokens([tokenizers.AddedToken(text, special=False, normalized=False) for text in whole])
   inner.add_special_tokens(list(CHAT_TOKENS))
-  _write_atomically(Path(path), inner.to_str(pretty=True))
+  write_atomically(Path(path), inner.to_str(pretty=True))
 
 
 def _extra_tokens(inner: tokenizers.Tokenizer, base_vocab_size: int | None, special_tokens: Sequence[str],
@@ -208,16 +208,3 @@ def _control_ids(inner: tokenizers.Tokenizer, path: Path) -> dict[str, int]:
 def _token_name(value: Any) -> str | None:
   """The string of a token in `tokenizer_config.json`, where it is a string, an object, or null."""
   return value.get('content') if isinstance(value, dict) else value
-
-
-def _write_atomically(path: Path, text: str) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.tmp')
-  try:
-    with os.fdopen(handle, 'w', encoding='utf-8') as file:
-      file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except BaseException:
-    Path(temporary).unlink(missing_ok=True)
-    raise

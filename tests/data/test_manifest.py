@@ -149,3 +149,11 @@ def test_the_examples_of_the_documentation_are_valid():
   assert len(blocks) == 3
   for block in blocks:
     assert parse_record(json.loads(block), 'docs/data.md').conversations
+
+
+def test_the_last_reply_is_the_accepted_answer_where_none_is_named():
+  talk = [{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': 'a'}]
+  assert parse_record({'messages': talk}, 'f:1').answers == ('a',)
+  assert parse_record({'messages': talk, 'answers': ['b']}, 'f:1').answers == ('b',)
+  assert parse_record({'messages': talk[:1]}, 'f:1').answers == ()
+  assert parse_record({'conversations': [talk, talk]}, 'f:1').answers == ()

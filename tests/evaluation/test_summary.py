@@ -8,6 +8,7 @@ from rich.console import Console
 
 from molmo_jax.evaluation import records, summary
 from molmo_jax.evaluation.records import Record
+from molmo_jax.files import write_atomically
 
 
 def record(task='colour', score=1.0, **fields):
@@ -84,7 +85,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
   path = tmp_path / 'summary.json'
   path.write_text('old')
   with pytest.raises(UnicodeEncodeError):
-    records.write_atomically(path, 'new \ud800')
+    write_atomically(path, 'new \ud800')
   assert path.read_text() == 'old'
   assert list(tmp_path.iterdir()) == [path]
 
