@@ -15,7 +15,7 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float, Int
 
-from molmo_jax.kernels.mask import MaskInfo
+from molmo_jax.kernels.mask import MaskInfo, mask_info
 from molmo_jax.model.cache import Cache, extend_cache
 from molmo_jax.model.config import ModelConfig, resolve_vit_layers
 from molmo_jax.model.connector import Connector
@@ -23,13 +23,6 @@ from molmo_jax.model.llm import Decoder, Embedding
 from molmo_jax.model.vit import Vit, normalize_crops, patchify
 
 Batch = Mapping[str, Array]
-
-
-def mask_info(batch: Batch) -> MaskInfo:
-  """What the attention mask needs to know of every token of a batch."""
-  segments = batch['segments']
-  return MaskInfo(segments=segments, visual=batch['visual'],
-                  index=jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape))
 
 
 class Molmo(nn.Module):
@@ -71,7 +64,8 @@ class Molmo(nn.Module):
     """Hidden states after the final norm. With a key, dropout is on (training)."""
     keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
     x = self.embed(batch, keys[0])
-    hidden, _ = self.decoder(x, batch['positions'], mask_info(batch), batch.get('loss_weights'), keys[1])
+    info = mask_info(batch['segments'], batch['visual'])
+    hidden, _ = self.decoder(x, batch['positions'], info, batch.get('loss_weights'), keys[1])
     return hidden
 
   def head_kernel(self) -> Float[Array, 'vocab D']:
@@ -85,7 +79,7 @@ class Molmo(nn.Module):
 
   def prefill(self, batch: Batch, new_tokens: int) -> tuple[Float[Array, 'B vocab'], Cache]:
     """Logits after the last real token of every row, and a cache with room for `new_tokens` more."""
-    info = mask_info(batch)
+    info = mask_info(batch['segments'], batch['visual'])
     hidden, (keys, values) = self.decoder(self.embed(batch), batch['positions'], info)
     last = jnp.max(jnp.where(info.segments >= 0, info.index, 0), axis=1)
     return (self.logits(jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]),
