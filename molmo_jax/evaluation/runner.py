@@ -59,7 +59,7 @@ def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: Preproce
     rows = [pad_row(encoded, shape) for _, _, encoded in group]
     rows += [rows[-1]] * (config.batch_size - len(rows))   # a full batch: one program per shape
     ids = np.asarray(generate(model, params, place(stack_rows(rows)), max_new_tokens=config.max_new_tokens,
-                              eos_id=tokenizer.eos_id))
+                              eos_ids=(tokenizer.eos_id,)))
     for (index, example, encoded), row in zip(group, ids, strict=False):   # ids end with the filling rows
       done[index] = _record(example, _text(row, tokenizer), encoded['frame_times'])
     progress(len(group))

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from molmo_jax.preprocess.points import NO_POINTS, format_points, parse_frame_points, parse_points
+from molmo_jax.preprocess.points import (
+  NO_POINTS,
+  format_points,
+  format_points_v1,
+  is_v1_points,
+  parse_frame_points,
+  parse_multi_image_points,
+  parse_points,
+  parse_points_v1,
+)
 
 
 def fractions(points, width, height):
@@ -113,3 +122,50 @@ def test_what_is_formatted_is_parsed_back():
   for version in ('html-v1', 'html-v2'):
     text = format_points({1: points[:2], 2: points[2:]}, 'cat', version=version)
     np.testing.assert_allclose(parse_points(text, 1, 1), points)
+
+
+@pytest.mark.parametrize('points, scale, text', [
+  ([(0.635, 0.446)], 1, '<point x="63.5" y="44.6" alt="red cat">red cat</point>'),
+  ([(406.4, 214.08), (64, 480)], (640, 480),
+   '<points x1="10.0" y1="100.0" x2="63.5" y2="44.6" alt="red cat">red cat</points>'),
+  ([(12.65, 83.55)], 100, '<point x="12.6" y="83.6" alt="red cat">red cat</point>'),
+])
+def test_points_as_molmo_v1_writes_them(points, scale, text):
+  assert format_points_v1(points, 'Red Cat', scale=scale) == text
+  assert format_points_v1(points, 'Red Cat', scale=scale, mode='point_count') == (
+      f'Counting the {text} shows a total of {len(points)}.')
+  assert is_v1_points(text)
+  assert format_points_v1([], 'cat') == NO_POINTS
+  with pytest.raises(ValueError, match='point_count'):
+    format_points_v1(points, 'cat', mode='count')
+
+
+def test_the_parser_of_v1_finds_a_click_twice_unless_told_otherwise():
+  text = 'Click(12.5, 50.0) then (1.0, 2.0)'
+  np.testing.assert_allclose(parse_points_v1(text, 200, 100), [(25, 50), (25, 50), (2, 2)])
+  np.testing.assert_allclose(parse_points_v1(text, 200, 100, repeats=False), [(25, 50)])
+  assert parse_points_v1('<points coords="1 1 500 500">c</points>', 200, 100) == []
+
+
+@pytest.mark.parametrize('text, valid', [
+  ('<point x="63.5" y="44.6" alt="a">a</point>', True),
+  ('<point p=123, 456 alt="a">a</point>', True),
+  ('(18.5, 38.2)', True),
+  ('Click(18.5, 38.2)', False),
+  ('Counting the <point x="63.5" y="44.6" alt="a">a</point> shows a total of 1.', False),
+  ('<points coords="1 1 100 200">a</points>', False),
+  ('There are none.', False),
+])
+def test_a_text_is_valid_for_v1_if_it_is_one_tag_and_nothing_else(text, valid):
+  assert is_v1_points(text) == valid
+
+
+def test_points_of_several_images_are_in_pixels_of_their_image():
+  sizes = [(640, 480), (100, 50)]
+  assert parse_multi_image_points('<points coords="1 1 500 500;2 2 100 200">c</points>', sizes) == [
+    (1, 320, 240), (2, 10, 10)]
+  outside = '<points coords="3 1 500 500;0.5 2 500 500">c</points>'
+  assert parse_multi_image_points(outside, sizes) == []
+  zero = '<points coords="0 1 500 500">c</points>'
+  assert parse_multi_image_points(zero, sizes) == [(0, 50, 25)]
+  assert parse_multi_image_points(zero, sizes, wrap_zero=False) == []

@@ -1,4 +1,4 @@
-"""Scores of one predicted text, and the score that needs no picture at all.
+"""The metrics that an example can name, and the score that needs no picture at all.
 
 A metric is a function of the predicted text and of the example (its `answers`, `options` and `points`), and gives 0…1.
 """
@@ -13,6 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from molmo_jax.evaluation.metrics.charts import relaxed_correctness, scientific_relaxed_correctness
+from molmo_jax.evaluation.metrics.options import select_option
+from molmo_jax.evaluation.metrics.text_answers import a_okvqa_score, anls, clean_prediction, vqa_score
 from molmo_jax.preprocess.points import parse_points
 
 
@@ -85,10 +88,43 @@ def _all_matched(predicted: Sequence[tuple[float, float]], reference: Sequence[t
   return all(assign(r, set()) for r in range(len(reference)))
 
 
+def multiple_choice(prediction: str, example: Reference) -> float:
+  """1 if the option that the text means (`options.select_option`) is an accepted answer, else 0.
+
+  Raises:
+    ValueError: an example without options, or none of whose answers is an option.
+  """
+  if not set(example.answers) & set(example.options):
+    raise ValueError(f"{_name(example)}: metric 'multiple_choice' needs 'options', and 'answers' that are among them")
+  return float(example.options[select_option(prediction, example.options)] in example.answers)
+
+
+def _of_answers(name: str, rule: Callable[[Sequence[str], str], float]) -> Callable[[str, Reference], float]:
+  """The metric that applies `rule` to the example's answers and the cleaned text (`text_answers.clean_prediction`)."""
+  def metric(prediction: str, example: Reference) -> float:
+    if not example.answers:
+      raise ValueError(f"{_name(example)}: metric '{name}' needs at least one answer in 'answers'")
+    return float(rule(example.answers, clean_prediction(prediction)))
+  metric.__name__ = name
+  return metric
+
+
+_ANSWER_RULES: dict[str, Callable[[Sequence[str], str], float]] = {
+  'vqa_score': vqa_score,
+  'a_okvqa_score': a_okvqa_score,
+  'anls': anls,
+  'relaxed_correctness': relaxed_correctness,
+  'scientific_relaxed_correctness': scientific_relaxed_correctness,
+}
+
 METRICS: dict[str, Callable[[str, Reference], float]] = {
   'exact_match': exact_match,
   'points': points,
-}
+  'multiple_choice': multiple_choice,
+} | {name: _of_answers(name, rule) for name, rule in _ANSWER_RULES.items()}
+
+# `chance` tries so many of the most frequent answers as the constant one.
+_CONSTANTS = 50
 
 
 def score(prediction: str, example: Reference, metric: str) -> float:
@@ -105,7 +141,7 @@ def chance(examples: Sequence[Reference], metric: str) -> float:
   """The mean score, 0…1, that can be had over `examples` without looking at the pictures.
 
   An example with `options` counts 1/number of options: a guess among them. The examples without options count as the
-  best constant answer does over them: for 'exact_match' the answer that is accepted most often; for 'points' either no
+  best constant answer does over them: for answers in words one of those that are accepted most often; for 'points' no
   point, or one fixed point, the best on a grid of step `GRID_STEP` (questions with several points count as wrong: a
   fixed set of points hardly ever has both the right number and the right places).
 
@@ -117,8 +153,18 @@ def chance(examples: Sequence[Reference], metric: str) -> float:
     raise ValueError('chance needs at least one example')
   guesses = [1 / len(e.options) for e in examples if e.options]
   rest = [e for e in examples if not e.options]
-  constant = (_best_constant_points(rest) if metric == 'points' else _best_constant_answer(rest)) if rest else 0
+  constant = _best_constant(rest, metric) if rest else 0
   return (sum(guesses) + constant) / len(examples)
+
+
+def _best_constant(examples: Sequence[Reference], metric: str) -> float:
+  """The sum of scores over `examples` that one text, the same for all, reaches."""
+  if metric == 'points':
+    return _best_constant_points(examples)
+  if metric == 'exact_match':
+    return _best_constant_answer(examples)
+  frequent = collections.Counter(answer for e in examples for answer in e.answers).most_common(_CONSTANTS)
+  return max((sum(METRICS[metric](answer, e) for e in examples) for answer, _ in frequent), default=0.0)
 
 
 def _best_constant_answer(examples: Sequence[Reference]) -> int:

@@ -115,3 +115,28 @@ def test_chance_of_points_is_that_of_no_point_where_most_have_none():
 def test_chance_of_nothing_is_an_error():
   with pytest.raises(ValueError, match='at least one'):
     metrics.chance([], 'exact_match')
+
+
+@pytest.mark.parametrize('metric, prediction, accepted, expected', [
+  ('vqa_score', 'Two.', ['2', 'two', 'three'], 2 / 3),
+  ('a_okvqa_score', 'Two', ['2', 'two', 'three'], 1 / 3),
+  ('anls', 'Answer: hallo', ['hello'], 0.8),
+  ('relaxed_correctness', '104', ['100'], 1.0),
+  ('scientific_relaxed_correctness', 'about 104 units', ['100'], 1.0),
+])
+def test_metrics_of_published_benchmarks_can_be_named_by_an_example(metric, prediction, accepted, expected):
+  assert metrics.score(prediction, answers(*accepted), metric) == pytest.approx(expected)
+  with pytest.raises(ValueError, match=f"{metric}' needs at least one answer"):
+    metrics.score(prediction, answers(), metric)
+
+
+def test_multiple_choice_compares_the_option_that_is_meant():
+  example = answers('B. dog', options=('A. cat', 'B. dog'))
+  assert [metrics.score(text, example, 'multiple_choice') for text in ('b', 'dog', 'A', 'B. dog')] == [1, 1, 0, 1]
+  with pytest.raises(ValueError, match="test.jsonl:7.*'options'"):
+    metrics.score('b', answers('C. bird', options=('A. cat',), source='test.jsonl:7'), 'multiple_choice')
+
+
+def test_chance_of_a_graded_metric_is_the_best_constant_answer():
+  examples = [answers('100'), answers('104'), answers('7')]
+  assert metrics.chance(examples, 'relaxed_correctness') == pytest.approx(2 / 3)

@@ -1,0 +1,76 @@
+"""Answers about charts and figures: numbers within 5 % (spec/training-and-eval §5.3). Every score is 0 or 1."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from molmo_jax.evaluation.metrics.numerals import NUMBER_WORDS, to_float
+
+TOLERANCE = 0.05                                # relative to the reference
+
+
+def relaxed_correctness(targets: Sequence[str], prediction: str) -> float:
+  """ChartQA: 1 if the prediction is right for one of the references.
+
+  If both are numbers (a trailing % divides by 100) and the reference is not zero: a relative error of at most 5 %.
+  Else: equality, case aside.
+  """
+  return float(any(_is_relaxed_match(target, prediction) for target in targets))
+
+
+def _is_relaxed_match(target: str, prediction: str) -> bool:
+  expected, given = _percent_or_number(target), _percent_or_number(prediction)
+  if expected and given is not None:
+    return abs(given - expected) / abs(expected) <= TOLERANCE
+  return prediction.lower() == target.lower()
+
+
+def _percent_or_number(text: str) -> float | None:
+  if not text.endswith('%'):
+    return to_float(text)
+  number = to_float(text.rstrip('%'))
+  return None if number is None else number / 100
+
+
+_NUMBER = re.compile(r'(?<!\d)\d++(?:\.\d++)?|\.\d+')
+_WORD = re.compile('|'.join(NUMBER_WORDS))
+_VALUES = {word: str(value) for value, word in enumerate(NUMBER_WORDS)}
+
+
+def scientific_relaxed_correctness(targets: Sequence[str], prediction: str, *, whole_words: bool = False) -> float:
+  """Relaxed correctness for scientific figures, where a sentence may surround the answer.
+
+  Looks at what follows `answer:`, without a final period. For a number as the reference: the first number of the text,
+  or a hundredth of it, is within 5 % (within 0.05 of a reference 0); signs are not read, so negative references cannot
+  be met. For a list `[a, b]`: every item occurs in the text. Else: the reference occurs in the text.
+
+  Upstream bug, reproduced: number words are replaced inside words ('sixty' → '6ty'); `whole_words` leaves those alone.
+  """
+  text = _after_answer(prediction.lower()).removesuffix('.')
+  return float(any(_occurs(_after_answer(target.lower()), text, whole_words) for target in targets))
+
+
+def _after_answer(text: str) -> str:
+  return text.split('answer:')[1].strip() if 'answer:' in text else text.strip()
+
+
+def _occurs(target: str, text: str, whole_words: bool) -> bool:
+  expected = to_float(target)
+  if expected is not None:
+    given = _first_number(text, whole_words)
+    return given is not None and (_is_close(given, expected) or _is_close(given / 100, expected))
+  if target.startswith('[') and target.endswith(']') and ',' in target:
+    return all(item.strip() in text for item in target[1:-1].split(','))
+  return target in text
+
+
+def _first_number(text: str, whole_words: bool) -> float | None:
+  words = re.compile(rf'\b(?:{_WORD.pattern})\b') if whole_words else _WORD
+  found = _NUMBER.search(words.sub(lambda match: _VALUES[match.group()], text.replace(',', '')))
+  return None if found is None else float(found.group())
+
+
+def _is_close(given: float, expected: float) -> bool:
+  error = abs(given - expected)
+  return error <= TOLERANCE if expected == 0 else error / abs(expected) <= TOLERANCE

@@ -1,0 +1,143 @@
+"""Generated text may be anything: every scorer and parser must end soon, and with a plain result."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import numpy as np
+import pytest
+
+from molmo_jax.evaluation.metrics import (
+  METRICS,
+  android,
+  charts,
+  clock,
+  counting,
+  letters,
+  math_vista,
+  mmmu,
+  moments,
+  options,
+  pointing,
+  spatial,
+  temp_compass,
+  text_answers,
+  tracking,
+  video_qa,
+)
+from molmo_jax.preprocess import points, tracks
+from molmo_jax.preprocess.types import Example
+
+SIZE = 100_000
+SECONDS = 3.0                                   # generous: the slowest takes a tenth on an idle machine
+
+TEXTS = {
+  'one letter': 'a' * SIZE,
+  'spaces': ' ' * SIZE + 'x',
+  'a digit and spaces': '1' + ' ' * SIZE + 'x',
+  'lines': '\n' * SIZE + 'x',
+  'digits': '1' * SIZE,
+  'digits and a letter': '1' * SIZE + 'x',
+  'digits with points': '1.' * (SIZE // 2) + 'x',
+  'digits with commas': '1,' * (SIZE // 2) + 'x',
+  'groups of digits': '111,' * (SIZE // 4) + 'x',
+  'digits with minus': '1-' * (SIZE // 2),
+  'digits with colons': '1:' * (SIZE // 2),
+  'digits with spaces': '1 ' * (SIZE // 2),
+  'digits with equals': '1=' * (SIZE // 2),
+  'minus': '-' * SIZE,
+  'huge exponent': '1e999999999',
+  'huge negative exponent': 'answer: 1e-999999999',
+  'huge percent': '9' * 5000 + '%',
+  'not a number': 'nan',
+  'infinite': '-inf',
+  'open brackets': '(' * SIZE,
+  'square brackets': '[' * SIZE + ']' * SIZE,
+  'options in brackets': '(A)' * (SIZE // 3),
+  'quotes': '"' * SIZE,
+  'answers': 'Answer:' * (SIZE // 7),
+  'keys': 'so is ' * (SIZE // 6),
+  'equals': '= ' * (SIZE // 2),
+  'tags': '<points ' * (SIZE // 8),
+  'unclosed coords': '<points coords="' + '1 ' * (SIZE // 2),
+  'coords in a tag': '<points' + ' coords="1' * (SIZE // 10),
+  'old attributes': '<points' + ' x1="1.0" y1="2.0"' * (SIZE // 18),
+  'attributes without an end': 'x="' + ' ' * SIZE,
+  'long time': f'<tracks coords="{"9" * 400} 1 100 100;{"9" * 5000}.5 1 100 100">x</tracks>',
+  'long image number': f'<points coords="{"9" * 5000} 1 100 100">x</points>',
+  'long id': f'<points coords="1 {"9" * 5000} 100 100">x</points>',
+  'many points': '<points coords="1' + ' 1 500 500' * 2000 + '">x</points>',
+  'clicks': 'Click(' * (SIZE // 6),
+  'null': '\0' * SIZE,
+  'half a character': '\ud800' * 1000,
+  'other digits': '٣' * SIZE,
+  'superscript digits': '²' * SIZE,
+  'code': '__import__("os").system("exit 1")',
+}
+
+OPTIONS = ['cat', 'dog', 'house mouse']
+MASK = np.ones((10, 10), bool)
+EXAMPLE = Example(answers=('1,000', 'red'), options=('red', '1,000'), points=((0.5, 0.5),))
+FIELDS = {'choices': None, 'precision': 2, 'fix_precision': True}
+
+FUNCTIONS = {
+  'normalise_answer': text_answers.normalise_answer,
+  'clean_prediction': text_answers.clean_prediction,
+  'anls': lambda t: text_answers.anls(['a' * 2000, '12'], t),
+  'starts_with_answer': lambda t: text_answers.starts_with_answer(['A'], t),
+  'relaxed_correctness': lambda t: charts.relaxed_correctness(['1000', '10%'], t),
+  'scientific': lambda t: charts.scientific_relaxed_correctness(['1000', '[a, b]', 'x'], t),
+  'scientific, whole words': lambda t: charts.scientific_relaxed_correctness(['1000'], t, whole_words=True),
+  'select_option': lambda t: options.select_option(t, OPTIONS[1:], read_sentences=True),
+  'parse_letter': lambda t: letters.parse_letter(t, OPTIONS),
+  'parse_ego_schema': lambda t: letters.parse_ego_schema(t, OPTIONS),
+  'parse_next_qa': lambda t: letters.parse_next_qa(t, OPTIONS),
+  'mmmu_open': lambda t: mmmu.mmmu_open_correct(['12', 'x'], t),
+  'math_vista integer': lambda t: math_vista.normalise_extraction(
+      t, question_type='free_form', answer_type='integer', **FIELDS),
+  'math_vista float': lambda t: math_vista.normalise_extraction(
+      t, question_type='free_form', answer_type='float', **FIELDS),
+  'math_vista choice': lambda t: math_vista.normalise_extraction(
+      t, question_type='multi_choice', answer_type='text', choices=OPTIONS[:1]),
+  'perception_test': video_qa.parse_perception_test,
+  'video_mme': video_qa.parse_video_mme,
+  'long_video_bench': video_qa.parse_long_video_bench,
+  'lv_bench': lambda t: video_qa.lv_bench('A', t),
+  'vinoground': lambda t: video_qa.vinoground('A', t),
+  'mlvu': lambda t: video_qa.mlvu_multiple_choice('A', t),
+  'video_hallucer': lambda t: video_qa.video_hallucer('yes', t),
+  'temp_compass': lambda t: temp_compass.temp_compass_score('multi-choice', 'A. x', t),
+  'temp_compass caption': lambda t: temp_compass.temp_compass_caption(t, 'A: x', t),
+  'moments': lambda t: moments.moment_scores(t, [(0, 10)]),
+  'mean_relative_accuracy': lambda t: spatial.mean_relative_accuracy(t, '10'),
+  'ego3d': lambda t: spatial.ego3d_squared_error(t, '10'),
+  'clock': lambda t: clock.clock_scores(t, 3, 15, -1),
+  'clock, training': lambda t: clock.clock_scores(t, 3, 15, 2, clock.TRAINING),
+  'android': lambda t: android.android_step('click 1 1', f'click {t}', (0, 0, 10, 10)),
+  'counting question': counting.is_counting_question,
+  'point_count': lambda t: counting.point_count(t, 3, read_text=True),
+  'point_count v1': lambda t: counting.point_count(t, 3, version='v1', read_none=True),
+  'video_point_count': lambda t: counting.video_point_count(t, 3, read_none=True),
+  'pointing': lambda t: pointing.pointing_scores(t, 10, 10, [(5, 5)], [MASK]),
+  'pointing v1': lambda t: pointing.pointing_scores(t, 10, 10, [(5, 5)], [MASK], version='v1'),
+  'point_bench': lambda t: pointing.point_bench(t, MASK),
+  'point_in_box': lambda t: pointing.point_in_box(t, 10, 10, (0, 0, 5, 5)),
+  'video_points': lambda t: pointing.video_point_scores(t, 10, 10, 5.0, [(1.0, 5, 5)], [{1.0: MASK}]),
+  'tracking': lambda t: tracking.tracking_scores(t, 10, 10, 30.0, {0: {'a': (5, 5)}}, {'a': {0: MASK}}),
+  'multi image': lambda t: points.parse_multi_image_points(t, [(10, 10)]),
+  'is_v1_points': points.is_v1_points,
+  'tracks': lambda t: tracks.parse_tracks(t, 10, 10, 30.0),
+} | {f'metric {name}': functools.partial(metric, example=EXAMPLE) for name, metric in METRICS.items()}
+
+
+@pytest.mark.parametrize('function', FUNCTIONS)
+def test_hostile_texts_are_read_fast_and_without_an_error(function):
+  slow = {}
+  for name, text in TEXTS.items():
+    start = time.process_time()
+    FUNCTIONS[function](text)
+    seconds = time.process_time() - start
+    if seconds > SECONDS:
+      slow[name] = f'{seconds:.1f} s'
+  assert not slow
