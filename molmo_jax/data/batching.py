@@ -11,7 +11,7 @@ from molmo_jax.preprocess.types import EncodingError
 
 # what fills the unused part of each field
 PADDING = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1, loss_weights=0, crops=0,
-               pool_index=-1, layout_index=0, layout_box=0)
+               pool_index=-1, layout_index=0, layout_box=0, patch_mask=0)
 SEQUENCE_FIELDS = ('tokens', 'targets', 'positions', 'segments', 'visual', 'feature_index', 'loss_weights')
 VISUAL_FIELDS = ('pool_index', 'layout_index', 'layout_box')
 
@@ -46,7 +46,7 @@ def bucket(shape: RowShape, smallest: tuple[int, int, int] = (64, 2, 16)) -> Row
 
 
 def pad_row(encoded: Mapping[str, np.ndarray], shape: RowShape) -> dict[str, np.ndarray]:
-  """One example padded to `shape`.
+  """One example padded to `shape`; `patch_mask` only where the example has one.
 
   Raises:
     EncodingError: the example does not fit; says which limit of the configuration it passes.
@@ -65,6 +65,8 @@ def pad_row(encoded: Mapping[str, np.ndarray], shape: RowShape) -> dict[str, np.
 
   row = {name: pad(name, (shape.sequence,)) for name in SEQUENCE_FIELDS}
   row['crops'] = pad('crops', (shape.crops, *encoded['crops'].shape[1:]))
+  if encoded.get('patch_mask') is not None:
+    row['patch_mask'] = pad('patch_mask', (shape.crops, encoded['patch_mask'].shape[1]))
   row['pool_index'] = pad('pool_index', (shape.visual, shape.slots))
   row |= {name: pad(name, (shape.visual, 4)) for name in ('layout_index', 'layout_box')}
   return row

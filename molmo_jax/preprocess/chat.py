@@ -6,6 +6,7 @@ generation starts right after the last user string. The end-of-sequence token of
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,6 +23,10 @@ DEMO_STYLES = frozenset({
   'video_single_point_track_start_end',
   'multi_image_pointing', 'multi_image_counting', 'multi_image_point_then_count', 'multi_image_count_then_point',
 })
+
+# Molmo v1's own lists: conversational styles, and those whose prompts bring their own instruction.
+V1_DEMO_STYLES = frozenset({'point_count', 'pointing', 'user_qa', 'long_caption'})
+V1_UNTAGGED_STYLES = frozenset({'android_control', 'demo'})
 
 MULTIPLE_CHOICE_STYLES = frozenset({
   'a_okvqa_mc', 'ai2_diagram_no_letter', 'ai2_diagram', 'science_qa',
@@ -55,7 +60,8 @@ def add_style_prefix(
     style: the style of the conversation; None gives no tag.
     mode: 'none'; 'style' a tag always; 'demo_or_style_v2' (fine-tuning) none for conversational and multiple-choice
       styles; 'style_and_length_v2' (pre-training) a tag with the length of the answer in units of 15 characters, noisy
-      (σ 25 characters) and in one of ten draws left out.
+      (σ 25 characters) and in one of ten draws left out. Molmo v1: 'demo_or_style' tags conversational styles in one of
+      ten draws and multiple-choice ones always; 'style_and_length' leaves a blank where the length is left out.
     answer: the reference answer whose length is announced; None (inference) announces 65.
     rng: source of the noise; without it the length is exact and always given.
 
@@ -85,7 +91,14 @@ def _tag_unless_demo(style: str, answer: str | None, rng: np.random.Generator | 
   return '' if name in DEMO_STYLES or name in MULTIPLE_CHOICE_STYLES else f'{name}:'
 
 
-def _tag_and_length(style: str, answer: str | None, rng: np.random.Generator | None) -> str:
+def _tag_unless_v1_demo(style: str, answer: str | None, rng: np.random.Generator | None) -> str:
+  name = _named(style)
+  if name in V1_UNTAGGED_STYLES or (name in V1_DEMO_STYLES and (rng is None or rng.random() >= 0.1)):
+    return ''
+  return f'{name}:'
+
+
+def _tag_and_length(style: str, answer: str | None, rng: np.random.Generator | None, before_colon: str = '') -> str:
   name = _named(style)
   if name in POINTING_STYLES:
     return f'{name}:'
@@ -94,13 +107,15 @@ def _tag_and_length(style: str, answer: str | None, rng: np.random.Generator | N
   if rng is None:
     return f'{name} {len(answer) // 15}:'
   length = (len(answer) + int(rng.normal(0, 25))) // 15
-  return f'{name}:' if rng.random() < 0.1 else f'{name} {length}:'
+  return f'{name}{before_colon}:' if rng.random() < 0.1 else f'{name} {length}:'
 
 
 STYLE_PREFIXES: dict[str, Callable[[str, str | None, np.random.Generator | None], str]] = {
   'none': lambda style, answer, rng: '',
   'style': _tag,
+  'demo_or_style': _tag_unless_v1_demo,
   'demo_or_style_v2': _tag_unless_demo,
+  'style_and_length': functools.partial(_tag_and_length, before_colon=' '),
   'style_and_length_v2': _tag_and_length,
 }
 

@@ -10,7 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from molmo_jax.preprocess import chat, images, layout, reading, video
-from molmo_jax.preprocess.sequence import IMAGE_PLACEHOLDER, LOSS_WEIGHTS, LossWeight, build_sequence
+from molmo_jax.preprocess.sequence import (
+  IMAGE_PLACEHOLDER,
+  LOSS_WEIGHTS,
+  TREE_FORMATS,
+  LossWeight,
+  build_sequence,
+)
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import (
   Encoded,
@@ -22,9 +28,9 @@ from molmo_jax.preprocess.types import (
   VisualInput,
 )
 
-# Tokens that see each other in both directions (spec/model §5.1).
+# Tokens that see each other in both directions (spec/model §5.1), and the seeds' markers in their places.
 VISUAL_TOKENS = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<frame_start>', '<im_end>',
-                 '<frame_end>', '<im_low>')
+                 '<frame_end>', '<im_low>', '<img_start_lowres>', '<row_end>', '<image_start>', '<image_end>')
 
 
 def encode(
@@ -42,7 +48,8 @@ def encode(
     rng: order of the branches and noise of the style prefix in training; without it branches keep their order.
 
   Returns:
-    Arrays as described in `types.Encoded`. Without media, `crops` is [0,h,w,3] and `pool_index` [0,W].
+    Arrays as described in `types.Encoded`. Without media, `crops` is [0,h,w,3] and `pool_index` [0,W]; `patch_mask` is
+    None where the configuration has none.
 
   Raises:
     EncodingError: a record that cannot become a sequence; the message starts with `example.source`.
@@ -73,27 +80,36 @@ def _encode(
     eos_id=tokenizer.eos_id, loss_weight=LOSS_WEIGHTS[config.text.message_weight],
     branch_weights=[weights[i] for i in order],
     max_sequence_length=config.text.max_sequence_length if training else config.text.max_sequence_length_eval,
-    max_text_tokens=config.text.max_text_tokens)
+    max_text_tokens=config.text.max_text_tokens, tree_format=TREE_FORMATS[config.text.tree_format])
+  starts = None if config.layout_format == 'released' else first_rows(inputs)
   return Encoded(
-    **vars(sequence), **_join_visual_inputs(inputs, config), visual=visual_index(sequence.tokens, tokenizer.special),
+    **vars(sequence), **join_visual_inputs(inputs, config),
+    visual=visual_index(sequence.tokens, tokenizer.special, starts),
     feature_index=feature_index(sequence.tokens, tokenizer.special),
     frame_times=np.concatenate([v.frame_times for v in inputs if v.frame_times is not None] or [np.zeros(0)]))
 
 
-def visual_index(tokens: np.ndarray, special: Mapping[str, int]) -> np.ndarray:
+def visual_index(tokens: np.ndarray, special: Mapping[str, int], starts: np.ndarray | None = None) -> np.ndarray:
   """0 for text and 1 + n for visual tokens, n = number of images or frames begun so far, this one included.
 
   Args:
     tokens: int [S].
     special: ids of the extra tokens. One without `<low_res_im_start>` (Molmo v1) counts `<im_start>`.
+    starts: rows of `pool_index` that begin an image or a frame, for a layout whose markers may be text; None: images
+      and frames are counted by the released markers.
 
   Returns:
     int32 [S].
   """
-  openers = ('<low_res_im_start>', '<frame_start>') if '<low_res_im_start>' in special else ('<im_start>',)
-  begun = np.cumsum(np.isin(tokens, [special[name] for name in openers if name in special]))
   is_visual = np.isin(tokens, [special[name] for name in VISUAL_TOKENS if name in special])
-  return np.where(is_visual, 1 + begun, 0).astype(np.int32)
+  if starts is None:
+    openers = ('<low_res_im_start>', '<frame_start>') if '<low_res_im_start>' in special else ('<im_start>',)
+    opens = np.isin(tokens, [special[name] for name in openers if name in special])
+  else:
+    first = np.flatnonzero(np.isin(feature_index(tokens, special), starts))
+    opens = np.zeros(len(tokens), bool)
+    opens[first - is_visual[first - 1]] = True   # the marker right before the first patch, where it is one token
+  return np.where(is_visual, 1 + np.cumsum(opens), 0).astype(np.int32)
 
 
 def feature_index(tokens: np.ndarray, special: Mapping[str, int]) -> np.ndarray:
@@ -156,16 +172,25 @@ def _message_strings(
 def _visual_inputs(
     example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool, rng: np.random.Generator | None,
 ) -> list[VisualInput]:
-  special, tokenize = tokenizer.special, tokenizer.encode
+  special, tokenize, markup = tokenizer.special, tokenizer.encode, layout.layout_format(config.layout_format)
   if example.video is not None:
     max_frames = config.video.max_frames if training else config.video.max_frames_eval
     frames, times = video.read_video(example.video, max_frames, config.video, fps=example.fps, rng=rng,
                                      resize=_frame_resize(config))
-    return [layout.prepare_video(frames, times, example.subtitles, config.image, config.video, special, tokenize)]
+    return [layout.prepare_video(frames, times, example.subtitles, config.image, config.video, special, tokenize,
+                                 markup)]
   loaded = [reading.load_image(source) for source in example.images]
   max_crops = config.image.max_crops if training else config.image.max_crops_eval
   max_images = config.image.max_images if training else config.image.max_images_eval
-  return layout.prepare_images(loaded, config.image, max_crops, special, tokenize, max_images)
+  return layout.prepare_images(loaded, config.image, max_crops, special, tokenize, max_images, markup)
+
+
+def first_rows(inputs: Sequence[VisualInput]) -> np.ndarray:
+  """Rows of the joined `pool_index` that begin an image, or a frame of a video: int [n]."""
+  kinds = [visual.layout_index[:, 2] if visual.frame_times is not None else np.zeros(len(visual.pool_index), np.int32)
+           for visual in inputs]
+  changes = [np.diff(kind, prepend=-1) != 0 for kind in kinds]
+  return np.flatnonzero(np.concatenate([np.zeros(0, bool), *changes]))
 
 
 def _frame_resize(config: PreprocessConfig) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -176,7 +201,7 @@ def _frame_resize(config: PreprocessConfig) -> Callable[[np.ndarray], np.ndarray
   return lambda frame: images.fit(frame, size, size, config.image)[0]
 
 
-def _join_visual_inputs(inputs: Sequence[VisualInput], config: PreprocessConfig) -> dict[str, np.ndarray]:
+def join_visual_inputs(inputs: Sequence[VisualInput], config: PreprocessConfig) -> dict[str, np.ndarray | None]:
   """All crops of the example, and windows over all of them: indices go on from input to input."""
   image = config.image
   width = max((v.pool_index.shape[1] for v in inputs), default=int(np.prod(image.pooling)))
@@ -192,4 +217,6 @@ def _join_visual_inputs(inputs: Sequence[VisualInput], config: PreprocessConfig)
     'pool_index': np.concatenate(windows).astype(np.int32),
     'layout_index': np.concatenate([np.zeros((0, 4), np.int32), *(v.layout_index for v in inputs)]),
     'layout_box': np.concatenate([np.zeros((0, 4), np.float32), *(v.layout_box for v in inputs)]),
+    'patch_mask': np.concatenate([np.zeros((0, image.grid ** 2), np.float32), *(v.patch_mask for v in inputs)])
+                  if image.has_patch_mask else None,
   }

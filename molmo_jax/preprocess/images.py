@@ -2,7 +2,8 @@
 
 The image is resized twice: once to a single crop (the global view, crop 0) and once to a canvas of overlapping crops.
 The canvas' patches, each taken from one crop only, form a stitched grid; pooling windows are cut over that grid, so a
-window may straddle two crops.
+window may straddle two crops. In Molmo v1 (`pool_per_crop`) every crop is pooled on its own, and the windows are
+stitched.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _NORMALIZATION = {   # mean and standard deviation per channel, of values in 0..
     'dino': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
+# windows int32 [V,W], their grid (rows, columns), and their places and boxes as in `grid_layout`
+_Windows = tuple[np.ndarray, tuple[int, int], tuple[np.ndarray, np.ndarray]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Crops:
@@ -37,7 +41,7 @@ class Crops:
   grids: tuple[tuple[int, int], ...]
   layout_index: np.ndarray              # int32 [V,4]: row, column, crop or frame, kind
   layout_box: np.ndarray                # float32 [V,4]: x0, y0, x1, y1 as fractions of the view (canvas or frame)
-  patch_mask: np.ndarray | None = None  # float32 [C,P]: share of real pixels in each patch (letterbox only)
+  patch_mask: np.ndarray | None = None  # float32 [C,P]: share of real pixels in each patch (`has_patch_mask` only)
 
 
 def select_tiling(height: int, width: int, window: int, max_crops: int) -> tuple[int, int]:
@@ -98,7 +102,7 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
   _check(image, config)
   size = config.crop_size
   view, real = fit(image, size, size, config)
-  views, masks = [view[None]], [real[None] if real is not None else None]
+  views, masks = [view[None]], [None if real is None else real[None]]
   patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
   windows = [pool_windows(patches, config.pooling)]
   grids = [pooled_grid(patches.shape, config.pooling)]
@@ -111,10 +115,10 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
     canvas, real = fit(image, step * rows + margin, step * cols + margin, config)
     views.append(_cut(canvas, rows, cols, step, size))
     masks.append(_cut(real, rows, cols, step, size) if real is not None else None)
-    stitched = stitched_patches(rows, cols, config) + np.int32(patches.size)
-    windows.append(pool_windows(stitched, config.pooling))
-    grids.append(pooled_grid(stitched.shape, config.pooling))
-    layouts.append(grid_layout(stitched.shape, config.pooling))
+    window, grid, layout = (_crop_windows if config.pool_per_crop else _canvas_windows)(rows, cols, config)
+    windows.append(window + np.where(window >= 0, np.int32(patches.size), np.int32(0)))
+    grids.append(grid)
+    layouts.append(layout)
     kinds.append(CROP)
   pool_index = np.concatenate(windows)
   index = [_layout_index(place, window, patches.size, kind)
@@ -122,7 +126,7 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
   return Crops(
       crops=np.concatenate(views), pool_index=pool_index, grids=tuple(grids), layout_index=np.concatenate(index),
       layout_box=np.concatenate([box for _, box in layouts]),
-      patch_mask=None if masks[0] is None else _patch_shares(np.concatenate(masks), config.patch_size))
+      patch_mask=_patch_mask(masks, sum(len(v) for v in views), config, shift=config.shift_patch_mask))
 
 
 def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int]) -> Crops:
@@ -142,12 +146,12 @@ def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int
   pool_index = np.where(window >= 0, window + shift, np.int32(-1)).reshape(-1, window.shape[1])
   place, box = grid_layout(patches.shape, pooling)
   place, box = np.tile(place, (len(frames), 1)), np.tile(box, (len(frames), 1))
-  masks = [mask for _, mask in fitted if mask is not None]
+  masks = [None if mask is None else mask[None] for _, mask in fitted]
   return Crops(
       crops=np.stack([view for view, _ in fitted]), pool_index=pool_index,
       grids=(pooled_grid(patches.shape, pooling),) * len(frames),
       layout_index=_layout_index(place, pool_index, patches.size, FRAME), layout_box=box,
-      patch_mask=_patch_shares(np.stack(masks), config.patch_size) if masks else None)
+      patch_mask=_patch_mask(masks, len(fitted), config))
 
 
 def image_tiling(height: int, width: int, config: ImageConfig, max_crops: int) -> tuple[int, int]:
@@ -177,6 +181,43 @@ def stitched_patches(rows: int, cols: int, config: ImageConfig) -> np.ndarray:
   return (crop * grid * grid + row[:, None] * grid + col[None, :]).astype(np.int32)
 
 
+def _canvas_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
+  """Windows over the stitched patches of the canvas, row-major: int32 [V,W], their grid, and `grid_layout`."""
+  stitched = stitched_patches(rows, cols, config)
+  return (pool_windows(stitched, config.pooling), pooled_grid(stitched.shape, config.pooling),
+          grid_layout(stitched.shape, config.pooling))
+
+
+def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
+  """Windows over each crop, those in shared margins left out, row-major over the canvas; results as `_canvas_windows`.
+
+  A crop gives up the windows that start in its first margin, and keeps as many as cover what is left without its last.
+  Where margins or crops are no multiple of the window, neighbouring windows may overlap a little in the canvas.
+  """
+  grid, (before, after), step = config.grid, config.overlap_margins, _window_patches(config)
+  patches = np.arange(grid ** 2, dtype=np.int32).reshape(grid, grid)
+  own = pool_windows(patches, config.pooling).reshape(*pooled_grid(patches.shape, config.pooling), -1)
+
+  def kept(crops: int, pool: int, pad: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Crop and row in that crop of every window along one axis, and the window's first patch in the canvas."""
+    places = []
+    for crop in range(crops):
+      left, right = before if crop else 0, after if crop < crops - 1 else 0
+      first = left // pool
+      places += [(crop, first + k) for k in range(-(-(grid - left - right) // pool))]
+    crop, place = np.asarray(places, np.int32).T
+    return crop, place, crop * step + place * pool - pad
+
+  top, left = _leading_pad(patches.shape, config.pooling)
+  (crop_row, row, y), (crop_col, col, x) = kept(rows, config.pooling[0], top), kept(cols, config.pooling[1], left)
+  windows = own[row[:, None], col[None, :]]
+  shift = (crop_row[:, None] * cols + crop_col[None, :]).astype(np.int32)[..., None] * np.int32(patches.size)
+  windows = np.where(windows >= 0, windows + shift, np.int32(-1)).reshape(-1, own.shape[-1])
+  margins = before + after
+  return windows, (len(row), len(col)), _window_layout(y, x, (step * rows + margins, step * cols + margins),
+                                                       config.pooling)
+
+
 def pooled_grid(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[int, int]:
   """Rows and columns of pooling windows over a patch grid of `shape`."""
   return -(-shape[0] // pooling[0]), -(-shape[1] // pooling[1])
@@ -201,8 +242,14 @@ def grid_layout(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[np.nd
     int32 [V,2]: row and column of the window; float32 [V,4]: x0, y0, x1, y1 of its part inside the grid, as fractions.
   """
   (rows, cols), (top, left) = pooled_grid(shape, pooling), _leading_pad(shape, pooling)
-  row, col = (axis.ravel() for axis in np.mgrid[:rows, :cols].astype(np.int32))
-  y0, x0 = row * pooling[0] - top, col * pooling[1] - left
+  return _window_layout(np.arange(rows) * pooling[0] - top, np.arange(cols) * pooling[1] - left, shape, pooling)
+
+
+def _window_layout(y: np.ndarray, x: np.ndarray, shape: tuple[int, ...], pooling: tuple[int, int]
+                   ) -> tuple[np.ndarray, np.ndarray]:
+  """`grid_layout` of windows whose rows start at patches `y` and whose columns start at patches `x`."""
+  row, col = (axis.ravel() for axis in np.mgrid[:len(y), :len(x)].astype(np.int32))
+  y0, x0 = y[row], x[col]
   edges = np.stack([x0, y0, x0 + pooling[1], y0 + pooling[0]], axis=1).astype(np.float32)
   extent = np.asarray([shape[1], shape[0], shape[1], shape[0]], np.float32)
   return np.stack([row, col], axis=1), np.clip(edges, 0, extent) / extent
@@ -239,6 +286,22 @@ def _cut(canvas: np.ndarray, rows: int, cols: int, step: int, size: int) -> np.n
   """The overlapping crops of a canvas [h,w,...], raster order: [rows * cols, size, size, ...]."""
   return np.stack([canvas[i * step:i * step + size, j * step:j * step + size]
                    for i in range(rows) for j in range(cols)])
+
+
+def _patch_mask(masks: list[np.ndarray | None], crops: int, config: ImageConfig, shift: bool = False
+                ) -> np.ndarray | None:
+  """Share of real pixels of every patch, float32 [C,P], or None; `masks` are bool [n,h,w], or None without padding.
+
+  With `shift`, the mask of the global view is left out and a row of −1 closes the others: what the 0924 models were
+  trained on. An image without crops beside its global view keeps its own mask there.
+  """
+  if not config.has_patch_mask:
+    return None
+  shares = (np.ones((crops, config.grid ** 2), np.float32) if masks[0] is None
+            else _patch_shares(np.concatenate(masks), config.patch_size))
+  if shift and crops > 1:
+    shares = np.concatenate([shares[1:], np.full_like(shares[:1], -1)])
+  return shares
 
 
 def _patch_shares(mask: np.ndarray, patch: int) -> np.ndarray:

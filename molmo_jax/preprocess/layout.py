@@ -1,28 +1,51 @@
 """The tokens that stand for an image or a video in a sequence (spec/model §6.4, §7.3, §7.4, §10). numpy only.
 
 Layout tokens mark where a view, a row or a frame begins and ends; every `<im_patch>` receives one pooled feature, in
-the order of the rows of `pool_index`.
+the order of the rows of `pool_index`. Their strings are those of a `LayoutFormat`.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from molmo_jax.preprocess import images as images_lib
+from molmo_jax.preprocess.seed_formats import LAYOUT_FORMATS, LayoutFormat
 from molmo_jax.preprocess.types import ImageConfig, MediaError, Subtitle, VideoConfig, VisualInput
 
-SPECIAL_TOKENS = (   # extra token n has the id base + n
+SPECIAL_TOKENS = (   # Molmo2; extra token n has the id base + n
     '<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<low_res_im_start>', '<|image|>', '<im_low>',
     '<frame_start>', '<frame_end>', '<|video|>', '<|points|>', '<|token_index|>', '<|vit_index|>', '<|vit_loc|>',
 )
+V1_SPECIAL_TOKENS = ('<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<|image|>')
 
 Tokenize = Callable[[str], list[int]]
 
+_MARKER = re.compile(r'(<[^<>{}\s]+>)')
+_RELEASED = LAYOUT_FORMATS['released']
+
+
+def layout_format(name: str) -> LayoutFormat:
+  """The format called `name`; ValueError names the choices."""
+  if name not in LAYOUT_FORMATS:
+    raise ValueError(f'layout_format is {name!r}; it must be one of {", ".join(LAYOUT_FORMATS)}')
+  return LAYOUT_FORMATS[name]
+
+
+def extra_tokens(name: str) -> tuple[str, ...]:
+  """`SPECIAL_TOKENS` and after them the markers of the format called `name`.
+
+  `Tokenizer.from_file(path, special_tokens=extra_tokens('seed1'))` makes single tokens of a seed's markers.
+  """
+  templates = [value for value in vars(layout_format(name)).values() if isinstance(value, str)]
+  return tuple(dict.fromkeys([*SPECIAL_TOKENS, *(m for template in templates for m in _MARKER.findall(template))]))
+
 
 def prepare_image(image: np.ndarray, config: ImageConfig, max_crops: int, special: Mapping[str, int],
-                  tokenize: Tokenize, number: int | None = None) -> VisualInput:
+                  tokenize: Tokenize, number: int | None = None, layout: LayoutFormat = _RELEASED) -> VisualInput:
   """Crops, pooling windows and layout tokens of one image.
 
   Args:
@@ -32,14 +55,16 @@ def prepare_image(image: np.ndarray, config: ImageConfig, max_crops: int, specia
     special: ids of `SPECIAL_TOKENS`.
     tokenize: text → ids, no special tokens added.
     number: the image's number, from 1, where the example has several; None writes no `Image k` prefix.
+    layout: strings of the markers and of the prefix.
   """
   crops = images_lib.crop_image(image, config, max_crops)
-  return _visual_input(crops, image_tokens(crops.grids, config, special, tokenize, number))
+  return _visual_input(crops, image_tokens(crops.grids, config, special, tokenize, number, layout))
 
 
 def prepare_images(images: Sequence[np.ndarray], config: ImageConfig, max_crops: int, special: Mapping[str, int],
-                   tokenize: Tokenize, max_images: int | None = None) -> list[VisualInput]:
-  """`prepare_image` for all images of an example, numbered from 1 where there is more than one.
+                   tokenize: Tokenize, max_images: int | None = None, layout: LayoutFormat = _RELEASED
+                   ) -> list[VisualInput]:
+  """`prepare_image` for all images of an example, numbered from 1 where there is more than one (v1: no numbers).
 
   Args:
     max_images: how many images an example may have; None: `config.max_images`.
@@ -51,14 +76,15 @@ def prepare_images(images: Sequence[np.ndarray], config: ImageConfig, max_crops:
   if len(images) > allowed:
     raise MediaError(f'{len(images)} images in one example; at most {allowed} are allowed '
                      '(image.max_images in training, image.max_images_eval at inference)')
-  numbers = range(1, len(images) + 1) if len(images) > 1 else [None] * len(images)
-  return [prepare_image(image, config, max_crops, special, tokenize, number)
+  numbered = len(images) > 1 and config.number_images
+  numbers = range(1, len(images) + 1) if numbered else [None] * len(images)
+  return [prepare_image(image, config, max_crops, special, tokenize, number, layout)
           for image, number in zip(images, numbers, strict=True)]
 
 
 def prepare_video(frames: np.ndarray, times: Sequence[float] | np.ndarray,
                   subtitles: str | Sequence[Subtitle] | None, image_config: ImageConfig, video_config: VideoConfig,
-                  special: Mapping[str, int], tokenize: Tokenize) -> VisualInput:
+                  special: Mapping[str, int], tokenize: Tokenize, layout: LayoutFormat = _RELEASED) -> VisualInput:
   """Crops, pooling windows and layout tokens of a video, its subtitles included.
 
   Args:
@@ -67,53 +93,64 @@ def prepare_video(frames: np.ndarray, times: Sequence[float] | np.ndarray,
     subtitles: lines with times, a finished text, or None.
     image_config: crop and patch size, resize filter.
     video_config: pooling window, timestamps, markers.
+    layout: strings of the markers, timestamps and lines of subtitles.
   """
   if len(frames) != len(times):
     raise ValueError(f'{len(frames)} frames but {len(times)} times')
   crops = images_lib.crop_frames(frames, image_config, video_config.pooling)
-  tokens = video_tokens(crops.grids[0], times, subtitles, video_config, special, tokenize)
+  tokens = video_tokens(crops.grids[0], times, subtitles, video_config, special, tokenize, layout)
   return _visual_input(crops, tokens, np.asarray(times, np.float64))
 
 
 def image_tokens(grids: Sequence[tuple[int, int]], config: ImageConfig, special: Mapping[str, int],
-                 tokenize: Tokenize, number: int | None = None) -> np.ndarray:
+                 tokenize: Tokenize, number: int | None = None, layout: LayoutFormat = _RELEASED) -> np.ndarray:
   """Tokens of one image: int32 [T] (spec/model §6.4).
 
   Args:
     grids: pooled grids (rows, columns): global view, then the stitched crops unless the image is a single crop.
-    number: see `prepare_image`.
+    number, layout: see `prepare_image`.
   """
-  tokens = [] if number is None else list(tokenize(f'Image {number}'))
-  start, end = _id(special, '<im_start>'), _id(special, '<im_end>')
-  if len(grids) == 1:
-    return np.asarray([*tokens, start, *_rows(grids[0], config.use_col_tokens, special), end], np.int32)
-  (low, high) = grids
-  tokens.append(_id(special, '<low_res_im_start>') if config.use_low_res_start else start)
-  tokens += [*_rows(low, config.use_global_col_tokens, special), end]
-  tokens += [start, *_rows(high, config.use_col_tokens, special), end]
-  return np.asarray(tokens, np.int32)
+  def view(grid: tuple[int, int], start: str, col_tokens: bool) -> list[int | str]:
+    row_end = fill(layout.row_end, special) if col_tokens else []
+    return [*fill(start, special), *_rows(grid, row_end, special), *fill(layout.image_end, special)]
+
+  pieces = [] if number is None else fill(layout.number, special, number=number)
+  if len(grids) > 1:
+    start = layout.global_start if config.use_low_res_start else layout.image_start
+    pieces += view(grids[0], start, config.use_global_col_tokens)
+  pieces += view(grids[-1], layout.image_start, config.use_col_tokens)
+  return np.asarray(to_ids(pieces, tokenize), np.int32)
 
 
 def video_tokens(grid: tuple[int, int], times: Sequence[float] | np.ndarray,
                  subtitles: str | Sequence[Subtitle] | None, config: VideoConfig, special: Mapping[str, int],
-                 tokenize: Tokenize) -> np.ndarray:
+                 tokenize: Tokenize, layout: LayoutFormat = _RELEASED) -> np.ndarray:
   """Tokens of a video: int32 [T] (spec/model §7.3, §7.4).
 
   Args:
     grid: pooled grid (rows, columns) of every frame.
     times: [F] seconds.
+    layout: see `prepare_video`.
   """
-  pair = ('<frame_start>', '<frame_end>') if config.use_frame_special_tokens else ('<im_start>', '<im_end>')
-  start, end = (_id(special, name) for name in pair)
-  patches = _rows(grid, False, special)
-  tokens = [] if config.per_frame_special_token else [start]
+  pair = (layout.frame_start, layout.frame_end) if config.use_frame_special_tokens else (
+      layout.image_start, layout.image_end)
+  start, end = (fill(template, special) for template in pair)
+  frame = _rows(grid, [], special)
+  if config.per_frame_special_token:
+    frame = [*start, *frame, *end]
+  pieces = [] if config.per_frame_special_token else list(start)
   for k, time in enumerate(times):
-    label = frame_label(k, float(time), config)
-    tokens += tokenize(label) if label else []
-    tokens += [start, *patches, end] if config.per_frame_special_token else patches
+    label = frame_label(k, float(time), config)   # '' where no time is to be written
+    if label and layout.time is not None:
+      label_pieces = fill(layout.time, special, time=float(time))
+    else:
+      label_pieces = [label] if label else []
+    pieces += [*frame, *label_pieces] if layout.time_after else [*label_pieces, *frame]
   if not config.per_frame_special_token:
-    tokens.append(end)
-  return np.asarray([*tokens, *subtitle_tokens(subtitles, times, config.subtitle_mode, tokenize)], np.int32)
+    pieces += end
+  tokens = to_ids(pieces, tokenize)
+  return np.asarray([*tokens, *subtitle_tokens(subtitles, times, config.subtitle_mode, tokenize, special, layout)],
+                    np.int32)
 
 
 def frame_label(index: int, time: float, config: VideoConfig) -> str:
@@ -127,13 +164,16 @@ def frame_label(index: int, time: float, config: VideoConfig) -> str:
 
 
 def subtitle_tokens(subtitles: str | Sequence[Subtitle] | None, times: Sequence[float] | np.ndarray, mode: str,
-                    tokenize: Tokenize) -> list[int]:
+                    tokenize: Tokenize, special: Mapping[str, int] | None = None, layout: LayoutFormat = _RELEASED
+                    ) -> list[int]:
   """Ids of the subtitles that follow the last frame (spec/model §7.4); empty where nothing is kept.
 
   Args:
     times: [F] seconds of the sampled frames.
     mode: 'frame_N' keeps the lines within N seconds of a sampled frame, 'all' keeps every line, 'truncate_N' the first
       N tokens of all lines, 'ignore' nothing. A text without times is taken as it is (or truncated, or ignored).
+    special: ids of markers in the format's lines.
+    layout: how a line with times is written.
   """
   name, _, argument = mode.partition('_')
   if name not in ('frame', 'all', 'truncate', 'ignore') or (name in ('frame', 'truncate')) != _is_number(argument):
@@ -141,25 +181,44 @@ def subtitle_tokens(subtitles: str | Sequence[Subtitle] | None, times: Sequence[
   if not subtitles or name == 'ignore':
     return []
   if isinstance(subtitles, str):
-    text = subtitles
+    pieces = [subtitles]
   else:
     reach = float(argument) if name == 'frame' else np.inf
-    lines = [f'{line.start:.1f} - {line.end:.1f} {line.text}\n' for line in subtitles
-             if any(line.start <= time + reach and line.end >= time - reach for time in times)]
-    text = ''.join(lines)
-  ids = list(tokenize(f'subtitle\n{text}')) if text else []
+    pieces = [piece for line in subtitles
+              if any(line.start <= time + reach and line.end >= time - reach for time in times)
+              for piece in fill(layout.subtitle_line, special or {}, **vars(line))]
+  ids = to_ids(['subtitle\n', *pieces], tokenize) if pieces else []
   return ids[:int(argument)] if name == 'truncate' else ids
 
 
-def _rows(grid: tuple[int, int], col_tokens: bool, special: Mapping[str, int]) -> list[int]:
-  row = [_id(special, '<im_patch>')] * grid[1]
-  return (row + [_id(special, '<im_col>')] if col_tokens else row) * grid[0]
+def fill(template: str, special: Mapping[str, int], **values: object) -> list[int | str]:
+  """A template as pieces: ids of the markers that are single tokens, and text, in which values mean what they say.
+
+  Raises:
+    ValueError: the tokenizer lacks a released token.
+  """
+  pieces: list[int | str] = []
+  for part in _MARKER.split(template):
+    if part in special:
+      pieces.append(special[part])
+    elif part in SPECIAL_TOKENS:
+      raise ValueError(f'the tokenizer has no id for {part!r}')
+    elif part:
+      pieces.append(part.format(**values))
+  return pieces
 
 
-def _id(special: Mapping[str, int], token: str) -> int:
-  if token not in special:
-    raise ValueError(f'the tokenizer has no id for {token!r}')
-  return special[token]
+def to_ids(pieces: Sequence[int | str], tokenize: Tokenize) -> list[int]:
+  """Ids of pieces; neighbouring texts are tokenised together."""
+  ids: list[int] = []
+  for kind, group in itertools.groupby(pieces, key=type):
+    run = list(group)
+    ids += tokenize(''.join(run)) if kind is str else run
+  return ids
+
+
+def _rows(grid: tuple[int, int], row_end: Sequence[int | str], special: Mapping[str, int]) -> list[int | str]:
+  return [*fill('<im_patch>', special) * grid[1], *row_end] * grid[0]
 
 
 def _is_number(text: str) -> bool:

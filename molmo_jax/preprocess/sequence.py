@@ -10,7 +10,8 @@ and several conversations about the same media (a message tree) give
     ^ prefix     ^ branch 0     ^ branch 1
 
 where the last token of a branch has EOS as its target without EOS being an input, positions restart after the prefix in
-every branch, and segments (prefix 10000, branch i i) keep branches from seeing each other.
+every branch, and segments (prefix 10000, branch i i) keep branches from seeing each other. In Molmo v1, EOS is an input
+between branches too (its target, the next branch, has no weight), and branches count from 1.
 """
 
 from __future__ import annotations
@@ -47,6 +48,15 @@ class LossWeight:
       weight /= math.sqrt(branches)
     return weight
 
+
+@dataclasses.dataclass(frozen=True)
+class TreeFormat:
+  """How the branches of a message tree follow each other."""
+  eos_between: bool = False                   # the EOS of a branch is an input before the next branch
+  first_segment: int = 0                      # segment of the first branch
+
+
+TREE_FORMATS = {'molmo2': TreeFormat(), 'molmo_v1': TreeFormat(eos_between=True, first_segment=1)}
 
 LOSS_WEIGHTS = {
   'none': LossWeight(),
@@ -100,6 +110,7 @@ def build_sequence(
     max_text_tokens: int | None = None,
     last_message_loss_only: bool = False,
     max_answer_length: int | None = None,
+    tree_format: TreeFormat = TREE_FORMATS['molmo2'],
 ) -> TokenSequence:
   """Builds the sequence of one example.
 
@@ -119,6 +130,7 @@ def build_sequence(
     max_text_tokens: no branch is added to a tree that has this many tokens in its branches.
     last_message_loss_only: only the last message of a conversation carries loss.
     max_answer_length: answers are cut to this many tokens, EOS included.
+    tree_format: how branches follow each other; nothing without branches.
 
   Raises:
     EncodingError: no messages, media cut off by `max_sequence_length`, a prompt that does not fit, placeholders that do
@@ -139,20 +151,25 @@ def build_sequence(
   branches = [_encode_conversation(c, media if inside else [], tokenize, eos_id, last_message_loss_only,
                                    max_answer_length) for c in conversations]
   if is_tree:
-    branches = _select_branches(branches, len(prefix), max_sequence_length, max_text_tokens)
-  weights = [_weights(branch, loss_weight if given is None else given, len(branches), is_tree)
+    branches = _select_branches(branches, len(prefix), max_sequence_length, max_text_tokens, tree_format)
+  if is_tree and tree_format.eos_between:   # the target of an EOS is the next branch's first token, without weight
+    branches = [_Tokens.join([branch, *(_Tokens.of(n.ids[:1], TEXT) for n in branches[i + 1:i + 2])])
+                for i, branch in enumerate(branches)]
+  weights = [_weights(branch, loss_weight if given is None else given, len(branches),
+                      eos_counts=not is_tree or tree_format.eos_between)
              for branch, given in zip(branches, branch_weights or [None] * len(branches), strict=False)]
 
   lengths = [len(b) - 1 for b in branches]
   # Text-only trees restart at 0, not after BOS: the released models were trained that way.
   start = len(prefix) if media or not is_tree else 0
+  first_segment = tree_format.first_segment
   sequence = TokenSequence(
     tokens=np.concatenate([prefix.ids, *(b.ids[:-1] for b in branches)]),
     targets=np.concatenate([prefix.ids[1:], branches[0].ids[:1], *(b.ids[1:] for b in branches)]),
     loss_weights=_align_weights(weights, len(prefix), is_prompt).astype(np.float32),
     positions=np.concatenate([np.arange(len(prefix)), *(start + np.arange(n) for n in lengths)]).astype(np.int32),
-    segments=np.repeat([PREFIX_SEGMENT if is_tree else 0, *range(len(branches))], [len(prefix), *lengths])
-    .astype(np.int32),
+    segments=np.repeat([PREFIX_SEGMENT, *range(first_segment, first_segment + len(branches))] if is_tree else [0, 0],
+                       [len(prefix), *lengths]).astype(np.int32),
   )
   kinds = np.concatenate([prefix.kinds, *(b.kinds[:-1] for b in branches)])
   return _fit(sequence, kinds, max_sequence_length, is_prompt)
@@ -209,6 +226,7 @@ def _encode_conversation(
 
 def _select_branches(
     branches: list[_Tokens], prefix_length: int, max_sequence_length: int | None, max_text_tokens: int | None,
+    tree_format: TreeFormat,
 ) -> list[_Tokens]:
   kept: list[_Tokens] = []
   length = prefix_length
@@ -219,16 +237,16 @@ def _select_branches(
     if kept and max_sequence_length is not None and length + first_loss >= max_sequence_length:
       break
     kept.append(branch)
-    length += len(branch) - 1
+    length += len(branch) - (not tree_format.eos_between)
     if max_text_tokens is not None and length - prefix_length >= max_text_tokens:
       break
   return kept
 
 
-def _weights(branch: _Tokens, weight: LossWeight, branches: int, is_tree: bool) -> np.ndarray:
+def _weights(branch: _Tokens, weight: LossWeight, branches: int, eos_counts: bool) -> np.ndarray:
   loss = branch.kinds == LOSS
-  # Training counted a branch's loss tokens before its EOS was attached as a target.
-  counted = int(loss.sum()) - int(is_tree and loss[-1])
+  # Molmo2's training counted a branch's loss tokens before its EOS was attached as a target.
+  counted = int(loss.sum()) - int(not eos_counts and loss[-1])
   return loss * weight.value(counted, branches)
 
 

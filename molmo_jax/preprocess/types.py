@@ -37,11 +37,21 @@ class ImageConfig:
   use_global_col_tokens: bool = False         # <im_col> in the global view too
   use_low_res_start: bool = True              # <low_res_im_start> opens the global view
   clamp_small_sides: bool = True              # sides minus margins are at least 1 px; HF code: False
+  pool_per_crop: bool = False                 # windows are cut over each crop, not over the stitched canvas (v1)
+  number_images: bool = True                  # `Image k` before each of several images; v1: False
+  patch_mask: bool | None = None              # share of real pixels of every patch; None: where images are letterboxed
+  shift_patch_mask: bool = False              # the rows of the mask as the 0924 releases read them: crop k has that of
+                                              # crop k + 1, the last one −1
 
   @property
   def grid(self) -> int:
     """Patches along one side of a crop."""
     return self.crop_size // self.patch_size
+
+  @property
+  def has_patch_mask(self) -> bool:
+    """Whether `Encoded.patch_mask` is given."""
+    return self.resize == 'letterbox' if self.patch_mask is None else self.patch_mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +72,15 @@ class VideoConfig:
 class TextConfig:
   """How messages become text and loss weights (spec/model §8, training-and-eval §3–4)."""
   message_format: Literal['qwen3', 'role', 'none'] = 'qwen3'
-  style_prefix: Literal['none', 'style', 'demo_or_style_v2', 'style_and_length_v2'] = 'none'
+  style_prefix: Literal['none', 'style', 'demo_or_style', 'demo_or_style_v2', 'style_and_length',
+                        'style_and_length_v2'] = 'none'
   message_weight: Literal['none', 'root_subsegments',
                           'root_subsegments_root_tokens'] = 'root_subsegments_root_tokens'
   max_sequence_length: int | None = None      # branches of a message tree that do not fit are dropped; None: no limit
   max_sequence_length_eval: int | None = None  # longest prompt at inference; None: no limit
   max_text_tokens: int | None = None
   shuffle_branches: bool = True               # order of a message tree's branches in training
+  tree_format: Literal['molmo2', 'molmo_v1'] = 'molmo2'  # v1: EOS stays between branches, which are 1, 2, …
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +89,18 @@ class PreprocessConfig:
   image: ImageConfig = ImageConfig()
   video: VideoConfig = VideoConfig()
   text: TextConfig = TextConfig()
+  layout_format: Literal['released', 'seed1', 'seed2'] = 'released'   # the strings around images and frames
+
+
+# The released 0924 models on CLIP ViT-L/14-336. Windows of video are as wide as those of images: without a mask in the
+# pooling, an empty slot would take part in the mean.
+MOLMO_V1 = PreprocessConfig(
+  image=ImageConfig(crop_size=336, max_crops=12, max_crops_eval=12, resize='letterbox', use_global_col_tokens=True,
+                    use_low_res_start=False, clamp_small_sides=False, pool_per_crop=True, number_images=False,
+                    shift_patch_mask=True),
+  video=VideoConfig(pooling=(2, 2)),
+  text=TextConfig(message_format='role', style_prefix='demo_or_style', message_weight='root_subsegments',
+                  tree_format='molmo_v1'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,13 +144,13 @@ class VisualInput:
   `pool_index` counts patches of this input alone: crop * P + patch, −1 = empty slot. The i-th row of `pool_index` is
   the feature that is added to the i-th `<im_patch>` of `tokens`.
   """
-  crops: np.ndarray                           # uint8 (or float32, already normalised) [C,h,w,3]
+  crops: np.ndarray                           # uint8 [C,h,w,3]; letterbox: float32 in 0..1, padding 0
   tokens: np.ndarray                          # int32 [T]: layout tokens, timestamps and subtitles included
   pool_index: np.ndarray                      # int32 [V,W]
   layout_index: np.ndarray                    # int32 [V,4]: row and column in its grid, crop or frame, kind (0 global,
                                               # 1 crop, 2 frame)
   layout_box: np.ndarray                      # float32 [V,4]: x0, y0, x1, y1 of the token as fractions of the image
-  patch_mask: np.ndarray | None = None        # float32 [C,P]: share of real pixels in each patch (letterbox only)
+  patch_mask: np.ndarray | None = None        # float32 [C,P]: share of real pixels (`ImageConfig.has_patch_mask` only)
   frame_times: np.ndarray | None = None       # float64 [C]: seconds of a video's frames
 
 
@@ -146,8 +170,9 @@ class Encoded:
   segments: np.ndarray                        # int32 [S]
   visual: np.ndarray                          # int32 [S]
   feature_index: np.ndarray                   # int32 [S]: row of `pool_index` whose feature is added here, −1 none
-  crops: np.ndarray                           # uint8 or float32 [C,h,w,3]
+  crops: np.ndarray                           # uint8 [C,h,w,3]; letterbox: float32 in 0..1, padding 0
   pool_index: np.ndarray                      # int32 [V,W]
   layout_index: np.ndarray                    # int32 [V,4]
   layout_box: np.ndarray                      # float32 [V,4]
   frame_times: np.ndarray                     # float64 [frames]: seconds of a video's frames; empty without a video
+  patch_mask: np.ndarray | None = None        # float32 [C,P]: share of real pixels (`ImageConfig.has_patch_mask` only)

@@ -37,6 +37,17 @@ def test_every_field_keeps_its_values_and_is_filled_up():
     assert (x[rest] == PADDING[name]).all(), name
 
 
+def test_a_mask_of_patches_is_filled_up_with_crops_of_padding_and_is_absent_where_there_is_none():
+  shape = RowShape(sequence=10, crops=3, visual=5, slots=4)
+  mask = np.linspace(-1, 1, 4, dtype=np.float32)[None]
+  padded = pad_row(EXAMPLE | {'patch_mask': mask}, shape)['patch_mask']
+  assert padded.dtype == np.float32
+  np.testing.assert_array_equal(padded, np.concatenate([mask, np.zeros((2, 4), np.float32)]))
+  assert 'patch_mask' not in pad_row(EXAMPLE | {'patch_mask': None}, shape)
+  text = pad_row({**EXAMPLE, 'patch_mask': np.zeros((0, 4), np.float32)}, shape)['patch_mask']
+  assert text.shape == (3, 4) and not text.any()
+
+
 def test_padding_is_nobody_and_points_nowhere():
   assert {name for name, value in PADDING.items() if value == -1} == {'tokens', 'targets', 'segments', 'feature_index',
                                                                        'pool_index'}

@@ -49,6 +49,33 @@ def test_style_tags_everything_and_none_nothing():
   assert add_style_prefix('', 'long_caption', 'style') == 'long_caption:'
 
 
+def test_molmo_v1_tags_conversational_styles_in_one_of_ten_draws_and_never_at_inference():
+  rng = np.random.default_rng(0)
+  for style in ('point_count', 'pointing', 'user_qa', 'long_caption'):
+    tagged = [add_style_prefix('What?', style, 'demo_or_style', rng=rng) for _ in range(2000)]
+    assert set(tagged) == {'What?', f'{style}: What?'} and 0.08 < tagged.count(f'{style}: What?') / 2000 < 0.12
+    assert add_style_prefix('What?', style, 'demo_or_style') == 'What?'
+
+
+@pytest.mark.parametrize('style, tag', [
+  ('vqa2', 'vqa2: '), ('science_qa', 'science_qa: '), ('text_sft', 'text_sft: '), ('eval_short_answer', 'vqa2: '),
+  ('demo', ''), ('android_control', '')])
+def test_molmo_v1_tags_every_other_style_multiple_choice_too(style, tag):
+  for rng in (None, np.random.default_rng(0)):
+    assert add_style_prefix('What?', style, 'demo_or_style', rng=rng) == f'{tag}What?'
+
+
+def test_molmo_v1_writes_a_blank_before_the_colon_where_it_leaves_the_length_out():
+  def tags(mode):
+    rng = np.random.default_rng(0)
+    return [add_style_prefix('', 'long_caption', mode, answer='x' * 900, rng=rng) for _ in range(100)]
+  v1, molmo2 = tags('style_and_length'), tags('style_and_length_v2')
+  assert 'long_caption :' in v1 and 'long_caption:' not in v1
+  assert [tag.replace(' :', ':') for tag in v1] == molmo2
+  assert add_style_prefix('', 'long_caption', 'style_and_length') == 'long_caption 65:'
+  assert add_style_prefix('cat', 'pointing', 'style_and_length') == 'pointing: cat'
+
+
 def test_pre_training_announces_a_noisy_length_in_nine_of_ten_draws():
   rng = np.random.default_rng(0)
   tags = [add_style_prefix('', 'long_caption', 'style_and_length_v2', answer='x' * 900, rng=rng) for _ in range(2000)]

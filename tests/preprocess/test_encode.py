@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from molmo_jax.preprocess import images
-from molmo_jax.preprocess.encode import _join_visual_inputs, encode, feature_index, visual_index
+from molmo_jax.preprocess.encode import encode, feature_index, join_visual_inputs, visual_index
+from molmo_jax.preprocess.layout import SPECIAL_TOKENS, V1_SPECIAL_TOKENS, extra_tokens
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.preprocess.types import (
+  MOLMO_V1,
   EncodingError,
   Example,
   ImageConfig,
@@ -102,7 +104,7 @@ def test_narrow_windows_are_filled_up_with_empty_slots():
   inputs = [VisualInput(crops=np.zeros((1, 56, 56, 3), np.uint8), tokens=np.zeros(1, np.int32),
                         pool_index=np.zeros((1, width), np.int32), layout_index=np.zeros((1, 4), np.int32),
                         layout_box=np.zeros((1, 4), np.float32)) for width in (2, 3)]
-  assert _join_visual_inputs(inputs, CONFIG)['pool_index'].tolist() == [[0, 0, -1], [PATCHES] * 3]
+  assert join_visual_inputs(inputs, CONFIG)['pool_index'].tolist() == [[0, 0, -1], [PATCHES] * 3]
 
 
 def test_the_image_stands_where_the_placeholder_is(tokenizer):
@@ -224,3 +226,91 @@ def test_visual_index_of_v1_counts_image_starts(tokenizer):
   names = ('<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<|image|>')
   special = {name: n for n, name in enumerate(names)}
   assert visual_index(np.array([9, 0, 2, 1, 0, 2, 1, 9]), special).tolist() == [0, 2, 2, 2, 3, 3, 3, 0]
+
+
+V1 = dataclasses.replace(MOLMO_V1, image=dataclasses.replace(MOLMO_V1.image, crop_size=56, overlap_margins=(1, 1),
+                                                             max_crops=2, max_crops_eval=4))
+
+
+@pytest.fixture(scope='module')
+def v1_tokenizer(tmp_path_factory):
+  path = tmp_path_factory.mktemp('tokenizer') / 'tokenizer.json'
+  train_tokenizer(['what is this? a red square'], 280, path)
+  return Tokenizer.from_file(path, base_vocab_size=300, special_tokens=V1_SPECIAL_TOKENS)
+
+
+def test_the_five_extra_tokens_of_v1_follow_the_base_vocabulary_which_may_be_smaller_than_the_embedding(v1_tokenizer):
+  assert v1_tokenizer.special == {'<im_start>': 300, '<im_end>': 301, '<im_patch>': 302, '<im_col>': 303,
+                                  '<|image|>': 304}
+  e = encode(example(talk('what?', 'red'), images=(picture(),)), V1, v1_tokenizer, training=True)
+  assert set(e.tokens[e.visual > 0]) == {300, 301, 302, 303}
+
+
+def test_a_conversation_of_v1_names_the_roles_after_the_image(v1_tokenizer):
+  record = example(talk('what?', 'red', 'this?', 'a'), images=(picture(),), style='vqa2')
+  e = encode(record, V1, v1_tokenizer, training=True)
+  assert e.tokens[0] == v1_tokenizer.bos_id and (e.visual[1:1 + (e.visual > 0).sum()] > 0).all()
+  assert v1_tokenizer.decode(e.tokens[e.visual == 0], keep_special=True) == (
+    '<|im_end|> User: vqa2: what? Assistant: red<|im_end|> User: this? Assistant: a')
+  assert v1_tokenizer.decode(e.targets[e.loss_weights > 0], keep_special=True) == ' red<|im_end|> a<|im_end|>'
+  prompt = encode(example(talk('what?')), V1, v1_tokenizer, training=False)
+  assert v1_tokenizer.decode(prompt.tokens) == ' User: what? Assistant:'
+
+
+def test_a_tree_of_v1_keeps_eos_between_its_branches(v1_tokenizer):
+  e = encode(example(talk('what?', 'red'), talk('this?', 'a'), images=(picture(),)), V1, v1_tokenizer, training=True)
+  assert sorted(set(e.segments)) == [1, 2, 10000]
+  assert (e.tokens == v1_tokenizer.eos_id).sum() == 2            # BOS, and between the branches
+  np.testing.assert_allclose(e.loss_weights[e.loss_weights > 0], 0.5 ** 0.5, rtol=1e-6)
+
+
+def test_letterboxed_crops_come_with_the_mask_of_their_patches(v1_tokenizer):
+  images_of_v1 = (picture(100, 60), picture(40, 90))
+  e = encode(example(talk('what?', 'red'), images=images_of_v1), V1, v1_tokenizer, training=True)
+  assert e.crops.dtype == np.float32 and 0 <= e.crops.min() and e.crops.max() <= 1
+  assert e.patch_mask.shape == (len(e.crops), PATCHES) and e.patch_mask.dtype == np.float32
+  alone = [encode(example(talk('what?', 'red'), images=(i,)), V1, v1_tokenizer, training=True) for i in images_of_v1]
+  np.testing.assert_array_equal(e.patch_mask, np.concatenate([a.patch_mask for a in alone]))
+  assert all((a.patch_mask[-1] == -1).all() for a in alone)
+  text = encode(example(talk('what?', 'red')), V1, v1_tokenizer, training=True)
+  assert text.patch_mask.shape == (0, PATCHES) and text.crops.dtype == np.float32
+
+
+def test_there_is_no_mask_where_nothing_is_padded(tokenizer):
+  assert encode(example(talk('what?', 'red'), images=(picture(),)), CONFIG, tokenizer, training=True).patch_mask is None
+
+
+@pytest.mark.parametrize('layout_format, starts', [
+  ('released', ['Image 1', 'Image 2']), ('seed1', ['Image 1<img_start_lowres>', 'Image 2<img_start_lowres>']),
+  ('seed2', ['<image>1</image><image_start>', '<image>2</image><image_start>'])])
+def test_the_layout_format_changes_the_strings_and_nothing_else(tokenizer, layout_format, starts):
+  record = example(talk('what?', 'red'), images=(picture(), picture(40, 40)))
+  released, e = (encode(record, dataclasses.replace(CONFIG, layout_format=name), tokenizer, training=True)
+                 for name in ('released', layout_format))
+  text = tokenizer.decode(e.tokens)
+  assert all(start in text for start in starts) and ('<row_end>' in text) == (layout_format == 'seed1')
+  for name in ('crops', 'pool_index', 'layout_index', 'layout_box'):
+    np.testing.assert_array_equal(getattr(e, name), getattr(released, name))
+  patches = [x.visual[x.feature_index >= 0] for x in (released, e)]
+  np.testing.assert_array_equal(*patches)          # the same image numbers
+
+
+def test_frames_are_counted_where_their_markers_are_text(tokenizer):
+  frames = np.random.default_rng(0).integers(0, 256, (8, 30, 40, 3), np.uint8)
+  e = encode(example(talk('what?', 'red'), video=frames, fps=1.0), dataclasses.replace(CONFIG, layout_format='seed2'),
+             tokenizer, training=True)
+  assert sorted(set(e.visual)) == [0, 2, 3, 4]
+  assert '<timestamp>0.0s</timestamp><image_start>' in tokenizer.decode(e.tokens).replace('<image_end>', '')
+
+
+@pytest.mark.parametrize('layout_format', ['seed1', 'seed2'])
+def test_markers_that_are_tokens_belong_to_the_image_they_open(layout_format, tmp_path):
+  path = tmp_path / 'tokenizer.json'
+  train_tokenizer(['what is this? a red square'], 280, path)
+  tokenizer = Tokenizer.from_file(path, base_vocab_size=300, special_tokens=extra_tokens(layout_format))
+  e = encode(example(talk('what?', 'red'), images=(picture(), picture(40, 40))),
+             dataclasses.replace(CONFIG, layout_format=layout_format), tokenizer, training=True)
+  opener = tokenizer.special['<img_start_lowres>' if layout_format == 'seed1' else '<image_start>']
+  per_image = 1 if layout_format == 'seed1' else 2
+  assert e.visual[e.tokens == opener].tolist() == [2] * per_image + [3] * per_image
+  assert len(tokenizer.special) > len(SPECIAL_TOKENS)

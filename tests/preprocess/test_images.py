@@ -17,7 +17,7 @@ from molmo_jax.preprocess.images import (
   select_tiling,
   stitched_patches,
 )
-from molmo_jax.preprocess.types import ImageConfig
+from molmo_jax.preprocess.types import MOLMO_V1, ImageConfig
 
 MOLMO2 = ImageConfig()
 RELEASED = ImageConfig(clamp_small_sides=False)
@@ -46,6 +46,18 @@ TABLE = [
     (112, 112, RELEASED, (1, 1), (14, 14), (1, 1), (14, 14)),
 ]
 
+# Molmo v1: width, height, tiling and grid with K = 12, the same with K = 36 (spec/model §6.5)
+V1_TABLE = [
+    (1920, 1080, (3, 4), (28, 36), (4, 8), (36, 68)),
+    (640, 480, (2, 3), (20, 28), (2, 3), (20, 28)),
+    (378, 378, (2, 2), (20, 20), (2, 2), (20, 20)),
+    (336, 336, (1, 1), (12, 12), (1, 1), (12, 12)),
+    (100, 3000, (1, 1), (12, 12), (1, 1), (12, 12)),
+    (3000, 100, (1, 1), (12, 12), (1, 1), (12, 12)),
+    (900, 600, (3, 4), (28, 36), (3, 4), (28, 36)),
+    (1280, 720, (3, 4), (28, 36), (3, 6), (28, 52)),
+]
+
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
   return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -61,6 +73,19 @@ def test_worked_examples_of_the_specification(width, height, config, tiling, gri
   assert crops.pool_index.shape == (196 + grid[0] * grid[1], 4)
   stitched = stitched_patches(*tiling_24, config)
   assert (-(-stitched.shape[0] // 2), -(-stitched.shape[1] // 2)) == grid_24
+
+
+@pytest.mark.parametrize('width, height, tiling, grid, tiling_36, grid_36', V1_TABLE)
+def test_worked_examples_of_molmo_v1(width, height, tiling, grid, tiling_36, grid_36):
+  image = np.zeros((height, width, 3), np.uint8)
+  for limit, (rows, cols), shape in ((12, tiling, grid), (36, tiling_36, grid_36)):
+    assert image_tiling(height, width, MOLMO_V1.image, limit) == (rows, cols)
+    if limit == 12 or (rows, cols) != tiling:
+      crops = crop_image(image, MOLMO_V1.image, limit)
+      assert crops.grids == ((12, 12), shape)
+      assert crops.crops.shape == (1 + rows * cols, 336, 336, 3)
+      assert crops.pool_index.shape == (144 + shape[0] * shape[1], 4)
+      assert crops.patch_mask.shape == (1 + rows * cols, 576)
 
 
 def test_tiling_equals_a_direct_reading_of_the_rule_on_random_sizes():
@@ -153,6 +178,53 @@ def test_windows_use_every_patch_once_and_their_boxes_tile_the_image(seed):
 def test_two_tiles_share_a_window_across_their_border():
   windows = pool_windows(stitched_patches(1, 2, MOLMO2), (2, 2))
   assert windows[11].tolist() == [22, 729 + 4, 27 + 22, 729 + 27 + 4]
+
+
+def test_pooling_crops_one_by_one_equals_pooling_the_canvas_where_nothing_is_odd():
+  image = np.zeros((500, 900, 3), np.uint8)
+  one_by_one = crop_image(image, MOLMO_V1.image, 12)
+  stitched = crop_image(image, dataclasses.replace(MOLMO_V1.image, pool_per_crop=False), 12)
+  for name in ('pool_index', 'layout_index', 'layout_box'):
+    np.testing.assert_array_equal(getattr(one_by_one, name), getattr(stitched, name))
+  assert one_by_one.grids == stitched.grids
+
+
+def test_pooling_crops_one_by_one_keeps_ten_of_fourteen_windows_of_a_middle_crop():
+  """27 patches and margins of 4: windows of the first crop 0–11, of a middle one 2–11, of the last 2–13."""
+  config = dataclasses.replace(MOLMO2, pool_per_crop=True)
+  crops = crop_image(np.zeros((378, 900, 3), np.uint8), config, 3)
+  assert crops.grids == ((14, 14), (14, 34))
+  row = crops.pool_index[196:196 + 34]              # the first row of windows: patch rows 0 and 1 of three crops
+  assert (row >= 0)[:-1].all() and (row[-1] >= 0).tolist() == [True, False, True, False]
+  crop, patch = np.divmod(row[:, 0], 729)
+  assert crop.tolist() == [1] * 12 + [2] * 10 + [3] * 12
+  assert patch.tolist() == [*range(0, 24, 2), *range(4, 24, 2), *range(4, 28, 2)]
+  np.testing.assert_allclose(crops.layout_box[196:196 + 34, 0] * (19 * 3 + 8), patch + 19 * (crop - 1), atol=1e-5)
+  np.testing.assert_array_equal(crops.layout_index[196:196 + 34, 2], crop)
+  assert (crops.layout_index[196:, 3] == 1).all()
+
+
+def test_the_released_mask_belongs_to_the_next_crop():
+  config = dataclasses.replace(TINY, resize='letterbox')
+  image = np.full((60, 90, 3), 255, np.uint8)
+  right = crop_image(image, config, 4).patch_mask
+  shifted = crop_image(image, dataclasses.replace(config, shift_patch_mask=True), 4).patch_mask
+  assert len(right) > 2 and len({mask.tobytes() for mask in right}) > 2
+  np.testing.assert_array_equal(shifted[:-1], right[1:])
+  assert (shifted[-1] == -1).all()
+  alone = dataclasses.replace(config, mode='resize')
+  np.testing.assert_array_equal(crop_image(image, dataclasses.replace(alone, shift_patch_mask=True), 4).patch_mask,
+                                crop_image(image, alone, 4).patch_mask)
+
+
+def test_a_mask_is_given_where_there_is_padding_or_where_it_is_asked_for():
+  image, letterboxed = noise(40, 90), dataclasses.replace(TINY, resize='letterbox')
+  assert crop_image(image, TINY, 4).patch_mask is None
+  assert crop_image(image, dataclasses.replace(letterboxed, patch_mask=False), 4).patch_mask is None
+  full = crop_image(image, dataclasses.replace(TINY, patch_mask=True), 4)
+  assert full.patch_mask.shape == (len(full.crops), 36) and (full.patch_mask == 1).all()
+  frames = crop_frames(np.stack([image, image]), letterboxed, (3, 3))
+  assert frames.patch_mask.shape == (2, 36) and 0 < frames.patch_mask.mean() < 1
 
 
 def test_missing_patches_are_minus_one_after_an_odd_grid():

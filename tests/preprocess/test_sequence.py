@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molmo_jax.preprocess.sequence import LOSS_WEIGHTS, LossWeight, build_sequence
+from molmo_jax.preprocess.sequence import LOSS_WEIGHTS, TREE_FORMATS, LossWeight, build_sequence
 from molmo_jax.preprocess.types import EncodingError
 from tests.golden.runners import messages as golden
 
@@ -57,6 +57,31 @@ def test_a_message_tree_of_the_specification():
   assert s.positions.tolist() == [0, 1, 2, 3, 4, 5, 6, 3, 4, 5]
   assert s.loss_weights.tolist() == [0, 0, 0, 1, 1, 1, 1, 0, 1, 1]
   assert [a.dtype for a in vars(s).values()] == [np.int32, np.int32, np.float32, np.int32, np.int32]
+
+
+def test_in_a_tree_of_molmo_v1_eos_stays_between_branches_that_count_from_one():
+  s = build([*TREE, ['7', '8']], [MEDIA], tree_format=TREE_FORMATS['molmo_v1'],
+            loss_weight=LOSS_WEIGHTS['root_subsegments'])
+  assert s.tokens.tolist() == [0, 901, 902, 267, 298, 299, 307, 0, 291, 304, 300, 0, 7, 8]
+  assert s.targets.tolist() == [901, 902, 267, 298, 299, 307, 0, 291, 304, 300, 0, 7, 8, 0]
+  assert s.segments.tolist() == [10000] * 3 + [1] * 5 + [2] * 4 + [3] * 2
+  assert s.positions.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 3, 4, 5, 6, 3, 4]
+  np.testing.assert_allclose(s.loss_weights, np.array([0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 0, 1, 1]) / 3 ** 0.5, rtol=1e-6)
+
+
+def test_molmo_v1_differs_in_trees_only():
+  for conversations in ([['1', '2', '3', '4']], [['1', '2', '3']]):
+    ours, v1 = (build(conversations, [MEDIA], tree_format=TREE_FORMATS[name]) for name in ('molmo2', 'molmo_v1'))
+    for field, value in vars(ours).items():
+      np.testing.assert_array_equal(getattr(v1, field), value)
+
+
+def test_limits_of_a_v1_tree_count_the_eos_between_branches():
+  three = [*TREE, ['7', '8']]
+  # Of Molmo v1 the second answer is token 10 of the sequence, counted from 0: one EOS stands before it.
+  for limit, segments in ((10, {10000, 1}), (11, {10000, 1, 2})):
+    found = build(three, [MEDIA], max_sequence_length=limit, tree_format=TREE_FORMATS['molmo_v1'])
+    assert set(found.segments) == segments
 
 
 @pytest.mark.parametrize('weight, branches, first, second', [
