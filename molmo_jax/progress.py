@@ -14,7 +14,7 @@ class Display:
 
   def __init__(self, console: Console, title: str, total: int, start: int = 0, interval: float = 15.0):
     self._console, self._title, self._total, self._interval = console, title, total, interval
-    self._printed, self._begun, self._start = 0.0, time.monotonic(), start
+    self._printed, self._begun, self._start, self._last = 0.0, time.monotonic(), start, None
     self._bar = None
     if console.is_terminal:
       self._bar = Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
@@ -37,8 +37,8 @@ class Display:
       self._bar.update(self._task, completed=done, **({'values': values} if values else {}))
       return
     now = time.monotonic()
-    if now - self._printed > self._interval or done == self._total:
-      self._printed, spent = now, now - self._begun
+    if now - self._printed > self._interval or done == self._total != self._last:
+      self._printed, self._last, spent = now, done, now - self._begun
       left = spent / max(done - self._start, 1) * (self._total - done)
       self._console.print(f'{self._title} {done}/{self._total}  {values}  elapsed {clock(spent)}  ETA {clock(left)}',
                           highlight=False)

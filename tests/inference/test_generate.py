@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from molmo_jax.inference.generate import PADDING, generate
+from molmo_jax.data.batching import SEQUENCE_FIELDS
+from molmo_jax.inference.generate import PADDING, generate, stream
 from tests.model.tiny import batch, build, close, config, logits, row
 
 PROMPTS = [row(2, -2, 1, -2, 1), row(3), row(1, -3, 4, seed=1)]
@@ -22,7 +23,7 @@ def tiny():
 @pytest.fixture(scope='module')
 def made(tiny):
   """The prompts generated together, padded on the right."""
-  return np.asarray(generate(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_id=NEVER))
+  return np.asarray(generate(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_ids=(NEVER,)))
 
 
 def continued(prompt, tokens):
@@ -61,13 +62,13 @@ def test_scores_from_the_cache_equal_those_of_a_full_forward_pass(tiny, made):
 
 def test_a_padded_mixed_batch_gives_what_every_prompt_gives_alone(tiny, made):
   for prompt, tokens in zip(PROMPTS[:1], made, strict=False):
-    alone = generate(*tiny, batch(prompt), max_new_tokens=NEW, eos_id=NEVER)
+    alone = generate(*tiny, batch(prompt), max_new_tokens=NEW, eos_ids=(NEVER,))
     assert np.asarray(alone)[0].tolist() == tokens.tolist()
 
 
 def test_answers_end_with_the_end_token_and_are_filled_with_minus_one(tiny, made):
   eos = int(made[0, 2])   # a token that the first row makes in time
-  found = np.asarray(generate(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_id=eos))
+  found = np.asarray(generate(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_ids=(eos,)))
   for before, after in zip(made.tolist(), found.tolist(), strict=True):
     length = before.index(eos) + 1 if eos in before else NEW
     assert after == before[:length] + [PADDING] * (NEW - length)
@@ -82,12 +83,33 @@ def test_extra_tokens_are_never_generated(tiny, made):
 def test_the_last_branch_of_packed_segments_is_the_one_that_goes_on(tiny):
   prefix, prompt = row(2, -2, 2, segment=10_000), row(2, -2, 2)
   prefix['segments'][-2:] = 3   # branch 3 of a message tree
-  found, plain = (generate(*tiny, batch(p), max_new_tokens=3, eos_id=NEVER) for p in (prefix, prompt))
+  found, plain = (generate(*tiny, batch(p), max_new_tokens=3, eos_ids=(NEVER,)) for p in (prefix, prompt))
   assert np.array_equal(found, plain)
 
 
 @pytest.mark.parametrize('implementation', ['short'])
 def test_every_attention_generates_the_same(tiny, made, implementation):
   model, params = build(config(attention=implementation))
-  found = generate(model, params, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_id=NEVER)
+  found = generate(model, params, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_ids=(NEVER,))
   assert np.array_equal(found, made)
+
+
+@pytest.mark.parametrize('chunk', [1, 2, NEW + 3])
+def test_a_stream_gives_the_same_tokens_piece_by_piece(tiny, made, chunk):
+  pieces = list(stream(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_ids=(NEVER,), chunk=chunk))
+  assert [p.shape[1] for p in pieces[:-1]] == [chunk] * (len(pieces) - 1)
+  assert np.array_equal(np.concatenate(pieces, axis=1), made)
+
+
+def test_a_stream_stops_when_all_answers_have_ended(tiny, made):
+  eos = tuple(made[:, 1].tolist())   # every row has ended after two tokens
+  assert sum(p.shape[1] for p in stream(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_ids=eos)) <= 2
+
+
+def test_prompts_padded_on_the_left_give_the_same_answers(tiny, made):
+  longest = max(len(p['tokens']) for p in PROMPTS)
+  rows = batch(*PROMPTS)
+  for i, prompt in enumerate(PROMPTS):
+    for name in SEQUENCE_FIELDS:
+      rows[name][i] = np.roll(rows[name][i], longest - len(prompt['tokens']))
+  assert np.array_equal(generate(*tiny, rows, max_new_tokens=NEW, eos_ids=(NEVER,)), made)
