@@ -48,6 +48,8 @@ class ScenesConfig:
   image_size: int = 72                        # side of the images with objects and numbers
   tile_size: int = 48                         # side of the two images that are compared
   max_objects: int = 4
+  max_pointing_objects: int = 2               # in an image with questions that ask to point
+  point_to_cells: bool = True                 # answers give the middle of the object's cell, not the object's own
   min_object_size: float = 19.0               # diameter of an object
   max_object_size: float = 21.0
   cell_size: int = 24                         # objects lie in different cells of this side
@@ -80,6 +82,8 @@ class ScenesConfig:
     if not 2 <= self.max_objects <= 6:
       raise ValueError(f'max_objects={self.max_objects} must lie in 2…6: a position needs two objects, and each '
                        'object of an image has a colour of its own')
+    if not 1 <= self.max_pointing_objects <= self.max_objects:
+      raise ValueError(f'max_pointing_objects={self.max_pointing_objects} must lie in 1…max_objects={self.max_objects}')
     if self.image_size // self.cell_size != 3:
       raise ValueError(f'image_size={self.image_size} must be three times cell_size={self.cell_size}, or a little '
                        'more: places are named by the cells')

@@ -28,7 +28,7 @@ def objects_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   background = compose.background(rng, config)
   questions = (tasks.colour_questions(things) + tasks.shape_questions(things)
                + [tasks.count_question(things, config)] + tasks.position_questions(things, side, config)
-               + tasks.pointing_questions(things, side) + [tasks.caption_question(things, side, config)])
+               + tasks.pointing_questions(things, side, config) + [tasks.caption_question(things, side, config)])
   return Scene(tuple(questions), lambda: (add_noise(draw_things(side, background, things), config.noise, rng),))
 
 

@@ -61,13 +61,14 @@ def position_questions(things: Sequence[Thing], side: int, config: ScenesConfig)
           for colour, answer in directions if answer]
 
 
-def pointing_questions(things: Sequence[Thing], side: int) -> list[Question]:
-  """The place of every object in an image of `side` pixels, as point text."""
+def pointing_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
+  """The place of every object in an image of `side` pixels, as point text; none where there are too many objects."""
   questions = []
-  for t in things:
-    label, point = f'{t.colour} object', (t.x / side, t.y / side)
-    questions.append(Question('pointing', f'Point to the {label}.', format_points({1: [point]}, label),
-                              points=(point,)))
+  for t in things if len(things) <= config.max_pointing_objects else ():
+    label, place = f'{t.colour} object', (t.x / side, t.y / side)
+    written = tuple((i // config.cell_size + 0.5) * config.cell_size / side for i in (t.x, t.y))
+    answer = format_points({1: [written if config.point_to_cells else place]}, label)
+    questions.append(Question('pointing', f'Point to the {label}.', answer, points=(place,)))
   return questions
 
 
