@@ -20,7 +20,7 @@ from molmo_jax.data.scenes.drawing import COLOURS, GLYPHS, SHAPES, Thing, draw_n
 from molmo_jax.data.scenes.generate import ScenesError, all_text, generate
 
 CONFIG = ScenesConfig(train=SceneCounts(objects=40, reading=6, comparison=6, motion=8, order=8), val_per_task=48,
-                      questions=QuestionLimits(position=4, pointing=4))
+                      max_pointing_objects=4, questions=QuestionLimits(position=4, pointing=4))
 TINY = dataclasses.replace(CONFIG, train=SceneCounts(2, 2, 2, 2, 2), val_per_task=2)
 
 
@@ -207,11 +207,21 @@ def test_validation_records_carry_what_their_metric_needs(val):
       assert (reply in e.options) == (e.task != 'reading')
 
 
-def test_pointing_is_asked_only_where_there_are_few_objects(train):
-  for e in train:
-    objects = [answer for _, question, answer in questions([e], 'How many')]
-    pointed = len(questions([e], 'Point to'))
-    assert pointed == (int(objects[0]) if objects and int(objects[0]) <= CONFIG.max_pointing_objects else 0)
+def test_pointing_is_asked_only_where_there_are_few_objects(tmp_path):
+  config = dataclasses.replace(TINY, train=SceneCounts(20, 1, 1, 1, 1), max_pointing_objects=2)
+  generate(config, tmp_path / 'few')
+  asked = {}
+  for e in read_manifest(tmp_path / 'few/train.jsonl'):
+    for _, _, count in questions([e], 'How many objects'):
+      asked.setdefault(int(count), set()).add(len(questions([e], 'Point to')))
+  assert asked == {1: {1}, 2: {2}, 3: {0}, 4: {0}}
+
+
+def test_points_may_be_the_objects_own(tmp_path):
+  generate(dataclasses.replace(TINY, val_per_task=4, point_to_cells=False), tmp_path / 'own')
+  for e in read_manifest(tmp_path / 'own/val.jsonl'):
+    for x, y in e.points:
+      assert f'1 1 {round(1000 * x):03d} {round(1000 * y):03d}' in e.conversations[0][1].content
 
 
 def test_points_hit_an_object_of_their_colour(train, val):
