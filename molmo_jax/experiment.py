@@ -34,6 +34,7 @@ class Experiment:
   mesh: MeshConfig = MeshConfig()
   scenes: ScenesConfig | None = None   # generated into data.scenes_root if they are not there yet
   seed: int = 0
+  init_from: str = ''                  # a released checkpoint (folder or Hub id) to start from: molmo_jax/finetune.py
 
   def __post_init__(self):
     image, video, connector, vit = self.preprocess.image, self.preprocess.video, self.model.connector, self.model.vit
@@ -45,6 +46,9 @@ class Experiment:
     if longest is not None and longest > self.data.sequence_length:
       raise ConfigError(f'preprocess.text.max_sequence_length={longest} must not be larger than '
                         f'data.sequence_length={self.data.sequence_length}, the length of a row')
+    if connector.padding_embed is not None and not image.has_patch_mask:
+      raise ConfigError(f'model.connector.padding_embed={connector.padding_embed} tells padding from real patches, but '
+                        f'preprocess.image.resize={image.resize} pads none; set preprocess.image.patch_mask=True')
     slots = max(image.pooling[0] * image.pooling[1], video.pooling[0] * video.pooling[1])
     if connector.pooling == 'none' and slots != 1:
       raise ConfigError('model.connector.pooling=none keeps every patch: set also preprocess.image.pooling=(1,1), '

@@ -7,13 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from molmo_jax.preprocess.types import EncodingError
-
-# what fills the unused part of each field
-PADDING = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1, loss_weights=0, crops=0,
-               pool_index=-1, layout_index=0, layout_box=0, patch_mask=0)
-SEQUENCE_FIELDS = ('tokens', 'targets', 'positions', 'segments', 'visual', 'feature_index', 'loss_weights')
-VISUAL_FIELDS = ('pool_index', 'layout_index', 'layout_box')
+from molmo_jax.preprocess.types import PADDING, SEQUENCE_FIELDS, EncodingError
 
 
 @dataclasses.dataclass(frozen=True, order=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from molmo_jax.preprocess.types import MediaError
 _WIDE_MODES = ('I', 'I;16', 'I;16L', 'I;16B', 'I;16N')   # Pillow's one-channel modes that hold 16-bit values
 
 
-def load_image(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
+def load_image(source: str | Path | bytes | Image.Image | np.ndarray, *, turn_pillow_images: bool = True) -> np.ndarray:
   """Reads an image as uint8 RGB [h,w,3].
 
   The rules, one for each peculiarity:
-    * a file is turned upright by its EXIF orientation, and so is a Pillow image that carries one;
+    * a file is turned upright by its EXIF orientation, and so is a Pillow image that carries one, unless
+      `turn_pillow_images` is False (transformers leaves it as it is);
     * transparency (alpha channel, transparent palette entry or colour) is composited on white, as the transformers
       classes do (spec/model §6.2);
     * 16-bit grey is scaled to 8 bits (65535 → 255), not clipped; palette, grey, 1-bit, CMYK and the like are converted;
@@ -32,13 +34,13 @@ def load_image(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
   if isinstance(source, np.ndarray):
     return _from_array(source)
   if isinstance(source, Image.Image):
-    return _decode(source, f"image {getattr(source, 'filename', '') or 'in memory'}")
-  if not isinstance(source, (str, os.PathLike)):
-    raise MediaError(f'an image must be a path, a Pillow image or a uint8 array, not {type(source).__name__}')
-  name = f'image {os.fspath(source)}'
+    return _decode(source, f"image {getattr(source, 'filename', '') or 'in memory'}", turn_pillow_images)
+  if not isinstance(source, (str, os.PathLike, bytes)):
+    raise MediaError(f'an image must be a path, bytes, a Pillow image or a uint8 array, not {type(source).__name__}')
+  name = 'image in memory' if isinstance(source, bytes) else f'image {os.fspath(source)}'
   try:
-    with Image.open(source) as image:
-      return _decode(image, name)
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+      return _decode(image, name, turn=True)
   except FileNotFoundError as error:
     raise MediaError(f'{name}: no such file') from error
   except UnidentifiedImageError as error:
@@ -47,12 +49,12 @@ def load_image(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     raise _media_error(error, name) from error
 
 
-def _decode(image: Image.Image, name: str) -> np.ndarray:
+def _decode(image: Image.Image, name: str, turn: bool) -> np.ndarray:
   if not (image.width and image.height):
     raise MediaError(f'{name}: has no pixels ({image.width}×{image.height})')
   try:
     image.load()
-    return np.array(_to_rgb(ImageOps.exif_transpose(image), name))
+    return np.array(_to_rgb(ImageOps.exif_transpose(image) if turn else image, name))
   except Exception as error:   # decoders of damaged files raise OSError, SyntaxError, struct.error, EOFError, …
     raise _media_error(error, name) from error
 

@@ -73,6 +73,36 @@ class Tokenizer:
     special, base = _extra_tokens(inner, base_vocab_size, special_tokens, path)
     return cls(inner, special=special, base_vocab_size=base, **_control_ids(inner, path))
 
+  @property
+  def named_tokens(self) -> dict[str, str]:
+    """The control tokens under the names that a chat template knows them by."""
+    ids = {'bos_token': self.bos_id, 'eos_token': self.eos_id, 'pad_token': self.pad_id}
+    return {name: self._inner.id_to_token(index) for name, index in ids.items()}
+
+  @property
+  def extra_names(self) -> list[str]:
+    """Names of the fillers between the file's own tokens and the base vocabulary's end, and of the extra tokens."""
+    fillers = range(self.base_vocab_size - self._own_size())
+    return [f'|<EXTRA_TOKENS_{n}>|' for n in fillers] + sorted(self.special, key=self.special.__getitem__)
+
+  def to_json(self) -> str:
+    """A `tokenizer.json` that has every extra token at its id, fillers in between, as the released ones have.
+
+    Raises:
+      ValueError: the file's own tokens leave ids unused, so that the others cannot follow.
+    """
+    complete = tokenizers.Tokenizer.from_str(self._inner.to_str())
+    complete.add_special_tokens(
+      [tokenizers.AddedToken(name, special=True, normalized=False) for name in self.extra_names])
+    wrong = [name for name, index in self.special.items() if complete.token_to_id(name) != index]
+    if wrong:
+      raise ValueError(f'{wrong[0]} would get the id {complete.token_to_id(wrong[0])}, not {self.special[wrong[0]]}: '
+                       "the ids of the tokenizer's own tokens have gaps")
+    return complete.to_str(pretty=True)
+
+  def _own_size(self) -> int:
+    return 1 + max(index for name, index in self._inner.get_vocab().items() if name not in self.special)
+
   def encode(self, text: str) -> list[int]:
     """Ids of plain text, without BOS and EOS.
 
@@ -188,8 +218,11 @@ def _extra_tokens(inner: tokenizers.Tokenizer, base_vocab_size: int | None, spec
 
 
 def _control_ids(inner: tokenizers.Tokenizer, path: Path) -> dict[str, int]:
-  config = path.with_name('tokenizer_config.json')
-  settings = json.loads(config.read_text(encoding='utf-8')) if config.is_file() else {}
+  settings = {}
+  for name in ('special_tokens_map.json', 'tokenizer_config.json'):   # what the second one says, holds
+    beside = path.with_name(name)
+    if beside.is_file():
+      settings |= {key: value for key, value in json.loads(beside.read_text(encoding='utf-8')).items() if value}
 
   def find(key: str, *fallbacks: str) -> int | None:
     for name in (_token_name(settings.get(key)), *fallbacks):

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from molmo_jax.data.batching import PADDING, RowShape, bucket, pad_row, shape_of, stack_rows
-from molmo_jax.preprocess.types import EncodingError
+from molmo_jax.data.batching import RowShape, bucket, pad_row, shape_of, stack_rows
+from molmo_jax.preprocess.types import PADDING, EncodingError
 from tests.model.tiny import row
 
 EXAMPLE = row(3, -2, 2)   # 7 tokens, 1 crop, 2 visual tokens of 4 slots

@@ -14,8 +14,8 @@ ANIMALS = ['cat', 'dog', 'house mouse']
 
 
 @pytest.mark.parametrize('prediction, choices, index', [
-  ('b. dog', ABC, 1), ('do', ['doll', 'dog', 'cat'], 1), ('dogs', ['do', 'dog', 'cat'], 1), ('do', ['cat', 'dog'], 1), ('mouse', ANIMALS, 2),
-  ('The answer is C', ABC, 0), ('red', ABC, 0), (' DOG ', ANIMALS, 1),
+  ('b. dog', ABC, 1), ('do', ['doll', 'dog', 'cat'], 1), ('dogs', ['do', 'dog', 'cat'], 1), ('do', ['cat', 'dog'], 1),
+  ('mouse', ANIMALS, 2), ('The answer is C', ABC, 0), ('red', ABC, 0), (' DOG ', ANIMALS, 1),
 ])
 def test_select_option(prediction, choices, index):
   assert options.select_option(prediction, choices) == index
