@@ -1,0 +1,237 @@
+"""Safetensors folders: any slice of any tensor read on its own, shards written tensor by tensor, nothing half-written.
+
+Only safetensors is read: other weight files are pickles, which can run code when they are opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from molmo_jax.checkpoint.native import CheckpointError
+
+SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+DTYPES: dict[str, Any] = {'F32': np.dtype(np.float32), 'BF16': np.dtype(ml_dtypes.bfloat16),
+                          'F16': np.dtype(np.float16)}
+PICKLES = ('.bin', '.pt', '.pth', '.ckpt')
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+  """A tensor of the folder; `dtype` is safetensors' word for it."""
+  file: Path
+  shape: tuple[int, ...]
+  dtype: str
+
+
+class TensorFolder:
+  """The weights of a folder. All headers are read and checked when it is made; the tensors stay on disk.
+
+  Attributes:
+    tensors: what the folder holds, by name.
+    bytes_read: size of all slices that were read so far.
+
+  Raises:
+    CheckpointError: no safetensors, a shard that is missing, cut off or something else, an index that is wrong.
+  """
+
+  def __init__(self, folder: str | Path):
+    self.folder = Path(folder)
+    self.bytes_read = 0
+    if not self.folder.is_dir():
+      raise CheckpointError(f'{self.folder}: no such folder')
+    single, index = self.folder / SINGLE, self.folder / INDEX
+    if single.exists() and index.exists():
+      raise CheckpointError(f'{self.folder}: holds both {SINGLE} and {INDEX}; delete the one that does not belong')
+    if index.exists():
+      self.tensors = _indexed(index)
+    elif single.exists():
+      self.tensors = _header(single)
+    else:
+      raise CheckpointError(_no_weights(self.folder))
+
+  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    """A copy of the box `index` of a tensor, in the dtype of the file.
+
+    The file is opened for this slice alone: the pages of a memory map count as memory of the process until it is
+    closed.
+    """
+    stored = self.tensors[name]
+    with _open(stored.file) as file:
+      array = file.get_slice(name)[index]
+    self.bytes_read += array.nbytes
+    return array
+
+
+@contextlib.contextmanager
+def _open(file: Path) -> Iterator[Any]:
+  try:
+    with safe_open(file, framework='numpy') as opened:
+      yield opened
+  except SafetensorError as error:
+    raise CheckpointError(f'{file}: not a whole safetensors file ({error}); fetch or write it again') from None
+  except OSError as error:
+    raise CheckpointError(f'{file}: cannot be read ({error.strerror or error})') from None
+
+
+def _header(file: Path) -> dict[str, Stored]:
+  """The tensors of one file; opening it checks that its size is what the header says."""
+  with _open(file) as opened:
+    slices = {name: opened.get_slice(name) for name in opened.keys()}
+    return {name: Stored(file, tuple(s.get_shape()), str(s.get_dtype())) for name, s in slices.items()}
+
+
+def _indexed(index: Path) -> dict[str, Stored]:
+  try:
+    named = json.loads(index.read_text(encoding='utf-8'))['weight_map']
+    files = sorted(set(named.values()))
+    if any(not isinstance(f, str) or Path(f).name != f for f in files):
+      raise ValueError('a shard must be the name of a file in the same folder')
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise CheckpointError(f'{index}: not an index of shards ({type(error).__name__}: {error}); it needs '
+                          '{"weight_map": {tensor: file}}') from None
+  missing = [f for f in files if not (index.parent / f).is_file()]
+  if missing:
+    raise CheckpointError(f'{index}: names shards that are not there: {listing(missing)}')
+  tensors: dict[str, Stored] = {}
+  wrong = []
+  for file in files:
+    for name, stored in _header(index.parent / file).items():
+      if name in tensors:
+        wrong.append(f'{name} is in {tensors[name].file.name} and in {file}')
+      elif named.get(name) != file:
+        wrong.append(f'{name} is in {file}, the index says {named.get(name, "nothing")}')
+      tensors[name] = stored
+  wrong += [f'{name} is not in {file}' for name, file in named.items() if name not in tensors]
+  if wrong:
+    raise CheckpointError(f'{index}: does not fit its shards:\n  ' + listing(wrong, '\n  '))
+  return tensors
+
+
+def _no_weights(folder: Path) -> str:
+  pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+  if pickles:
+    return (f'{folder}: its weights are pickles ({listing(pickles)}), which can run any code when opened and are never '
+            f'read here; save the model with safe_serialization=True ({SINGLE})')
+  return f'{folder}: holds no weights; a checkpoint folder has {SINGLE} or {INDEX}'
+
+
+def listing(items: Sequence[str], separator: str = ', ', most: int = 20) -> str:
+  """The first `most` items and how many there are more."""
+  return separator.join([*items[:most], *([f'… and {len(items) - most} more'] if len(items) > most else [])])
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+  """A tensor to be written: `blocks` makes its rows, one array after another, when their turn comes."""
+  name: str
+  shape: tuple[int, ...]
+  dtype: Any
+  blocks: Callable[[], Iterable[np.ndarray]]
+
+  @property
+  def nbytes(self) -> int:
+    return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def split_shards(tensors: Sequence[Planned], shard_bytes: int) -> list[tuple[str, list[Planned]]]:
+  """Names and contents of files of at most `shard_bytes` of tensors each; a larger tensor gets a file of its own."""
+  shards: list[list[Planned]] = [[]]
+  used = 0
+  for tensor in tensors:
+    if shards[-1] and used + tensor.nbytes > shard_bytes:
+      shards.append([])
+      used = 0
+    shards[-1].append(tensor)
+    used += tensor.nbytes
+  if len(shards) == 1:
+    return [(SINGLE, shards[0])]
+  return [(f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors', s) for i, s in enumerate(shards)]
+
+
+def write_shards(folder: Path | None, tensors: Sequence[Planned], shard_bytes: int,
+                 progress: Callable[[int, int], None] | None = None) -> None:
+  """Writes the tensors and, where there are several shards, their index. `folder` None: only the blocks are made."""
+  shards, done = split_shards(tensors, shard_bytes), 0
+  for name, content in shards:
+    with contextlib.ExitStack() as stack:
+      file = stack.enter_context(open(folder / name, 'wb')) if folder else None
+      if file:
+        file.write(_header_bytes(content))
+      for tensor in content:
+        _write_tensor(file, tensor)
+        done += 1
+        if progress:
+          progress(done, len(tensors))
+      if file:
+        file.flush()
+        os.fsync(file.fileno())
+  if folder and len(shards) > 1:
+    index = {'metadata': {'total_size': sum(t.nbytes for t in tensors)},
+             'weight_map': {t.name: name for name, content in shards for t in content}}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + '\n', encoding='utf-8')
+
+
+def _header_bytes(tensors: Sequence[Planned]) -> bytes:
+  """Length and JSON of the header. Written here because the library's own writer wants all of a shard in memory."""
+  words = {dtype: word for word, dtype in DTYPES.items()}
+  header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}   # transformers asks for it
+  at = 0
+  for t in tensors:
+    header[t.name] = {'dtype': words[np.dtype(t.dtype)], 'shape': list(t.shape), 'data_offsets': [at, at + t.nbytes]}
+    at += t.nbytes
+  text = json.dumps(header, separators=(',', ':')).encode()
+  text += b' ' * (-len(text) % 8)   # the data begin at a multiple of eight
+  return len(text).to_bytes(8, 'little') + text
+
+
+def _write_tensor(file: Any, tensor: Planned) -> None:
+  written = 0
+  for block in tensor.blocks():
+    if file:
+      data = np.ascontiguousarray(block, tensor.dtype)
+      written += data.nbytes
+      file.write(data.reshape(-1).view(np.uint8))
+  if file and written != tensor.nbytes:
+    raise AssertionError(f'{tensor.name}: {written} bytes made, {tensor.nbytes} planned')
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path, keep: bool = True) -> Iterator[Path]:
+  """A temporary folder beside `path` that becomes `path` when the block ends well, and vanishes when it does not.
+
+  Args:
+    keep: False makes a folder that always vanishes: for the processes of a run that are not to write.
+
+  Raises:
+    CheckpointError: `path` is a file or a folder with something in it; nothing is overwritten.
+  """
+  path = Path(path)
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise CheckpointError(f'{path}: exists already; give a new folder, or an empty one')
+  if not keep:
+    with tempfile.TemporaryDirectory() as scratch:
+      yield Path(scratch)
+    return
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))
+  try:
+    yield temporary
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(0o777 & ~mask)   # mkdtemp makes a folder that only its owner may read
+    os.rename(temporary, path)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise

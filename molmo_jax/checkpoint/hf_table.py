@@ -1,0 +1,187 @@
+"""The one table between the tensors of a Hugging Face checkpoint and our parameters, for import and export alike.
+
+A PyTorch linear weight is [out, in]; our kernels are [in…, out…] with the heads apart, stacked over layers. `att_proj`
+holds the rows of q, k, v; `ff_proj` those of up, then gate (spec/model §4.2, §9).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal['vector', 'table', 'kernel', 'output', 'experts', 'experts_out']
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """Tensors of a file and the parameters that they hold, both joined along their first axis ("rows").
+
+  Attributes:
+    names: tensors of the file; '{i}' stands for the layer. Where there are several, rows may be cut between them
+      anywhere: the parameters' own shapes decide where one ends.
+    paths: parameters, in the order of their rows; with '{i}' in the names they have a leading layer axis.
+    kind: how a parameter (without its layer axis) becomes rows: 'vector' flattened; 'table' as it is;
+      'kernel' [in, out…] → [out, in]; 'output' [in…, out] → [out, in]; 'experts' [expert, in, out] →
+      [expert·out, in]; 'experts_out' [expert, in, out] → [expert·in, out].
+  """
+  names: tuple[str, ...]
+  paths: tuple[str, ...]
+  kind: Kind
+
+  @property
+  def stacked(self) -> bool:
+    return '{i}' in self.names[0]
+
+
+def _axes(kind: Kind, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """Our axes that make the rows, and those that make the columns."""
+  axes = tuple(range(ndim))
+  return {'vector': (axes, ()), 'table': (axes[:1], axes[1:]), 'kernel': (axes[1:], axes[:1]),
+          'output': (axes[-1:], axes[:-1]), 'experts': (axes[:1] + axes[2:], axes[1:2]),
+          'experts_out': (axes[:2], axes[2:])}[kind]
+
+
+def file_shape(kind: Kind, shape: tuple[int, ...]) -> tuple[int, ...]:
+  """Shape in the file of a parameter of `shape` (without its layer axis)."""
+  return tuple(math.prod(shape[a] for a in group) for group in _axes(kind, len(shape)) if group)
+
+
+def to_file(kind: Kind, array: np.ndarray) -> np.ndarray:
+  """Our array (without its layer axis) as it stands in the file."""
+  rows, columns = _axes(kind, array.ndim)
+  return array.transpose(rows + columns).reshape(file_shape(kind, array.shape))
+
+
+def from_file(kind: Kind, block: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  """The inverse of `to_file`, for a whole parameter or for a box of one; `shape` is ours."""
+  rows, columns = _axes(kind, len(shape))
+  order = rows + columns
+  return block.reshape([shape[a] for a in order]).transpose(np.argsort(order))
+
+
+def file_index(kind: Kind, shape: tuple[int, ...], index: tuple[slice, ...]
+               ) -> tuple[tuple[slice, ...], tuple[int, ...], tuple[slice, ...]]:
+  """Which part of the file's tensor holds the box `index` of a parameter of `shape`.
+
+  Returns:
+    The slices in the file, the shape of our array that they hold, and the slices of that array that are `index`: all of
+    it, unless an inner axis of several that share rows or columns is cut.
+  """
+  bounds = [s.indices(n)[:2] for s, n in zip(index, shape)]
+  slices, held, rest = [], list(shape), [slice(*b) for b in bounds]
+  for group in _axes(kind, len(shape)):
+    if group:
+      (start, stop), inner = bounds[group[0]], math.prod(shape[a] for a in group[1:])
+      slices.append(slice(start * inner, stop * inner))
+      held[group[0]], rest[group[0]] = stop - start, slice(0, stop - start)
+  return tuple(slices), tuple(held), tuple(rest)
+
+
+def _entry(names: str | tuple[str, ...], paths: str | tuple[str, ...], kind: Kind) -> Entry:
+  return Entry((names,) if isinstance(names, str) else names, (paths,) if isinstance(paths, str) else paths, kind)
+
+
+def _linear(name: str, path: str, kind: Kind = 'kernel', bias: bool = True) -> tuple[Entry, ...]:
+  """A linear layer's weight and, where the model has one, its bias."""
+  weight = _entry(f'{name}.weight', f'{path}/kernel', kind)
+  return (weight, _entry(f'{name}.bias', f'{path}/bias', 'vector')) if bias else (weight,)
+
+
+def _norm(name: str, path: str, bias: bool = False) -> tuple[Entry, ...]:
+  weight = _entry(f'{name}.weight', f'{path}/scale', 'vector')
+  return (weight, _entry(f'{name}.bias', f'{path}/bias', 'vector')) if bias else (weight,)
+
+
+def _vision(tower: str, block: str, pooling: str, projector: str, names: dict[str, str]) -> tuple[Entry, ...]:
+  """The tower and the connector; `names` turns our words into the layout's."""
+  blocks, attention = 'vit/blocks', ('query', 'key', 'value', 'out')
+  kind = lambda word: 'output' if word == 'out' else 'kernel'
+  return (
+    _entry(f'{tower}.positional_embedding', 'vit/position_embedding', 'table'),
+    *_linear(f'{tower}.patch_embedding', 'vit/patch_embedding'),
+    *(e for w in attention for e in _linear(f'{block}.{names["attention"]}.{names[w]}', f'{blocks}/{w}', kind(w))),
+    *(e for w in ('up', 'down') for e in _linear(f'{block}.{names[f"mlp {w}"]}', f'{blocks}/{w}')),
+    *(e for w in ('attention_norm', 'mlp_norm') for e in _norm(f'{block}.{names[w]}', f'{blocks}/{w}', bias=True)),
+    *(e for w in attention for e in _linear(f'{pooling}.{names[w]}', f'connector/pooling/attention/{w}', kind(w))),
+    *(_linear(f'{projector}.{names[w]}', f'connector/projector/mlp/{w}', bias=False)[0]
+      for w in ('gate', 'down', 'up')))
+
+
+HUB_VISION = {'attention': 'attention', 'query': 'wq', 'key': 'wk', 'value': 'wv', 'out': 'wo',
+              'mlp up': 'feed_forward.w1', 'mlp down': 'feed_forward.w2', 'attention_norm': 'attention_norm',
+              'mlp_norm': 'ffn_norm', 'gate': 'w1', 'down': 'w2', 'up': 'w3'}
+NATIVE_VISION = {'attention': 'self_attn', 'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj', 'out': 'o_proj',
+                 'mlp up': 'mlp.fc1', 'mlp down': 'mlp.fc2', 'attention_norm': 'layer_norm1',
+                 'mlp_norm': 'layer_norm2', 'gate': 'gate_proj', 'down': 'down_proj', 'up': 'up_proj'}
+QKV = tuple(f'decoder/blocks/attention/{w}' for w in ('query', 'key', 'value'))
+_HUB, _NATIVE = 'model.transformer.blocks.{i}', 'model.language_model.layers.{i}'
+_OURS = 'decoder/blocks'
+_TABLES = ('embedding/base', 'embedding/extra')
+
+HUB: tuple[Entry, ...] = (
+  _entry(('model.transformer.wte.embedding', 'model.transformer.wte.new_embedding'), _TABLES, 'table'),
+  _entry(f'{_HUB}.self_attn.att_proj.weight', tuple(f'{p}/kernel' for p in QKV), 'kernel'),
+  _entry(f'{_HUB}.self_attn.att_proj.bias', tuple(f'{p}/bias' for p in QKV), 'vector'),
+  _entry(f'{_HUB}.self_attn.attn_out.weight', f'{_OURS}/attention/out/kernel', 'output'),
+  *_norm(f'{_HUB}.self_attn.q_norm', f'{_OURS}/attention/query_norm'),
+  *_norm(f'{_HUB}.self_attn.k_norm', f'{_OURS}/attention/key_norm'),
+  *_norm(f'{_HUB}.attn_norm', f'{_OURS}/attention_norm'),
+  *_norm(f'{_HUB}.ff_norm', f'{_OURS}/mlp_norm'),
+  _entry(f'{_HUB}.mlp.ff_proj.weight', (f'{_OURS}/mlp/up/kernel', f'{_OURS}/mlp/gate/kernel'), 'kernel'),
+  _entry(f'{_HUB}.mlp.ff_out.weight', f'{_OURS}/mlp/down/kernel', 'kernel'),
+  *_norm('model.transformer.ln_f', 'decoder/norm'),
+  _entry('lm_head.weight', 'embedding/head', 'table'),
+  *_vision('model.vision_backbone.image_vit', 'model.vision_backbone.image_vit.transformer.resblocks.{i}',
+           'model.vision_backbone.image_pooling_2d', 'model.vision_backbone.image_projector', HUB_VISION))
+
+NATIVE: tuple[Entry, ...] = (
+  _entry('model.language_model.embed_tokens.weight', _TABLES, 'table'),
+  *(e for p, n in zip(QKV, 'qkv') for e in _linear(f'{_NATIVE}.self_attn.{n}_proj', p)),
+  _entry(f'{_NATIVE}.self_attn.o_proj.weight', f'{_OURS}/attention/out/kernel', 'output'),
+  *_norm(f'{_NATIVE}.self_attn.q_norm', f'{_OURS}/attention/query_norm'),
+  *_norm(f'{_NATIVE}.self_attn.k_norm', f'{_OURS}/attention/key_norm'),
+  *_norm(f'{_NATIVE}.input_layernorm', f'{_OURS}/attention_norm'),
+  *_norm(f'{_NATIVE}.post_attention_layernorm', f'{_OURS}/mlp_norm'),
+  *(_linear(f'{_NATIVE}.mlp.{w}_proj', f'{_OURS}/mlp/{w}', bias=False)[0] for w in ('up', 'gate', 'down')),
+  *_norm('model.language_model.norm', 'decoder/norm'),
+  _entry('lm_head.weight', 'embedding/head', 'table'),
+  *_vision('model.vision_tower', 'model.vision_tower.layers.{i}', 'model.multi_modal_projector.image_pooling_2d',
+           'model.multi_modal_projector.image_projector', NATIVE_VISION))
+
+_V1, _TOWER = 'transformer.blocks.{i}', 'vision_backbone.image_vit'
+_EXPERTS = f'{_V1}.ffn.experts.mlp'
+
+# Molmo v1 (spec/model §9.3). The top-level `ff_out` is the head, those of the blocks belong to the MLP.
+V1: tuple[Entry, ...] = (
+  _entry(('transformer.wte.embedding', 'transformer.wte.new_embedding'), _TABLES, 'table'),
+  _entry(f'{_V1}.att_proj.weight', tuple(f'{p}/kernel' for p in QKV), 'kernel'),
+  _entry(f'{_V1}.att_proj.bias', tuple(f'{p}/bias' for p in QKV), 'vector'),
+  _entry(f'{_V1}.attn_out.weight', f'{_OURS}/attention/out/kernel', 'output'),
+  *_norm(f'{_V1}.q_norm', f'{_OURS}/attention/query_norm'),
+  *_norm(f'{_V1}.k_norm', f'{_OURS}/attention/key_norm'),
+  *_norm(f'{_V1}.attn_norm', f'{_OURS}/attention_norm'),
+  *_norm(f'{_V1}.ff_norm', f'{_OURS}/mlp_norm'),
+  _entry(f'{_V1}.ff_proj.weight', (f'{_OURS}/mlp/up/kernel', f'{_OURS}/mlp/gate/kernel'), 'kernel'),
+  _entry(f'{_V1}.ff_out.weight', f'{_OURS}/mlp/down/kernel', 'kernel'),
+  _entry(f'{_V1}.ffn.router.layer.weight', f'{_OURS}/mlp/router/kernel', 'kernel'),
+  _entry(f'{_EXPERTS}.w1', f'{_OURS}/mlp/gate', 'experts'),
+  _entry(f'{_EXPERTS}.v1', f'{_OURS}/mlp/up', 'experts'),
+  _entry(f'{_EXPERTS}.w2', f'{_OURS}/mlp/down', 'experts_out'),
+  *_norm('transformer.ln_f', 'decoder/norm'),
+  _entry('transformer.ff_out.weight', 'embedding/head', 'table'),
+  _entry('vision_backbone.pad_embed', 'connector/padding/vectors', 'table'),
+  _entry(f'{_TOWER}.class_embedding', 'vit/class_embedding', 'vector'),
+  *_norm(f'{_TOWER}.pre_ln', 'vit/pre_norm', bias=True),
+  _entry(f'{_TOWER}.transformer.resblocks.{{i}}.lambda1', 'vit/blocks/attention_scale', 'vector'),
+  _entry(f'{_TOWER}.transformer.resblocks.{{i}}.lambda2', 'vit/blocks/mlp_scale', 'vector'),
+  *_vision(_TOWER, f'{_TOWER}.transformer.resblocks.{{i}}', 'vision_backbone.image_pooling_2d',
+           'vision_backbone.image_projector', HUB_VISION))
+V1_HUB = tuple(dataclasses.replace(e, names=tuple(f'model.{n}' for n in e.names)) for e in V1)
+
+# A layout is recognised by the start of a name that only it has.
+LAYOUTS: dict[str, tuple[str, tuple[Entry, ...]]] = {
+  'hub': ('model.transformer.blocks.0.self_attn.', HUB), 'native': ('model.language_model.', NATIVE),
+  'v1': ('transformer.', V1), 'v1 hub': ('model.transformer.blocks.0.att_proj.', V1_HUB)}
