@@ -3,6 +3,7 @@
   python train.py                                                      # tiny scenes, minutes on a CPU → runs/scenes
   python train.py --config=configs/image.py:size=8b --workdir=runs/8b   # a real size
   python train.py --config.model.connector.pooling=mean --workdir=runs/mean   # an ablation is a flag
+  python train.py --config=configs/finetune.py --config.init_from=DIR   # from a released checkpoint
 
 A run that was interrupted goes on where its last checkpoint was, to the same bytes: start it again with the same
 command. Another configuration needs another --workdir.
@@ -19,6 +20,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from molmo_jax import experiment as experiment_lib
+from molmo_jax import finetune
 from molmo_jax.checkpoint import native
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.manifest import ManifestError, read_manifest
@@ -32,7 +34,7 @@ from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import batch_sharding, shardings_of
 from molmo_jax.progress import Display
 from molmo_jax.training.optimizer import make_optimizer
-from molmo_jax.training.state import init_params, init_state
+from molmo_jax.training.state import init_params, init_state, state_from
 from molmo_jax.training.step import make_train_step
 from molmo_jax.training.telemetry import MetricsLog, batch_table, parameter_table
 
@@ -49,13 +51,15 @@ def main(argv: list[str]) -> None:
 
   # ---- configuration -------------------------------------------------------------------------------------------------
   config = CONFIG.value
+  workdir = Path(WORKDIR.value or f'runs/{config.name}')
+  if config.init_from:
+    config = finetune.adopt(config, workdir)
   run = experiment_lib.from_config(config)
-  workdir = Path(WORKDIR.value or f'runs/{run.name}')
   experiment_lib.claim(workdir, config)
   console.rule(f'{run.name} → {workdir}')
 
   # ---- data ----------------------------------------------------------------------------------------------------------
-  tokenizer = prepare(run.data, run.scenes, run.model.llm.vocab, console)
+  tokenizer = prepare(run.data, run.scenes, run.model.llm.first_extra_id, console)
   slots = run.model.connector.pool_slots
   data = TrainingData(run.data, run.preprocess, read_manifest(run.data.train), tokenizer, slots,
                       jax.process_index(), jax.process_count())
@@ -71,7 +75,8 @@ def main(argv: list[str]) -> None:
   shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
   console.print(parameter_table(shapes))
   optimizer = make_optimizer(run.optimizer, run.training.steps, shapes)
-  make_state = lambda: init_state(model, optimizer, jax.random.key(run.seed))
+  key = jax.random.key(run.seed)
+  make_state = lambda: init_state(model, optimizer, key)
   abstract = jax.eval_shape(make_state)
   shardings = shardings_of(abstract, mesh)
   abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
@@ -80,6 +85,9 @@ def main(argv: list[str]) -> None:
   if checkpoints.latest is not None:
     state = native.restore(checkpoints, None, abstract, data.iterator)
     console.print(f'resuming from step {int(state.step)}', highlight=False)
+  elif run.init_from:
+    params = finetune.load_params(run, abstract.params, console)
+    state = jax.jit(lambda p: state_from(p, optimizer, key), out_shardings=shardings, donate_argnums=0)(params)
   else:
     state = jax.jit(make_state, out_shardings=shardings)()
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,7 +14,8 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.programs import ROOT, command, finish, one_line_error
+
 STEPS = 60
 CONFIG = f"""
 from ml_collections import ConfigDict
@@ -42,24 +39,6 @@ def get_config():
     training=dict(steps={STEPS}, log_every=1, checkpoint_every=25),
     evaluation=dict(batch_size=2, max_new_tokens=3, limit=2)))
 """
-
-
-def command(folder, program, *flags):
-  env = os.environ | dict(
-    JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1', PYTHONPATH=str(ROOT), COLUMNS='200',
-    JAX_COMPILATION_CACHE_DIR=str(folder / 'compiled'), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
-    XLA_FLAGS='--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true')
-  return subprocess.Popen([sys.executable, ROOT / program, *flags], cwd=folder, env=env, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def finish(process):
-  """Exit status and everything printed."""
-  try:
-    printed = process.communicate(timeout=280)[0]
-  finally:
-    process.kill()
-  return process.returncode, printed
 
 
 def rows(workdir):
@@ -184,13 +163,6 @@ def test_a_checkpoint_is_evaluated_on_records_of_ones_own(folder, straight):
     ('colour', 'a', ['red']), ('text', 'mine.jsonl:2', ['1', 'one'])]
   assert json.loads((folder / 'mine' / 'summary.json').read_text())['manifest'] == 'mine.jsonl'
   assert 'data:image' in (folder / 'mine' / 'report.html').read_text()
-
-
-def one_line_error(folder, program, *flags):
-  status, printed = finish(command(folder, program, *flags))
-  assert status not in (0, None), printed
-  assert 'Traceback' not in printed, printed
-  return printed
 
 
 def test_another_configuration_in_the_same_folder_is_refused(folder, straight):

@@ -47,7 +47,11 @@ def _touch_everything(model: Molmo, batch: Any) -> Array:
 
 
 def init_state(model: Molmo, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
-  """A fresh state; under `jax.jit` with output shardings it is born distributed."""
-  params_key, run_key = jax.random.split(key)
-  params = init_params(model, params_key)
-  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key_data(run_key))
+  """A fresh state with random parameters; under `jax.jit` with output shardings it is born distributed."""
+  return state_from(init_params(model, jax.random.split(key)[0]), optimizer, key)
+
+
+def state_from(params: Any, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
+  """A fresh state around given parameters."""
+  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params),
+                    jax.random.key_data(jax.random.split(key)[1]))

@@ -255,8 +255,8 @@ def test_caption_points_relations_colours_and_shapes_agree(train):
     assert cells == sorted(cells)
     assert [(('top', 'middle', 'bottom')[row], ('left', 'centre', 'right')[column]) for row, column in cells] == [
         thing[2:] for thing in things]
-    for _, question, answer in questions([e], 'Where is'):
-      x, y = places[question.split()[3]]
+    for _, question, answer in questions([e], 'Relative to'):
+      x, y = places[question.split()[-2]]
       assert answer == {(167, 500): 'left', (833, 500): 'right', (500, 167): 'above', (500, 833): 'below'}[
           tuple(min((167, 500, 833), key=lambda v, w=w: abs(v - w)) for w in (x, y))]
       relations += 1

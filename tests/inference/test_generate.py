@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from molmo_jax.data.batching import SEQUENCE_FIELDS
 from molmo_jax.inference.generate import PADDING, generate, stream
+from molmo_jax.preprocess.types import SEQUENCE_FIELDS
 from tests.model.tiny import batch, build, close, config, logits, row
 
 PROMPTS = [row(2, -2, 1, -2, 1), row(3), row(1, -3, 4, seed=1)]

@@ -55,9 +55,12 @@ def object_counts(config: ScenesConfig) -> tuple[str, ...]:
 
 
 def position_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
-  """Where an object is relative to the middle of the image, for every object with a clear direction."""
+  """Where an object is relative to the middle of the image, for every object with a clear direction.
+
+  The question ends like that for a shape: what a tiny model has learned for one serves the other.
+  """
   directions = [(t.colour, relation(t, side, config)) for t in things]
-  return [Question('position', f'Where is the {colour} object relative to the middle?', answer, RELATIONS)
+  return [Question('position', f'Relative to the middle, where is the {colour} object?', answer, RELATIONS)
           for colour, answer in directions if answer]
 
 

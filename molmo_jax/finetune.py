@@ -1,0 +1,107 @@
+"""Training that starts from a released checkpoint: what the checkpoint decides, and what the configuration does.
+
+The checkpoint gives the architecture, the tokenizer, and how pictures are cut: other values would not fit its weights.
+The configuration gives everything that is a choice of the run: numbers of crops and frames, dropout, precision, remat,
+layout embeddings (which start at zero and change nothing until they have learned).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from molmo_jax.checkpoint import hf
+from molmo_jax.checkpoint.hf_config import read_model_config
+from molmo_jax.checkpoint.hf_files import new_folder
+from molmo_jax.configuration import ConfigError
+from molmo_jax.experiment import Experiment, from_config
+from molmo_jax.model.config import ModelConfig
+from molmo_jax.preprocess.processor import Processor
+from molmo_jax.preprocess.types import PreprocessConfig
+from molmo_jax.pretrained import find_checkpoint
+from molmo_jax.progress import Display
+
+# What a run chooses; everything else comes from the checkpoint.
+CHOICES = frozenset({
+  'model.attention', 'model.blind', 'model.dtype', 'model.residual_dtype', 'model.remat', 'model.unroll',
+  'model.bidirectional', 'model.connector.feature_dropout', 'model.connector.layout_embedding',
+  'model.connector.layout_grid', 'model.connector.layout_crops', 'model.llm.residual_dropout',
+  'model.llm.response_residual_dropout',
+  'preprocess.image.max_crops', 'preprocess.image.max_crops_eval', 'preprocess.image.max_images',
+  'preprocess.image.max_images_eval', 'preprocess.image.clamp_small_sides', 'preprocess.video.max_frames',
+  'preprocess.video.max_frames_eval', 'preprocess.video.max_fps', 'preprocess.video.frame_sample_mode',
+  'preprocess.video.subtitle_mode', 'preprocess.text.style_prefix', 'preprocess.text.message_weight',
+  'preprocess.text.max_sequence_length', 'preprocess.text.max_sequence_length_eval',
+  'preprocess.text.max_text_tokens', 'preprocess.text.shuffle_branches',
+})
+# Choices whose default means: as the checkpoint has it.
+INHERITED = frozenset({'model.bidirectional', 'preprocess.image.clamp_small_sides'})
+FRESH = {'connector/layout/': jnp.zeros}   # parameters that no released checkpoint has
+
+
+def adopt(config: ConfigDict, workdir: Path | None = None) -> ConfigDict:
+  """`config` with the model, the cutting of pictures and the tokenizer of the checkpoint `config.init_from`.
+
+  With `workdir`, the processor's files are copied to `<workdir>/processor`: the run's folder stays complete without the
+  checkpoint.
+
+  Raises:
+    ConfigError: the configuration sets something that the checkpoint decides, to another value.
+    CheckpointError, ValueError: the folder is not a checkpoint.
+  """
+  folder = find_checkpoint(config.init_from)
+  run, processor = from_config(config), Processor.from_pretrained(folder)
+  out = config.copy_and_resolve_references()
+  out.init_from = str(folder)
+  out.model = ConfigDict(_merge('model', run.model, read_model_config(folder), ModelConfig(), folder))
+  # the length of a row fills an open limit only later: `from_config` does it again
+  mine = dataclasses.replace(run.preprocess, text=dataclasses.replace(
+    run.preprocess.text, max_sequence_length=config.preprocess.text.max_sequence_length))
+  out.preprocess = ConfigDict(_merge('preprocess', mine, processor.config, PreprocessConfig(), folder))
+  if not run.data.tokenizer:
+    if workdir is not None:
+      _keep_processor(folder, workdir / 'processor')
+    out.data.tokenizer = str(folder if workdir is None else workdir / 'processor')
+  return out
+
+
+def _merge(path: str, mine: Any, theirs: Any, default: Any, folder: Path) -> dict[str, Any]:
+  """Field by field the run's choice or the checkpoint's value, as nested dicts."""
+  out = {}
+  for field in dataclasses.fields(theirs):
+    name = f'{path}.{field.name}'
+    here, there, usual = (getattr(x, field.name) for x in (mine, theirs, default))
+    if dataclasses.is_dataclass(there):
+      out[field.name] = _merge(name, here, there, usual, folder)
+    elif name in CHOICES:
+      out[field.name] = there if name in INHERITED and here == usual else here
+    elif here not in (usual, there):
+      raise ConfigError(f'{name}={here}: the checkpoint {folder} has {there}, and its weights fit nothing else; '
+                        'leave this key out')
+    else:
+      out[field.name] = there
+  return out
+
+
+def load_params(run: Experiment, abstract: Any, console: Console) -> Any:
+  """The parameters of `run.init_from` in the dtype and sharding of `abstract`; layout embeddings start at zero."""
+  fresh = FRESH if run.model.connector.layout_embedding else {}
+  with Display(console, f'loading {run.init_from}', 1) as display:
+    return hf.load_params(run.init_from, abstract, fresh=fresh, progress=display.of)
+
+
+def _keep_processor(folder: Path, target: Path) -> None:
+  """Copies the tokenizer and processor files of a checkpoint, so that the run's folder is complete without it."""
+  if target.exists():
+    return
+  try:
+    with new_folder(target) as partial:
+      Processor.from_pretrained(folder).save(partial)
+  except OSError:   # another process of this run was faster
+    if not target.exists():
+      raise
