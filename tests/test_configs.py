@@ -7,8 +7,9 @@ import functools
 import jax
 import pytest
 
-from configs import image, molmo2, scenes, video
+from configs import image, molmo2, molmo_v1, scenes, video
 from molmo_jax import experiment
+from molmo_jax.model.config import resolve_vit_layers
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parameters import count, flatten_paths
 from molmo_jax.training.optimizer import label_parameters
@@ -21,7 +22,8 @@ VIDEO = [f'size={size},context={context}' for size in SIZES for context in ('sho
 
 @functools.cache
 def shapes(size):
-  run = experiment.from_config(image.get_config(f'size={size}'))
+  of = molmo_v1 if size in molmo_v1.LLM else image
+  run = experiment.from_config(of.get_config(f'size={size}'))
   return jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0)))
 
 
@@ -67,6 +69,7 @@ def test_the_scenes_configuration_loads():
   (video.get_config, 'size=8b,frames=3', 'unknown options .*this configuration has: size=4b|8b|o7b, context'),
   (video.get_config, 'context=medium', 'unknown options'),
   (molmo2.model, '1b', "size='1b' is unknown"),
+  (molmo_v1.get_config, 'size=8b', 'size=7b_d|7b_o|72b|1b_e, stage=captioner|multitask, vision=clip|metaclip'),
 ])
 def test_an_unknown_option_is_an_error(get_config, arguments, message):
   with pytest.raises(ValueError, match=message):
@@ -82,6 +85,57 @@ def test_released_sizes_have_the_released_number_of_parameters(size, whole, visi
   params = shapes(size)
   assert count(params) == whole
   assert count(params['vit']) + count(params['connector']) == vision
+
+
+@pytest.mark.parametrize('size, whole', [
+  ('7b_d', 8_021_025_280), ('7b_o', 7_665_032_192), ('72b', 73_308_285_952), ('1b_e', 7_221_875_712)])
+def test_released_sizes_of_v1_have_the_released_number_of_parameters(size, whole):
+  assert count(shapes(size)) == whole
+
+
+def test_vision_of_v1_has_the_released_number_of_parameters():
+  params = shapes('7b_d')
+  assert count(params['vit']) + count(params['connector']) == 404_950_016
+  assert params['vit']['blocks']['up']['kernel'].shape == (23, 1024, 4096)
+  assert params['connector']['padding']['vectors'].shape == (2, 2048)
+
+
+@pytest.mark.parametrize('size, base, extra_from, head', [
+  ('7b_d', 152064, 152064, 152064), ('7b_o', 100352, 100278, 100352), ('1b_e', 50304, 50280, 50304)])
+def test_extra_tokens_of_the_olmo_sizes_of_v1_lie_in_the_base_table(size, base, extra_from, head):
+  tables = shapes(size)['embedding']
+  assert (tables['base'].shape[0], tables['head'].shape[0], tables['extra'].shape[0]) == (base, head, 128)
+  assert experiment.from_config(molmo_v1.get_config(f'size={size}')).model.llm.first_extra_id == extra_from
+
+
+@pytest.mark.parametrize('vision, read, side, channels', [
+  ('clip', (21, 14), 336, 2048), ('metaclip', (21, 15), 336, 2048), ('dinov2', (21, 15), 336, 2048),
+  ('siglip', (24, 18), 378, 2304)])
+def test_towers_of_v1_load(vision, read, side, channels):
+  run = experiment.from_config(molmo_v1.get_config(f'vision={vision}'))
+  assert resolve_vit_layers(run.model.connector.vit_layers, run.model.vit.layers) == read
+  assert run.preprocess.image.crop_size == side
+  assert run.preprocess.image.has_patch_mask
+  params = jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0)))
+  assert params['connector']['padding']['vectors'].shape == (2, channels)
+  assert ('attention_scale' in params['vit']['blocks']) == (vision == 'dinov2')
+
+
+def test_v1_is_causal_and_pools_four_slots_without_a_mask():
+  run = experiment.from_config(molmo_v1.get_config('size=1b_e,stage=multitask'))
+  assert run.model.bidirectional == 'none'
+  assert (run.model.connector.pool_slots, run.model.connector.pooling_mask) == (4, False)
+  assert run.preprocess.image.pooling == run.preprocess.video.pooling == (2, 2)
+  assert (run.model.llm.residual_dropout, run.preprocess.text.message_format) == (0.1, 'role')
+  assert run.name == 'molmo_v1_1b_e_multitask'
+
+
+@pytest.mark.parametrize('size', ['7b_d', '1b_e'])
+def test_the_recipe_of_v1_trains_padding_embeddings_with_the_connector(size):
+  groups = experiment.from_config(molmo_v1.get_config(f'size={size}')).optimizer.groups
+  labels = flatten_paths(label_parameters(shapes(size), groups))
+  assert labels['connector/padding/vectors'] == labels['embedding/extra'] == 'connector'
+  assert groups[labels['embedding/base']].frozen
 
 
 @pytest.mark.parametrize('size', SIZES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 Pooling = Literal['attention_meanq', 'attention', 'attention_meanq_2x', 'attention_meanq_4x', 'attention_2wide',
@@ -28,7 +29,17 @@ class VitConfig:
   class_token: bool = False                   # CLIP, DINOv2
   patch_bias: bool = True
   pre_norm: bool = False                      # a LayerNorm before the first block (CLIP)
+  layer_scale: bool = False                   # a learned factor per channel on every sub-layer's output (DINOv2)
   normalize: Literal['siglip', 'openai', 'dino'] = 'siglip'
+  positions: int | None = None                # patches of the position table; None: those of a crop. If they differ,
+                                              # the table is interpolated
+  keep_unread: bool = False                   # blocks above the deepest one that is read exist, too (Molmo v1)
+
+  def __post_init__(self):
+    if self.image_size % self.patch_size:
+      raise ValueError(f'model.vit.image_size={self.image_size} must be a multiple of patch_size={self.patch_size}')
+    if self.positions is not None and math.isqrt(self.positions) ** 2 != self.positions:
+      raise ValueError(f'model.vit.positions={self.positions} must be a square number, without the class token')
 
   @property
   def patches(self) -> int:
@@ -71,13 +82,17 @@ class YarnConfig:
 class LlmConfig:
   """The decoder (spec/model §4)."""
   vocab: int = 151936                         # rows of the base embedding and of the head
-  extra_vocab: int = 128                      # rows of the table of extra (visual) tokens
+  extra_vocab: int = 128                      # rows of the second table, for ids from `vocab` on
+  extra_from: int | None = None               # id of the first extra (visual) token; None: `vocab`. Where the base
+                                              # table is padded, extra tokens lie in it (spec/model §10)
   width: int = 4096
   layers: int = 36
   heads: int = 32
   kv_heads: int = 8
   head_dim: int = 128
-  mlp: int = 12288
+  mlp: int = 12288                            # hidden width of the MLP, or of one expert
+  experts: int = 0                            # per layer, in place of one MLP (MolmoE); 0: an MLP
+  experts_per_token: int = 8
   rope_theta: float = 1e6
   yarn: YarnConfig = YarnConfig()
   qk_norm: Literal['head', 'full', 'none'] = 'head'    # Qwen3: per head · OLMo: over the whole projection
@@ -87,6 +102,11 @@ class LlmConfig:
   tied: bool = False                                   # the head is the base embedding
   residual_dropout: float = 0.0                        # on every sub-layer output, all tokens
   response_residual_dropout: float = 0.0               # the rate at positions whose target carries loss, if > 0
+
+  @property
+  def first_extra_id(self) -> int:
+    """Id of the first extra token; the tokenizer's base vocabulary ends before it."""
+    return self.vocab if self.extra_from is None else self.extra_from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +127,12 @@ class ModelConfig:
     resolve_vit_layers(self.connector.vit_layers, self.vit.layers)
     if self.llm.heads % self.llm.kv_heads:
       raise ValueError(f'model.llm.heads={self.llm.heads} must be a multiple of kv_heads={self.llm.kv_heads}')
-    if self.vit.image_size % self.vit.patch_size:
-      raise ValueError(f'model.vit.image_size={self.vit.image_size} must be a multiple of '
-                       f'patch_size={self.vit.patch_size}')
+    if self.llm.experts and not 0 < self.llm.experts_per_token <= self.llm.experts:
+      raise ValueError(f'model.llm.experts_per_token={self.llm.experts_per_token} must be from 1 to '
+                       f'experts={self.llm.experts}')
+    if self.llm.first_extra_id > self.llm.vocab:
+      raise ValueError(f'model.llm.extra_from={self.llm.extra_from}: ids of extra tokens may start at '
+                       f'vocab={self.llm.vocab} at most, where the rows of the second table begin')
 
 
 def resolve_vit_layers(vit_layers: tuple[int, ...], declared: int) -> tuple[int, ...]:

@@ -13,14 +13,17 @@ from molmo_jax.kernels.mask import MaskInfo
 from molmo_jax.model.cache import Cache, append
 from molmo_jax.model.config import LlmConfig, ModelConfig
 from molmo_jax.model.layers import Einsum, RMSNorm, apply_stack, dropout, fan_in_normal, init_stack
+from molmo_jax.model.moe import MixtureOfExperts
 from molmo_jax.model.projector import GatedMlp
 from molmo_jax.model.rotary import rotary_tables, rotate
 
 
 class Embedding(nn.Module):
-  """Token embeddings: the base table, and a second one for the extra tokens from id `vocab` on.
+  """Token embeddings: the base table, and a second one for the ids from `vocab` on.
 
-  The head has rows for the base table only, so extra tokens are never predicted. Id −1 (padding) looks up row 0.
+  The head has rows for the base table only, so tokens of the second are never predicted. Id −1 (padding) looks up row
+  0. Where the base table is padded beyond the vocabulary, the extra tokens lie in it, and the second one is not read
+  (spec/model §10: Molmo-7B-O, MolmoE).
   """
   config: LlmConfig
 
@@ -81,7 +84,11 @@ class Block(nn.Module):
     c = self.config.llm
     attention_norm, mlp_norm = RMSNorm(c.norm_eps, name='attention_norm'), RMSNorm(c.norm_eps, name='mlp_norm')
     attention = Attention(self.config, self.dtype, name='attention')
-    mlp = GatedMlp(c.mlp, c.width, self.dtype, fan_in_normal(c.mlp, c.layers), name='mlp')
+    down_init = fan_in_normal(c.mlp, c.layers)
+    if c.experts:
+      mlp = MixtureOfExperts(c.experts, c.experts_per_token, c.mlp, self.dtype, down_init, name='mlp')
+    else:
+      mlp = GatedMlp(c.mlp, c.width, self.dtype, down_init, name='mlp')
     keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
     pre = c.norm_order == 'pre'
 

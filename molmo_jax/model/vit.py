@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import einops
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -33,8 +36,25 @@ def patchify(crops: Float[Array, '... h w 3'], patch: int) -> Float[Array, '... 
   return einops.rearrange(crops, '... (gh p) (gw q) c -> ... (gh gw) (p q c)', p=patch, q=patch)
 
 
+def fit_positions(table: Float[Array, 'rows E'], patches: int, class_token: bool) -> Float[Array, 'P E']:
+  """The position table for a square grid of `patches`: interpolated (bicubic, antialiased) where it has another one.
+
+  The row of the class token stays as it is (spec/model §2.3).
+  """
+  own = table.shape[0] - class_token
+  if own == patches:
+    return table
+  old, new = math.isqrt(own), math.isqrt(patches)
+  grid = table[int(class_token):].reshape(old, old, -1)
+  grid = jax.image.resize(grid, (new, new, grid.shape[-1]), 'bicubic', antialias=True)
+  return jnp.concatenate([table[:int(class_token)], grid.reshape(patches, -1).astype(table.dtype)])
+
+
 class VitBlock(nn.Module):
-  """x + Attn(LN x), then x + MLP(LN x); biases everywhere, attention over all patches of the crop."""
+  """x + Attn(LN x), then x + MLP(LN x); biases everywhere, attention over all patches of the crop.
+
+  With `layer_scale` what is added is multiplied by λ₁ and λ₂, one number per channel.
+  """
   config: VitConfig
   dtype: jnp.dtype = jnp.float32
 
@@ -45,16 +65,22 @@ class VitBlock(nn.Module):
     h = LayerNorm(c.norm_eps, name='attention_norm')(x)
     q, k, v = (Einsum('cpe,enh->cpnh', (c.width, *heads), heads, dtype, name=n)(h) for n in ('query', 'key', 'value'))
     h = attend_patches(q, k, v)
-    x = x + Einsum('cpnh,nhe->cpe', (*heads, c.width), (c.width,), dtype,
-                   fan_in_normal(c.heads * c.head_dim, c.layers), name='out')(h).astype(x.dtype)
+    h = Einsum('cpnh,nhe->cpe', (*heads, c.width), (c.width,), dtype, fan_in_normal(c.heads * c.head_dim, c.layers),
+               name='out')(h)
+    x = x + self._scaled('attention_scale', h).astype(x.dtype)
     h = LayerNorm(c.norm_eps, name='mlp_norm')(x)
     h = ACTIVATIONS[c.activation](Einsum('cpe,ef->cpf', (c.width, c.mlp), (c.mlp,), dtype, name='up')(h))
-    return x + Einsum('cpf,fe->cpe', (c.mlp, c.width), (c.width,), dtype,
-                      fan_in_normal(c.mlp, c.layers), name='down')(h).astype(x.dtype)
+    h = Einsum('cpf,fe->cpe', (c.mlp, c.width), (c.width,), dtype, fan_in_normal(c.mlp, c.layers), name='down')(h)
+    return x + self._scaled('mlp_scale', h).astype(x.dtype)
+
+  def _scaled(self, name: str, x: Float[Array, 'C P E']) -> Float[Array, 'C P E']:
+    if not self.config.layer_scale:
+      return x
+    return x * self.param(name, nn.initializers.ones, (self.config.width,)).astype(x.dtype)
 
 
 class Vit(nn.Module):
-  """Patch embedding, positions, and the blocks up to the deepest one that is read.
+  """Patch embedding, positions, and the blocks up to the deepest one that is read; with `keep_unread` all blocks.
 
   Attributes:
     read: indices of the blocks whose outputs are returned, concatenated on the channel axis in this order.
@@ -74,13 +100,14 @@ class Vit(nn.Module):
     if c.class_token:
       token = self.param('class_embedding', fan_in_normal(c.width), (c.width,))
       x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, c.width)), x], axis=1)
-    positions = self.param('position_embedding', fan_in_normal(c.width), (c.patches + c.class_token, c.width))
-    x = x + positions.astype(x.dtype)
+    positions = self.param('position_embedding', fan_in_normal(c.width),
+                           ((c.positions or c.patches) + c.class_token, c.width))
+    x = x + fit_positions(positions, c.patches, c.class_token).astype(x.dtype)
     if c.pre_norm:
       x = LayerNorm(c.norm_eps, name='pre_norm')(x)
 
     block = VitBlock(c, self.dtype, parent=None)
-    built = max(self.read) + 1
+    built = c.layers if c.keep_unread else max(self.read) + 1
     stack = self.param('blocks', init_stack(block, built, jnp.zeros((1, 1, c.width))))
 
     outputs = {}

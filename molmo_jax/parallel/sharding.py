@@ -18,6 +18,9 @@ RULES: tuple[tuple[str, P], ...] = (
   (r'blocks/.*(query|key|value)/kernel$', P(None, 'fsdp', 'tensor')),
   (r'blocks/.*attention/out/kernel$', P(None, 'tensor', None, 'fsdp')),
   (r'vit/blocks/out/kernel$', P(None, 'tensor', None, 'fsdp')),
+  (r'blocks/mlp/router/kernel$', P(None, 'fsdp')),
+  (r'blocks/mlp/(gate|up)$', P(None, None, 'fsdp', 'tensor')),      # [layer, expert, width, hidden]
+  (r'blocks/mlp/down$', P(None, None, 'tensor', 'fsdp')),
   (r'blocks/.*(gate|up)/kernel$', P(None, 'fsdp', 'tensor')),
   (r'blocks/.*down/kernel$', P(None, 'tensor', 'fsdp')),
   (r'pooling/attention/(query|key|value)/kernel$', P('fsdp', 'tensor')),

@@ -123,6 +123,23 @@ def test_ids_from_the_vocabulary_on_use_the_table_of_extra_tokens():
   assert np.array_equal(found[0], [params['base'][0], params['base'][-1], params['extra'][0], params['extra'][7]])
 
 
+def test_extra_tokens_in_a_padded_base_table_leave_the_second_one_unread():
+  c = config(llm=dict(extra_from=34)).llm                # six rows of padding, up to 40
+  assert (c.first_extra_id, config().llm.first_extra_id) == (34, 40)
+  params = build(config(llm=dict(extra_from=34)))[1]['embedding']
+  ids = jnp.array([[33, 34, 39]])
+  look_up = lambda p: Embedding(c).apply({'params': p}, ids)
+  assert np.array_equal(look_up(params)[0], params['base'][ids[0]])
+  gradients = jax.grad(lambda p: jnp.sum(look_up(p)))(params)
+  assert not gradients['extra'].any()
+  assert gradients['base'][34].all()
+
+
+def test_extra_tokens_cannot_start_beyond_both_tables():
+  with pytest.raises(ValueError, match='model.llm.extra_from=41.* may start at vocab=40 at most'):
+    config(llm=dict(extra_from=41))
+
+
 def test_padding_looks_up_the_first_row():
   _, layer, params = embedding(tied=False)
   assert np.array_equal(layer.apply({'params': params}, jnp.array([[-1]]))[0, 0], params['base'][0])

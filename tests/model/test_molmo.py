@@ -67,6 +67,40 @@ def test_a_blind_model_has_the_same_parameters_but_sees_nothing(tiny):
   assert not features.any()
 
 
+V1 = config(
+  vit=dict(class_token=True, pre_norm=True, patch_bias=False, activation='quick_gelu', normalize='openai',
+           keep_unread=True),
+  connector=dict(pooling_mask=False, padding_embed='pad_and_partial_pad'),
+  llm=dict(qkv_bias=True, qk_norm='none', experts=4, experts_per_token=2, mlp=6), bidirectional='none')
+
+
+def test_crops_of_padding_are_never_read():
+  model, params = build(V1)
+  first = batch(TWO_IMAGES, row(1, -1, 2))      # the second row has one crop of its own, and one of padding
+  patches = V1.vit.patches
+  mask = np.random.default_rng(0).random((2, first['crops'].shape[1], patches)).astype(np.float32)
+  rows = first | {'patch_mask': mask}
+  own = rows['pool_index'][1].max() // patches + 1
+  assert own < rows['crops'].shape[1]
+  other = {name: x.copy() for name, x in rows.items()}
+  other['crops'][1, own:] = 255
+  other['patch_mask'][1, own:] = -1
+
+  @jax.jit
+  def run(params, rows):
+    def score(params, crops, patch_mask):
+      hidden = model.apply({'params': params}, rows | {'crops': crops, 'patch_mask': patch_mask})
+      return jnp.sum(model.apply({'params': params}, hidden, method='logits') ** 2)
+    shares = rows['crops'] / 255
+    return jax.value_and_grad(score, (0, 1))(params, shares, rows['patch_mask'])
+
+  (value, (gradients, pixels)), changed = run(params, rows), run(params, other)
+  assert np.array_equal(value, changed[0])
+  assert close(gradients, changed[1][0], 1e-4)
+  assert not np.any(pixels[1, own:])
+  assert np.any(pixels[1, :own])
+
+
 def test_text_alone_needs_no_crops(tiny):
   model, params = tiny
   text = row(6)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from molmo_jax.model.config import VitConfig, resolve_vit_layers
-from molmo_jax.model.vit import Vit, VitBlock, normalize_crops, patchify
+from molmo_jax.model.vit import Vit, VitBlock, fit_positions, normalize_crops, patchify
 
 SMALL = VitConfig(image_size=8, patch_size=4, width=8, layers=4, heads=2, head_dim=4, mlp=16)
 PATCHES = jax.random.normal(jax.random.key(7), (2, 4, 48))
@@ -71,6 +71,67 @@ def test_a_block_adds_attention_and_then_a_perceptron():
   start = jax.random.normal(jax.random.key(2), (1, 4, 8))
   found = VitBlock(SMALL).apply({'params': jax.tree.map(lambda w: w[0], params['blocks'])}, start)
   assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_layer_scale_multiplies_what_a_block_adds():
+  config = dataclasses.replace(SMALL, layer_scale=True)
+  _, params = init(config, (0,))
+  p = jax.tree.map(lambda w: w[0], params['blocks'])
+  assert p['attention_scale'].shape == p['mlp_scale'].shape == (8,)
+  plain = {name: x for name, x in p.items() if not name.endswith('_scale')}
+  for name, layer in (('attention_scale', 'out'), ('mlp_scale', 'down')):   # as if its last product were scaled
+    plain |= {layer: jax.tree.map(lambda w, name=name: w * p[name], p[layer])}
+  start = jax.random.normal(jax.random.key(2), (2, 4, 8))
+  scaled = VitBlock(config).apply({'params': p}, start)
+  assert np.allclose(scaled, VitBlock(SMALL).apply({'params': plain}, start), atol=1e-5)
+  assert not np.allclose(scaled, VitBlock(SMALL).apply({'params': p}, start), atol=1e-2)
+
+
+def test_blocks_that_nobody_reads_are_built_only_on_demand_and_change_nothing():
+  vit, params = init(dataclasses.replace(SMALL, keep_unread=True), (1, 0))
+  assert {x.shape[0] for x in jax.tree.leaves(params['blocks'])} == {4}
+  fewer = params | {'blocks': jax.tree.map(lambda w: w[:2], params['blocks'])}
+  assert np.array_equal(vit.apply({'params': params}, PATCHES), Vit(SMALL, (1, 0)).apply({'params': fewer}, PATCHES))
+  gradient = jax.grad(lambda p: jnp.sum(vit.apply({'params': p}, PATCHES)))(params)
+  assert all(not np.any(g[2:]) for g in jax.tree.leaves(gradient['blocks']))
+
+
+def bicubic(x, size):
+  """Cubic convolution (a = −½) along the first axis, with the kernel widened where it shrinks, in plain numpy."""
+  scale = max(len(x) / size, 1.0)
+  out = []
+  for i in range(size):
+    t = np.abs((i + 0.5) * len(x) / size - 0.5 - np.arange(len(x))) / scale
+    near, far = 1.5 * t ** 3 - 2.5 * t ** 2 + 1, -0.5 * t ** 3 + 2.5 * t ** 2 - 4 * t + 2
+    weights = np.where(t < 1, near, np.where(t < 2, far, 0))
+    out.append(np.tensordot(weights / weights.sum(), x, 1))
+  return np.stack(out)
+
+
+@pytest.mark.parametrize('class_token', [True, False])
+@pytest.mark.parametrize('side', [5, 3])
+def test_a_position_table_of_another_grid_is_interpolated_but_for_the_class_token(side, class_token):
+  table = np.asarray(jax.random.normal(jax.random.key(0), (16 + class_token, 6)))
+  found = np.asarray(fit_positions(jnp.asarray(table), side * side, class_token))
+  grid = table[int(class_token):].reshape(4, 4, 6)
+  expected = bicubic(bicubic(grid, side).swapaxes(0, 1), side).swapaxes(0, 1)
+  assert np.allclose(found[int(class_token):], expected.reshape(-1, 6), atol=1e-5)
+  assert np.array_equal(found[:int(class_token)], table[:int(class_token)])
+
+
+def test_a_position_table_of_the_same_grid_is_used_as_it_is():
+  table = jnp.arange(20.0).reshape(5, 4)
+  assert fit_positions(table, 4, True) is table
+  vit, params = init(dataclasses.replace(SMALL, positions=9), (0,))
+  assert params['position_embedding'].shape == (9, 8)
+  assert vit.apply({'params': params}, PATCHES).shape == (2, 4, 8)
+
+
+@pytest.mark.parametrize('fields, message', [(dict(positions=8), 'model.vit.positions=8 must be a square number'),
+                                             (dict(image_size=9), 'model.vit.image_size=9 must be a multiple')])
+def test_sizes_that_make_no_grid_are_an_error(fields, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(SMALL, **fields)
 
 
 def test_crops_do_not_see_each_other():

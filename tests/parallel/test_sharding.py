@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from configs import image
+from configs import image, molmo_v1
 from molmo_jax import experiment
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel.mesh import AXES, MeshConfig, make_mesh
@@ -58,9 +58,10 @@ def test_two_steps_on_a_mesh_equal_two_steps_on_one_device(alone, mesh):
     assert kernel.addressable_shards[0].data.size == kernel.size // 8
 
 
-@pytest.fixture(scope='module', params=['4b', '8b', 'o7b'])
+@pytest.fixture(scope='module', params=['4b', '8b', 'o7b', '7b_d', '7b_o', '72b', '1b_e'])
 def released(request):
-  run = experiment.from_config(image.get_config(f'size={request.param}'))
+  of = molmo_v1 if request.param in molmo_v1.LLM else image
+  run = experiment.from_config(of.get_config(f'size={request.param}'))
   return flatten_paths(jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0))))
 
 
@@ -86,6 +87,9 @@ def test_every_large_parameter_of_a_released_size_is_split(released):
   ('decoder/blocks/attention/out/kernel', (36, 32, 128, 4096), P(None, 'tensor', None, 'fsdp')),
   ('decoder/blocks/mlp/up/kernel', (36, 4096, 12288), P(None, 'fsdp', 'tensor')),
   ('decoder/blocks/mlp/down/kernel', (36, 12288, 4096), P(None, 'tensor', 'fsdp')),
+  ('decoder/blocks/mlp/gate', (16, 64, 2048, 1024), P(None, None, 'fsdp', 'tensor')),
+  ('decoder/blocks/mlp/down', (16, 64, 1024, 2048), P(None, None, 'tensor', 'fsdp')),
+  ('decoder/blocks/mlp/router/kernel', (16, 2048, 64), P(None, 'fsdp')),
   ('embedding/base', (151936, 4096), P(None, 'fsdp')),
   ('decoder/norm/scale', (4096,), P())])
 def test_matrices_are_split_over_the_axes_of_the_table(path, shape, spec):

@@ -48,7 +48,7 @@ class ScenesConfig:
   image_size: int = 72                        # side of the images with objects and numbers
   tile_size: int = 48                         # side of the two images that are compared
   max_objects: int = 4
-  max_pointing_objects: int = 2               # in an image with questions that ask to point
+  max_pointing_objects: int = 1               # in an image with questions that ask to point
   point_to_cells: bool = True                 # answers give the middle of the object's cell, not the object's own
   min_object_size: float = 19.0               # diameter of an object
   max_object_size: float = 21.0

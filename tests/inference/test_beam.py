@@ -1,0 +1,113 @@
+"""Beam search: a case worked by hand, and the model's cache under it."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from molmo_jax.inference.beam import beam_search, search
+from molmo_jax.inference.generate import generate
+from tests.inference.test_generate import PROMPTS, continued
+from tests.model.tiny import batch, build, logits
+
+END = 5
+CHAIN = np.zeros((6, 6))       # what follows the token of the line, with which probability
+for line, following in {0: {1: .4, 2: .3, 3: .2, 4: .1}, 1: {2: .9, 3: .05, END: .05}, 2: {1: .5, 3: .4, END: .1},
+                        3: {4: .7, 1: .1, 2: .1, END: .1}, 4: {END: 1}, END: {0: 1}}.items():
+  CHAIN[line, list(following)] = list(following.values())
+with np.errstate(divide='ignore'):
+  LOG = jnp.asarray(np.log(CHAIN), jnp.float32)
+
+
+def follow(beams, **options):
+  """The best walks from 0, and their scores."""
+  step = lambda tokens, done, length, state: (LOG[tokens], state)
+  options = dict(max_new_tokens=6, eos_ids=(END,)) | options
+  found = jax.jit(lambda: search(step, LOG[:1], None, beams=beams, **options))()
+  words = [[int(t) for t in walk if t >= 0] for walk in found.tokens[0]]
+  return words, [round(float(s), 4) for s in found.scores[0]]
+
+
+def test_one_beam_is_greedy():
+  assert follow(1) == ([[1, 2, 1, 2, 1, 2]], [-2.6187])
+
+
+def test_three_beams_find_what_greedy_does_not():
+  assert follow(3) == ([[3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 1, 2, 1, 2]], [-1.9661, -2.2946, -2.6187])
+
+
+def test_a_length_penalty_divides_by_a_power_of_the_length_with_the_end():
+  assert follow(3, length_penalty=1.0) == ([[1, 2, 1, 2, 1, 2], [1, 2, 3, 4, 5], [3, 4, 5]],
+                                           [-0.4364, -0.4589, -0.6554])
+
+
+def test_no_walk_ends_before_the_least_length():
+  walks, _ = follow(3, min_new_tokens=4)
+  assert all(END not in walk[:4] for walk in walks)
+  assert any(END in walk for walk in walks)
+
+
+def test_any_of_several_tokens_ends_a_walk():
+  assert follow(3, eos_ids=(END, 4))[0] == [[3, 4], [1, 2, 3, 4], [1, 2, 1, 2, 1, 2]]
+
+
+def test_the_search_stops_when_every_beam_has_ended():
+  calls = []
+
+  def step(tokens, done, length, state):
+    jax.debug.callback(lambda: calls.append(1))
+    return jnp.broadcast_to(jnp.log(jnp.eye(6)[END]), (tokens.shape[0], 6)), state
+  found = search(step, LOG[:1], None, beams=2, max_new_tokens=50, eos_ids=(END,))
+  jax.block_until_ready(found)
+  jax.effects_barrier()
+  assert len(calls) == 1
+  assert found.tokens.shape == (1, 2, 50)
+  assert (np.asarray(found.tokens[..., 2:]) == -1).all()
+
+
+@pytest.mark.parametrize('options, message', [(dict(beams=0), 'beams=0 must be from 1'), (dict(beams=7), 'beams=7'),
+                                              (dict(beams=2, eos_ids=()), 'eos_ids is empty')])
+def test_impossible_searches_are_errors(options, message):
+  with pytest.raises(ValueError, match=message):
+    follow(**options)
+
+
+@pytest.fixture(scope='module')
+def tiny():
+  return build()
+
+
+def test_one_beam_of_the_model_is_its_greedy_answer(tiny):
+  options = dict(max_new_tokens=5, eos_ids=(-7,))
+  greedy = generate(*tiny, batch(*PROMPTS), **options)
+  assert np.array_equal(beam_search(*tiny, batch(*PROMPTS), beams=1, **options).tokens[:, 0], greedy)
+
+
+def test_scores_are_those_of_full_forward_passes(tiny):
+  found = beam_search(*tiny, batch(*PROMPTS, extra=1), beams=4, max_new_tokens=3, eos_ids=(11,))
+  assert len({tuple(beam) for beam in found.tokens[0].tolist()}) == 4
+  assert (np.diff(found.scores) <= 0).all()
+  for prompt, beams, scores in zip(PROMPTS, np.asarray(found.tokens), found.scores, strict=True):
+    rows = [continued(prompt, np.maximum(tokens, 0)) for tokens in beams]
+    log_p = np.asarray(jax.nn.log_softmax(logits(*tiny, batch(*rows))))
+    start = len(prompt['tokens']) - 1
+    sums = [sum(p[start + i, t] for i, t in enumerate(tokens) if t >= 0)
+            for p, tokens in zip(log_p, beams, strict=True)]
+    assert np.allclose(sums, scores, atol=1e-4)
+
+
+def test_as_many_beams_as_there_are_answers_find_the_best_of_all(tiny):
+  vocab, prompt = tiny[0].config.llm.vocab, PROMPTS[1]
+  found = beam_search(*tiny, batch(prompt), beams=vocab, max_new_tokens=2, eos_ids=(vocab - 1,))
+  first = jax.nn.log_softmax(logits(*tiny, batch(prompt)))[0, len(prompt['tokens']) - 1]
+  rows = [continued(prompt, np.array([t])) for t in range(vocab)]
+  second = jax.nn.log_softmax(logits(*tiny, batch(*rows)))[:, len(prompt['tokens'])]
+  answers = {(a, b): float(first[a] + second[a, b]) for a, b in itertools.product(range(vocab - 1), range(vocab))}
+  answers[(vocab - 1, -1)] = float(first[-1])
+  best = sorted(answers, key=answers.get, reverse=True)[:3]
+  assert [tuple(beam) for beam in found.tokens[0, :3].tolist()] == best
+
