@@ -51,14 +51,18 @@ def adopt(config: ConfigDict, workdir: Path | None = None) -> ConfigDict:
   checkpoint.
 
   Raises:
-    ConfigError: the configuration sets something that the checkpoint decides, to another value.
-    CheckpointError, ValueError: the folder is not a checkpoint.
+    ConfigError: the folder is not a checkpoint, or the configuration sets something that the checkpoint decides to
+      another value.
   """
-  folder = find_checkpoint(config.init_from)
-  run, processor = from_config(config), Processor.from_pretrained(folder)
+  run = from_config(config)
+  try:
+    folder = find_checkpoint(config.init_from)
+    released, processor = read_model_config(folder), Processor.from_pretrained(folder)
+  except (OSError, ValueError) as error:
+    raise ConfigError(f'init_from: {error}') from None
   out = config.copy_and_resolve_references()
   out.init_from = str(folder)
-  out.model = ConfigDict(_merge('model', run.model, read_model_config(folder), ModelConfig(), folder))
+  out.model = ConfigDict(_merge('model', run.model, released, ModelConfig(), folder))
   # the length of a row fills an open limit only later: `from_config` does it again
   mine = dataclasses.replace(run.preprocess, text=dataclasses.replace(
     run.preprocess.text, max_sequence_length=config.preprocess.text.max_sequence_length))
