@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
   console = Console()
   if MODEL.value:
     workdir = Path(WORKDIR.value or f'runs/{Path(MODEL.value).name}')
-    config = CONFIG.value or finetune_config.get_config()
+    config = experiment_lib.complete(CONFIG.value or finetune_config.get_config())
     config.init_from = MODEL.value
     config = finetune.adopt(config)
   else:

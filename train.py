@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
   # ---- configuration -------------------------------------------------------------------------------------------------
   config = CONFIG.value
   workdir = Path(WORKDIR.value or f'runs/{config.name}')
-  if config.init_from:
+  if config.get('init_from'):
     config = finetune.adopt(config, workdir)
   run = experiment_lib.from_config(config)
   experiment_lib.claim(workdir, config)

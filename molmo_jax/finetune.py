@@ -19,7 +19,7 @@ from molmo_jax.checkpoint import hf
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.checkpoint.hf_files import new_folder
 from molmo_jax.configuration import ConfigError
-from molmo_jax.experiment import Experiment, from_config
+from molmo_jax.experiment import Experiment, complete, from_config
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.preprocess.processor import Processor
 from molmo_jax.preprocess.types import PreprocessConfig
@@ -54,6 +54,7 @@ def adopt(config: ConfigDict, workdir: Path | None = None) -> ConfigDict:
     ConfigError: the folder is not a checkpoint, or the configuration sets something that the checkpoint decides to
       another value.
   """
+  config = complete(config)
   run = from_config(config)
   try:
     folder = find_checkpoint(config.init_from)
