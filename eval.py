@@ -27,6 +27,7 @@ from molmo_jax.data.prepare import prepare
 from molmo_jax.data.scenes.generate import ScenesError
 from molmo_jax.evaluation.session import run_evaluation
 from molmo_jax.model.molmo import Molmo
+from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import shardings_of
 from molmo_jax.training.state import init_params
@@ -36,13 +37,16 @@ CONFIG = config_flags.DEFINE_config_file('config', None, 'default: the one that 
 WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run; default: runs/<name of the run or model>')
 MANIFEST = flags.DEFINE_string('manifest', None, 'what to evaluate on; default: data.validation')
 OUT = flags.DEFINE_string('out', None, 'where the results go; default: <workdir>/evaluation')
+OVERWRITE = flags.DEFINE_bool('overwrite', False, 'ask again what was answered before')
+DISTRIBUTED = flags.DEFINE_string('distributed', '', processes.HELP)
 STEP = flags.DEFINE_integer('step', None, 'checkpoint; default: the newest')
 
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like --workdir=runs/scenes')
-  console = Console()
+  processes.join(DISTRIBUTED.value)
+  console = Console(quiet=not processes.is_first())
   if MODEL.value:
     workdir = Path(WORKDIR.value or f'runs/{Path(MODEL.value).name}')
     config = experiment_lib.complete(CONFIG.value or finetune_config.get_config())
@@ -73,8 +77,8 @@ def main(argv: list[str]) -> None:
 
   out = Path(OUT.value) if OUT.value else workdir / 'evaluation'
   run_evaluation(model, params, manifest, run.preprocess, tokenizer, run.evaluation, run.model.connector.pool_slots,
-                 out, console, title=title, settings=config.to_dict() | {'step': step},
-                 place=jax.device_put)
+                 mesh, out, console, title=title, settings=config.to_dict() | {'step': step},
+                 overwrite=OVERWRITE.value)
 
 
 def run_main() -> None:

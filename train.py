@@ -133,8 +133,8 @@ def main(argv: list[str]) -> None:
   write_curves(workdir / 'curves.html', curves, title=run.name)
   if EVALUATE.value:
     run_evaluation(model, state.params, read_manifest(run.data.validation), run.preprocess, tokenizer, run.evaluation,
-                   slots, workdir / 'evaluation', console, title=f'{run.name}, step {steps}', settings=config.to_dict(),
-                   curves=curves, place=jax.device_put)
+                   slots, mesh, workdir / 'evaluation', console, title=f'{run.name}, step {steps}',
+                   settings=config.to_dict(), curves=curves)
 
 
 def _report(display: Display, log: MetricsLog, step: int, metrics: dict, seconds: float, steps: int) -> None:

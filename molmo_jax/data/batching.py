@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from molmo_jax.preprocess.types import PADDING, SEQUENCE_FIELDS, EncodingError
+from molmo_jax.preprocess.types import PADDING, SEQUENCE_FIELDS, EncodingError, ImageConfig
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -64,6 +64,18 @@ def pad_row(encoded: Mapping[str, np.ndarray], shape: RowShape) -> dict[str, np.
   row['pool_index'] = pad('pool_index', (shape.visual, shape.slots))
   row |= {name: pad(name, (shape.visual, 4)) for name in ('layout_index', 'layout_box')}
   return row
+
+
+def empty_row(shape: RowShape, image: ImageConfig) -> dict[str, np.ndarray]:
+  """A row of padding alone, with the fields that rows of this configuration have."""
+  side, patches = image.crop_size, image.grid ** 2
+  nothing = {name: np.zeros(0, np.float32 if name == 'loss_weights' else np.int32) for name in SEQUENCE_FIELDS}
+  nothing |= dict(crops=np.zeros((0, side, side, 3), np.float32 if image.resize == 'letterbox' else np.uint8),
+                  pool_index=np.zeros((0, shape.slots), np.int32), layout_index=np.zeros((0, 4), np.int32),
+                  layout_box=np.zeros((0, 4), np.float32))
+  if image.has_patch_mask:
+    nothing['patch_mask'] = np.zeros((0, patches), np.float32)
+  return pad_row(nothing, shape)
 
 
 def stack_rows(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

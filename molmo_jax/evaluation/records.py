@@ -57,13 +57,14 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     for number, line in enumerate(file, start=1):
       if line.strip():
         try:
-          records.append(_record(json.loads(line)))
+          records.append(record_from(json.loads(line)))
         except (ValueError, TypeError) as error:
           raise ValueError(f'{path}:{number}: not a record of an evaluation: {error}') from error
   return records
 
 
-def _record(row: Any) -> Record:
+def record_from(row: Any) -> Record:
+  """The record of an object that was read from JSON; raises ValueError for what is none."""
   if not isinstance(row, dict):
     raise ValueError(f'a JSON object is needed, not {type(row).__name__}')
   fields = {f.name: f for f in dataclasses.fields(Record)}

@@ -1,24 +1,33 @@
-"""Evaluates a model on a manifest by generation: encode, batch by bucketed shape, generate, score."""
+"""Evaluates a model on a manifest by generation: encode, batch by bucketed shape, generate, score.
+
+With several processes every one of them encodes and scores its share of the examples, while all generate together: in
+every round they agree on one shape, and each puts its waiting rows of that shape into the batch, or rows that do not
+count.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from molmo_jax.data.batching import RowShape, bucket, pad_row, shape_of, stack_rows
+from molmo_jax.data.batching import RowShape, bucket, empty_row, pad_row, shape_of, stack_rows
 from molmo_jax.data.manifest import Manifest, ManifestError
 from molmo_jax.data.pipeline import USABLE_ERRORS
 from molmo_jax.evaluation.metrics import score
-from molmo_jax.evaluation.records import Record
+from molmo_jax.evaluation.records import Record, record_from
 from molmo_jax.inference.generate import generate
 from molmo_jax.model.molmo import Molmo
+from molmo_jax.parallel.processes import gather
+from molmo_jax.parallel.sharding import batch_sharding, data_share
 from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import Example, PreprocessConfig
@@ -27,78 +36,121 @@ from molmo_jax.preprocess.types import Example, PreprocessConfig
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
   """How an evaluation generates, and what it shows."""
-  batch_size: int = 32               # prompts generated together
+  batch_size: int = 32               # prompts generated together, by all processes
   max_new_tokens: int = 64
   smallest_shape: tuple[int, int, int] = (64, 2, 16)   # of a batch's rows: tokens, crops, visual tokens
   limit: int = 0                     # examples per evaluation, 0: all
   shown_per_task: int = 24           # cards per task in the HTML report
 
 
-Encoded = dict[str, np.ndarray]
+@dataclasses.dataclass(frozen=True)
+class Waiting:
+  """An example that is ready to be asked."""
+  index: int                         # in the manifest
+  example: Example
+  encoded: dict[str, np.ndarray]
 
 
 def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: PreprocessConfig, tokenizer: Tokenizer,
-             config: EvaluationConfig, slots: int, progress: Callable[[int], None] = lambda n: None,
-             place: Callable[[Any], Any] = jax.device_put) -> tuple[list[Record], list[str]]:
-  """Answers every example of `manifest` greedily and scores it.
+             config: EvaluationConfig, slots: int, mesh: Mesh, done: Collection[int] = ()
+             ) -> Iterator[dict[int, Record | str]]:
+  """Answers every example of `manifest` greedily, scores it, and yields results as they come.
 
   Args:
     slots: W, slots of a pooling window.
-    progress: called with the number of examples just finished.
-    place: puts a numpy batch onto the devices.
+    done: indices of examples that need no answer any more; the same in every process.
 
-  Returns:
-    A record per example in the manifest's order, and a message for every record that could not be used.
+  Yields:
+    Per round, for some examples of this process or another: its index, and its record or why it could not be used. All
+    processes get the same. Every example comes once.
   """
-  done: dict[int, Record] = {}
-  problems: list[str] = []
-  waiting: dict[RowShape, list[tuple[int, Example, Encoded]]] = defaultdict(list)
-
-  def flush(shape: RowShape) -> None:
-    group = waiting.pop(shape)
-    rows = [pad_row(encoded, shape) for _, _, encoded in group]
-    rows += [rows[-1]] * (config.batch_size - len(rows))   # a full batch: one program per shape
-    ids = np.asarray(generate(model, params, place(stack_rows(rows)), max_new_tokens=config.max_new_tokens,
-                              eos_ids=(tokenizer.eos_id,)))
-    for (index, example, encoded), row in zip(group, ids, strict=False):   # ids end with the filling rows
-      done[index] = _record(example, _text(row, tokenizer), encoded['frame_times'])
-    progress(len(group))
-
   total = min(len(manifest), config.limit) if config.limit else len(manifest)
-  for index, item in _encoded(manifest, total, preprocess, tokenizer):
-    if isinstance(item, str):
-      logging.warning('record skipped: %s', item)
-      problems.append(item)
-      progress(1)
-      continue
-    example, encoded = item
-    shape = bucket(shape_of(encoded, slots), config.smallest_shape)
-    waiting[shape].append((index, example, encoded))
-    if len(waiting[shape]) == config.batch_size:
-      flush(shape)
-  for shape in sorted(waiting):
-    flush(shape)
-  return [done[i] for i in sorted(done)], problems
+  share, shares = data_share(mesh)
+  mine = [i for i in range(total) if i not in done][share::shares]
+  groups = mesh.shape['data'] * mesh.shape['fsdp']
+  rows = -(-config.batch_size // groups) * groups // shares   # per process; every device has as many
+  source = _encoded(manifest, mine, preprocess, tokenizer)
+  waiting: dict[RowShape, list[Waiting]] = defaultdict(list)
+  exhausted = False
+  while True:
+    results: dict[int, Record | str] = {}
+    while not exhausted and all(len(group) < rows for group in waiting.values()):
+      index, item = next(source, (-1, None))
+      exhausted = item is None
+      if isinstance(item, str):
+        logging.warning('record skipped: %s', item)
+        results[index] = item
+      elif item is not None:
+        waiting[bucket(shape_of(item.encoded, slots), config.smallest_shape)].append(item)
+    shape = _agree({shape: len(group) for shape, group in waiting.items() if group})
+    if shape is not None:
+      group, waiting[shape] = waiting[shape][:rows], waiting[shape][rows:]
+      for item, ids in zip(group, _answer(model, params, mesh, group, shape, rows, preprocess, config, tokenizer)):
+        results[item.index] = _record(item.example, _text(ids, tokenizer), item.encoded['frame_times'])
+    yield _share(results)
+    if shape is None:   # no process has anything left: one with a full group would have been heard
+      return
 
 
-def _encoded(manifest: Manifest, total: int, preprocess: PreprocessConfig, tokenizer: Tokenizer
-             ) -> Iterator[tuple[int, tuple[Example, Encoded] | str]]:
+def _agree(counts: dict[RowShape, int]) -> RowShape | None:
+  """The shape for which most rows wait, over all processes; None if none do."""
+  total: dict[RowShape, int] = defaultdict(int)
+  for one in gather([[dataclasses.astuple(shape), n] for shape, n in counts.items()]):
+    for shape, n in one:
+      total[RowShape(*shape)] += n
+  return max(total, key=lambda shape: (total[shape], shape), default=None)
+
+
+def _answer(model: Molmo, params: Any, mesh: Mesh, group: list[Waiting], shape: RowShape, rows: int,
+            preprocess: PreprocessConfig, config: EvaluationConfig, tokenizer: Tokenizer) -> list[np.ndarray]:
+  """New tokens for every example of `group`, this process's part of a batch; the rest of its `rows` do not count."""
+  batch = [pad_row(item.encoded, shape) for item in group]
+  batch += [batch[-1] if batch else empty_row(shape, preprocess.image)] * (rows - len(batch))
+  arrays = stack_rows(batch) | {'row': np.array([item.index for item in group] + [-1] * (rows - len(group)), np.int32)}
+  to_devices = batch_sharding(mesh)
+  arrays = {name: jax.make_array_from_process_local_data(to_devices, x) for name, x in arrays.items()}
+  numbers = arrays.pop('row')   # travels with its row: which rows of a global batch are whose is the mesh's affair
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  ids, numbers = _generate(everywhere)(model, params, arrays, numbers, config.max_new_tokens, (tokenizer.eos_id,))
+  of = dict(zip(np.asarray(numbers).tolist(), np.asarray(ids)))
+  return [of[item.index] for item in group]
+
+
+@functools.lru_cache
+def _generate(everywhere: NamedSharding) -> Callable:
+  """`generate`, whose tokens every process gets; kept, so that a second evaluation compiles nothing."""
+  def run(model: Molmo, params: Any, batch: dict, numbers: jax.Array, max_new_tokens: int, eos_ids: tuple[int, ...]
+          ) -> tuple[jax.Array, jax.Array]:
+    return generate(model, params, batch, max_new_tokens=max_new_tokens, eos_ids=eos_ids), numbers
+  return jax.jit(run, static_argnums=(0, 4, 5), out_shardings=everywhere)
+
+
+def _share(results: dict[int, Record | str]) -> dict[int, Record | str]:
+  """The results of all processes."""
+  if jax.process_count() == 1:
+    return results
+  plain = [[i, r if isinstance(r, str) else dataclasses.asdict(r)] for i, r in results.items()]
+  return {i: r if isinstance(r, str) else record_from(r) for part in gather(plain) for i, r in part}
+
+
+def _encoded(manifest: Manifest, indices: list[int], preprocess: PreprocessConfig, tokenizer: Tokenizer
+             ) -> Iterator[tuple[int, Waiting | str]]:
   """Encodes in threads, a bounded number ahead; gives a message instead of an example that cannot be used."""
-  def one(index: int) -> tuple[Example, Encoded] | str:
+  def one(index: int) -> Waiting | str:
     source = ''
     try:
       example = manifest[index]
       source = example.source
       _check_scorable(example)
-      return example, vars(encode(example, preprocess, tokenizer, training=False))
+      return Waiting(index, example, vars(encode(example, preprocess, tokenizer, training=False)))
     except USABLE_ERRORS as error:
       return str(error) if source in str(error) else f'{source}: {error}'
 
   ahead = 128
   with ThreadPoolExecutor(max_workers=2) as pool:
-    for start in range(0, total, ahead):
-      indices = range(start, min(start + ahead, total))
-      yield from zip(indices, pool.map(one, indices))
+    for start in range(0, len(indices), ahead):
+      some = indices[start:start + ahead]
+      yield from zip(some, pool.map(one, some))
 
 
 def _check_scorable(example: Example) -> None:

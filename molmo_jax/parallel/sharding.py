@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from molmo_jax.configuration import ConfigError
 from molmo_jax.parameters import path_name
 
 # First match wins; paths of optimizer state end like those of their parameters, so the patterns are anchored there.
@@ -51,3 +52,22 @@ def shardings_of(tree: Any, mesh: Mesh) -> Any:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Rows of a batch are spread over the data and fsdp axes."""
   return NamedSharding(mesh, BATCH)
+
+
+def data_share(mesh: Mesh) -> tuple[int, int]:
+  """Which part of every batch this process provides: (index, number of parts).
+
+  Processes whose devices hold the same rows (the context or tensor axis runs over them) provide the same part.
+
+  Raises:
+    ConfigError: rows of one process overlap those of another without being the same.
+  """
+  groups = mesh.shape['data'] * mesh.shape['fsdp']
+  rows: dict[int, set[int]] = {}
+  for device, (index,) in batch_sharding(mesh).devices_indices_map((groups,)).items():
+    rows.setdefault(device.process_index, set()).add(index.start or 0)
+  parts = sorted({tuple(sorted(r)) for r in rows.values()})
+  if sum(map(len, parts)) != groups:
+    raise ConfigError(f'mesh: {dict(mesh.shape)} splits rows over {len(rows)} processes unevenly; let mesh.data × '
+                      'mesh.fsdp and the number of processes divide each other')
+  return parts.index(tuple(sorted(rows[jax.process_index()]))), len(parts)

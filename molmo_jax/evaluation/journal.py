@@ -1,0 +1,123 @@
+"""The records of an evaluation as they come, so that one that was interrupted goes on where it was.
+
+    predictions.partial.jsonl   first a line that says of what it is (`identity`), then one per finished example
+    predictions.jsonl           when all examples are there: their records, in the manifest's order
+    predictions.index.json      of what that is, which example each line is of, and why others have none
+
+A line that a crash cut off is dropped. Only the first process has a journal on disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float
+
+from molmo_jax.data.manifest import Manifest
+from molmo_jax.evaluation.records import Record, read_records, record_from, write_records
+from molmo_jax.files import write_atomically
+
+PARTIAL, FINAL, INDEX = 'predictions.partial.jsonl', 'predictions.jsonl', 'predictions.index.json'
+
+Results = Mapping[int, Record | str]            # index in the manifest → record, or why there is none
+
+
+def identity(manifest: Manifest, settings: Any, params: Any) -> str:
+  """A short text that differs if anything differs that predictions depend on.
+
+  Args:
+    settings: a tree of plain values and dataclasses: how examples are prepared, generated and scored.
+    params: of them, the first and the last entry of every array count: quick, and the same on every mesh.
+  """
+  digest = hashlib.sha256(manifest.path.read_bytes())
+  digest.update(json.dumps(settings, sort_keys=True, default=_plain).encode())
+  digest.update(np.asarray(_ends(params)).tobytes())
+  return digest.hexdigest()[:16]
+
+
+@jax.jit
+def _ends(params: Any) -> Float[Array, 'N']:
+  ends = [x[(end,) * x.ndim] for x in jax.tree.leaves(params) if x.size for end in (0, -1)]
+  return jnp.stack([x.astype(jnp.float32) for x in ends])
+
+
+def _plain(value: Any) -> Any:
+  if dataclasses.is_dataclass(value):
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+  return str(value)
+
+
+@dataclasses.dataclass
+class Journal:
+  """What is known of an evaluation so far, in memory and in its folder."""
+  folder: Path
+  identity: str
+  done: dict[int, Record | str]
+  writes: bool                                # False: another process has the files
+
+  def add(self, results: Results) -> None:
+    """Appends results to the partial file."""
+    new = {i: r for i, r in results.items() if i not in self.done}
+    self.done |= new
+    if self.writes and new:
+      with open(self.folder / PARTIAL, 'a', encoding='utf-8') as file:
+        file.write(''.join(_line(_row(*r)) for r in new.items()))
+
+  def finish(self) -> tuple[list[Record], list[str]]:
+    """The records in the manifest's order, also written to `predictions.jsonl`, and why others have none."""
+    indices = sorted(self.done)
+    records = {i: self.done[i] for i in indices if isinstance(self.done[i], Record)}
+    problems = {i: self.done[i] for i in indices if i not in records}
+    if self.writes:
+      write_records(self.folder / FINAL, records.values())
+      write_atomically(self.folder / INDEX, json.dumps(
+        {'identity': self.identity, 'indices': list(records), 'problems': list(problems.items())}) + '\n')
+      (self.folder / PARTIAL).unlink(missing_ok=True)
+    return list(records.values()), list(problems.values())
+
+
+def open_journal(folder: Path, identity: str, *, writes: bool = True, overwrite: bool = False) -> Journal:
+  """Goes on with what is in `folder`, if it is of the same `identity`; otherwise, or to `overwrite`, begins anew."""
+  if not writes:
+    return Journal(folder, identity, {}, False)
+  folder.mkdir(parents=True, exist_ok=True)
+  done = {} if overwrite else _read_final(folder, identity) or _read_partial(folder / PARTIAL, identity)
+  write_atomically(folder / PARTIAL, ''.join([_line({'identity': identity}), *(_line(_row(*r)) for r in done.items())]))
+  return Journal(folder, identity, done, True)
+
+
+def _read_final(folder: Path, identity: str) -> dict[int, Record | str]:
+  try:
+    index = json.loads((folder / INDEX).read_text(encoding='utf-8'))
+    if index['identity'] != identity:
+      return {}
+    return dict(zip(index['indices'], read_records(folder / FINAL), strict=True)) | {i: p for i, p in index['problems']}
+  except (OSError, ValueError, KeyError):       # no complete evaluation, or somebody changed it
+    return {}
+
+
+def _read_partial(path: Path, identity: str) -> dict[int, Record | str]:
+  lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+  rows = [json.loads(line) for line in lines if line.endswith(b'\n')]
+  if not rows or rows[0] != {'identity': identity}:
+    return {}
+  return {row['index']: row['problem'] if 'problem' in row else record_from(row['record']) for row in rows[1:]}
+
+
+def _row(index: int, result: Record | str) -> dict[str, Any]:
+  if isinstance(result, str):
+    return {'index': index, 'problem': result}
+  return {'index': index, 'record': dataclasses.asdict(result)}
+
+
+def _line(value: Mapping[str, Any]) -> str:
+  return json.dumps(value, ensure_ascii=False, allow_nan=False) + '\n'

@@ -1,0 +1,80 @@
+"""Predictions on disk as they come, and going on from them."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import pytest
+
+from molmo_jax.data.manifest import read_manifest
+from molmo_jax.evaluation.journal import FINAL, PARTIAL, identity, open_journal
+from molmo_jax.evaluation.records import Record, read_records
+
+
+def record(i):
+  return Record(task='t', id=str(i), question='ö?', prediction='a', score=1.0, answers=('a',))
+
+
+def test_what_was_added_is_there_again(tmp_path):
+  journal = open_journal(tmp_path, 'x')
+  journal.add({2: record(2), 0: 'broken image'})
+  assert open_journal(tmp_path, 'x').done == {2: record(2), 0: 'broken image'}
+
+
+@pytest.mark.parametrize('cut', [1, 5, 60])
+def test_a_line_that_was_cut_off_is_dropped_and_the_rest_kept(tmp_path, cut):
+  journal = open_journal(tmp_path, 'x')
+  journal.add({0: record(0), 1: record(1)})
+  path = tmp_path / PARTIAL
+  path.write_bytes(path.read_bytes()[:-cut])
+  journal = open_journal(tmp_path, 'x')
+  assert journal.done == {0: record(0)}
+  journal.add({1: record(1)})
+  assert open_journal(tmp_path, 'x').done == {0: record(0), 1: record(1)}
+
+
+def test_another_identity_begins_anew(tmp_path):
+  open_journal(tmp_path, 'x').add({0: record(0)})
+  assert open_journal(tmp_path, 'y').done == {}
+
+
+def test_the_end_writes_records_in_order_and_removes_the_partial_file(tmp_path):
+  journal = open_journal(tmp_path, 'x')
+  journal.add({3: record(3), 1: 'no', 0: record(0)})
+  assert journal.finish() == ([record(0), record(3)], ['no'])
+  assert read_records(tmp_path / FINAL) == [record(0), record(3)]
+  assert not (tmp_path / PARTIAL).exists()
+
+
+def test_what_is_complete_is_not_asked_again_unless_told(tmp_path):
+  journal = open_journal(tmp_path, 'x')
+  journal.add({0: record(0), 1: 'no'})
+  journal.finish()
+  assert open_journal(tmp_path, 'x').done == {0: record(0), 1: 'no'}
+  assert open_journal(tmp_path, 'y').done == {}
+  assert open_journal(tmp_path, 'x', overwrite=True).done == {}
+
+
+def test_a_result_that_comes_twice_counts_once(tmp_path):
+  journal = open_journal(tmp_path, 'x')
+  journal.add({0: record(0)})
+  journal.add({0: record(0), 1: record(1)})
+  assert journal.finish()[0] == [record(0), record(1)]
+
+
+def test_other_processes_write_nothing(tmp_path):
+  journal = open_journal(tmp_path / 'out', 'x', writes=False)
+  journal.add({0: record(0)})
+  assert journal.finish()[0] == [record(0)]
+  assert not (tmp_path / 'out').exists()
+
+
+def test_identity_knows_manifest_settings_and_weights(tmp_path):
+  path = tmp_path / 'm.jsonl'
+  path.write_text('{"a": 1}\n')
+  params = {'w': jnp.arange(6.0).reshape(2, 3)}
+  first = identity(read_manifest(path), {'k': 8}, params)
+  assert first == identity(read_manifest(path), {'k': 8}, params)
+  assert first != identity(read_manifest(path), {'k': 24}, params)
+  assert first != identity(read_manifest(path), {'k': 8}, {'w': params['w'] + 1})
+  path.write_text('{"a": 2}\n')
+  assert first != identity(read_manifest(path), {'k': 8}, params)
