@@ -7,7 +7,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
+
+from molmo_jax.parallel.activations import ROWS, current_mesh, devices_along
+from molmo_jax.parallel.sharding import spec_of
+
+SEQUENCE = ('context', 'tensor')   # positions are independent here, so the tensor axis takes its share of them
 
 
 @jax.tree_util.register_dataclass
@@ -24,8 +30,31 @@ def loss_sums(hidden: Float[Array, 'B S D'], head: Float[Array, 'vocab D'], targ
               weights: Float[Array, 'B S'], chunk: int) -> LossSums:
   """Scores `chunk` positions of every row at a time against `targets`; float32 logits.
 
-  Targets outside the vocabulary (visual tokens, padding) must have weight 0.
+  Targets outside the vocabulary (visual tokens, padding) must have weight 0. On a mesh every device scores its own
+  positions, `chunk` of them at a time. It gathers the head once, before the first chunk, and the head's gradient is
+  reduced once, after the last one: left to the partitioner, both would happen in every chunk.
   """
+  mesh = current_mesh()
+  if mesh is None:
+    return _sums(hidden, head, targets, weights, chunk)
+  rows = ROWS if hidden.shape[0] % devices_along(ROWS) == 0 else None
+  pad = -hidden.shape[1] % devices_along(SEQUENCE)
+  hidden, targets, weights = (jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2)) if pad else x
+                              for x in (hidden, targets, weights))
+  head_spec, places = spec_of('embedding/head', head.shape, mesh), P(rows, SEQUENCE)
+
+  def local(hidden: Array, head: Array, targets: Array, weights: Array) -> LossSums:
+    for dimension, axes in enumerate(head_spec):
+      if axes:
+        head = jax.lax.all_gather(head, axes, axis=dimension, tiled=True)
+    return jax.tree.map(lambda x: x[None, None], _sums(hidden, head, targets, weights, chunk))
+
+  sums = jax.shard_map(local, in_specs=(places, head_spec, places, places), out_specs=places, check_vma=False)(
+      hidden, head, targets, weights)   # [rows, sequence] parts
+  return jax.tree.map(jnp.sum, sums)
+
+
+def _sums(hidden: Array, head: Array, targets: Array, weights: Array, chunk: int) -> LossSums:
   rows, length, width = hidden.shape
   chunk = min(chunk, length)
   chunks = -(-length // chunk)

@@ -1,10 +1,10 @@
-"""AdamW in groups of parameters, chosen by patterns on their paths (training-and-eval §1.2)."""
+"""AdamW or Lion in groups of parameters, chosen by patterns on their paths (training-and-eval §1.2)."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ class GroupConfig:
   """Parameters whose path matches `pattern` (a regular expression, searched from the start, first group wins)."""
   pattern: str
   learning_rate: float = 1e-5
-  warmup: int = 200                  # steps of linear warm-up from 0
+  warmup: int = 200                  # steps of linear warm-up
+  warmup_start: float = 0.0          # the learning rate that it starts from
   frozen: bool = False
 
 
@@ -27,12 +28,15 @@ class GroupConfig:
 class OptimizerConfig:
   """Shared by all groups. Each group is clipped on its own, as in the released recipes."""
   groups: dict[str, GroupConfig]
+  algorithm: Literal['adamw', 'lion'] = 'adamw'
   b1: float = 0.9
   b2: float = 0.95
   eps: float = 1e-6
-  weight_decay: float = 0.0
+  weight_decay: float = 0.0          # decoupled: times the learning rate
+  no_decay: str = r'(^|/)(norm|bias|scale|embedding)'   # a pattern; parameters in whose paths it is found do not decay
   clip_norm: float = 1.0
-  floor: float = 0.1                 # of the peak learning rate, reached at the last step
+  floor: float = 0.1                 # of the peak learning rate, reached at the end of the schedule
+  schedule_steps: int = 0            # length of the schedule; 0: training.steps
 
 
 def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
@@ -57,15 +61,24 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
   return jax.tree_util.tree_unflatten(structure, list(labels.values()))
 
 
-def warmup_cosine(peak: float, warmup: int, steps: int, floor: float) -> optax.Schedule:
-  """Learning rate at the 1-based step `count + 1`: linear to `peak`, then cosine to `floor`·peak at `steps`."""
+def warmup_cosine(peak: float, warmup: int, steps: int, floor: float, start: float = 0.0) -> optax.Schedule:
+  """Learning rate at the 1-based step `count + 1`: linear from `start` to `peak`, then cosine to `floor`·peak at `steps`.
+
+  Computed in JAX's widest float: float32, or float64 where that is enabled.
+  """
   def schedule(count: jax.Array) -> jax.Array:
-    s = jnp.asarray(count + 1, jnp.float32)
+    s = jnp.asarray(count + 1, float)
     low = floor * peak
     progress = jnp.clip((s - warmup) / max(steps - warmup, 1), 0.0, 1.0)
     cosine = low + (peak - low) * (1 + jnp.cos(jnp.pi * progress)) / 2
-    return jnp.where(s < warmup, peak * s / max(warmup, 1), cosine)
+    return jnp.where(s < warmup, start + (peak - start) * s / max(warmup, 1), cosine)
   return schedule
+
+
+def schedule_of(group: GroupConfig, config: OptimizerConfig, steps: int) -> optax.Schedule:
+  """The learning rate of one group in a run of `steps`."""
+  return warmup_cosine(group.learning_rate, group.warmup, config.schedule_steps or steps, config.floor,
+                       group.warmup_start)
 
 
 def clip_by_norm(max_norm: float) -> optax.GradientTransformation:
@@ -77,12 +90,28 @@ def clip_by_norm(max_norm: float) -> optax.GradientTransformation:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int, params: Any) -> optax.GradientTransformation:
-  """One clipped AdamW per group of `config`; frozen groups get no update and no state."""
+  """One clipped AdamW or Lion per group of `config`; frozen groups get no update and no state."""
+  def decays(tree: Any) -> Any:
+    decided = [not re.search(config.no_decay, path) for path in flatten_paths(tree)]
+    return jax.tree.unflatten(jax.tree.structure(tree), decided)
+
   def transform(group: GroupConfig) -> optax.GradientTransformation:
     if group.frozen:
       return optax.set_to_zero()
-    schedule = warmup_cosine(group.learning_rate, group.warmup, steps, config.floor)
-    return optax.chain(clip_by_norm(config.clip_norm),
-                       optax.adamw(schedule, config.b1, config.b2, config.eps, weight_decay=config.weight_decay))
+    schedule = schedule_of(group, config, steps)
+    decay = dict(weight_decay=config.weight_decay, mask=decays if config.weight_decay else None)
+    update = (optax.lion(schedule, config.b1, config.b2, **decay) if config.algorithm == 'lion' else
+              optax.adamw(schedule, config.b1, config.b2, config.eps, **decay))
+    return optax.chain(clip_by_norm(config.clip_norm), update)
+
   return optax.multi_transform({name: transform(g) for name, g in config.groups.items()},
                                label_parameters(params, config.groups))
+
+
+def group_norms(tree: Any, groups: dict[str, GroupConfig]) -> dict[str, jax.Array]:
+  """The L2 norm over every group's leaves of a tree like the parameters; float32."""
+  squares: dict[str, jax.Array] = {}
+  labels = jax.tree.leaves(label_parameters(tree, groups))
+  for label, leaf in zip(labels, jax.tree.leaves(tree), strict=True):
+    squares[label] = squares.get(label, 0.0) + jnp.sum(jnp.square(leaf.astype(jnp.float32)))
+  return {name: jnp.sqrt(square) for name, square in squares.items()}

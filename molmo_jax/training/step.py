@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from molmo_jax.configuration import ConfigError
 from molmo_jax.model.molmo import Batch, Molmo
 from molmo_jax.training.loss import loss_sums
-from molmo_jax.training.optimizer import OptimizerConfig, warmup_cosine
+from molmo_jax.training.optimizer import OptimizerConfig, group_norms, schedule_of
 from molmo_jax.training.state import TrainState
 
 Metrics = dict[str, Array]
@@ -25,37 +26,81 @@ class TrainingConfig:
   steps: int = 1000
   log_every: int = 20
   checkpoint_every: int = 1000
-  keep_checkpoints: int = 2
+  keep_checkpoints: int = 2          # the newest ones
+  keep_every: int = 0                # and those of every so many steps, for good; 0: none
+  evaluate_every: int = 0            # answers to data.validation, as at the end; 0: only there
+  validate_every: int = 0            # loss on data.validation; 0: never
+  validation_batches: int = 16       # of one such loss
+  profile: tuple[int, int] = (0, 0)  # first and last step of a profiler trace (<workdir>/profile); (0, 0): none
   z_loss: float = 1e-4
   loss_chunk: int = 1024             # positions whose logits exist at the same time
+  accumulate: int = 1                # parts of a batch, whose gradients are added; the batch size stays what it is
+
+  def __post_init__(self):
+    if self.accumulate < 1:
+      raise ConfigError(f'training.accumulate={self.accumulate} must be at least 1')
 
 
-def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: int, dropout_key: Array | None = None
-               ) -> tuple[Array, Metrics]:
-  """Weighted mean over all loss tokens of the global batch: cross-entropy plus `z_loss`·logsumexp²."""
+def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: int, dropout_key: Array | None = None,
+               weight: Array | None = None) -> tuple[Array, Metrics]:
+  """Weighted mean over all loss tokens of the global batch: cross-entropy plus `z_loss`·logsumexp².
+
+  Args:
+    weight: the divisor, if `batch` is a part of a larger one; None: the sum of its loss weights.
+  """
   hidden = model.apply({'params': params}, batch, dropout_key)
   head = model.apply({'params': params}, method='head_kernel')
   sums = loss_sums(hidden, head, batch['targets'], batch['loss_weights'], chunk)
-  weight = jnp.maximum(sums.weight, 1e-9)
-  loss = sums.cross_entropy / weight + z_loss * sums.z / weight
-  return loss, {'loss': sums.cross_entropy / weight, 'accuracy': sums.correct / weight,
-                'loss_weight': sums.weight, 'tokens': jnp.sum(batch['segments'] >= 0)}
+  divisor = jnp.maximum(sums.weight if weight is None else weight, 1e-9)
+  loss = sums.cross_entropy / divisor + z_loss * sums.z / divisor
+  return loss, {'loss': sums.cross_entropy / divisor, 'z_loss': z_loss * sums.z / divisor,
+                'accuracy': sums.correct / divisor, 'loss_weight': sums.weight,
+                'tokens': jnp.sum(batch['segments'] >= 0)}
 
 
 def make_train_step(model: Molmo, optimizer: optax.GradientTransformation, config: TrainingConfig,
                     optimizer_config: OptimizerConfig) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """The function `(state, batch) → (state, metrics)`."""
-  schedules = {name: warmup_cosine(g.learning_rate, g.warmup, config.steps, optimizer_config.floor)
-               for name, g in optimizer_config.groups.items() if not g.frozen}
+  groups = optimizer_config.groups
+  schedules = {name: schedule_of(g, optimizer_config, config.steps) for name, g in groups.items() if not g.frozen}
+
+  def gradients(params: Any, batch: Batch, key: Array, weight: Array) -> tuple[Metrics, Any]:
+    loss_fn = lambda p: batch_loss(model, p, batch, config.z_loss, config.loss_chunk, key, weight)
+    (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    return metrics, grads
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-    loss_fn = lambda p: batch_loss(model, p, batch, config.z_loss, config.loss_chunk, key)
-    (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    weight = jnp.sum(batch['loss_weights'])
+    if config.accumulate == 1:
+      metrics, grads = gradients(state.params, batch, key, weight)
+    else:
+      metrics, grads = _accumulated(gradients, config.accumulate, state.params, batch, key, weight)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    norms = group_norms(grads, groups)
     metrics |= {'gradient_norm': optax.global_norm(grads)}
+    metrics |= {f'gradient_norm/{name}': norms[name] for name in schedules}
     metrics |= {f'learning_rate/{name}': schedule(state.step) for name, schedule in schedules.items()}
     return TrainState(state.step + 1, params, opt_state, state.rng), metrics
 
   return train_step
+
+
+def _accumulated(gradients: Callable, parts: int, params: Any, batch: Batch, key: Array, weight: Array
+                 ) -> tuple[Metrics, Any]:
+  """Metrics and gradients of a whole batch, a part of every device's rows at a time."""
+  rows = batch['tokens'].shape[0]
+  if rows % parts:
+    raise ConfigError(f'training.accumulate={parts} must divide the {rows} rows of a batch')
+  split = {name: x.reshape(rows // parts, parts, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
+
+  def add(total: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:
+    some, number = part
+    return jax.tree.map(jnp.add, total, gradients(params, some, jax.random.fold_in(key, number), weight)), None
+
+  first = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+  shapes = jax.eval_shape(gradients, params, {name: first(x) for name, x in split.items()}, key, weight)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  return jax.lax.scan(add, zeros, (split, jnp.arange(parts)))[0]
+

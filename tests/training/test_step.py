@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,3 +119,26 @@ def test_a_fresh_state_depends_on_its_seed_alone():
   assert int(first.step) == 0
   assert jax.tree.map(jnp.shape, first.params) == jax.tree.map(jnp.shape, shapes)
   assert np.std(first.params['embedding']['extra']) == pytest.approx(0.02, rel=0.3)
+
+
+@pytest.mark.parametrize('parts', [2, 4])
+def test_a_batch_in_parts_gives_the_same_update(parts):
+  rows = jax.tree.map(jnp.asarray, batch(row(2, -2, 3), row(3, -2, 1), row(1, -2, 5), row(4, -2, 2)))
+  _, state, whole = setup()
+  _, _, in_parts = setup(training=dataclasses.replace(TRAINING, accumulate=parts))
+  (first, metrics), (second, metrics_in_parts) = whole(state, rows), in_parts(state, rows)
+  assert close(first.params, second.params, 1e-6)
+  assert close(metrics, metrics_in_parts, 1e-5)
+
+
+def test_a_number_of_parts_that_does_not_divide_the_rows_is_refused():
+  _, state, step = setup(training=dataclasses.replace(TRAINING, accumulate=3))
+  with pytest.raises(ValueError, match='training.accumulate=3 must divide the 2 rows'):
+    step(state, ROWS)
+
+
+def test_gradient_norms_of_groups_make_up_the_whole(trained):
+  metrics = trained[2][0]
+  norms = [float(metrics[name]) for name in metrics if name.startswith('gradient_norm/')]
+  assert len(norms) == 1   # one group is not frozen
+  assert 0 < norms[0] <= float(metrics['gradient_norm'])

@@ -1,0 +1,117 @@
+"""How much arithmetic a batch takes, exactly: from the shapes of the weights and the true number of visible pairs.
+
+Convention: multiply and add are two operations; only matrix products count; backward is twice forward; what
+rematerialisation repeats, padding, and tokens that the mask hides do not count. MFU by this convention is the share of
+the chips' peak that useful arithmetic gets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from molmo_jax.kernels.mask import EXAMPLE_STRIDE
+from molmo_jax.model.config import ModelConfig
+from molmo_jax.parameters import flatten_paths
+
+# bfloat16 operations per second of one chip, dense, by the beginning of jax.Device.device_kind (makers' data sheets)
+PEAK = {'TPU v4': 275e12, 'TPU v5 lite': 197e12, 'TPU v5e': 197e12, 'TPU v5p': 459e12, 'TPU v5': 459e12,
+        'TPU v6 lite': 918e12, 'TPU v6e': 918e12, 'TPU7x': 2307e12, 'NVIDIA A100': 312e12, 'NVIDIA H100': 989e12,
+        'NVIDIA H200': 989e12, 'NVIDIA B200': 2250e12}
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """What a batch holds, padding aside; `capacity` is what it has room for."""
+  tokens: int = 0
+  crops: int = 0
+  visual: int = 0                    # pooled visual tokens
+  slots: int = 0                     # filled slots of their windows
+  pairs: int = 0                     # (query, key) that see each other in the decoder
+  capacity: int = 0                  # tokens
+  crop_capacity: int = 0
+
+  def __add__(self, other: Work) -> Work:
+    return Work(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other))))
+
+
+def work_of(batch: Mapping[str, np.ndarray], patches: int, bidirectional: str) -> Work:
+  """Counts a numpy batch [B,…].
+
+  Args:
+    patches: P, of a crop.
+    bidirectional: `model.bidirectional`.
+  """
+  index = batch['pool_index']
+  crops = sum(len(np.unique(row[row >= 0] // patches)) for row in index)
+  pairs = sum(visible_pairs(s, v, bidirectional) for s, v in zip(batch['segments'], batch['visual']))
+  return Work(int((batch['segments'] >= 0).sum()), crops, int((index >= 0).any(-1).sum()), int((index >= 0).sum()),
+              pairs, batch['tokens'].size, batch['crops'].shape[0] * batch['crops'].shape[1])
+
+
+def visible_pairs(segments: np.ndarray, visual: np.ndarray, bidirectional: str) -> int:
+  """How many (query, key) of one row [S] may attend, by the rule of `kernels.mask.visible`, without an [S,S] array."""
+  total = 0
+  examples = np.where(segments >= 0, segments // EXAMPLE_STRIDE, -1)
+  for example in np.unique(examples[examples >= 0]):
+    mine = examples == example
+    segment, seen = segments[mine], visual[mine]
+    levels, level = np.unique(segment, return_inverse=True)   # few: the branches of a message tree
+    before = np.cumsum(level[:, None] == np.arange(len(levels)), axis=0)   # keys of each level up to a query, itself too
+    at_least = before[:, ::-1].cumsum(1)[:, ::-1]
+    total += int(at_least[np.arange(len(level)), level].sum())
+    if bidirectional == 'none':
+      continue
+    pictures, ahead = level[seen > 0], seen[seen > 0]   # pairs of visual tokens, the key after the query
+    if bidirectional == 'within_image':
+      groups = [pictures[ahead == n] for n in np.unique(ahead)]
+    else:
+      groups = [pictures]
+    total += sum(_ordered_pairs(group, len(levels)) for group in groups)
+  return total
+
+
+def _ordered_pairs(level: np.ndarray, levels: int) -> int:
+  """Pairs i < j with level[i] ≤ level[j]."""
+  counts, total = np.zeros(levels, np.int64), 0
+  if levels == 1:
+    return len(level) * (len(level) - 1) // 2
+  for one in level:
+    total += int(counts[:one + 1].sum())
+    counts[one] += 1
+  return total
+
+
+def forward_flops(params: Any, config: ModelConfig, work: Work) -> float:
+  """Operations of one forward pass over `work`, with the shapes of `params`."""
+  vit, connector, llm = config.vit, config.connector, config.llm
+  size = {'vit': 0, 'slot': 0, 'visual': 0, 'token': 0.0}   # weights that a patch, slot, visual token or token meets
+  for path, leaf in flatten_paths(params).items():
+    if not path.endswith(('/kernel', '/gate', '/up', '/down')):
+      continue
+    n = int(np.prod(leaf.shape))
+    if path.startswith('vit/'):
+      size['vit'] += n
+    elif path.startswith('connector/'):
+      size['slot' if '/key/' in path or '/value/' in path else 'visual'] += n
+    elif path.startswith('decoder/'):
+      experts = llm.experts and leaf.ndim == 4   # [layer, expert, …]
+      size['token'] += n * llm.experts_per_token / llm.experts if experts else n
+  size['token'] += llm.vocab * llm.width         # the head
+  patches = work.crops * (vit.patches + vit.class_token)
+  blocks = len(jax.tree.leaves(params['vit']['blocks'])) and jax.tree.leaves(params['vit']['blocks'])[0].shape[0]
+  attention = (4 * blocks * vit.heads * vit.head_dim * patches * (vit.patches + vit.class_token) +
+               4 * connector.heads * connector.head_dim * work.slots * ('attention' in connector.pooling) +
+               4 * llm.layers * llm.heads * llm.head_dim * work.pairs)
+  return 2.0 * (size['vit'] * patches + size['slot'] * work.slots + size['visual'] * work.visual +
+                size['token'] * work.tokens) + attention
+
+
+def peak_of(kind: str) -> float | None:
+  """Operations per second of a chip, None for one that the table does not know."""
+  names = [name for name in PEAK if kind.startswith(name)]
+  return PEAK[max(names, key=len)] if names else None
