@@ -5,52 +5,131 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+from absl import logging
 from orbax.checkpoint import v1 as ocp
 
+from molmo_jax.parallel.processes import gather, is_first
 from molmo_jax.parameters import flatten_paths
 
-FORMAT = 1
+FORMAT = 2                           # 1 had no checksums
+DAMAGED = 'damaged_'                 # before the name of a folder that was set aside
 
 
 class CheckpointError(ValueError):
   """A checkpoint that is missing or does not fit; the message names the folder and the difference."""
 
 
-def open_checkpoints(directory: str | Path, keep: int = 2) -> ocp.training.Checkpointer:
-  """The checkpoints below `directory`, which is made if missing; the newest `keep` are kept."""
-  policy = ocp.training.preservation_policies.LatestN(keep)
-  return ocp.training.Checkpointer(Path(directory).absolute(), preservation_policy=policy)
+def open_checkpoints(directory: str | Path, keep: int = 2, keep_every: int = 0) -> ocp.training.Checkpointer:
+  """The checkpoints below `directory`, which is made if missing.
+
+  The newest `keep` are kept, and for good those whose step is a multiple of `keep_every`, if that is not 0.
+  """
+  policies = ocp.training.preservation_policies
+  kept = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
+  return ocp.training.Checkpointer(Path(directory).absolute(),
+                                   preservation_policy=policies.AnyPreservationPolicy(kept))
 
 
 def save(checkpoints: ocp.training.Checkpointer, step: int, state: Any, data: Any) -> None:
   """Writes `state` and the position of the data iterator `data` in the background; the folder appears when complete."""
+  meta = {'format': FORMAT, 'checksums': _checksums(state)}
   # force: without it a save is dropped, silently, while an earlier one is still being written
-  checkpoints.save_checkpointables_async(step, {'state': state, 'data': data, 'meta': {'format': FORMAT}}, force=True)
+  checkpoints.save_checkpointables_async(step, {'state': state, 'data': data, 'meta': meta}, force=True)
 
 
 def restore(checkpoints: ocp.training.Checkpointer, step: int | None, abstract_state: Any, data: Any) -> Any:
   """Reads a whole state straight into the shardings of `abstract_state`, and sets the data iterator in place.
 
   Args:
-    step: None takes the newest.
+    step: None takes the newest one that is whole. Newer ones that are damaged are set aside: their folders get the
+      prefix `damaged_`.
     abstract_state: `jax.ShapeDtypeStruct`s with shardings.
     data: the Grain iterator whose position was saved.
 
   Raises:
-    CheckpointError: no checkpoint, another step than those there are, or arrays of another shape.
+    CheckpointError: no checkpoint, another step than those there are, arrays of another shape, or nothing but damage.
   """
-  step = _choose(checkpoints, step)
-  _check_shapes(checkpoints, step, abstract_state, '')
-  return checkpoints.load_checkpointables(step, {'state': abstract_state, 'data': data})['state']
+  number = _choose(checkpoints, step)
+  try:
+    return _load(checkpoints, number, abstract_state, data)
+  except _Damage as damage:
+    folder = checkpoints.directory / str(number)
+    if step is not None:
+      raise CheckpointError(f'the checkpoint {folder} is damaged: {damage}') from None
+    logging.warning('the checkpoint %s is damaged: %s. It is set aside; trying the one before', folder, damage)
+    if is_first():
+      folder.rename(folder.with_name(f'{DAMAGED}{number}'))
+    gather(None)                     # nobody lists the folder before it has its new name
+    checkpoints.reload()
+    return restore(checkpoints, None, abstract_state, data)
+
+
+class _Damage(Exception):
+  """What was stored is not what can be read; the message says what is wrong."""
+
+
+def _load(checkpoints: ocp.training.Checkpointer, step: int, abstract_state: Any, data: Any) -> Any:
+  """The state of one step, compared with its checksums; in every process _Damage if in any."""
+  problem, state = None, None
+  try:
+    _check_shapes(checkpoints, step, abstract_state, '')
+    found = checkpoints.load_checkpointables(step, {'state': abstract_state, 'data': data, 'meta': None})
+    state = found['state']
+    problem = _compare(found['meta'], state)
+  except CheckpointError:
+    raise
+  except Exception as error:
+    problem = _unreadable(error)
+  problems = [p for p in gather(problem) if p]
+  if problems:
+    raise _Damage(problems[0])
+  return state
+
+
+def _unreadable(error: Exception) -> str:
+  """Orbax and TensorStore have no common error for files that cannot be read, and tell long stories."""
+  return f'{type(error).__name__}: {(str(error).splitlines() or ["no details"])[0][:300]}'
+
+
+def _checksums(tree: Any) -> dict[str, int]:
+  """The sum of every array's bits as integers, modulo 2³²: the same for every sharding; any changed bit shows."""
+  sums = {path: _sum_of_bits(x) for path, x in flatten_paths(tree).items()}
+  return {path: int(x) for path, x in jax.device_get(sums).items()}
+
+
+@jax.jit
+def _sum_of_bits(x: jax.Array) -> jax.Array:
+  bits = jax.lax.bitcast_convert_type(x, f'uint{8 * x.dtype.itemsize}')
+  return jnp.sum(bits.astype(jnp.uint32), dtype=jnp.uint32)
+
+
+def _compare(meta: dict[str, Any], tree: Any, prefix: str = '') -> str | None:
+  """What is wrong with arrays that were read: those whose checksums differ."""
+  stored = meta.get('checksums')
+  if stored is None:                 # format 1
+    return None
+  wrong = [path for path, value in _checksums(tree).items() if stored[prefix + path] != value]
+  return f'{len(wrong)} arrays have other contents than were saved, the first is {wrong[0]}' if wrong else None
 
 
 def restore_params(checkpoints: ocp.training.Checkpointer, step: int | None, abstract_params: Any) -> tuple[Any, int]:
   """Reads the parameters only, and tells the step they are from; raises like `restore`."""
   step = _choose(checkpoints, step)
-  _check_shapes(checkpoints, step, abstract_params, 'params/')
-  with ocp.Context(pytree_options=ocp.options.PyTreeOptions(
-      loading=ocp.options.PyTreeOptions.Loading(partial_load=True))):
-    return checkpoints.load_checkpointables(step, {'state': {'params': abstract_params}})['state']['params'], step
+  options = ocp.options.PyTreeOptions(loading=ocp.options.PyTreeOptions.Loading(partial_load=True))
+  try:
+    _check_shapes(checkpoints, step, abstract_params, 'params/')
+    with ocp.Context(pytree_options=options):
+      found = checkpoints.load_checkpointables(step, {'state': {'params': abstract_params}, 'meta': None})
+    problem = _compare(found['meta'], found['state']['params'], 'params/')
+  except CheckpointError:
+    raise
+  except Exception as error:
+    problem = _unreadable(error)
+  if problem:
+    raise CheckpointError(f'the checkpoint {checkpoints.directory}/{step} is damaged: {problem}')
+  return found['state']['params'], step
 
 
 def _choose(checkpoints: ocp.training.Checkpointer, step: int | None) -> int:

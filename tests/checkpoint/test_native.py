@@ -128,3 +128,74 @@ def test_no_save_is_dropped_while_another_is_being_written_and_the_newest_are_ke
       save(checkpoints, step, make_state(step), data.iterator)
   with open_checkpoints(tmp_path) as checkpoints:
     assert [c.step for c in checkpoints.checkpoints] == [2, 3]
+
+
+def damage(folder, how):
+  """Changes the largest file of a checkpoint: the one with the weights."""
+  path = max((f for f in folder.rglob('*') if f.is_file()), key=lambda f: f.stat().st_size)
+  data = bytearray(path.read_bytes())
+  if how == 'missing':
+    path.unlink()
+  elif how == 'truncated':
+    path.write_bytes(data[:len(data) // 2])
+  else:
+    data[len(data) // 3] ^= 0x10
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def three(manifest, tmp_path):
+  """A folder with the checkpoints of steps 1, 2 and 3, of states large enough for a file of their own."""
+  data = training_data(manifest)
+  with open_checkpoints(tmp_path / 'checkpoints', keep=3) as checkpoints:
+    for step in (1, 2, 3):
+      next(data)
+      save(checkpoints, step, make_state(step, 4000), data.iterator)
+  return tmp_path / 'checkpoints'
+
+
+@pytest.mark.parametrize('how', ['missing', 'truncated', 'changed'])
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_is_used(three, manifest, how):
+  damage(three / '3', how)
+  data, expected = training_data(manifest), training_data(manifest)
+  for _ in range(2):
+    next(expected)
+  with open_checkpoints(three, keep=3) as checkpoints:
+    assert equal(restore(checkpoints, None, abstract(make_state(1, 4000)), data.iterator), make_state(2, 4000))
+    assert (three / 'damaged_3').is_dir()
+    assert equal(next(data), next(expected))
+    save(checkpoints, 3, make_state(3, 4000), data.iterator)   # the step can be saved again
+  with open_checkpoints(three, keep=3) as checkpoints:
+    assert equal(restore(checkpoints, None, abstract(make_state(1, 4000)), data.iterator), make_state(3, 4000))
+
+
+def test_a_damaged_checkpoint_that_is_asked_for_is_refused(three, manifest):
+  damage(three / '2', 'changed')
+  with open_checkpoints(three, keep=3) as checkpoints:
+    with pytest.raises(CheckpointError, match='checkpoints/2 is damaged'):
+      restore(checkpoints, 2, abstract(make_state(1, 4000)), training_data(manifest).iterator)
+  assert (three / '2').is_dir()
+
+
+@pytest.mark.parametrize('how', ['missing', 'truncated'])
+def test_parameters_of_a_damaged_checkpoint_are_refused(three, how):
+  damage(three / '3', how)
+  with open_checkpoints(three, keep=3) as checkpoints:
+    with pytest.raises(CheckpointError, match='is damaged'):
+      restore_params(checkpoints, 3, abstract(make_state(1, 4000)).params)
+
+
+def test_nothing_but_damage_is_said(three, manifest):
+  for step in '123':
+    damage(three / step, 'missing')
+  with open_checkpoints(three, keep=3) as checkpoints:
+    with pytest.raises(CheckpointError, match='holds no checkpoint'):
+      restore(checkpoints, None, abstract(make_state(1, 4000)), training_data(manifest).iterator)
+
+
+def test_some_checkpoints_are_kept_for_good(manifest, tmp_path):
+  data = training_data(manifest)
+  with open_checkpoints(tmp_path, keep=2, keep_every=3) as checkpoints:
+    for step in range(1, 9):
+      save(checkpoints, step, make_state(step), data.iterator)
+  assert sorted(int(f.name) for f in tmp_path.iterdir()) == [3, 6, 7, 8]
