@@ -1,0 +1,80 @@
+"""The user's files: images or one video, told apart by their content, and what they are before preprocessing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from molmo_jax.evaluation.media import thumbnail
+from molmo_jax.preprocess.reading import load_image
+from molmo_jax.preprocess.types import MediaError
+
+SIDE = 720                                    # longest side of the picture that stands for a file in the page, pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """An image or a video as it is in its file."""
+  path: str
+  height: int                                 # pixels, upright
+  width: int
+  small: np.ndarray | None = None             # uint8 [h,w,3], at most SIDE pixels; None for a video
+  frames: int | None = None                   # of a video, as its file says; 0: the file does not say
+  fps: float | None = None                    # frames per second of a video
+
+  @property
+  def is_video(self) -> bool:
+    return self.frames is not None
+
+  @property
+  def name(self) -> str:
+    return Path(self.path).name
+
+
+def read_sources(paths: Sequence[str]) -> tuple[Source, ...]:
+  """One record per file: images, or a single video.
+
+  Raises:
+    MediaError: no file, one that is missing or neither image nor video, or a video beside something else.
+  """
+  if not paths:
+    raise MediaError('no image and no video is given; for example: python -m molmo_jax.tools.walkthrough image.jpg')
+  sources = tuple(_read_source(path) for path in paths)
+  videos = [source.path for source in sources if source.is_video]
+  if videos and len(sources) > 1:
+    raise MediaError(f'{videos[0]} is a video: give that one alone, or images only')
+  return sources
+
+
+def _read_source(path: str) -> Source:
+  if not Path(path).is_file():
+    raise MediaError(f'{path}: {"a folder, not a file" if Path(path).is_dir() else "no such file"}')
+  if _is_image(path):
+    pixels = load_image(path)
+    return Source(path, *pixels.shape[:2], small=np.asarray(thumbnail(pixels, SIDE)[0]))
+  try:
+    with av.open(path) as container:
+      if container.streams.video and container.format.name != 'tty':   # 'tty' renders any text file
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream))
+        turned = round(frame.rotation / 90) % 2
+        height, width = (frame.width, frame.height) if turned else (frame.height, frame.width)
+        return Source(path, height, width, frames=stream.frames, fps=float(stream.average_rate or 0))
+  except (av.error.FFmpegError, OSError, StopIteration):
+    pass   # the same message as for a file without pictures
+  raise MediaError(f'{path}: neither an image nor a video that can be read')
+
+
+def _is_image(path: str) -> bool:
+  try:
+    with Image.open(path):
+      return True
+  except (UnidentifiedImageError, OSError, ValueError):
+    return False
+  except Image.DecompressionBombError:        # an image; `load_image` says what is wrong with it
+    return True
