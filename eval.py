@@ -3,6 +3,7 @@
   python eval.py                                             # runs/scenes on its own validation set
   python eval.py --workdir=runs/blind --step=1000
   python eval.py --manifest=mine/questions.jsonl --out=runs/scenes/mine
+  python eval.py --compare runs/scenes runs/blind            # paired differences with p-values → comparison.html
   python eval.py --model=allenai/Molmo2-4B --manifest=mine/questions.jsonl   # a released checkpoint → runs/Molmo2-4B
 
 Writes summary.json, predictions.jsonl and report.html (pictures, points, predictions, answers) into
@@ -10,6 +11,7 @@ Writes summary.json, predictions.jsonl and report.html (pictures, points, predic
 it is configs/finetune.py, whose values can be set by flags when it is given as --config.
 """
 
+import json
 from pathlib import Path
 
 import jax
@@ -25,11 +27,23 @@ from molmo_jax.configuration import ConfigError
 from molmo_jax.data.manifest import ManifestError, read_manifest
 from molmo_jax.data.prepare import prepare
 from molmo_jax.data.scenes.generate import ScenesError
+from molmo_jax.evaluation.compare import (
+  CompareError,
+  as_json,
+  compare,
+  pair_records,
+  print_comparison,
+  read_evaluation,
+)
+from molmo_jax.evaluation.compare_report import write_comparison
+from molmo_jax.evaluation.media import load_media
 from molmo_jax.evaluation.session import run_evaluation
+from molmo_jax.files import write_atomically
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import shardings_of
+from molmo_jax.preprocess.types import VideoConfig
 from molmo_jax.training.state import init_params
 
 MODEL = flags.DEFINE_string('model', None, "a released checkpoint in place of a run's: folder, or id on the Hub")
@@ -37,12 +51,15 @@ CONFIG = config_flags.DEFINE_config_file('config', None, 'default: the one that 
 WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run; default: runs/<name of the run or model>')
 MANIFEST = flags.DEFINE_string('manifest', None, 'what to evaluate on; default: data.validation')
 OUT = flags.DEFINE_string('out', None, 'where the results go; default: <workdir>/evaluation')
+COMPARE = flags.DEFINE_list('compare', [], 'two evaluations (folders of runs or of --out) instead of evaluating')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'ask again what was answered before')
 DISTRIBUTED = flags.DEFINE_string('distributed', '', processes.HELP)
 STEP = flags.DEFINE_integer('step', None, 'checkpoint; default: the newest')
 
 
 def main(argv: list[str]) -> None:
+  if COMPARE.value:
+    return compare_evaluations([*COMPARE.value, *argv[1:]], Console())   # --compare a b leaves b to the arguments
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like --workdir=runs/scenes')
   processes.join(DISTRIBUTED.value)
@@ -56,7 +73,8 @@ def main(argv: list[str]) -> None:
     workdir = Path(WORKDIR.value or f'runs/{CONFIG.value.name if CONFIG.value else "scenes"}')
     config = CONFIG.value or experiment_lib.load(workdir / 'config.json')
   run = experiment_lib.from_config(config)
-  tokenizer = prepare(run.data, run.scenes, run.model.llm.first_extra_id, console)
+  tokenizer = processes.first_then_others(
+    lambda: prepare(run.data, run.scenes, run.model.llm.first_extra_id, console))
   manifest = read_manifest(MANIFEST.value or run.data.validation)
 
   mesh = make_mesh(run.mesh)
@@ -81,13 +99,24 @@ def main(argv: list[str]) -> None:
                  overwrite=OVERWRITE.value)
 
 
+def compare_evaluations(folders: list[str], console: Console) -> None:
+  """Prints the paired differences of two evaluations, and writes comparison.json and comparison.html."""
+  if len(folders) != 2:
+    raise app.UsageError(f'--compare needs two evaluations, as in --compare runs/a runs/b, not {folders}')
+  names = tuple(str(Path(folder)) for folder in folders)
+  pairs = pair_records(*(read_evaluation(folder) for folder in folders))
+  found = compare(pairs)
+  print_comparison(found, names, console)
+  out = Path(OUT.value or '.')
+  write_atomically(out / 'comparison.json', json.dumps(as_json(found), indent=2) + '\n')
+  write_comparison(out / 'comparison.html', found, pairs, names, lambda record: load_media(record, VideoConfig()))
+  console.print(f'written: {out / "comparison.json"}, comparison.html', highlight=False)
+
+
 def run_main() -> None:
-  """Faults of the user's input end with one line instead of a traceback."""
   logging.set_verbosity(logging.WARNING)
-  try:
+  with processes.orderly_end(ConfigError, ManifestError, ScenesError, native.CheckpointError, CompareError):
     app.run(main, flags_parser=experiment_lib.parse_flags)
-  except (ConfigError, ManifestError, ScenesError, native.CheckpointError) as error:
-    raise SystemExit(f'error: {error}') from None
 
 
 if __name__ == '__main__':

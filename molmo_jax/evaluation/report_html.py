@@ -97,19 +97,35 @@ def card(record: Record, pictures: Sequence[Picture], problem: str = '') -> str:
     problem: why pictures are missing; shown in their place.
   """
   right = is_right(record)
-  word, sign = ('right', '✓') if right else ('wrong', '✗')
-  tagged = '<point' in record.prediction        # mostly coordinates: set in small type
-  rows = [('Predicted', f'<span class="mark" title="{word}">{sign}</span>{escape(record.prediction) or _NOTHING}',
-           f' class="prediction{" tagged" if tagged else ""}"'),
-          ('Accepted', _accepted(record), '')]
+  rows = [_prediction('Predicted', record), ('Accepted', _accepted(record), '')]
   if record.options:
     rows.append(('Options', escape(' · '.join(record.options)), ''))
   if 0 < record.score < 1:
     rows.append(('Score', f'{record.score:.2f}', ''))
+  return _card(record, 'right' if right else 'wrong', rows, pictures, problem)
+
+
+def comparison_card(pair: tuple[Record, Record], names: tuple[str, str], pictures: Sequence[Picture], problem: str = ''
+                    ) -> str:
+  """One example that two evaluations answered: wrong where the second scores less. The points are the second's."""
+  rows = [_prediction(name, record) for name, record in zip(names, pair)]
+  rows += [('Accepted', _accepted(pair[1]), ''), ('Scores', f'{pair[0].score:.2f} → {pair[1].score:.2f}', '')]
+  return _card(pair[1], 'right' if pair[1].score > pair[0].score else 'wrong', rows, pictures, problem)
+
+
+def _prediction(name: str, record: Record) -> tuple[str, str, str]:
+  word, sign = ('right', '✓') if is_right(record) else ('wrong', '✗')
+  tagged = ' tagged' if '<point' in record.prediction or '<track' in record.prediction else ''   # coordinates: small
+  return (escape(name), f'<span class="mark {word}" title="{word}">{sign}</span>{escape(record.prediction) or _NOTHING}',
+          f' class="prediction{tagged}"')
+
+
+def _card(record: Record, kind: str, rows: Sequence[tuple[str, str, str]], pictures: Sequence[Picture], problem: str
+          ) -> str:
   texts = ''.join(f'<dt>{name}</dt><dd{attribute}>{value}</dd>' for name, value, attribute in rows)
   missing = f'<div class="media"><p class="missing">{escape(problem)}</p></div>' if problem else ''
   source = escape(' · '.join(dict.fromkeys(t for t in (record.id, record.source) if t)))
-  return (f'<article class="card {word}">{_media(record, pictures)}{missing}'
+  return (f'<article class="card {kind}">{_media(record, pictures)}{missing}'
           f'<div class="text"><p class="question">{escape(record.question)}</p><dl>{texts}</dl>'
           f'<p class="source">{source}</p></div></article>')
 

@@ -72,7 +72,7 @@ dd{margin:0;white-space:pre-wrap;max-height:12em;overflow:auto}
 dd.prediction{font-weight:600}
 dd.prediction.tagged{font:12px/1.5 ui-monospace,Consolas,monospace;padding-top:2px}
 .mark{font-weight:700;color:var(--right);margin-right:4px}
-.wrong .mark{color:var(--wrong)}
+.mark.wrong{color:var(--wrong)}
 .source{margin:8px 0 0;color:var(--muted);font-size:.75rem}
 details{margin-top:28px}
 summary{cursor:pointer;font-weight:600}

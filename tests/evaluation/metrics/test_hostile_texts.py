@@ -26,6 +26,7 @@ from molmo_jax.evaluation.metrics import (
   tracking,
   video_qa,
 )
+from molmo_jax.evaluation.metrics.masks import encode_mask
 from molmo_jax.preprocess import points, tracks
 from molmo_jax.preprocess.types import Example
 
@@ -78,7 +79,28 @@ TEXTS = {
 
 OPTIONS = ['cat', 'dog', 'house mouse']
 MASK = np.ones((10, 10), bool)
-EXAMPLE = Example(answers=('1,000', 'red'), options=('red', '1,000'), points=((0.5, 0.5),))
+METADATA = dict(
+  question_type='x', answer_type='float', precision=2, abc_label=False, has_transparent_box=False, unlabelled=False,
+  category='x', hour=3, minute=15, second=2, box=(0, 0, 5, 5), duration=5.0, sub_category='x', task_type='summary',
+  kind='textscore', pair='0', side='pos', question_group='0', task='multi-choice', video='a', windows=[[0, 10]],
+  count=3, subset='object', width=10, height=10, fps=30.0, query_frame=0, track=[[1, 1]] * 3, occluded=[False] * 3,
+  eval_method='containment_match', statements=[], reference='', events=[], references=[[5, 5]],
+  masks=[encode_mask(MASK)], mask=encode_mask(MASK), tracks={'0': {'a': [5, 5]}})
+OTHER_METADATA = {
+  'video_pointing': {'references': [[1.0, 5, 5]], 'masks': [[[1.0, encode_mask(MASK)]]]},
+  'tracking': {'masks': {'a': {'0': encode_mask(MASK)}}},
+}
+# more than one rule of these metrics, by the type of the question
+TYPES = {'mmmu': 'multiple-choice', 'mantis_eval': 'multi-choice', 'real_world_qa': 'multiple_choice',
+         'math_vista': 'multi_choice', 'vsi_bench': 'route_planning', 'ego3d': 'number'}
+
+
+def example_of(metric, question_type='x'):
+  metadata = METADATA | OTHER_METADATA.get(metric, {}) | {'question_type': question_type}
+  answers = ('10', 'red') if metric == 'ego3d' else ('1,000', 'red')
+  return Example(answers=answers, options=('red', '1,000'), points=((0.5, 0.5),), metadata=metadata)
+
+
 FIELDS = {'choices': None, 'precision': 2, 'fix_precision': True}
 
 FUNCTIONS = {
@@ -128,7 +150,9 @@ FUNCTIONS = {
   'multi image': lambda t: points.parse_multi_image_points(t, [(10, 10)]),
   'is_v1_points': points.is_v1_points,
   'tracks': lambda t: tracks.parse_tracks(t, 10, 10, 30.0),
-} | {f'metric {name}': functools.partial(metric, example=EXAMPLE) for name, metric in METRICS.items()}
+} | {f'metric {name}': functools.partial(metric, example=example_of(name)) for name, metric in METRICS.items()} | {
+  f'metric {name}, {kind}': functools.partial(METRICS[name], example=example_of(name, kind))
+  for name, kind in TYPES.items()}
 
 
 @pytest.mark.parametrize('function', FUNCTIONS)

@@ -1,0 +1,138 @@
+"""Two evaluations of the same examples side by side: paired differences with intervals and p-values."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from molmo_jax.evaluation.records import Record, read_records
+
+EXACT = 12                                      # up to so many differing examples, all sign patterns are counted
+DRAWS = 10_000                                  # random sign patterns, and bootstrap samples, otherwise
+
+
+class CompareError(ValueError):
+  """Two evaluations that cannot be compared; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """Of one task, or of all examples: second minus first, as fractions."""
+  first: float                                # mean score of the first evaluation
+  second: float
+  mean: float                                 # of the paired differences
+  low: float                                  # 95 % interval of `mean`: percentile bootstrap over examples
+  high: float
+  p: float                                    # two-sided sign-flip test of `mean` = 0
+  better: int                                 # examples with a higher score in the second
+  worse: int
+  n: int
+
+
+def pair_records(first: Sequence[Record], second: Sequence[Record]) -> list[tuple[Record, Record]]:
+  """The records of the same task and id, in the order of `first`.
+
+  Raises:
+    CompareError: no common examples, or an id that one evaluation has twice.
+  """
+  tables = []
+  for records in (first, second):
+    table: dict[tuple[str, str], Record] = {}
+    for record in records:
+      if (record.task, record.id) in table:
+        raise CompareError(f"task '{record.task}' has the id '{record.id}' more than once; examples can only be paired "
+                           'if ids differ')
+      table[record.task, record.id] = record
+    tables.append(table)
+  pairs = [(record, tables[1][key]) for key, record in tables[0].items() if key in tables[1]]
+  if not pairs:
+    raise CompareError('the two evaluations have no example (task and id) in common')
+  return pairs
+
+
+def compare(pairs: Sequence[tuple[Record, Record]], seed: int = 0) -> dict[str, Difference]:
+  """The difference of every task, and of 'all examples' if there are several."""
+  by_task: dict[str, list[tuple[float, float]]] = {}
+  for a, b in pairs:
+    by_task.setdefault(a.task, []).append((a.score, b.score))
+  found = {task: difference(np.array(scores), seed) for task, scores in by_task.items()}
+  if len(found) > 1:
+    found['all examples'] = difference(np.array([(a.score, b.score) for a, b in pairs]), seed)
+  return found
+
+
+def difference(scores: np.ndarray, seed: int = 0) -> Difference:
+  """Compares float [n,2]: the scores of n examples in the first and in the second evaluation."""
+  rng = np.random.default_rng(seed)
+  d = scores[:, 1] - scores[:, 0]
+  means = _bootstrap_means(d, rng)
+  low, high = np.percentile(means, [2.5, 97.5])
+  return Difference(float(scores[:, 0].mean()), float(scores[:, 1].mean()), float(d.mean()), float(low), float(high),
+                    sign_flip_p(d, rng), int((d > 0).sum()), int((d < 0).sum()), len(d))
+
+
+def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
+  """How often the mean would be at least as far from 0 if the sign of every difference were a coin's toss.
+
+  Counted over all patterns of up to `EXACT` differences that are not 0, else over `DRAWS` random ones, the given one
+  among them, so that it is never 0.
+  """
+  d = differences[differences != 0]
+  if not len(d):
+    return 1.0
+  limit = abs(d.sum()) - 1e-12
+  if len(d) <= EXACT:
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(d))))
+    return float((np.abs(signs @ d) >= limit).mean())
+  extreme = sum(int((np.abs(rng.choice((-1.0, 1.0), (500, len(d))) @ d) >= limit).sum()) for _ in range(DRAWS // 500))
+  return (extreme + 1) / (DRAWS + 1)
+
+
+def _bootstrap_means(d: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Means of `DRAWS` samples with replacement; a few values (right, wrong, the same) are drawn by their counts."""
+  values, counts = np.unique(d, return_counts=True)
+  return rng.multinomial(len(d), counts / len(d), DRAWS) @ values / len(d)
+
+
+def read_evaluation(folder: str | Path) -> list[Record]:
+  """The records of an evaluation: a folder with predictions.jsonl, the workdir of a run, or the file itself."""
+  path = Path(folder)
+  places = [path] if path.is_file() else [path / 'predictions.jsonl', path / 'evaluation' / 'predictions.jsonl']
+  for place in places:
+    if place.is_file():
+      return read_records(place)
+  raise CompareError(f'{folder}: no evaluation; looked for {" and ".join(map(str, places))}')
+
+
+def comparison_table(found: dict[str, Difference], names: tuple[str, str]) -> Table:
+  """One line per task, per cent; p < 0.05 stands out."""
+  table = Table(title_justify='left', show_edge=False, pad_edge=False)
+  table.add_column('task', no_wrap=True)
+  for name in (*names, 'difference', '95 % interval', 'p', 'better', 'worse', 'n'):
+    table.add_column(Text(name), justify='right', no_wrap=name not in names)
+  for task, d in found.items():
+    if task == 'all examples':
+      table.add_section()
+    table.add_row(Text(task), f'{100 * d.first:.1f}', f'{100 * d.second:.1f}', f'{100 * d.mean:+.1f}',
+                  f'{100 * d.low:+.1f} … {100 * d.high:+.1f}', f'{d.p:.4f}', str(d.better), str(d.worse), str(d.n),
+                  style='bold' if d.p < 0.05 else None)
+  return table
+
+
+def print_comparison(found: dict[str, Difference], names: tuple[str, str], console: Console) -> None:
+  """The table, and how to read it."""
+  console.print(comparison_table(found, names))
+  console.print(f'difference: {names[1]} − {names[0]}, in points of per cent; bold where p < 0.05', highlight=False)
+
+
+def as_json(found: dict[str, Difference]) -> dict[str, Any]:
+  """For comparison.json."""
+  return {task: dataclasses.asdict(d) for task, d in found.items()}
