@@ -39,21 +39,26 @@ def bucket(shape: RowShape, smallest: tuple[int, int, int] = (64, 2, 16)) -> Row
   return RowShape(up(shape.sequence, smallest[0]), crops, visual, shape.slots)
 
 
-def pad_row(encoded: Mapping[str, np.ndarray], shape: RowShape) -> dict[str, np.ndarray]:
-  """One example padded to `shape`; `patch_mask` only where the example has one.
-
-  Raises:
-    EncodingError: the example does not fit; says which limit of the configuration it passes.
-  """
+def check_fits(encoded: Mapping[str, np.ndarray], shape: RowShape) -> None:
+  """Raises `EncodingError` for an example that no row of `shape` holds; says which limit it passes."""
   need = shape_of(encoded, shape.slots)
   for name, flag in (('sequence', 'sequence_length'), ('crops', 'crops'), ('visual', 'visual_tokens')):
     if getattr(need, name) > getattr(shape, name):
       raise EncodingError(f'needs {getattr(need, name)} {name.replace("visual", "visual tokens")}, more than '
                           f'data.{flag}={getattr(shape, name)}')
 
+
+def pad_row(encoded: Mapping[str, np.ndarray], shape: RowShape) -> dict[str, np.ndarray]:
+  """One example padded to `shape`; `patch_mask` only where the example has one.
+
+  Raises:
+    EncodingError: the example does not fit; says which limit of the configuration it passes.
+  """
+  check_fits(encoded, shape)
+
   def pad(name: str, sizes: tuple[int, ...]) -> np.ndarray:
     x = encoded[name]
-    out = np.full(sizes, PADDING[name], x.dtype)
+    out = np.full(sizes, PADDING[name], x.dtype) if PADDING[name] else np.zeros(sizes, x.dtype)   # zeros cost nothing
     out[tuple(slice(0, n) for n in x.shape)] = x
     return out
 
@@ -81,3 +86,18 @@ def empty_row(shape: RowShape, image: ImageConfig) -> dict[str, np.ndarray]:
 def stack_rows(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
   """Rows of one shape → arrays with a leading batch axis."""
   return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def padding_share(batch: Mapping[str, np.ndarray], patches: int) -> dict[str, float]:
+  """What part of a batch is padding, 0…1: of its `tokens`, `crops` and `visual_tokens`.
+
+  Args:
+    batch: host arrays [B, …] (docs/data.md).
+    patches: P of a crop.
+  """
+  pool = batch['pool_index']
+  used = pool.max(axis=(1, 2), initial=-1) // patches + 1    # the last crop has the largest index
+  rows, crops = batch['crops'].shape[:2]
+  return dict(tokens=float((batch['segments'] == -1).mean()),
+              crops=float(1 - used.sum() / (rows * crops)) if crops else 0.0,
+              visual_tokens=float((pool == -1).all(axis=2).mean()) if pool.shape[1] else 0.0)

@@ -16,8 +16,8 @@ from molmo_jax.preprocess.types import Example, Message, Subtitle
 
 MEDIA_KEYS = ('image', 'images', 'video')
 TEXT_KEYS = ('messages', 'conversations', 'question')
-KEYS = MEDIA_KEYS + TEXT_KEYS + ('answer', 'subtitles', 'weights', 'style', 'task', 'metric', 'answers', 'options',
-                                 'points', 'id')
+KEYS = MEDIA_KEYS + TEXT_KEYS + ('answer', 'subtitles', 'clip', 'weights', 'style', 'styles', 'task', 'metric',
+                                 'answers', 'options', 'points', 'metadata', 'id')
 ROLES = ('user', 'assistant')
 
 
@@ -117,8 +117,11 @@ def parse_record(record: Any, source: str, folder: str | os.PathLike | None = No
   media = [key for key in MEDIA_KEYS if key in record]
   if len(media) > 1:
     _fail(source, f"a record has at most one of 'image', 'images' and 'video', not {_names(media)}")
-  if 'subtitles' in record and 'video' not in record:
-    _fail(source, "'subtitles' belong to a video; add 'video' or remove them")
+  for key in ('subtitles', 'clip'):
+    if key in record and 'video' not in record:
+      _fail(source, f"'{key}' belong{'s' if key == 'clip' else ''} to a video; add 'video' or remove it")
+  if 'clip' in record and isinstance(record.get('subtitles'), list):
+    _fail(source, "'subtitles' with times cannot be combined with 'clip': times are those of the whole video")
   conversations = _conversations(record, source)
   fields = {key: _string(record[key], key, source) for key in ('style', 'task', 'metric', 'id') if key in record}
   answers = _strings(record.get('answers', []), 'answers', source)
@@ -127,12 +130,15 @@ def parse_record(record: Any, source: str, folder: str | os.PathLike | None = No
   return Example(
       images=_images(record, source, folder),
       video=_resolve(_string(record['video'], 'video', source), 'video', source, folder) if 'video' in record else None,
+      clip=_clip(record['clip'], source) if 'clip' in record else None,
       subtitles=_subtitles(record['subtitles'], source) if 'subtitles' in record else None,
       conversations=conversations,
       weights=_weights(record['weights'], len(conversations), source) if 'weights' in record else None,
+      styles=_styles(record, len(conversations), source),
       answers=answers,
       options=_strings(record.get('options', []), 'options', source),
       points=_points(record.get('points', []), source),
+      metadata=_object(record.get('metadata', {}), 'metadata', source),
       source=source,
       **fields)
 
@@ -210,6 +216,22 @@ def _subtitles(value: Any, source: str) -> str | tuple[Subtitle, ...]:
   return tuple(lines)
 
 
+def _styles(record: Mapping[str, Any], count: int, source: str) -> tuple[str, ...]:
+  styles = _strings(record.get('styles', []), 'styles', source)
+  if 'styles' in record and ('style' in record or len(styles) != count):
+    _fail(source, f"'styles' has {len(styles)} values for {count} conversations; give one per conversation, "
+                  "and no 'style'")
+  return styles
+
+
+def _clip(value: Any, source: str) -> tuple[float, float]:
+  items = _list(value, 'clip', source, 'of two numbers, start and end in seconds')
+  clip = tuple(_number(v, 'clip', source) for v in items)
+  if len(clip) != 2 or not 0 <= clip[0] < clip[1]:
+    _fail(source, f"'clip' is {_shown(value)}; it must be [start, end] in seconds with 0 <= start < end")
+  return clip
+
+
 def _weights(value: Any, count: int, source: str) -> tuple[float | None, ...]:
   items = _list(value, 'weights', source, 'of numbers, one per conversation')
   if len(items) != count:
@@ -239,6 +261,12 @@ def _keys(value: Any, keys: tuple[str, ...], where: str, source: str) -> None:
     _fail(source, f"'{where}' must be an object with {_names(keys)}, not {_kind(value)}")
   if set(value) != set(keys):
     _fail(source, f"'{where}' must have exactly the keys {_names(keys)}; it has {_names(value) or 'none'}")
+
+
+def _object(value: Any, where: str, source: str) -> Mapping[str, Any]:
+  if not isinstance(value, Mapping):
+    _fail(source, f"'{where}' must be an object, not {_kind(value)}")
+  return value
 
 
 def _string(value: Any, where: str, source: str) -> str:

@@ -72,7 +72,8 @@ def _encode(
   if training and config.text.shuffle_branches and rng is not None:
     order = rng.permutation(len(conversations))
   style_rng = rng if training else None
-  texts = [_message_strings(conversations[i], example.style, config, tokenizer, style_rng) for i in order]
+  styles = example.styles or [example.style] * len(conversations)
+  texts = [_message_strings(conversations[i], styles[i], config, tokenizer, style_rng) for i in order]
   weights = [None if w is None else LossWeight(w) for w in example.weights or [None] * len(conversations)]
   inputs = _visual_inputs(example, config, tokenizer, training, rng if training else None)
   sequence = build_sequence(
@@ -126,6 +127,8 @@ def _checked_conversations(example: Example, training: bool) -> list[tuple[Messa
     raise EncodingError('the record has images and a video; an example has one or the other')
   if example.weights is not None and len(example.weights) != len(conversations):
     raise EncodingError(f'the record has {len(example.weights)} weights for {len(conversations)} conversations')
+  if example.styles and len(example.styles) != len(conversations):
+    raise EncodingError(f'the record has {len(example.styles)} styles for {len(conversations)} conversations')
   if not training:
     if len(conversations) > 1:
       raise EncodingError(f'a prompt is one conversation; the record has {len(conversations)}')
@@ -175,8 +178,8 @@ def _visual_inputs(
   special, tokenize, markup = tokenizer.special, tokenizer.encode, layout.layout_format(config.layout_format)
   if example.video is not None:
     max_frames = config.video.max_frames if training else config.video.max_frames_eval
-    frames, times = video.read_video(example.video, max_frames, config.video, fps=example.fps, rng=rng,
-                                     resize=_frame_resize(config))
+    frames, times = video.read_video(example.video, max_frames, config.video, fps=example.fps, clip=example.clip,
+                                     rng=rng, resize=_frame_resize(config))
     return [layout.prepare_video(frames, times, example.subtitles, config.image, config.video, special, tokenize,
                                  markup)]
   loaded = [reading.load_image(source) for source in example.images]

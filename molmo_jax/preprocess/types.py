@@ -7,6 +7,7 @@ of a pooling window (4 or 9), `T` layout tokens of one input, `S` tokens of a se
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -130,15 +131,18 @@ class Example:
   images: tuple[Any, ...] = ()                # path | PIL.Image | uint8 [h,w,3]
   video: Any = None                           # path | uint8 [T,h,w,3] with `fps`
   fps: float | None = None                    # frames per second of an array video
+  clip: tuple[float, float] | None = None     # seconds of the video file that are shown; None: all of it
   subtitles: str | tuple[Subtitle, ...] | None = None
   conversations: tuple[tuple[Message, ...], ...] = ()   # more than one: a message tree over the same media
   weights: tuple[float | None, ...] | None = None       # loss weight per token of each conversation
   task: str = 'default'
   style: str | None = None
+  styles: tuple[str, ...] = ()                # style of each conversation, where they differ; replaces `style`
   answers: tuple[str, ...] = ()               # accepted answers (evaluation)
   options: tuple[str, ...] = ()               # the possible answers, where the question has a closed set
   points: tuple[tuple[float, float], ...] = ()  # reference points (x, y) as fractions of width and height
   metric: str = 'exact_match'
+  metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)   # what else the metric reads
   id: str = ''
   source: str = ''                            # 'file.jsonl:12', for messages
 

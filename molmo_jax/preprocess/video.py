@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from molmo_jax.preprocess.clips import Clip, select_clip_by_index
 from molmo_jax.preprocess.sampling import sample_frames, sample_times
 from molmo_jax.preprocess.types import MediaError, VideoConfig
 
@@ -23,8 +24,9 @@ _SEEK_FRAMES = 16   # a jump that skips fewer frames than this costs more than d
 
 
 def read_video(source: str | Path | np.ndarray, max_frames: int, config: VideoConfig, *, fps: float | None = None,
-               rng: np.random.Generator | None = None, resize: Callable[[np.ndarray], np.ndarray] | None = None,
-               seek: bool = True) -> tuple[np.ndarray, np.ndarray]:
+               clip: Clip | None = None, rng: np.random.Generator | None = None,
+               resize: Callable[[np.ndarray], np.ndarray] | None = None, seek: bool = True
+               ) -> tuple[np.ndarray, np.ndarray]:
   """Reads the sampled frames of a video.
 
   A file is sampled by time over its duration, which ends with its last frame; an array is sampled by frame index.
@@ -36,6 +38,8 @@ def read_video(source: str | Path | np.ndarray, max_frames: int, config: VideoCo
     max_frames: largest number of frames.
     config: sampling mode and rate.
     fps: frames per second of an array.
+    clip: start and end in seconds of the file's own clock; the times that are returned count from its start
+      (`clips.select_clip_by_time`, `clips.select_clip_by_index`). None: the whole video.
     rng: source of randomness in training; None: evaluation.
     resize: applied to every chosen frame uint8 [h,w,3] at once, so that a long video of large frames fits into memory.
     seek: jump to the key frame before a wanted frame; False decodes everything in order, with the same result.
@@ -49,7 +53,7 @@ def read_video(source: str | Path | np.ndarray, max_frames: int, config: VideoCo
   """
   resize = resize or (lambda frame: frame)
   if isinstance(source, np.ndarray):
-    return _sample_array(source, max_frames, config, fps, rng, resize)
+    return _sample_array(source, max_frames, config, fps, clip, rng, resize)
   if not isinstance(source, (str, os.PathLike)):
     raise MediaError(f'a video must be a path or a uint8 array [T,h,w,3], not {type(source).__name__}')
   name = f'video {os.fspath(source)}'
@@ -61,8 +65,9 @@ def read_video(source: str | Path | np.ndarray, max_frames: int, config: VideoCo
       timeline = scan(source, name)
       if timeline is None:
         continue
-      times = sample_times(timeline.duration, max_frames, config.frame_sample_mode, config.max_fps, rng)
-      shown = timeline.shown_at(times)
+      length, offset = _part(timeline, clip, name)
+      times = sample_times(length, max_frames, config.frame_sample_mode, config.max_fps, rng)
+      shown = timeline.shown_at(times + offset)
       frames = pick(source, name, timeline, np.unique(shown), resize)
       if frames is not None:
         return _stack([frames[i] for i in shown.tolist()], name), times
@@ -72,13 +77,30 @@ def read_video(source: str | Path | np.ndarray, max_frames: int, config: VideoCo
   raise MediaError(f'{name}: no frame can be decoded')
 
 
-def _sample_array(video: np.ndarray, max_frames: int, config: VideoConfig, fps: float | None,
+def _part(timeline: _Timeline, clip: Clip | None, name: str) -> tuple[float, float]:
+  """Length of the part that is shown, and how long after the first frame it starts, seconds."""
+  if clip is None:
+    return timeline.duration, 0.0
+  start, end = clip[0], min(clip[1], timeline.duration)
+  if start >= end:
+    raise MediaError(f'{name}: the clip {clip[0]} s to {clip[1]} s is not in the video, which ends after '
+                     f'{timeline.duration:.2f} s')
+  return end - start, start - float(timeline.stamps[0] * timeline.time_base)
+
+
+def _sample_array(video: np.ndarray, max_frames: int, config: VideoConfig, fps: float | None, clip: Clip | None,
                   rng: np.random.Generator | None, resize: Callable) -> tuple[np.ndarray, np.ndarray]:
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or not video.size:
     raise MediaError(f'a video array must be uint8 [T,h,w,3] with at least one frame, not {video.dtype} '
                      f'{list(video.shape)}')
   if not fps or fps < 0:
     raise MediaError(f'a video array needs its frames per second: fps is {fps}')
+  if clip is not None:
+    if int(clip[0] * fps) >= len(video):
+      raise MediaError(f'the clip {clip[0]} s to {clip[1]} s is not in the video, which ends after '
+                       f'{len(video) / fps:.2f} s')
+    indices, times = select_clip_by_index(len(video), fps, max_frames, config.frame_sample_mode, config.max_fps, clip)
+    return _stack([resize(video[i]) for i in indices], 'video array'), times
   indices = sample_frames(len(video), fps, max_frames, config.frame_sample_mode, config.max_fps, rng)
   return _stack([resize(video[i]) for i in indices], 'video array'), indices / fps
 

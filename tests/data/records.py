@@ -38,11 +38,12 @@ def tokenizer_in(folder: Path) -> Tokenizer:
   return Tokenizer.from_file(folder / 'tokenizer.json', base_vocab_size=VOCAB)
 
 
-def training_data(manifest: Path, process: int = 0, processes: int = 1, **fields) -> TrainingData:
+def training_data(manifest: Path, process: int = 0, processes: int = 1, start: int = 0, **fields) -> TrainingData:
   """The training data of a manifest; `fields` replace those of the configuration."""
   config = DataConfig(**dict(train=str(manifest), validation='', tokenizer='', batch_size=2, sequence_length=40,
                              crops=1, visual_tokens=4, threads=1, prefetch=2) | fields)
-  return TrainingData(config, PREPROCESS, read_manifest(manifest), tokenizer_in(manifest.parent), 4, process, processes)
+  return TrainingData(config, PREPROCESS, read_manifest(manifest), tokenizer_in(manifest.parent), 4, process, processes,
+                      start)
 
 
 def numbers(batch: dict[str, np.ndarray]) -> list[int]:

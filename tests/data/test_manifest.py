@@ -23,6 +23,25 @@ def write(folder, *lines, name='m.jsonl'):
   return path
 
 
+def test_a_clip_and_metadata_are_kept(tmp_path):
+  record = {'video': 'v.mp4', 'clip': [1, 2.5], 'question': 'q', 'metadata': {'count': 3, 'groups': ['a']}}
+  example = read_manifest(write(tmp_path, record))[0]
+  assert example.clip == (1.0, 2.5) and example.metadata == {'count': 3, 'groups': ['a']}
+  assert parse_record({'question': 'q'}, 'm:1').metadata == {} and parse_record({'question': 'q'}, 'm:1').clip is None
+
+
+@pytest.mark.parametrize('fields, words', [
+  ({'clip': [0, 1]}, "'clip' belongs to a video"),
+  ({'video': 'v', 'clip': [2, 1]}, 'must be \\[start, end\\] in seconds with 0 <= start < end'),
+  ({'video': 'v', 'clip': [1]}, 'must be'), ({'video': 'v', 'clip': 3}, "'clip' must be a list of two numbers"),
+  ({'video': 'v', 'clip': [0, 1], 'subtitles': [{'start': 0, 'end': 1, 'text': 'x'}]}, 'cannot be combined'),
+  ({'metadata': [1]}, "'metadata' must be an object"),
+])
+def test_clips_and_metadata_of_another_form_are_errors(fields, words):
+  with pytest.raises(ManifestError, match=words):
+    parse_record({'question': 'q'} | fields, 'm:1')
+
+
 def test_random_access_keeps_line_numbers_and_skips_blank_lines(tmp_path):
   path = write(tmp_path, {'question': 'ä'}, '\n', '   \n', {'question': 'b'}, '{"question": "last, no newline"}')
   manifest = read_manifest(path)
@@ -38,6 +57,11 @@ def test_an_opened_manifest_pickles_and_still_reads(tmp_path):
   manifest = read_manifest(write(tmp_path, {'question': 'a'}, {'question': 'b'}))
   assert manifest[1].conversations
   assert pickle.loads(pickle.dumps(manifest))[1] == manifest[1]
+
+
+def test_conversations_may_have_styles_of_their_own():
+  record = {'conversations': [TURNS, TURNS], 'styles': ['long_caption', 'transcript']}
+  assert parse_record(record, 'm.jsonl:1').styles == ('long_caption', 'transcript')
 
 
 def test_threads_share_one_manifest(tmp_path):
@@ -124,6 +148,8 @@ BAD = [
   ({'messages': [{'role': 'user', 'text': 'x'}]}, "exactly the keys 'role' and 'content'"),
   ({'messages': ['hello']}, "'messages[0]' must be an object"),
   ({'messages': TURNS, 'weights': [1, 2]}, "'weights' has 2 values for 1 conversation;"),
+  ({'messages': TURNS, 'styles': ['a', 'b']}, "'styles' has 2 values for 1 conversations"),
+  ({'messages': TURNS, 'styles': ['a'], 'style': 'b'}, "and no 'style'"),
   ({'messages': TURNS, 'weights': [-1]}, "'weights' must not be negative"),
   ({'messages': TURNS, 'weights': [True]}, "'weights[0]' must be a finite number, not true"),
   ({'messages': TURNS, 'weights': [math.nan]}, "'weights[0]' must be a finite number"),

@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 from absl import logging as absl_logging
 
-from molmo_jax.data.pipeline import BadRecordError
+from molmo_jax.data.pipeline import BadRecordError, next_draw
 from tests.data.records import numbers, training_data, write_records
 
 flags.FLAGS.mark_as_parsed()   # Grain's workers read flags
@@ -54,6 +54,29 @@ def test_processes_have_disjoint_shares_that_cover_every_epoch(tmp_path):
   for _ in range(3):
     epoch = [drawn(share, 3) for share in shares]   # a row for each process at a time
     assert sorted(sum(epoch, [])) == list(range(9))
+
+
+@pytest.mark.parametrize('records', [7, 8])
+def test_every_record_is_drawn_once_an_epoch_over_all_processes(tmp_path, records):
+  manifest = write_records(tmp_path, records)
+  shares = [drawn(training_data(manifest, process, 3, batch_size=3), 2 * records) for process in range(3)]
+  order = [n for turn in zip(*shares) for n in turn]
+  epochs = [order[i:i + records] for i in range(0, len(order), records)]
+  assert len(epochs) == 6 and all(sorted(epoch) == list(range(records)) for epoch in epochs)
+
+
+def test_another_number_of_processes_goes_on_where_the_others_stopped(tmp_path):
+  manifest = write_records(tmp_path, 9)
+  whole = drawn(training_data(manifest, batch_size=1), 18)
+  two = [training_data(manifest, process, 2) for process in range(2)]
+  before = [drawn(share, 3) for share in two]
+  start = next_draw([share.iterator.get_state() for share in two])
+  three = [training_data(manifest, process, 3, batch_size=3, start=start) for process in range(3)]
+  after = [drawn(share, 4) for share in three]
+  assert [n for turn in zip(*before) for n in turn] + [n for turn in zip(*after) for n in turn] == whole
+  assert next_draw([share.iterator.get_state() for share in three]) == 18
+  with pytest.raises(ValueError, match='another number of processes.*next_draw'):
+    three[0].iterator.set_state(two[0].iterator.get_state())
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error(tmp_path):

@@ -165,6 +165,16 @@ def test_branches_are_shuffled_with_their_weights_by_the_generator_only(tokenize
   assert order(CONFIG, np.random.default_rng(0)) == order(CONFIG, np.random.default_rng(0)) != words
 
 
+def test_every_branch_can_have_its_own_style(tokenizer):
+  record = example(talk('what?', 'red'), talk('this?', 'a'), styles=('vqa2', 'okvqa'))
+  e = encode(record, with_text(style_prefix='style'), tokenizer, training=True, rng=np.random.default_rng(3))
+  spoken = [tokenizer.decode(e.tokens[e.segments == branch]) for branch in (0, 1)]
+  assert {('vqa2:' in s, 'what?' in s) for s in spoken} == {(True, True), (False, False)}
+  assert {('okvqa:' in s, 'this?' in s) for s in spoken} == {(True, True), (False, False)}
+  with pytest.raises(EncodingError, match='1 styles for 2 conversations'):
+    encode(dataclasses.replace(record, styles=('vqa2',)), CONFIG, tokenizer, training=True)
+
+
 def test_the_style_tag_opens_the_first_user_message(tokenizer):
   e = encode(example(talk('what?', 'red', 'this?', 'a'), style='vqa2'), with_text(style_prefix='demo_or_style_v2'),
              tokenizer, training=True)

@@ -274,6 +274,6 @@ def test_molmo_v1(own, tmp_path):
 
 
 def test_molmo_v1_with_another_normalisation_is_an_error(tmp_path):
-  (tmp_path / 'preprocessor_config.json').write_text(json.dumps({**V1, 'image_mean': [0.5, 0.5, 0.5]}))
+  (tmp_path / 'preprocessor_config.json').write_text(json.dumps({**V1, 'image_mean': [0.4, 0.5, 0.5]}))
   with pytest.raises(ValueError, match='preprocessor_config.json: image_mean'):
     read_config(tmp_path)

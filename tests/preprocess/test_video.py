@@ -140,6 +140,36 @@ def test_frames_are_resized_one_by_one(steady):
   assert frames.shape == (4, 24, 32, 3)
 
 
+def test_a_clip_is_sampled_over_its_own_length_and_its_times_count_from_its_start(steady):
+  frames, times = read_video(steady, 128, CONFIG, clip=(1.0, 2.2))
+  np.testing.assert_allclose(times, [0, 0.5, 1, 1.2])
+  assert numbers(frames) == [30, 45, 60, 66]
+  frames, times = read_video(steady, 128, CONFIG, clip=(3.0, 99.0))   # ends with the video
+  np.testing.assert_allclose(times, [0, 0.2], atol=1e-9)
+  assert numbers(frames) == [90, 95]
+  np.testing.assert_array_equal(read_video(steady, 128, CONFIG, clip=(1.0, 2.2), seek=False)[0],
+                                read_video(steady, 128, CONFIG, clip=(1.0, 2.2))[0])
+
+
+def test_a_clip_is_in_times_of_the_file_which_may_not_begin_at_zero(tmp_path):
+  late = encode(tmp_path / 'late.mkv', range(300, 300 + 96 * 20, 20))   # the first frame is shown at 0.5 s
+  frames, times = read_video(late, 128, CONFIG, clip=(1.0, 1.5))
+  assert numbers(frames) == [15, 30] and times.tolist() == [0, 0.5]
+
+
+def test_a_clip_of_an_array_is_cut_to_frames():
+  video = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1).repeat(3, -1)
+  frames, times = read_video(video, 128, CONFIG, fps=10.0, clip=(0.5, 1.5))
+  assert frames[:, 0, 0, 0].tolist() == [5, 10, 15] and times.tolist() == [0, 0.5, 1]
+
+
+def test_a_clip_behind_the_end_is_an_error(steady):
+  with pytest.raises(MediaError, match=r'steady.mp4: the clip 5.0 s to 6.0 s is not in the video'):
+    read_video(steady, 128, CONFIG, clip=(5.0, 6.0))
+  with pytest.raises(MediaError, match='is not in the video'):
+    read_video(np.zeros((20, 1, 1, 3), np.uint8), 128, CONFIG, fps=10.0, clip=(5.0, 6.0))
+
+
 def test_randomness_is_an_argument(steady):
   config = VideoConfig(frame_sample_mode='uniform_randomized')
   first, second, third = (read_video(steady, 6, config, rng=np.random.default_rng(seed))[1] for seed in (1, 1, 2))

@@ -13,6 +13,7 @@ from molmo_jax import experiment
 from molmo_jax.checkpoint import native
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.tools.convert import main
+from tests.checkpoint import v1_hub
 from tests.checkpoint.hub import RELEASED, abstract, equal, load, same_files, tensors, write
 
 flags.FLAGS.mark_as_parsed()
@@ -35,6 +36,22 @@ def test_layouts_become_one_another_and_back(tmp_path, source):
   before, after = (json.loads((f / 'config.json').read_text()) for f in (source, tmp_path / 'hub'))
   assert after['text_config'] == before['text_config']
   assert {k: v for k, v in after.items() if k.endswith('_id')} == {k: v for k, v in before.items() if k.endswith('_id')}
+
+
+@pytest.mark.parametrize('write_v1', [lambda f: v1_hub.write_case(f, 'olmo_openai'), v1_hub.write_experts],
+                         ids=['7b_o', 'experts'])
+def test_molmo_v1_becomes_a_run_and_comes_back(tmp_path, write_v1):
+  source = write_v1(tmp_path / 'source')
+  assert convert(source, tmp_path / 'copy', '--layout', 'hub') == 0
+  assert convert(source, tmp_path / 'run', '--layout', 'orbax') == 0
+  assert convert(tmp_path / 'run', tmp_path / 'back', '--layout', 'hub') == 0
+  for folder in (tmp_path / 'copy', tmp_path / 'back'):
+    assert same_files(folder, source)
+    c, other = read_model_config(folder), read_model_config(source)
+    assert (c.vit, c.connector, c.llm, c.bidirectional) == (other.vit, other.connector, other.llm, 'none')
+    for name in ('tokenizer.json', 'preprocessor_config.json', 'tokenizer_config.json'):
+      assert (folder / name).read_bytes() == (source / name).read_bytes()
+  assert (tmp_path / 'copy/config.json').read_bytes() == (source / 'config.json').read_bytes()
 
 
 @pytest.fixture(scope='module')

@@ -89,9 +89,12 @@ def pointing_scores(prediction: str, width: int, height: int, references: Sequen
   return scores_of(sum(is_inside(predicted[i], masks[j]) for i, j in pairs), len(predicted), len(references))
 
 
-def point_bench(prediction: str, mask: np.ndarray) -> float:
-  """PointBench: 1 if there is a point, and every point (coordinates truncated) is in the mask bool [h,w]."""
-  points = parse_points(prediction, mask.shape[1], mask.shape[0])
+def point_bench(prediction: str, mask: np.ndarray, width: int | None = None, height: int | None = None) -> float:
+  """PointBench: 1 if there is a point, and every point (coordinates truncated) is in the mask bool [h,w].
+
+  `width` and `height` are the image's, where a mask has another size than its image (some do); the mask is not resized.
+  """
+  points = parse_points(prediction, width or mask.shape[1], height or mask.shape[0])
   return float(bool(points) and all(is_inside(point, mask, math.trunc) for point in points))
 
 

@@ -1,6 +1,7 @@
 """The metrics that an example can name, and the score that needs no picture at all.
 
-A metric is a function of the predicted text and of the example (its `answers`, `options` and `points`), and gives 0…1.
+A metric is a function of the predicted text and of the example (its `answers`, `options`, `points` and `metadata`), and
+gives 0…1.
 """
 
 from __future__ import annotations
@@ -8,26 +9,16 @@ from __future__ import annotations
 import collections
 import difflib
 import math
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from molmo_jax.evaluation.metrics.benchmarks import BENCHMARKS, Benchmark
 from molmo_jax.evaluation.metrics.charts import relaxed_correctness, scientific_relaxed_correctness
 from molmo_jax.evaluation.metrics.options import select_option
+from molmo_jax.evaluation.metrics.references import Reference, check_has, name_of
 from molmo_jax.evaluation.metrics.text_answers import a_okvqa_score, anls, clean_prediction, vqa_score
 from molmo_jax.preprocess.points import parse_points
-
-
-class Reference(Protocol):
-  """What a metric reads of an example: `preprocess.types.Example` and `evaluation.records.Record` both have it."""
-  @property
-  def answers(self) -> tuple[str, ...]: ...
-  @property
-  def options(self) -> tuple[str, ...]: ...
-  @property
-  def points(self) -> tuple[tuple[float, float], ...]: ...
-
 
 # How far a predicted point may be from its reference point: Euclidean distance of (x, y) where both are fractions of
 # the picture's own width and height, so that the tolerance is an ellipse in a picture that is not square.
@@ -50,8 +41,7 @@ def exact_match(prediction: str, example: Reference) -> float:
   Raises:
     ValueError: an example without answers.
   """
-  if not example.answers:
-    raise ValueError(f"{_name(example)}: metric 'exact_match' needs at least one answer in 'answers'")
+  check_has(example, 'exact_match', answers=True)
   return float(_normalise(prediction) in {_normalise(answer) for answer in example.answers})
 
 
@@ -95,16 +85,24 @@ def multiple_choice(prediction: str, example: Reference) -> float:
     ValueError: an example without options, or none of whose answers is an option.
   """
   if not set(example.answers) & set(example.options):
-    raise ValueError(f"{_name(example)}: metric 'multiple_choice' needs 'options', and 'answers' that are among them")
+    raise ValueError(f"{name_of(example)}: metric 'multiple_choice' needs 'options', and 'answers' that are among them")
   return float(example.options[select_option(prediction, example.options)] in example.answers)
 
 
 def _of_answers(name: str, rule: Callable[[Sequence[str], str], float]) -> Callable[[str, Reference], float]:
   """The metric that applies `rule` to the example's answers and the cleaned text (`text_answers.clean_prediction`)."""
   def metric(prediction: str, example: Reference) -> float:
-    if not example.answers:
-      raise ValueError(f"{_name(example)}: metric '{name}' needs at least one answer in 'answers'")
+    check_has(example, name, answers=True)
     return float(rule(example.answers, clean_prediction(prediction)))
+  metric.__name__ = name
+  return metric
+
+
+def _of_benchmark(name: str, benchmark: Benchmark) -> Callable[[str, Reference], float]:
+  """The metric that is the first sub-score of `benchmark`, 0 where that does not apply."""
+  def metric(prediction: str, example: Reference) -> float:
+    value = next(iter(benchmark.scores(prediction, example, name).values()))
+    return 0.0 if math.isnan(value) else float(value)
   metric.__name__ = name
   return metric
 
@@ -121,7 +119,8 @@ METRICS: dict[str, Callable[[str, Reference], float]] = {
   'exact_match': exact_match,
   'points': points,
   'multiple_choice': multiple_choice,
-} | {name: _of_answers(name, rule) for name, rule in _ANSWER_RULES.items()}
+} | {name: _of_answers(name, rule) for name, rule in _ANSWER_RULES.items()} | {
+  name: _of_benchmark(name, benchmark) for name, benchmark in BENCHMARKS.items()}
 
 # `chance` tries so many of the most frequent answers as the constant one.
 _CONSTANTS = 50
@@ -137,13 +136,35 @@ def score(prediction: str, example: Reference, metric: str) -> float:
   return METRICS[metric](prediction, example)
 
 
+def sub_scores(prediction: str, example: Reference, metric: str) -> Mapping[str, float]:
+  """All that `metric` says of one prediction, by name, the score first; NaN for what does not apply.
+
+  A metric with one number calls it 'score'. Raises as `score` does.
+  """
+  _check(metric)
+  if metric in BENCHMARKS:
+    return BENCHMARKS[metric].scores(prediction, example, metric)
+  return {'score': METRICS[metric](prediction, example)}
+
+
+def is_judged(metric: str) -> bool:
+  """Whether a language model scores afterwards (`evaluation.judging`); `score` gives 0 until then.
+
+  Raises:
+    ValueError: a metric that does not exist.
+  """
+  _check(metric)
+  return metric in BENCHMARKS and BENCHMARKS[metric].judged
+
+
 def chance(examples: Sequence[Reference], metric: str) -> float:
   """The mean score, 0…1, that can be had over `examples` without looking at the pictures.
 
   An example with `options` counts 1/number of options: a guess among them. The examples without options count as the
   best constant answer does over them: for answers in words one of those that are accepted most often; for 'points' no
   point, or one fixed point, the best on a grid of step `GRID_STEP` (questions with several points count as wrong: a
-  fixed set of points hardly ever has both the right number and the right places).
+  fixed set of points hardly ever has both the right number and the right places). For a metric of a benchmark, an
+  example without options counts 0: no constant text is tried.
 
   Raises:
     ValueError: no examples, or a metric that does not exist.
@@ -163,6 +184,8 @@ def _best_constant(examples: Sequence[Reference], metric: str) -> float:
     return _best_constant_points(examples)
   if metric == 'exact_match':
     return _best_constant_answer(examples)
+  if metric in BENCHMARKS:
+    return 0.0
   frequent = collections.Counter(answer for e in examples for answer in e.answers).most_common(_CONSTANTS)
   return max((sum(METRICS[metric](answer, e) for e in examples) for answer, _ in frequent), default=0.0)
 
@@ -188,6 +211,3 @@ def _check(metric: str) -> None:
     close = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)[0]
     raise ValueError(f"metric '{metric}' does not exist; did you mean '{close}'? The metrics are: {', '.join(METRICS)}")
 
-
-def _name(example: Reference) -> str:
-  return getattr(example, 'source', '') or f"example '{getattr(example, 'id', '')}'"

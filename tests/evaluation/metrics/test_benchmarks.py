@@ -29,7 +29,7 @@ def score(text, item):
 @pytest.mark.parametrize('metric, metadata, right, wrong', [
   ('letter_choice', {}, ['B', 'b. dog', 'Answer: B'], ['A', 'The answer is B']),
   ('tomato', {}, ['B', ' b. dog '], ['A']),
-  ('letter', {}, ['B', '(B)', 'I think A but it is B'], ['A', 'B or A']),
+  ('letter', {}, ['B', '(B)', 'I think A but it is B', 'Answer: B Answer: A'], ['A', 'B or A']),
   ('mmmu', {'question_type': 'multiple-choice'}, ['B', '(B) dog'], ['A']),
   ('mantis_eval', {'question_type': 'multi-choice'}, ['(B)'], ['(A)']),
   ('ego_schema', {}, ['B', 'B. dog', 'I say B and not A'], ['A']),

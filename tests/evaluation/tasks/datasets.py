@@ -465,15 +465,21 @@ def molmo2_video_point(root: Path) -> None:
 
 
 def tracks(name: str) -> Callable[[Path], None]:
-  """An academic dataset of tracking: trajectories in the table, masks in a file."""
+  """An academic dataset of tracking: trajectories in the table, masks in its own files."""
   def write(root: Path) -> None:
     split = SPLITS[name]
     moments = [{'frame': frame, 'time': f'00:0{frame // 6}.00', 'points': [
       {'id': '7', 'point': POINT, 'occluded': False}]} for frame in (0, 6)]
-    parquet(root / f'track/{split}-00000-of-00001.parquet', {
-      'id': 'v_0', 'video': 'v', 'qid': '0', 'expression': 'the dog', 'fps': 6, 'sampling_fps': 1, 'width': WIDTH,
-      'height': HEIGHT, 'mask_id': ['7'], 'frame_trajectories': moments})
-    text(root / split / 'MasksRLE/v/0.json', {'7': [encode_mask(MASK)] * 11 + [None]})
+    row = {'id': 'v_0', 'video': 'v', 'qid': '0', 'expression': 'the dog', 'fps': 6, 'width': WIDTH, 'height': HEIGHT,
+           'mask_id': ['7'], 'obj_id': [3], 'anno_id': ['source_v_3'], 'frame_trajectories': moments}
+    parquet(root / f'track/{split}-00000-of-00001.parquet', row | {'sampling_fps': 1}, row | {'sampling_fps': 2})
+    if name == 'mevis':
+      text(root / split / 'mask_dict.json', {'source_v_3': [encode_mask(MASK)] * 11 + [None]})
+    else:
+      folder = {'ref_yt_vos': 'valid/Annotations/v/0', 'ref_davis17': 'DAVIS/Annotations/480p/v',
+                'reasonvos': 'ReasonVOS/Annotations/source_v_3'}[name]
+      for frame in range(12):
+        save_picture(root / folder / f'{frame:05d}.png', MASK.astype(np.uint8) * (3 if name == 'ref_davis17' else 255))
     save_video(root / ('videos' if name == 'reasonvos' else f'{split}/videos') / 'v.mp4')
   return write
 

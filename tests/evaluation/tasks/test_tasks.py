@@ -181,6 +181,19 @@ def test_v1_is_asked_as_v1_was(datasets, tmp_path):
   assert resolve_tasks('countbench_qa', version='v1')[0].max_new_tokens == 192
 
 
+def test_a_task_raises_the_limits_of_the_configuration_and_never_lowers_them():
+  few = dataclasses.replace(CONFIG, image=dataclasses.replace(CONFIG.image, max_crops_eval=8, max_images_eval=5),
+                            text=dataclasses.replace(CONFIG.text, max_sequence_length_eval=4096))
+  config = TASKS['chart_qa'].preprocess(few)
+  assert (config.image.max_crops_eval, config.image.max_images_eval) == (24, 20)
+  assert config.text.max_sequence_length_eval == 64_000 and config.video == few.video
+  many = dataclasses.replace(CONFIG, image=dataclasses.replace(CONFIG.image, max_crops_eval=48, max_images_eval=30),
+                             text=dataclasses.replace(CONFIG.text, max_sequence_length_eval=None))
+  config = dataclasses.replace(TASKS['chart_qa'], max_frames=7).preprocess(many)
+  assert (config.image.max_crops_eval, config.image.max_images_eval, config.video.max_frames_eval) == (48, 30, 7)
+  assert config.text.max_sequence_length_eval is None
+
+
 def test_clips_and_subtitles_reach_the_manifest(datasets, tmp_path):
   clips = {e.video.split('/')[-1]: e.clip for e in build(TASKS['mvbench'], datasets, tmp_path)}
   assert clips == {'1.mp4': None, 'a.mp4': (0.5, 1.5), 'video.mp4': (0.0, 1.0)}
@@ -212,6 +225,8 @@ def test_names_groups_and_splits_are_resolved_in_order_and_once():
   assert [t.label for t in resolve_tasks('chart_qa,chart_qa:test')] == ['chart_qa', 'chart_qa_test']
   assert resolve_tasks('temp_compass_internal')[0].name == 'temp_compass'
   assert len(resolve_tasks('all')) == len(TASKS)
+  assert [t.label for t in resolve_tasks('ego_schema_test,ego_schema:test')] == ['ego_schema_test']
+  assert [t.asked_split for t in resolve_tasks('test_video')] == ['test'] * 5
   assert {'single_image', 'multi_image', 'short_video', 'long_video', 'image_pointing', 'video_pointing',
           'tracking'} <= set(GROUPS)
 
@@ -272,7 +287,7 @@ def test_the_command_writes_manifests_of_all_named_tasks(datasets, tmp_path):
 
 
 def test_the_page_of_the_tasks_is_up_to_date():
-  page = Path('docs/evaluation.md').read_text(encoding='utf-8')
+  page = (Path(__file__).parents[3] / 'docs/evaluation.md').read_text(encoding='utf-8')
   assert with_tables(page) == page, 'run: python -m molmo_jax.evaluation.tasks --write docs/evaluation.md'
   for task in TASKS.values():
     assert f'| `{task.name}` | `{task.folder}/` |' in page

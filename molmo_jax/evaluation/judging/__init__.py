@@ -1,0 +1,12 @@
+"""Scores that a language model gives: what it is asked, and what its answers mean. Nothing here uses a network.
+
+`judge` asks about predictions in rounds: it returns the requests that have no answer yet, and scores where all answers
+are there. The command is `python -m molmo_jax.tools.judge`.
+"""
+
+from __future__ import annotations
+
+from molmo_jax.evaluation.judging.kinds import KINDS
+from molmo_jax.evaluation.judging.rounds import Judged, Request, judge
+
+__all__ = ['KINDS', 'Judged', 'Request', 'judge']

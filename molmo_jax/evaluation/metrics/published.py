@@ -1,0 +1,101 @@
+"""The numbers that a benchmark publishes, from all predictions of a task (docs/metrics.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from molmo_jax.evaluation.metrics.benchmarks import BENCHMARKS, ai2d_names
+from molmo_jax.evaluation.metrics.contrast import temporal_bench_means, video_hallucer_means, vinoground_means
+from molmo_jax.evaluation.metrics.counting import point_count_means, video_point_count_means
+from molmo_jax.evaluation.metrics.means import ai2d_means, mean_by, mean_of, text_metric_means
+from molmo_jax.evaluation.metrics.references import Reference, metadata_of
+from molmo_jax.evaluation.metrics.scoring import score, sub_scores
+from molmo_jax.evaluation.metrics.versions import MOLMO2
+from molmo_jax.evaluation.metrics.video_qa import video_mme_means
+
+Pairs = Sequence[tuple[str, Reference]]
+Rows = Sequence[Mapping[str, Any]]
+
+
+def published(metric: str, pairs: Pairs) -> dict[str, float]:
+  """The numbers of one task by name.
+
+  A metric whose benchmark has a summary of its own gets that one (`SUMMARIES`). Every other gets the mean of each
+  sub-score, under its name ('score' for a metric with one). An example may name groups that it belongs to, as a list of
+  strings under 'groups' in its metadata: the mean score of every group G is added as 'group_G'.
+
+  Args:
+    metric: name of a metric.
+    pairs: (prediction, example) of every example of the task.
+
+  Returns:
+    Means, over those values that are not NaN; NaN of nothing.
+
+  Raises:
+    ValueError: a metric that does not exist, or an example that it cannot use.
+  """
+  rows = [dict(metadata_of(example)) | {'prediction': prediction, 'answers': list(example.answers),
+                                        'answer': example.answers[0] if example.answers else '',
+                                        'score': score(prediction, example, metric)} for prediction, example in pairs]
+  means = SUMMARIES[metric](rows, pairs) if metric in SUMMARIES else _sub_score_means(metric, pairs)
+  return means | mean_by(((group, row['score']) for row in rows for group in row.get('groups', ())), 'group_')
+
+
+def _sub_score_means(metric: str, pairs: Pairs) -> dict[str, float]:
+  columns: dict[str, list[float]] = {}
+  for prediction, example in pairs:
+    for name, value in sub_scores(prediction, example, metric).items():
+      columns.setdefault(name, [])
+      if not math.isnan(value):
+        columns[name].append(value)
+  return {name: mean_of(values) for name, values in columns.items()}
+
+
+def _charts(rows: Rows, pairs: Pairs) -> dict[str, float]:
+  return text_metric_means(rows, ['relaxed_correctness', 'scifi_relaxed_correctness', 'em'])
+
+
+def _ai2d(rows: Rows, pairs: Pairs) -> dict[str, float]:
+  named = [row | {'option_names': ai2d_names(e), 'answer_idx': ai2d_names(e).index(e.answers[0])}
+           for row, (_, e) in zip(rows, pairs, strict=True)]
+  return ai2d_means(named, version=_version(rows))
+
+
+def _version(rows: Rows) -> str:
+  return rows[0].get('version', MOLMO2) if rows else MOLMO2
+
+
+def _point_bench(rows: Rows, pairs: Pairs) -> dict[str, float]:
+  """Mean over the examples, and over the categories (the paper's number)."""
+  by_category = mean_by((row.get('category', ''), row['score']) for row in rows)
+  return {'accuracy': mean_of(row['score'] for row in rows), 'category_mean': mean_of(by_category.values())}
+
+
+def _ego3d(rows: Rows, pairs: Pairs) -> dict[str, float]:
+  scores = [sub_scores(prediction, example, 'ego3d') for prediction, example in pairs]
+  errors = [(row['category'], s['squared_error']) for row, s in zip(rows, scores, strict=True)
+            if not math.isnan(s['squared_error'])]
+  choices = [(row['category'], s['accuracy']) for row, s in zip(rows, scores, strict=True)
+             if not math.isnan(s['accuracy'])]
+  return ({'All_MSE': mean_of(e for _, e in errors), 'All_ACC': mean_of(a for _, a in choices),
+           'All_MISSING': math.fsum(s['missing'] for s in scores)}
+          | {f'{name}_MSE': value for name, value in mean_by(errors).items()}
+          | {f'{name}_ACC': value for name, value in mean_by(choices).items()})
+
+
+SUMMARIES: dict[str, Callable[[Rows, Pairs], dict[str, float]]] = {
+  'chart_qa': _charts,
+  'ai2d': _ai2d,
+  'point_count': lambda rows, pairs: point_count_means(rows, version=_version(rows)),
+  'video_point_count': lambda rows, pairs: video_point_count_means(rows),
+  'video_mme': lambda rows, pairs: video_mme_means(rows),
+  'video_hallucer': lambda rows, pairs: video_hallucer_means(rows),
+  'vinoground': lambda rows, pairs: vinoground_means(rows),
+  'temporal_bench': lambda rows, pairs: temporal_bench_means(rows),
+  'temporal_bench_published': lambda rows, pairs: temporal_bench_means(rows),
+  'point_bench': _point_bench,
+  'ego3d': _ego3d,
+  'predictions_only': lambda rows, pairs: {},
+} | {name: lambda rows, pairs: {} for name, benchmark in BENCHMARKS.items() if benchmark.judged}

@@ -1,0 +1,62 @@
+"""Writes the manifests of benchmarks from their public files: questions, answers, and what their metrics need.
+
+`python -m molmo_jax.tools.prepare_task TASKS --data_root DIR --out DIR`; docs/evaluation.md lists the tasks and says
+where to get their files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from molmo_jax.evaluation.metrics.versions import MOLMO2, MOLMO_V1
+from molmo_jax.evaluation.tasks import TaskError, resolve_tasks, write_manifest
+from molmo_jax.preprocess.types import MediaError
+
+EXAMPLES = """examples:
+  # one task, whose dataset is unpacked in a folder
+  python -m molmo_jax.tools.prepare_task chart_qa --root data/ChartQA --out manifests/chart_qa.jsonl
+  # tasks and groups, every dataset in its folder below one root (docs/evaluation.md)
+  python -m molmo_jax.tools.prepare_task chart_qa,short_video --data_root data --out manifests
+  # a split that is not the usual one
+  python -m molmo_jax.tools.prepare_task chart_qa:test --data_root data --out manifests
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  parser = argparse.ArgumentParser(prog='python -m molmo_jax.tools.prepare_task', description=__doc__.splitlines()[0],
+                                   epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('tasks', help='names of tasks and groups with commas between them, or all')
+  where = parser.add_mutually_exclusive_group(required=True)
+  where.add_argument('--root', type=Path, help='folder of the dataset, for one task')
+  where.add_argument('--data_root', type=Path, help='folder that has a folder of every dataset')
+  parser.add_argument('--out', type=Path, required=True, help='a .jsonl file for one task, or a folder')
+  parser.add_argument('--version', choices=(MOLMO2, MOLMO_V1), default=MOLMO2, help='whose prompts and metrics')
+  options = parser.parse_args(arguments)
+  console = Console(stderr=True)
+  try:
+    tasks = resolve_tasks(options.tasks, options.version)
+    to_file = options.out.suffix == '.jsonl'
+    if len(tasks) > 1 and (options.root or to_file):
+      raise TaskError(f'{len(tasks)} tasks need --data_root and a folder for --out')
+  except TaskError as error:
+    console.print(f'error: {error}', markup=False, highlight=False, soft_wrap=True)
+    return 2
+  failed = 0
+  for task in tasks:
+    out = options.out if to_file else options.out / f'{task.label}.jsonl'
+    try:
+      count = write_manifest(task, options.root or options.data_root / task.folder, out)
+      console.print(f'{out}: {count} questions of {task.label}', markup=False, highlight=False, soft_wrap=True)
+    except (ValueError, OSError, MediaError) as error:   # TaskError and TableError among them
+      failed += 1
+      console.print(f'{task.label}: {error}', markup=False, highlight=False, soft_wrap=True)
+  return 1 if failed else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
