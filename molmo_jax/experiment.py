@@ -14,6 +14,7 @@ from molmo_jax.configuration import ConfigError, build, with_defaults
 from molmo_jax.data.pipeline import DataConfig
 from molmo_jax.data.scenes.config import ScenesConfig
 from molmo_jax.evaluation.runner import EvaluationConfig
+from molmo_jax.files import write_atomically
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parallel.mesh import MeshConfig
 from molmo_jax.preprocess.types import PreprocessConfig
@@ -83,8 +84,11 @@ def from_config(config: ConfigDict | dict[str, Any]) -> Experiment:
   return dataclasses.replace(run, preprocess=dataclasses.replace(run.preprocess, text=text))
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
+def claim(workdir: Path, config: ConfigDict, writes: bool = True) -> None:
   """Writes `<workdir>/config.json`, or checks that the run that is there already has the same configuration.
+
+  Args:
+    writes: False in all processes but the first, which only check.
 
   Raises:
     ConfigError: the folder belongs to a run with another configuration; names the differing flags.
@@ -97,8 +101,8 @@ def claim(workdir: Path, config: ConfigDict) -> None:
              for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     raise ConfigError(f'{workdir} belongs to a run with another configuration ({"; ".join(flags)}). '
                       'Give another --workdir, or delete that folder')
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(text, encoding='utf-8')
+  if writes:
+    write_atomically(path, text)
 
 
 def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def command(folder, program, *flags):
+def command(folder, program, *flags, devices=1):
   env = os.environ | dict(
-    JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1', PYTHONPATH=str(ROOT), COLUMNS='200',
+    JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES=str(devices), PYTHONPATH=str(ROOT), COLUMNS='200',
     JAX_COMPILATION_CACHE_DIR=str(folder / 'compiled'), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
     XLA_FLAGS='--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true')
   return subprocess.Popen([sys.executable, ROOT / program, *flags], cwd=folder, env=env, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def together(folder, program, *flags, count=2, devices=1):
+  """`count` processes that find each other over the loopback."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  return [command(folder, program, *flags, f'--distributed=localhost:{port},{index},{count}', devices=devices)
+          for index in range(count)]
 
 
 def finish(process):

@@ -7,13 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from molmo_jax.parallel.processes import gather, is_first
 from molmo_jax.parameters import flatten_paths
 
-FORMAT = 2                           # 1 had no checksums
+FORMAT = 2                           # 1 had no checksums, and the data's position in a file of its own
 DAMAGED = 'damaged_'                 # before the name of a folder that was set aside
 
 
@@ -33,27 +34,30 @@ def open_checkpoints(directory: str | Path, keep: int = 2, keep_every: int = 0) 
 
 
 def save(checkpoints: ocp.training.Checkpointer, step: int, state: Any, data: Any) -> None:
-  """Writes `state` and the position of the data iterator `data` in the background; the folder appears when complete."""
-  meta = {'format': FORMAT, 'checksums': _checksums(state)}
+  """Writes `state` and `data` in the background; the folder appears when it is complete. All processes call it.
+
+  Args:
+    data: the position in the data, as plain values that JSON can write; the same in all processes.
+  """
+  meta = {'format': FORMAT, 'checksums': _checksums(state), 'data': data}
   # force: without it a save is dropped, silently, while an earlier one is still being written
-  checkpoints.save_checkpointables_async(step, {'state': state, 'data': data, 'meta': meta}, force=True)
+  checkpoints.save_checkpointables_async(step, {'state': state, 'meta': meta}, force=True)
 
 
-def restore(checkpoints: ocp.training.Checkpointer, step: int | None, abstract_state: Any, data: Any) -> Any:
-  """Reads a whole state straight into the shardings of `abstract_state`, and sets the data iterator in place.
+def restore(checkpoints: ocp.training.Checkpointer, step: int | None, abstract_state: Any) -> tuple[Any, Any]:
+  """Reads a whole state straight into the shardings of `abstract_state`, and the position in the data.
 
   Args:
     step: None takes the newest one that is whole. Newer ones that are damaged are set aside: their folders get the
       prefix `damaged_`.
     abstract_state: `jax.ShapeDtypeStruct`s with shardings.
-    data: the Grain iterator whose position was saved.
 
   Raises:
     CheckpointError: no checkpoint, another step than those there are, arrays of another shape, or nothing but damage.
   """
   number = _choose(checkpoints, step)
   try:
-    return _load(checkpoints, number, abstract_state, data)
+    return _load(checkpoints, number, abstract_state)
   except _Damage as damage:
     folder = checkpoints.directory / str(number)
     if step is not None:
@@ -63,21 +67,20 @@ def restore(checkpoints: ocp.training.Checkpointer, step: int | None, abstract_s
       folder.rename(folder.with_name(f'{DAMAGED}{number}'))
     gather(None)                     # nobody lists the folder before it has its new name
     checkpoints.reload()
-    return restore(checkpoints, None, abstract_state, data)
+    return restore(checkpoints, None, abstract_state)
 
 
 class _Damage(Exception):
   """What was stored is not what can be read; the message says what is wrong."""
 
 
-def _load(checkpoints: ocp.training.Checkpointer, step: int, abstract_state: Any, data: Any) -> Any:
-  """The state of one step, compared with its checksums; in every process _Damage if in any."""
-  problem, state = None, None
+def _load(checkpoints: ocp.training.Checkpointer, step: int, abstract_state: Any) -> tuple[Any, Any]:
+  """State and position of one step, compared with the checksums; in every process _Damage if in any."""
+  problem, found = None, {}
   try:
     _check_shapes(checkpoints, step, abstract_state, '')
-    found = checkpoints.load_checkpointables(step, {'state': abstract_state, 'data': data, 'meta': None})
-    state = found['state']
-    problem = _compare(found['meta'], state)
+    found = checkpoints.load_checkpointables(step, {'state': abstract_state, 'meta': None})
+    problem = _compare(found['meta'], found['state'])
   except CheckpointError:
     raise
   except Exception as error:
@@ -85,7 +88,7 @@ def _load(checkpoints: ocp.training.Checkpointer, step: int, abstract_state: Any
   problems = [p for p in gather(problem) if p]
   if problems:
     raise _Damage(problems[0])
-  return state
+  return found['state'], found['meta']['data']
 
 
 def _unreadable(error: Exception) -> str:
@@ -95,22 +98,22 @@ def _unreadable(error: Exception) -> str:
 
 def _checksums(tree: Any) -> dict[str, int]:
   """The sum of every array's bits as integers, modulo 2³²: the same for every sharding; any changed bit shows."""
-  sums = {path: _sum_of_bits(x) for path, x in flatten_paths(tree).items()}
-  return {path: int(x) for path, x in jax.device_get(sums).items()}
+  return dict(zip(flatten_paths(tree), np.asarray(_sums_of_bits(tree)).tolist(), strict=True))
 
 
-@jax.jit
-def _sum_of_bits(x: jax.Array) -> jax.Array:
-  bits = jax.lax.bitcast_convert_type(x, f'uint{8 * x.dtype.itemsize}')
-  return jnp.sum(bits.astype(jnp.uint32), dtype=jnp.uint32)
+@jax.jit   # one program: several with collectives in flight at once can block each other on a CPU
+def _sums_of_bits(tree: Any) -> jax.Array:
+  def total(x: jax.Array) -> jax.Array:
+    bits = jax.lax.bitcast_convert_type(x, f'uint{8 * x.dtype.itemsize}')
+    return jnp.sum(bits.astype(jnp.uint32), dtype=jnp.uint32)
+  return jnp.stack([total(x) for x in jax.tree.leaves(tree)])
 
 
 def _compare(meta: dict[str, Any], tree: Any, prefix: str = '') -> str | None:
   """What is wrong with arrays that were read: those whose checksums differ."""
-  stored = meta.get('checksums')
-  if stored is None:                 # format 1
-    return None
-  wrong = [path for path, value in _checksums(tree).items() if stored[prefix + path] != value]
+  if meta['format'] != FORMAT:
+    raise CheckpointError(f'checkpoints have format {FORMAT}, this one {meta["format"]}: it is of another version')
+  wrong = [path for path, value in _checksums(tree).items() if meta['checksums'][prefix + path] != value]
   return f'{len(wrong)} arrays have other contents than were saved, the first is {wrong[0]}' if wrong else None
 
 

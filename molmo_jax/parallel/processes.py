@@ -1,11 +1,17 @@
 """More than one process: joining a cluster, and small values that all processes must know.
 
-`gather` and `from_first` are collectives: all processes must call them, in the same order.
+`gather`, `from_first` and `first_then_others` are collectives: all processes must call them, in the same order.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -61,3 +67,60 @@ def from_first(value: Any) -> Any:
 def is_first() -> bool:
   """Whether this process writes the files that there is one of."""
   return jax.process_index() == 0
+
+
+def first_then_others(make: Callable[[], Any]) -> Any:
+  """What `make` returns; the first process calls it before the others, which find the files that it wrote."""
+  if is_first():
+    made = make()
+    gather(None)
+    return made
+  gather(None)
+  return make()
+
+
+@contextlib.contextmanager
+def orderly_end(*faults: type[Exception]) -> Iterator[None]:
+  """Around a whole program: the user's `faults` end with one line instead of a traceback.
+
+  With several processes any failure of one ends it at once, without waiting for the others at a barrier that they
+  never reach; they notice the missing peer, and end with a message, too.
+  """
+  try:
+    yield
+  except faults as error:
+    _leave(f'error: {error}')
+  except (Exception, SystemExit) as error:
+    if not jax.distributed.is_initialized() or (isinstance(error, SystemExit) and not error.code):
+      raise
+    if not isinstance(error, SystemExit):
+      traceback.print_exc()
+    _leave(f'error: process {jax.process_index()} of {jax.process_count()} failed or lost a peer: {error}\n'
+           'The first process that failed says why. Start all of them again: a run goes on from its last checkpoint.')
+
+
+def _leave(message: str) -> None:
+  if not jax.distributed.is_initialized():
+    raise SystemExit(message) from None
+  print(message, file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  os._exit(1)
+
+
+def stop_signal() -> Callable[[int], str | None]:
+  """A function of the step that tells whether the run was asked to stop: the name of the signal, or None.
+
+  One process: SIGTERM or Ctrl-C; a second Ctrl-C ends the program at once. Several: a SIGTERM to any of them, which all
+  hear of at the same step; all must ask, at every step.
+  """
+  received: list[str] = []
+
+  def handle(number: int, frame: Any) -> None:
+    received.append(signal.Signals(number).name)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+  if jax.process_count() > 1:   # JAX has its own handler of SIGTERM then, and tells the others
+    return lambda step: 'SIGTERM' if multihost_utils.reached_preemption_sync_point(step) else None
+  signal.signal(signal.SIGTERM, handle)
+  signal.signal(signal.SIGINT, handle)
+  return lambda step: received[0] if received else None

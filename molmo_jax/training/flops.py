@@ -61,7 +61,8 @@ def visible_pairs(segments: np.ndarray, visual: np.ndarray, bidirectional: str) 
     mine = examples == example
     segment, seen = segments[mine], visual[mine]
     levels, level = np.unique(segment, return_inverse=True)   # few: the branches of a message tree
-    before = np.cumsum(level[:, None] == np.arange(len(levels)), axis=0)   # keys of each level up to a query, itself too
+    # keys of each level up to a query, itself among them
+    before = np.cumsum(level[:, None] == np.arange(len(levels)), axis=0)
     at_least = before[:, ::-1].cumsum(1)[:, ::-1]
     total += int(at_least[np.arange(len(level)), level].sum())
     if bidirectional == 'none':
@@ -77,9 +78,9 @@ def visible_pairs(segments: np.ndarray, visual: np.ndarray, bidirectional: str) 
 
 def _ordered_pairs(level: np.ndarray, levels: int) -> int:
   """Pairs i < j with level[i] ≤ level[j]."""
-  counts, total = np.zeros(levels, np.int64), 0
-  if levels == 1:
+  if (level == level[:1]).all():     # the rule: pictures stand in the shared prefix of a message tree
     return len(level) * (len(level) - 1) // 2
+  counts, total = np.zeros(levels, np.int64), 0
   for one in level:
     total += int(counts[:one + 1].sum())
     counts[one] += 1

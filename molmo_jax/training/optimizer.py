@@ -62,7 +62,7 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
 
 
 def warmup_cosine(peak: float, warmup: int, steps: int, floor: float, start: float = 0.0) -> optax.Schedule:
-  """Learning rate at the 1-based step `count + 1`: linear from `start` to `peak`, then cosine to `floor`·peak at `steps`.
+  """Learning rate at the 1-based step `count + 1`: linear from `start` to `peak`, cosine to `floor`·peak at `steps`.
 
   Computed in JAX's widest float: float32, or float64 where that is enabled.
   """

@@ -1,17 +1,21 @@
-"""What a run writes while it trains (metrics.jsonl, TensorBoard) and the tables that it prints before."""
+"""What a run measures and writes while it trains (metrics.jsonl, TensorBoard) and the tables that it prints before."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
 from molmo_jax.parameters import flatten_paths
+from molmo_jax.training.flops import Work
 
 
 class MetricsLog:
@@ -47,6 +51,51 @@ def _step(line: str) -> float:
     return json.loads(line)['step']
   except (ValueError, KeyError):   # a line that was cut when the machine went down
     return float('inf')
+
+
+class Meter:
+  """Where the time goes, and how much useful work is done in it; per process, from the host's clock.
+
+  Seconds are what the host spends: the device works on while it fetches data. 'step' is everything that is neither
+  data, checkpoint nor evaluation, the wait for the device among it.
+  """
+
+  def __init__(self, flops: Callable[[Work], float], shares: int, devices: int, peak: float | None):
+    """`flops` of this process's work; every batch has `shares` such parts; `peak` of one of all `devices`."""
+    self._flops, self._shares, self._peak = flops, shares, peak and peak * devices
+    self._spent: dict[str, float] = {}
+    self._work, self._steps, self._since = Work(), 0, time.monotonic()
+
+  @contextlib.contextmanager
+  def __call__(self, what: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    self._spent[what] = self._spent.get(what, 0.0) + time.monotonic() - begun
+
+  def add(self, work: Work) -> None:
+    """One step more."""
+    self._work, self._steps = self._work + work, self._steps + 1
+
+  def take(self) -> dict[str, float]:
+    """Rates and shares since the last call."""
+    now = time.monotonic()
+    seconds = now - self._since - self._spent.get('evaluation', 0.0)
+    work, of = self._work, lambda used, room: 1 - used / room if room else 0.0
+    values = {'seconds_per_step': seconds / max(self._steps, 1),
+              'tokens_per_second': work.tokens * self._shares / seconds,
+              'crops_per_second': work.crops * self._shares / seconds,
+              'padding/tokens': of(work.tokens, work.capacity), 'padding/crops': of(work.crops, work.crop_capacity),
+              'tflops': 3 * self._flops(work) * self._shares / seconds / 1e12}   # forward, and twice that backward
+    if self._peak:
+      values['mfu'] = values['tflops'] * 1e12 / self._peak
+    for what in ('data', 'checkpoint'):
+      values[f'time/{what}'] = self._spent.get(what, 0.0) / seconds
+    values['time/step'] = 1 - values['time/data'] - values['time/checkpoint']
+    used = (jax.local_devices()[0].memory_stats() or {}).get('peak_bytes_in_use')
+    if used:
+      values['memory_gib'] = used / 2 ** 30
+    self._work, self._steps, self._spent, self._since = Work(), 0, {}, now
+    return values
 
 
 def parameter_table(params: Any) -> Table:
