@@ -3,6 +3,7 @@
   python eval.py                                             # runs/scenes on its own validation set
   python eval.py --workdir=runs/blind --step=1000
   python eval.py --manifest=mine/questions.jsonl --out=runs/scenes/mine
+  python eval.py --model=allenai/Molmo2-4B --tasks=chart_qa,short_video --data_root=data   # docs/evaluation.md
   python eval.py --compare runs/scenes runs/blind            # paired differences with p-values → comparison.html
   python eval.py --model=allenai/Molmo2-4B --manifest=mine/questions.jsonl   # a released checkpoint → runs/Molmo2-4B
 
@@ -11,6 +12,7 @@ Writes summary.json, predictions.jsonl and report.html (pictures, points, predic
 it is configs/finetune.py, whose values can be set by flags when it is given as --config.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -24,9 +26,10 @@ from molmo_jax import experiment as experiment_lib
 from molmo_jax import finetune
 from molmo_jax.checkpoint import native
 from molmo_jax.configuration import ConfigError
-from molmo_jax.data.manifest import ManifestError, read_manifest
+from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
 from molmo_jax.data.prepare import prepare
 from molmo_jax.data.scenes.generate import ScenesError
+from molmo_jax.data.tables import TableError
 from molmo_jax.evaluation.compare import (
   CompareError,
   as_json,
@@ -37,19 +40,26 @@ from molmo_jax.evaluation.compare import (
 )
 from molmo_jax.evaluation.compare_report import write_comparison
 from molmo_jax.evaluation.media import load_media
+from molmo_jax.evaluation.runner import EvaluationConfig
 from molmo_jax.evaluation.session import run_evaluation
+from molmo_jax.evaluation.summary import combine, print_table, write_summary
+from molmo_jax.evaluation.tasks import TaskError, resolve_tasks, task_manifest
 from molmo_jax.files import write_atomically
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import shardings_of
-from molmo_jax.preprocess.types import VideoConfig
+from molmo_jax.preprocess.types import MediaError, PreprocessConfig, VideoConfig
 from molmo_jax.training.state import init_params
 
 MODEL = flags.DEFINE_string('model', None, "a released checkpoint in place of a run's: folder, or id on the Hub")
 CONFIG = config_flags.DEFINE_config_file('config', None, 'default: the one that the run was trained with')
 WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run; default: runs/<name of the run or model>')
 MANIFEST = flags.DEFINE_string('manifest', None, 'what to evaluate on; default: data.validation')
+TASKS = flags.DEFINE_string('tasks', '', 'benchmarks or groups of them: chart_qa,mvbench,short_video, or all')
+VERSION = flags.DEFINE_enum('version', 'molmo2', ['molmo2', 'v1'], 'whose prompts and metrics the benchmarks have')
+DATA_ROOT = flags.DEFINE_string('data_root', 'data', 'has a folder for the files of every benchmark')
+MANIFESTS = flags.DEFINE_string('manifests', 'manifests', 'folder for the manifests of the benchmarks')
 OUT = flags.DEFINE_string('out', None, 'where the results go; default: <workdir>/evaluation')
 COMPARE = flags.DEFINE_list('compare', [], 'two evaluations (folders of runs or of --out) instead of evaluating')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'ask again what was answered before')
@@ -63,6 +73,9 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like --workdir=runs/scenes')
   processes.join(DISTRIBUTED.value)
+  tasks = resolve_tasks(TASKS.value, VERSION.value) if TASKS.value else []
+  if tasks and MANIFEST.value:
+    raise app.UsageError('give --tasks or --manifest, not both')
   console = Console(quiet=not processes.is_first())
   if MODEL.value:
     workdir = Path(WORKDIR.value or f'runs/{Path(MODEL.value).name}')
@@ -75,7 +88,6 @@ def main(argv: list[str]) -> None:
   run = experiment_lib.from_config(config)
   tokenizer = processes.first_then_others(
     lambda: prepare(run.data, run.scenes, run.model.llm.first_extra_id, console))
-  manifest = read_manifest(MANIFEST.value or run.data.validation)
 
   mesh = make_mesh(run.mesh)
   jax.set_mesh(mesh)
@@ -91,12 +103,28 @@ def main(argv: list[str]) -> None:
     checkpoints = native.open_checkpoints(workdir / 'checkpoints', run.training.keep_checkpoints)
     params, step = native.restore_params(checkpoints, STEP.value, abstract)
     title = f'{run.name}, step {step}'
-  console.rule(f'{title} on {manifest.path}')
+
+  def evaluate(manifest: Manifest, preprocess: PreprocessConfig, evaluation: EvaluationConfig, out: Path) -> dict:
+    console.rule(f'{title} on {manifest.path}')
+    return run_evaluation(model, params, manifest, preprocess, tokenizer, evaluation, run.model.connector.pool_slots,
+                          mesh, out, console, title=title, settings=config.to_dict() | {'step': step},
+                          overwrite=OVERWRITE.value)
 
   out = Path(OUT.value) if OUT.value else workdir / 'evaluation'
-  run_evaluation(model, params, manifest, run.preprocess, tokenizer, run.evaluation, run.model.connector.pool_slots,
-                 mesh, out, console, title=title, settings=config.to_dict() | {'step': step},
-                 overwrite=OVERWRITE.value)
+  if not tasks:
+    evaluate(read_manifest(MANIFEST.value or run.data.validation), run.preprocess, run.evaluation, out)
+    return
+  summaries = {}
+  for task in tasks:
+    path = processes.first_then_others(lambda task=task: task_manifest(task, DATA_ROOT.value, MANIFESTS.value))
+    evaluation = dataclasses.replace(run.evaluation, max_new_tokens=task.max_new_tokens)
+    summaries[task.label] = evaluate(read_manifest(path), task.preprocess(run.preprocess), evaluation, out / task.label)
+  if processes.is_first():
+    summary = combine(summaries)
+    write_summary(out / 'summary.json', summary)
+    console.rule(title)
+    print_table(summary, console)
+    console.print(f'written: {out}/summary.json, and a folder for every task', highlight=False)
 
 
 def compare_evaluations(folders: list[str], console: Console) -> None:
@@ -115,7 +143,8 @@ def compare_evaluations(folders: list[str], console: Console) -> None:
 
 def run_main() -> None:
   logging.set_verbosity(logging.WARNING)
-  with processes.orderly_end(ConfigError, ManifestError, ScenesError, native.CheckpointError, CompareError):
+  with processes.orderly_end(ConfigError, ManifestError, ScenesError, native.CheckpointError, CompareError, TaskError,
+                             TableError, MediaError):
     app.run(main, flags_parser=experiment_lib.parse_flags)
 
 

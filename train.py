@@ -24,6 +24,7 @@ from molmo_jax.checkpoint import native
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.manifest import ManifestError, read_manifest
 from molmo_jax.data.pipeline import BadRecordError, open_data, read_sources
+from molmo_jax.data.prefetch import Prefetched
 from molmo_jax.data.prepare import prepare
 from molmo_jax.data.scenes.generate import ScenesError
 from molmo_jax.evaluation.curves import read_metrics, write_curves
@@ -98,8 +99,8 @@ def main(argv: list[str]) -> None:
   else:
     state = jax.jit(make_state, out_shardings=shardings)()
 
-  data = open_data(run.data, run.preprocess, read_sources(run.data), tokenizer, run.model.connector.pool_slots, *share,
-                   positions=positions)
+  data = Prefetched(open_data(run.data, run.preprocess, read_sources(run.data), tokenizer,
+                              run.model.connector.pool_slots, *share, positions=positions))
 
   # ---- loop ----------------------------------------------------------------------------------------------------------
   train_step = jax.jit(make_train_step(model, optimizer, run.training, run.optimizer), donate_argnums=0)
@@ -142,6 +143,7 @@ def main(argv: list[str]) -> None:
           log.write(step, {f'evaluation/{task}': row['accuracy'] for task, row in summary.get('tasks', {}).items()})
     if pending:
       _report(display, log, *pending)
+  data.close()
   checkpoints.close()   # waits for the last write
   log.close()
   for dataset, count in data.skipped_by_dataset.items():

@@ -16,8 +16,8 @@ from molmo_jax.training.optimizer import label_parameters
 from molmo_jax.training.state import init_params
 
 SIZES = ('4b', '8b', 'o7b')
-IMAGE = [f'size={size}' for size in SIZES]
-VIDEO = [f'size={size},context={context}' for size in SIZES for context in ('short', 'long')]
+IMAGE = [f'size={size},stage={stage}' for size in SIZES for stage in ('pretrain', 'sft')]
+VIDEO = [f'size={size},stage={stage}' for size in SIZES for stage in ('sft', 'long_context')]
 
 
 @functools.cache
@@ -31,10 +31,14 @@ def shapes(size):
 def test_image_configurations_load(arguments):
   run = experiment.from_config(image.get_config(arguments))
   assert (run.preprocess.image.max_crops, run.preprocess.image.max_crops_eval) == (8, 24)
-  assert run.data.crops == 1 + 8
+  assert (run.data.sequence_length, run.data.crops) == ((16_384, 128) if 'sft' in arguments else (2_536, 16))
+  assert run.data.packing.buffer == 48
   assert run.model.connector.vit_layers == (-3, -9)
   assert run.preprocess.image.pooling == (2, 2)
-  assert run.name == f'image_{arguments.removeprefix("size=")}'
+  assert (run.model.llm.residual_dropout, run.model.llm.response_residual_dropout) == (
+    (0.1, 0.0) if 'sft' in arguments else (0.0, 0.1))
+  size, stage = (option.partition('=')[2] for option in arguments.split(','))
+  assert run.name == f'image_{size}_{stage}'
 
 
 @pytest.mark.parametrize('arguments', VIDEO)
@@ -44,16 +48,24 @@ def test_video_configurations_load(arguments):
   assert run.preprocess.video.max_frames == run.data.crops == frames
   assert run.preprocess.video.max_frames_eval == 384
   assert run.data.sequence_length == tokens
-  assert run.data.visual_tokens == 81 * frames
+  assert 81 * frames <= run.data.visual_tokens <= tokens
   assert run.preprocess.video.pooling == (3, 3)
   assert run.preprocess.video.max_fps == 2.0
 
 
-def test_defaults_are_the_8b_size_and_the_short_context():
+def test_defaults_are_the_8b_size_and_the_first_stage():
   assert experiment.from_config(image.get_config()).model.llm.width == 4096
-  assert experiment.from_config(image.get_config('')).name == 'image_8b'
-  assert experiment.from_config(video.get_config()).name == 'video_8b_short'
-  assert experiment.from_config(video.get_config('context=long')).name == 'video_8b_long'
+  assert experiment.from_config(image.get_config('')).name == 'image_8b_pretrain'
+  assert experiment.from_config(video.get_config()).name == 'video_8b_sft'
+  assert experiment.from_config(video.get_config('stage=long_context')).name == 'video_8b_long_context'
+
+
+def test_manifests_of_a_stage_are_mixed_at_the_released_rates(tmp_path):
+  for name in ('pixmo_cap_with_transcripts', 'pixmo_points', 'tulu4_max_2304'):
+    (tmp_path / f'{name}.jsonl').write_text('{"question": "a", "answer": "b"}\n')
+  run = experiment.from_config(image.get_config(f'stage=pretrain,data={tmp_path}'))
+  assert set(run.data.mixture) == {'pixmo_cap_with_transcripts', 'pixmo_points', 'tulu4_max_2304'}
+  assert sorted(run.data.groups.values()) == [0.1, 0.3, 0.6]
 
 
 def test_the_scenes_configuration_loads():
@@ -66,8 +78,10 @@ def test_the_scenes_configuration_loads():
   (image.get_config, 'size=8b,context=long', "unknown options .*context"),
   (image.get_config, 'sise=8b', "unknown options .*sise"),
   (image.get_config, 'size=9b', "size='9b' is unknown; sizes: 4b, 8b, o7b"),
-  (video.get_config, 'size=8b,frames=3', 'unknown options .*this configuration has: size=4b|8b|o7b, context'),
-  (video.get_config, 'context=medium', 'unknown options'),
+  (video.get_config, 'size=8b,frames=3', 'unknown options .*frames.*this configuration has: size, stage, data'),
+  (video.get_config, 'stage=pretrain', 'stage=pretrain is unknown; configs/video.py has: sft, long_context'),
+  (image.get_config, 'stage=long_context', 'configs/image.py has: pretrain, sft'),
+  (image.get_config, 'data=nowhere', 'nowhere holds none of the manifests of stage pretrain'),
   (molmo2.model, '1b', "size='1b' is unknown"),
   (molmo_v1.get_config, 'size=8b', 'size=7b_d|7b_o|72b|1b_e, stage=captioner|multitask, vision=clip|metaclip'),
 ])

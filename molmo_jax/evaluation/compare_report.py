@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from molmo_jax.evaluation import report_html
 from molmo_jax.evaluation.compare import Difference
 from molmo_jax.evaluation.records import Record
-from molmo_jax.evaluation.report import MAX_BYTES, MediaLoader
+from molmo_jax.evaluation.report import MAX_BYTES, MediaLoader, with_tracks
 from molmo_jax.files import write_atomically
 
 _HEADS = ('difference', '95 % interval', 'p', 'better', 'worse', 'n')
@@ -71,7 +71,7 @@ def _table(found: Mapping[str, Difference], names: tuple[str, str]) -> str:
 
 def _card(a: Record, b: Record, names: tuple[str, str], media_loader: MediaLoader) -> str:
   try:
-    pictures, problem = list(media_loader(b)), ''
+    pictures, problem = with_tracks(b, list(media_loader(b))), ''
   except (OSError, ValueError) as error:
     pictures, problem = [], f'picture not available: {error}'
   return report_html.comparison_card((a, b), names, pictures, problem)

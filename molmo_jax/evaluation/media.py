@@ -47,7 +47,7 @@ def load_media(record: Record, video: VideoConfig) -> list[Picture]:
   if not record.times:
     return [Picture(_shrink(load_image(path))) for path in record.media]
   # Resized one by one: the frames of a long video in full size would not fit into memory.
-  frames, times = read_video(record.media[0], video.max_frames_eval, video, resize=_shrink)
+  frames, times = read_video(record.media[0], video.max_frames_eval, video, clip=record.clip or None, resize=_shrink)
   return [Picture(frame, time=float(time)) for frame, time in zip(frames, times, strict=True)]
 
 

@@ -31,6 +31,7 @@ class Record:
   media: tuple[str, ...] = ()                 # paths of the images, or of the one video
   times: tuple[float, ...] = ()               # seconds of the sampled frames; not empty means that `media` is a video
   points: tuple[tuple[float, float], ...] = ()  # reference points (x, y) as fractions of width and height
+  clip: tuple[float, ...] = ()                # start and end of the video that was shown, seconds; empty: all of it
 
   def __post_init__(self):
     if not (isinstance(self.score, int | float) and math.isfinite(self.score) and 0 <= self.score <= 1):
@@ -80,7 +81,8 @@ def record_from(row: Any) -> Record:
     if not all(isinstance(item, str) for item in _list(values, name)):
       raise ValueError(f"'{name}' must hold strings, not {values[name]!r}")
     values[name] = tuple(_list(values, name))
-  values['times'] = tuple(float(t) for t in _list(values, 'times'))
+  for name in ('times', 'clip'):
+    values[name] = tuple(float(t) for t in _list(values, name))
   values['points'] = tuple((float(x), float(y)) for x, y in _list(values, 'points'))
   return Record(**values)
 

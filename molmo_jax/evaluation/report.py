@@ -10,9 +10,11 @@ from typing import Any
 
 from molmo_jax.evaluation import curves as training_curves
 from molmo_jax.evaluation import report_html
+from molmo_jax.evaluation.drawing import draw_tracks
 from molmo_jax.evaluation.media import Picture
 from molmo_jax.evaluation.records import Record
 from molmo_jax.files import write_atomically
+from molmo_jax.preprocess.tracks import parse_tracks
 
 MAX_BYTES = 9_500_000                           # of the whole file
 
@@ -106,7 +108,17 @@ def _make_cards(chosen: Mapping[str, Sequence[Record]], media_loader: MediaLoade
 
 def _make_card(record: Record, media_loader: MediaLoader) -> str:
   try:
-    pictures, problem = list(media_loader(record)), ''
+    pictures, problem = with_tracks(record, list(media_loader(record))), ''
   except (OSError, ValueError) as error:        # MediaError is a ValueError
     pictures, problem = [], f'picture not available: {error}'
   return report_html.card(record, pictures, problem)
+
+
+def with_tracks(record: Record, pictures: Sequence[Picture]) -> Sequence[Picture]:
+  """The frames of a video with the tracks of the prediction on them, every object in its colour with its id."""
+  if not report_html.has_tracks(record):
+    return pictures
+  height, width = pictures[0].pixels.shape[:2]
+  drawn = draw_tracks([p.pixels for p in pictures], [p.time or 0.0 for p in pictures],
+                      parse_tracks(record.prediction, width, height, fps=1.0))
+  return [dataclasses.replace(p, pixels=pixels) for p, pixels in zip(pictures, drawn, strict=True)]

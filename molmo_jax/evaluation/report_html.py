@@ -116,8 +116,8 @@ def comparison_card(pair: tuple[Record, Record], names: tuple[str, str], picture
 def _prediction(name: str, record: Record) -> tuple[str, str, str]:
   word, sign = ('right', '✓') if is_right(record) else ('wrong', '✗')
   tagged = ' tagged' if '<point' in record.prediction or '<track' in record.prediction else ''   # coordinates: small
-  return (escape(name), f'<span class="mark {word}" title="{word}">{sign}</span>{escape(record.prediction) or _NOTHING}',
-          f' class="prediction{tagged}"')
+  mark = f'<span class="mark {word}" title="{word}">{sign}</span>'
+  return escape(name), f'{mark}{escape(record.prediction) or _NOTHING}', f' class="prediction{tagged}"'
 
 
 def _card(record: Record, kind: str, rows: Sequence[tuple[str, str, str]], pictures: Sequence[Picture], problem: str
@@ -137,6 +137,11 @@ def is_right(record: Record) -> bool:
 def has_points(record: Record) -> bool:
   """Whether points are drawn over the pictures of this example."""
   return bool(record.metric == 'points' or record.points or parse_frame_points(record.prediction))
+
+
+def has_tracks(record: Record) -> bool:
+  """Whether the prediction follows objects through a video; they are then drawn into the frames."""
+  return bool(record.times) and '<tracks' in record.prediction
 
 
 def _accepted(record: Record) -> str:
@@ -190,7 +195,9 @@ def _points_of(record: Record, pictures: Sequence[Picture], shown: Sequence[int]
   reference = record.points if number == 0 or picture.time is not None else ()
   if len(pictures) == 1 and picture.time is None:
     return reference, parse_points(record.prediction, 1.0, 1.0, old_forms=record.metric == 'points')
-  predicted = []
+  predicted: list[tuple[float, float]] = []
+  if has_tracks(record):
+    return reference, predicted
   for point in parse_frame_points(record.prediction):
     if picture.time is None:
       belongs = float(point.frame) == number + 1

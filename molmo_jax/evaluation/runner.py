@@ -173,4 +173,5 @@ def _record(example: Example, prediction: str, times: np.ndarray) -> Record:
   return Record(task=example.task, id=example.id or example.source, question=question, prediction=prediction,
                 score=score(prediction, example, example.metric), metric=example.metric,
                 source=example.source, answers=example.answers, options=example.options,
-                media=tuple(str(m) for m in media), times=tuple(times.tolist()), points=example.points)
+                media=tuple(str(m) for m in media), times=tuple(times.tolist()), points=example.points,
+                clip=example.clip or ())

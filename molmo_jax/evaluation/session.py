@@ -12,9 +12,10 @@ from rich.console import Console
 from molmo_jax.data.manifest import Manifest, ManifestError
 from molmo_jax.evaluation.journal import identity, open_journal
 from molmo_jax.evaluation.media import load_media
+from molmo_jax.evaluation.published import published_numbers
 from molmo_jax.evaluation.report import write_report
 from molmo_jax.evaluation.runner import EvaluationConfig, evaluate
-from molmo_jax.evaluation.summary import print_table, summarise, write_summary
+from molmo_jax.evaluation.summary import print_published, print_table, summarise, write_summary
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel.processes import from_first, is_first
 from molmo_jax.preprocess.tokenizer import Tokenizer
@@ -53,11 +54,16 @@ def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: Pr
     raise ManifestError(f'{manifest.path}: none of {total} records could be evaluated; the first: {problems[0]}')
   if not is_first():
     return {}
-  summary = summarise(records) | {'manifest': str(manifest.path), 'skipped': len(problems)}
+  summary = summarise(records) | {'manifest': str(manifest.path), 'skipped': len(problems),
+                                  'published': published_numbers(records, manifest)}
   write_summary(folder / 'summary.json', summary)
   write_report(folder / 'report.html', summary, records, lambda record: load_media(record, preprocess.video), title,
                settings, pictures_per_task=config.shown_per_task, curves=curves)
   print_table(summary, console)
+  print_published(summary['published'], console)
+  if summary['judged']:
+    console.print(f'to be judged: python -m molmo_jax.tools.judge --predictions={folder}/predictions.jsonl '
+                  f'--manifest={manifest.path} --folder={folder}/judge', highlight=False, soft_wrap=True)
   if problems:
     console.print(f'[yellow]{len(problems)} records could not be used and are not scored; the first: {problems[0]}')
   console.print(f'written: {folder}/summary.json, predictions.jsonl, report.html', highlight=False)

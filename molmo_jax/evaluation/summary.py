@@ -6,9 +6,10 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,7 @@ from molmo_jax.evaluation import metrics
 from molmo_jax.evaluation.records import Record
 from molmo_jax.files import write_atomically
 
+UNSCORED = 'predictions_only'                   # the metric of examples whose answers a test server keeps
 _COLUMNS = ('accuracy', 'low', 'high', 'chance', 'n')
 
 
@@ -42,13 +44,24 @@ def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> tuple[f
   return max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p))
 
 
+def bootstrap_interval(scores: Sequence[float], confidence: float = 0.95, draws: int = 10_000, seed: int = 0
+                       ) -> tuple[float, float]:
+  """The percentile bootstrap interval of a mean score: (low, high) over `draws` samples with replacement."""
+  values, counts = np.unique(np.asarray(scores, np.float64), return_counts=True)
+  samples = np.random.default_rng(seed).multinomial(len(scores), counts / len(scores), draws) @ values / len(scores)
+  low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+  return float(low), float(high)
+
+
 def summarise(records: Sequence[Record], confidence: float = 0.95) -> dict[str, Any]:
   """The numbers of an evaluation, all of them fractions.
 
   Returns:
     `{'tasks': {task: row}, 'overall': row, 'task_mean': accuracy, 'confidence': confidence}` with `row` =
     `{'accuracy', 'low', 'high', 'chance', 'n'}`. Tasks stand in the order of their first record. 'accuracy' is the mean
-    score, 'low' and 'high' its Wilson interval, 'chance' as in `metrics.chance`, 'n' the number of examples. 'overall'
+    score; 'low' and 'high' its interval: Wilson's where every score is 0 or 1, else a bootstrap over examples; 'chance'
+    as in `metrics.chance`, 'n' the number of examples. 'judged' lists tasks that a language model scores afterwards
+    (their accuracy is 0 until then), 'unscored' those whose answers nobody here has. 'overall'
     is over all examples, so that a large task counts more; 'task_mean' is the mean of the tasks' accuracies.
 
   Raises:
@@ -66,12 +79,38 @@ def summarise(records: Sequence[Record], confidence: float = 0.95) -> dict[str, 
     'overall': _row(records, overall_chance, confidence),
     'task_mean': statistics.fmean(row['accuracy'] for row in tasks.values()),
     'confidence': confidence,
+    'judged': [t for t, some in by_task.items() if all(metrics.is_judged(r.metric) for r in some)],
+    'unscored': [t for t, some in by_task.items() if all(r.metric == UNSCORED for r in some)],
+  }
+
+
+def combine(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+  """One summary of several evaluations, by name: all their tasks, without a number over all examples of all.
+
+  Each evaluation's tasks keep their names; 'published' is joined.
+  """
+  tasks = {task: row for summary in summaries.values() for task, row in summary['tasks'].items()}
+  n = sum(row['n'] for row in tasks.values())
+  mean = lambda column: sum(row[column] * row['n'] for row in tasks.values()) / n
+  overall = {column: mean(column) for column in ('accuracy', 'low', 'high', 'chance')} | {'n': n}
+  joined = lambda key: [task for summary in summaries.values() for task in summary.get(key, [])]
+  return {
+    'tasks': tasks,
+    'overall': overall,
+    'task_mean': statistics.fmean(row['accuracy'] for row in tasks.values()),
+    'confidence': next(iter(summaries.values()))['confidence'],
+    'judged': joined('judged'),
+    'unscored': joined('unscored'),
+    'published': {task: n for summary in summaries.values() for task, n in summary.get('published', {}).items()},
   }
 
 
 def _row(records: Sequence[Record], chance: float, confidence: float) -> dict[str, Any]:
   correct = math.fsum(record.score for record in records)
-  low, high = wilson_interval(correct, len(records), confidence)
+  if all(record.score in (0, 1) for record in records):
+    low, high = wilson_interval(correct, len(records), confidence)
+  else:
+    low, high = bootstrap_interval([record.score for record in records], confidence)
   return {'accuracy': correct / len(records), 'low': low, 'high': high, 'chance': chance, 'n': len(records)}
 
 
@@ -115,10 +154,27 @@ def print_table(summary: dict[str, Any], console: Console) -> None:
   for name in ('accuracy', f'{100 * summary.get("confidence", 0.95):g} % interval', 'chance', 'n'):
     table.add_column(name, justify='right')
   for task, row in summary['tasks'].items():
-    table.add_row(Text(task), *_cells(row))     # Text: a task's name is not read as rich's markup
+    cells = _cells(row)
+    if task in summary.get('judged', ()) or task in summary.get('unscored', ()):
+      cells[:3] = ['to be judged' if task in summary['judged'] else 'not scored', '', '']
+    table.add_row(Text(task), *cells)           # Text: a task's name is not read as rich's markup
   if len(summary['tasks']) > 1:
     table.add_section()
     table.add_row('all examples', *_cells(summary['overall']), style='bold')
+  console.print(table)
+
+
+def print_published(published: Mapping[str, Mapping[str, float]], console: Console) -> None:
+  """Prints the numbers that benchmarks publish, where they are more than the mean score."""
+  shown = {task: numbers for task, numbers in published.items() if set(numbers) - {'score'}}
+  if not shown:
+    return
+  table = Table(title='as published', title_justify='left', show_edge=False, pad_edge=False)
+  for name, justify in (('task', 'left'), ('number', 'left'), ('value', 'right')):
+    table.add_column(name, justify=justify)
+  for task, numbers in shown.items():
+    for i, (name, value) in enumerate(numbers.items()):
+      table.add_row(Text(task if i == 0 else ''), Text(name), f'{value:.4f}')
   console.print(table)
 
 

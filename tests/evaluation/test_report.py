@@ -269,3 +269,16 @@ def test_frames_of_a_video_file_are_loaded_small_and_with_their_times(tmp_path):
 def test_a_picture_that_is_not_uint8_rgb_is_an_error():
   with pytest.raises(ValueError, match=r'float32 \[2, 2, 3\]'):
     Picture(np.zeros((2, 2, 3), np.float32))
+
+
+def test_tracks_are_drawn_into_the_frames_of_their_moments():
+  prediction = '<tracks coords="0.0 1 500 500;1.0 1 250 250 2 750 750">dogs</tracks>'
+  tracked = record(prediction=prediction, media=('v.mp4',), times=(0.0, 1.0, 2.0))
+  frames = [picture(value=0, time=float(t)) for t in range(3)]
+  drawn = report.with_tracks(tracked, frames)
+  assert [p.time for p in drawn] == [0.0, 1.0, 2.0]
+  changed = [(p.pixels != 0).any(axis=2) for p in drawn]
+  assert changed[0][24, 32] and not changed[0][12, 16]
+  assert changed[1][12, 16] and changed[1][36, 48]
+  assert not changed[2].any()
+  assert report.with_tracks(record(prediction=prediction), frames) is frames   # not a video

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -145,3 +146,23 @@ def test_a_record_without_a_needed_key_is_an_error(tmp_path):
   path.write_text('{"task": "a"}\n')
   with pytest.raises(ValueError, match=r"predictions\.jsonl:1: .*missing keys: \['id', 'question'"):
     records.read_records(path)
+
+
+def test_scores_between_right_and_wrong_get_a_bootstrap_interval():
+  rng = np.random.default_rng(0)
+  scores = rng.random(400)
+  low, high = summary.bootstrap_interval(scores)
+  error = scores.std() / 20
+  assert abs(low - (scores.mean() - 1.96 * error)) < 0.004
+  assert abs(high - (scores.mean() + 1.96 * error)) < 0.004
+  row = summary.summarise([record(score=float(s)) for s in scores])['overall']
+  assert (row['low'], row['high']) == (low, high)
+
+
+def test_several_evaluations_make_one_summary():
+  one = summary.summarise([record('a', 1.0)] * 3) | {'published': {'a': {'x': 0.5}}}
+  two = summary.summarise([record('b', 0.0)])
+  both = summary.combine({'a': one, 'b': two})
+  assert list(both['tasks']) == ['a', 'b']
+  assert (both['overall']['n'], both['overall']['accuracy'], both['task_mean']) == (4, 0.75, 0.5)
+  assert both['published'] == {'a': {'x': 0.5}}

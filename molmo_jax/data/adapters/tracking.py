@@ -74,7 +74,7 @@ def _divides(row: Row) -> bool:
 
 
 def _set(task: Task, *files: str) -> Adapter:
-  return Adapter(files, lambda row: Media(video=row['video']), _conversations(task), 'card', keep=_divides)
+  return Adapter(files, lambda row: Media(video=row['video']), _conversations(task), 'loader', keep=_divides)
 
 
 def _own_moments(row: Row) -> Moments:

@@ -52,8 +52,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _is_rates(data: Any) -> bool:
-  return (isinstance(data, list) and bool(data) and isinstance(data[0], dict) and
-          {'peak_lr', 'warmup_steps'} <= set(data[0].get('input', ())))
+  given = data[0].get('input') if isinstance(data, list) and data and isinstance(data[0], dict) else None
+  return isinstance(given, dict) and {'peak_lr', 'warmup_steps'} <= given.keys()
 
 
 def _is_runs(data: Any) -> bool:

@@ -1,0 +1,49 @@
+"""eval.py on benchmarks, from the outside."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.evaluation.tasks.datasets import BUILDERS
+from tests.programs import command, finish, one_line_error
+from tests.tiny_run import tiny_config
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """A trained checkpoint (of one step) and the files of two benchmarks."""
+  folder = tmp_path_factory.mktemp('eval')
+  (folder / 'tiny.py').write_text(tiny_config(1).replace('limit=2', 'limit=0'))
+  status, printed = finish(command(folder, 'train.py', '--config=tiny.py', '--workdir=run', '--noevaluate'))
+  assert status == 0, printed
+  for name in ('chart_qa', 'mvbench'):
+    BUILDERS[name](folder / 'data' / name)
+  return folder
+
+
+def test_benchmarks_are_evaluated_from_their_public_files(folder):
+  flags = ('--workdir=run', '--tasks=chart_qa,mvbench', '--out=out')
+  status, printed = finish(command(folder, 'eval.py', *flags))
+  assert status == 0, printed
+  summary = json.loads((folder / 'out' / 'summary.json').read_text())
+  assert list(summary['tasks']) == ['chart_qa', 'mvbench']
+  assert 'relaxed_correctness' in ' '.join(summary['published']['chart_qa'])
+  for task in ('chart_qa', 'mvbench'):
+    assert (folder / 'manifests' / f'{task}.jsonl').exists()
+    found = (folder / 'out' / task / 'predictions.jsonl').read_text().splitlines()
+    assert len(found) == summary['tasks'][task]['n'] > 0
+    assert (folder / 'out' / task / 'report.html').exists()
+  again = finish(command(folder, 'eval.py', *flags))[1]
+  assert 'were evaluated before' in again
+
+
+def test_an_unknown_task_is_named_with_the_closest(folder):
+  printed = one_line_error(folder, 'eval.py', '--workdir=run', '--tasks=chartqa')
+  assert "no task 'chartqa'; did you mean 'chart_qa'" in printed
+
+
+def test_missing_files_of_a_benchmark_are_named(folder):
+  printed = one_line_error(folder, 'eval.py', '--workdir=run', '--tasks=doc_qa', '--out=nothing')
+  assert 'there is no such folder; task doc_qa comes from' in printed
