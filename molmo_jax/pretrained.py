@@ -31,7 +31,9 @@ from molmo_jax.checkpoint import hf
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
 from molmo_jax.checkpoint.hf_files import new_folder
 from molmo_jax.data.batching import RowShape, bucket
-from molmo_jax.inference import generate as generation
+from molmo_jax.inference.generator import STOP_CHUNK, Generator
+from molmo_jax.inference.settings import GenerationConfig
+from molmo_jax.inference.stop import certain_length, text_before_stop
 from molmo_jax.model import molmo as network
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
@@ -118,46 +120,61 @@ class Molmo:
       scores = np.asarray(scores[:len(batch['tokens'])])[:, :length]
     return scores if inputs['tokens'].ndim == 2 else scores[0]
 
-  def generate_ids(self, inputs: Inputs, max_new_tokens: int = 64) -> np.ndarray:
+  def generate_ids(self, inputs: Inputs, max_new_tokens: int = 64, **settings: Any) -> np.ndarray:
     """The answer, token by token the most likely one: int32 [n], n ≤ `max_new_tokens`, the end token included.
 
-    For a batch: [B, n] with n of the longest answer; shorter ones are filled with −1.
+    For a batch: [B, n] with n of the longest answer; shorter ones are filled with −1. `settings` are the fields of
+    `GenerationConfig`: temperature, top_p, beams, stop, … (docs/generation.md).
     """
-    pieces = list(self.stream_ids(inputs, max_new_tokens, chunk=max_new_tokens))
+    pieces = list(self.stream_ids(inputs, max_new_tokens, chunk=_chunk(max_new_tokens, settings), **settings))
     ids = np.concatenate(pieces, axis=-1)
     used = (ids >= 0).any(0).sum() if ids.ndim == 2 else (ids >= 0).sum()
     return ids[..., :used]
 
-  def stream_ids(self, inputs: Inputs, max_new_tokens: int = 64, chunk: int = 1) -> Iterator[np.ndarray]:
+  def stream_ids(self, inputs: Inputs, max_new_tokens: int = 64, chunk: int = 1, **settings: Any
+                 ) -> Iterator[np.ndarray]:
     """Like `generate_ids`, `chunk` tokens at a time as they are made: int32 [≤ chunk], or [B, ≤ chunk]."""
-    if max_new_tokens < 1:
-      raise ValueError(f'max_new_tokens={max_new_tokens} must be at least 1')
-    batch, _ = self._batch(inputs)
-    rows = len(batch['tokens'])
-    with self._context():
-      for piece in generation.stream(network.Molmo(self.config), self.params, self._place(batch),
-                                     max_new_tokens=max_new_tokens, eos_ids=self.processor.eos_ids, chunk=chunk):
-        yield piece[:rows] if inputs['tokens'].ndim == 2 else piece[0]
+    settings = GenerationConfig(max_new_tokens=max_new_tokens, **settings)
+    inputs = {k: np.asarray(v) for k, v in inputs.items() if k in PADDING and v is not None}
+    check_inputs(inputs, self.config, self.processor.tokenizer.special['<im_patch>'])
+    is_batch = inputs['tokens'].ndim == 2
+    rows = [{k: v[i] for k, v in inputs.items()} for i in range(len(inputs['tokens']))] if is_batch else [inputs]
+    for piece in self.generator.stream(rows, settings, chunk):
+      yield piece if is_batch else piece[0]
 
-  def generate(self, messages: Messages | Sequence[Messages], max_new_tokens: int = 64) -> str | list[str]:
-    """The answer to one conversation in Hugging Face's chat format; a list of conversations gives a list."""
-    ids = self.generate_ids(self.processor(messages), max_new_tokens)
-    return self.text(ids) if ids.ndim == 1 else [self.text(row) for row in ids]
+  def generate(self, messages: Messages | Sequence[Messages], max_new_tokens: int = 64, **settings: Any
+               ) -> str | list[str]:
+    """The answer to one conversation in Hugging Face's chat format; a list of conversations gives a list.
 
-  def stream(self, messages: Messages, max_new_tokens: int = 64) -> Iterator[str]:
-    """The answer to one conversation, piece by piece as it is made."""
-    ids, shown = [], ''
-    for piece in self.stream_ids(self.processor(messages), max_new_tokens):
+    `settings` are the fields of `GenerationConfig`: temperature, top_p, beams, stop, … (docs/generation.md). Visual
+    features are computed once for all questions about the same media, also in later calls (`Generator`).
+    """
+    stop = GenerationConfig(max_new_tokens=max_new_tokens, **settings).stop
+    ids = self.generate_ids(self.processor(messages), max_new_tokens, **settings)
+    return self.text(ids, stop) if ids.ndim == 1 else [self.text(row, stop) for row in ids]
+
+  def stream(self, messages: Messages, max_new_tokens: int = 64, **settings: Any) -> Iterator[str]:
+    """The answer to one conversation, piece by piece as it is made; what may become a stop string is held back."""
+    ids, shown, stop = [], '', GenerationConfig(max_new_tokens=max_new_tokens, **settings).stop
+    for piece in self.stream_ids(self.processor(messages), max_new_tokens, **settings):
       ids += piece.tolist()
-      text = self.text(np.array(ids))
-      if not text.endswith('\ufffd'):   # a character whose bytes are not all there yet
-        yield text[len(shown):]
-        shown = text
-    yield self.text(np.array(ids))[len(shown):]
+      text = self.text(np.array(ids), stop)
+      certain = text[:certain_length(text, stop)]
+      if certain.startswith(shown):   # else a character has not all its bytes yet, or a stop string is complete
+        yield certain[len(shown):]
+        shown = certain
+    yield self.text(np.array(ids), stop)[len(shown):]
 
-  def text(self, ids: np.ndarray) -> str:
-    """The text of generated ids, without end tokens and padding."""
-    return self.processor.decode([i for i in ids.tolist() if i >= 0 and i not in self.processor.eos_ids])
+  @functools.cached_property
+  def generator(self) -> Generator:
+    """What answers: its `programs` are those that were compiled so far."""
+    return Generator(network.Molmo(self.config), self.params, self.processor.eos_ids, mesh=self.mesh,
+                     decode=self.processor.decode)
+
+  def text(self, ids: np.ndarray, stop: Sequence[str] = ()) -> str:
+    """The text of generated ids, without end tokens and padding, and without the stop string that ended it."""
+    kept = [i for i in ids.tolist() if i >= 0 and i not in self.processor.eos_ids]
+    return text_before_stop(kept, self.processor.decode, stop)
 
   def save_pretrained(self, directory: str | os.PathLike[str], layout: Literal['hub', 'native'] = 'hub',
                       max_shard_size: int = 5_000_000_000) -> None:
@@ -203,7 +220,9 @@ class Molmo:
 
 def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
   """Raises EncodingError for inputs that do not fit the model or each other, before anything is compiled."""
-  needed = ('tokens', 'positions', 'segments', 'visual', 'feature_index', 'crops', 'pool_index')
+  needed = ['tokens', 'positions', 'segments', 'visual', 'feature_index', 'crops', 'pool_index']
+  if config.connector.padding_embed is not None:
+    needed.append('patch_mask')
   missing = [name for name in needed if name not in inputs]
   if missing:
     raise EncodingError(f'the inputs lack {", ".join(missing)}; take what molmo.processor(messages) gives')
@@ -223,6 +242,11 @@ def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
   if inputs['pool_index'].max(initial=-1) >= inputs['crops'].shape[-4] * config.vit.patches:
     raise EncodingError(f'pool_index reaches patch {inputs["pool_index"].max()}; the crops have '
                         f'{inputs["crops"].shape[-4] * config.vit.patches}')
+
+
+def _chunk(max_new_tokens: int, settings: Mapping[str, Any]) -> int:
+  """How many tokens are made at a time where nobody watches: all, or as many as between two looks for stop strings."""
+  return STOP_CHUNK if settings.get('stop') else max_new_tokens
 
 
 def _mesh(mesh: Mesh | MeshConfig | None) -> Mesh:

@@ -89,7 +89,8 @@ def test_experts_under_the_names_of_the_training_code_are_the_same_model(loaded,
       joined.setdefault(target, []).append(x.T if word == 'down' else x)
   rename = lambda n: (n.replace('.attn.', '.').replace('.mlp.ff_norm', '.ff_norm')
                       .replace('.mlp.gate.', '.ffn.router.layer.').replace('lm_head', 'model.transformer.ff_out'))
-  tensors = {rename(n): x for n, x in tensors.items()} | {n: np.ascontiguousarray(np.concatenate(x)) for n, x in joined.items()}
+  joined = {n: np.ascontiguousarray(np.concatenate(x)) for n, x in joined.items()}
+  tensors = {rename(n): x for n, x in tensors.items()} | joined
   v1_hub.write(tmp_path / 'm', v1_hub.EXPERTS, tensors, v1_hub.CLIP, v1_hub.EXPERTS['vision_backbone'], 3, [0, 0])
   other = molmo_jax.from_pretrained(tmp_path / 'm', dtype='float32')
   assert all(map(np.array_equal, *map(jax.tree.leaves, (other.params, loaded['experts'].params))))

@@ -18,7 +18,7 @@ from tests.tiny_run import tiny_config
 
 CONFIG = tiny_config(12)
 for old, new in (('batch_size=2, sequence', 'batch_size=8, sequence'), ('val_per_task=1', 'val_per_task=4'),
-                 ('limit=2', 'limit=0'), ('checkpoint_every=25', 'checkpoint_every=5')):
+                 ('limit=2', 'limit=0'), ('checkpoint_every=25', 'checkpoint_every=4')):
   assert old in CONFIG
   CONFIG = CONFIG.replace(old, new)
 PLAIN = '--config.model.llm.residual_dropout=0.0'   # whose noise depends on the place of a row in its batch
@@ -79,8 +79,8 @@ def test_two_processes_train_like_one(one, two):
   for step in (1, 2, 3, 4):
     assert second[step] == pytest.approx(first[step], rel=1e-5)
   assert second[12] == pytest.approx(first[12], rel=1e-3)   # rounding grows with every step
-  for a, b in zip(jax.tree.leaves(params(one, 12)), jax.tree.leaves(params(two[0], 12)), strict=True):
-    assert np.allclose(a, b, rtol=0, atol=0.02 * np.abs(a).max())
+  a, b = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(params(run, 4))]) for run in (one, two[0]))
+  assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
 
 
 def test_only_the_first_process_talks(two):

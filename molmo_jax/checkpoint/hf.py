@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from molmo_jax.checkpoint.hf_config_writer import Layout, model_config_dict
+from molmo_jax.checkpoint.hf_config_writer import Layout, model_config_dict, tensor_layout
 from molmo_jax.checkpoint.hf_files import Planned, TensorFolder, write_shards
 from molmo_jax.checkpoint.hf_plan import Destination, Source, plan_export, plan_import
 from molmo_jax.checkpoint.hf_table import file_index, from_file, to_file
@@ -34,7 +34,7 @@ PIECE = 64 << 20   # bytes that are read at once, where the first axis can be cu
 
 def load_params(folder: str | Path, abstract: Any, dtype: Any = None, fresh: Mapping[str, Initializer] | None = None,
                 progress: Progress | None = None) -> Any:
-  """The parameters of a Hugging Face checkpoint of Molmo2, of either layout, as the tree that `init_params` gives.
+  """The parameters of a Hugging Face checkpoint, of any layout, as the tree that `init_params` gives.
 
   Every process reads only what its own devices hold. All headers are checked before the first tensor is read.
 
@@ -156,27 +156,28 @@ def _read_matrix(files: TensorFolder, source: Source, spans: tuple[tuple[str, in
 def save_params(params: Any, config: ModelConfig, folder: Path, layout: Layout = 'hub', dtype: Any = None,
                 special: Mapping[str, int] | None = None, shard_bytes: int = SHARD_BYTES,
                 max_positions: int | None = None, generation: Mapping[str, Any] | None = None,
-                progress: Progress | None = None) -> None:
+                source: Mapping[str, Any] | None = None, progress: Progress | None = None) -> None:
   """Writes weights and config.json of a Hugging Face checkpoint into a folder, normally the one of `new_folder`.
 
   The host holds one layer's tensor at a time. With several processes all of them call this; the first one writes.
 
   Args:
-    layout: 'hub' as released, 'native' as transformers names things.
+    layout: 'hub' as released (Molmo2, or Molmo v1), 'native' as transformers names things.
     dtype: of the tensors; None: that of the parameters.
     special: ids of the extra tokens by their text; None: the order of spec/model §10.
     shard_bytes: most bytes of tensors in one file.
     max_positions: longest sequence, written for other programs; None: that of the releases.
     generation: contents of generation_config.json (ids of bos, eos, pad); None writes no such file.
+    source: contents of the config.json that a Molmo v1 came from, which are kept if they describe it.
     progress: called with the tensors that are done and their number.
 
   Raises:
     CheckpointError: parameters or settings that the layout has no place for; nothing has been written then.
   """
   arrays = flatten_paths(params)
-  plan = plan_export(params, layout)
+  plan = plan_export(params, tensor_layout(config, layout))
   stored = jnp.dtype(dtype or arrays[plan[0].paths[0]].dtype)
-  text = model_config_dict(config, layout, stored.name, special, max_positions)
+  text = model_config_dict(config, layout, stored.name, special, max_positions, source)
   is_writer = jax.process_index() == 0
   if is_writer:
     (folder / 'config.json').write_text(json.dumps(text, indent=2) + '\n', encoding='utf-8')
@@ -190,23 +191,29 @@ def _rows(arrays: Mapping[str, jax.Array], destination: Destination) -> Iterator
   """The rows of a tensor of the file, parameter by parameter; of a large table in pieces."""
   for path in destination.paths:
     array = arrays[path]
-    if destination.layer is not None:
-      yield to_file(destination.kind, _fetch(array, destination.layer, 1)[0])
+    if destination.index:
+      yield to_file(destination.kind, _fetch(array, destination.index))
       continue
     row = math.prod(array.shape[1:]) * array.dtype.itemsize
     step = max(1, PIECE // row) if destination.kind == 'table' else array.shape[0]   # others have columns there
     for start in range(0, array.shape[0], step):
-      yield to_file(destination.kind, _fetch(array, start, min(step, array.shape[0] - start)))
+      yield to_file(destination.kind, _fetch(array, (start,), min(step, array.shape[0] - start)))
 
 
-def _fetch(array: jax.Array, start: int, size: int) -> np.ndarray:
-  """`array[start:start + size]` on the host, on every process."""
+def _fetch(array: jax.Array, start: tuple[int, ...], size: int | None = None) -> np.ndarray:
+  """`array[start]`, or with a size the rows `array[start[0]:start[0] + size]`, on the host, on every process."""
   everywhere = None
   if not array.is_fully_addressable:
     everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
-  return np.asarray(_slicer(size, everywhere)(array, np.int32(start)))
+  return np.asarray(_slicer(len(start), size, everywhere)(array, np.array(start, np.int32)))
 
 
 @functools.lru_cache(maxsize=256)
-def _slicer(size: int, sharding: Sharding | None) -> Callable[..., jax.Array]:
-  return jax.jit(lambda array, start: jax.lax.dynamic_slice_in_dim(array, start, size), out_shardings=sharding)
+def _slicer(axes: int, size: int | None, sharding: Sharding | None) -> Callable[..., jax.Array]:
+  def cut(array: jax.Array, start: jax.Array) -> jax.Array:
+    if size is not None:
+      return jax.lax.dynamic_slice_in_dim(array, start[0], size)
+    box = jax.lax.dynamic_slice(array, [*start, *[0] * (array.ndim - axes)], (1,) * axes + array.shape[axes:])
+    return box.reshape(array.shape[axes:])
+
+  return jax.jit(cut, out_shardings=sharding)

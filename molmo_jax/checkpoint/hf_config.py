@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from molmo_jax.checkpoint.hf_config_v1 import read_v1
 from molmo_jax.checkpoint.hf_section import Section, read_json
 from molmo_jax.checkpoint.native import CheckpointError
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig, YarnConfig
@@ -45,11 +46,13 @@ def read_model_config(folder: str | Path) -> ModelConfig:
 
 
 def read_serving_settings(folder: str | Path) -> dict[str, Any]:
-  """What config.json says to other programs alone: the arguments `special` and `max_positions` of `hf.save_params`."""
+  """What config.json says to other programs alone: the arguments `special`, `max_positions` and, for Molmo v1, `source`
+  of `hf.save_params`."""
   top = Section(Path(folder) / 'config.json', '', read_json(Path(folder) / 'config.json'))
   ids = {token: top.take(key) for key, (token, _) in TOKEN_IDS.items() if top.values.get(key) is not None}
   text = top.section('text_config') if 'text_config' in top.values else top
-  return dict(special=ids, max_positions=text.take('max_position_embeddings', default=None))
+  serving = dict(special=ids, max_positions=text.take('max_position_embeddings', default=None))
+  return serving | ({'source': top.values} if top.values.get('model_type') == 'molmo' else {})
 
 
 def _read_molmo2(top: Section) -> ModelConfig:
@@ -145,4 +148,4 @@ def _rope(s: Section, layers: int) -> tuple[float, YarnConfig]:
                                default=0.1 * math.log(factor) + 1 if factor > 1 else 1.0))
 
 
-READERS: dict[str, Callable[[Section], ModelConfig]] = {'molmo2': _read_molmo2}
+READERS: dict[str, Callable[[Section], ModelConfig]] = {'molmo2': _read_molmo2, 'molmo': read_v1}

@@ -1,4 +1,7 @@
-"""`ModelConfig` → `config.json` of a Hugging Face checkpoint, in released or transformers' keys (spec/model §9.2)."""
+"""`ModelConfig` → `config.json` of a Hugging Face checkpoint, in released or transformers' keys (spec/model §9.2).
+
+Molmo v1 has a writer of its own, `hf_config_v1_writer`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from molmo_jax.checkpoint.hf_config import ACTIVATIONS, QK_NORMS, TOKEN_IDS
+from molmo_jax.checkpoint.hf_config_v1_writer import v1_config_dict
 from molmo_jax.checkpoint.native import CheckpointError
 from molmo_jax.model.config import ModelConfig, resolve_vit_layers
 
@@ -16,18 +20,35 @@ NATIVE_TOKEN_IDS = ('image_start_token_id', 'image_end_token_id', 'image_patch_i
 MAX_POSITIONS = 36864   # of the releases without YaRN; with it, what it was scaled to
 
 
+def tensor_layout(config: ModelConfig, layout: Layout) -> str:
+  """The key of `hf_table.LAYOUTS` under whose names a model is written.
+
+  Raises:
+    CheckpointError: transformers has no classes of its own for this model.
+  """
+  if not config.vit.keep_unread:   # all blocks of the tower are stored: what Molmo v1 does and Molmo2 does not
+    return layout
+  if layout == 'native':
+    raise CheckpointError("transformers has no classes of its own for Molmo v1 (model.vit.keep_unread=True); write it "
+                          "with layout 'hub', as it was released")
+  return 'v1 experts hub' if config.llm.experts else 'v1 hub'
+
+
 def model_config_dict(config: ModelConfig, layout: Layout, dtype: str, special: Mapping[str, int] | None = None,
-                      max_positions: int | None = None) -> dict[str, Any]:
+                      max_positions: int | None = None, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
   """What `config.json` holds; `hf_config.read_model_config` reads the same model from it.
 
   Args:
     dtype: of the tensors, 'float32' for example.
     special: ids of the extra tokens by their text; those that are not given have the order of spec/model §10.
     max_positions: longest sequence, for programs that set their buffers by it; None: that of the releases.
+    source: the file that a Molmo v1 came from, see `hf_config_v1_writer.v1_config_dict`.
 
   Raises:
-    CheckpointError: settings that no Hugging Face configuration of Molmo2 can express; names all of them.
+    CheckpointError: settings that no Hugging Face configuration of the model can express; names all of them.
   """
+  if tensor_layout(config, layout) != layout:
+    return v1_config_dict(config, dtype, max_positions, source)
   _check_expressible(config, layout)
   llm = config.llm
   ids = {key: (special or {}).get(token, llm.first_extra_id + n) for key, (token, n) in TOKEN_IDS.items()}
@@ -45,7 +66,7 @@ def _check_expressible(config: ModelConfig, layout: Layout) -> None:
   wanted = [
     ('vit.class_token', vit.class_token, False), ('vit.patch_bias', vit.patch_bias, True),
     ('vit.pre_norm', vit.pre_norm, False), ('vit.layer_scale', vit.layer_scale, False),
-    ('vit.normalize', vit.normalize, 'siglip'), ('vit.keep_unread', vit.keep_unread, False),
+    ('vit.normalize', vit.normalize, 'siglip'),
     ('connector.pooling', connector.pooling, 'attention_meanq'), ('connector.projector', connector.projector, 'mlp'),
     ('connector.padding_embed', connector.padding_embed, None),
     ('connector.layout_embedding', connector.layout_embedding, False), ('llm.experts', llm.experts, 0),

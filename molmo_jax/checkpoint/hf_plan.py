@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from molmo_jax.checkpoint.hf_files import DTYPES, TensorFolder, listing
 from molmo_jax.checkpoint.hf_table import LAYOUTS, Entry, Kind, file_shape
 from molmo_jax.checkpoint.native import CheckpointError
@@ -94,27 +96,34 @@ def _match(files: TensorFolder, entry: Entry, targets: Mapping[str, tuple[int, .
   layers = targets[entry.paths[0]][0] if entry.stacked else None
   matrices = [file_shape(entry.kind, targets[p][int(entry.stacked):]) for p in entry.paths]
   rows, columns = [m[0] for m in matrices], matrices[0][1:]
-  groups = [tuple(n.format(i=i) for n in entry.names) for i in range(1 if layers is None else layers)]
+  experts = targets[entry.paths[0]][1] if entry.per_expert else 1
+  groups = [tuple(n.format(i=i, e=e) for n in entry.names for e in range(experts))
+            for i in range(1 if layers is None else layers)]
   if optional and not any(n in files.tensors for names in groups for n in names):
     return {}
-  spans = tuple(_spans(files, names, (sum(rows), *columns), findings) for names in groups)
+  each = (sum(rows) // experts, *columns) if entry.per_expert else None
+  spans = tuple(_spans(files, names, (sum(rows), *columns), findings, each) for names in groups)
   return {path: Source(entry.kind, layers, spans, sum(rows[:i])) for i, path in enumerate(entry.paths)}
 
 
-def _spans(files: TensorFolder, names: tuple[str, ...], needed: tuple[int, ...], findings: _Findings
-           ) -> tuple[Span, ...]:
+def _spans(files: TensorFolder, names: tuple[str, ...], needed: tuple[int, ...], findings: _Findings,
+           each: tuple[int, ...] | None = None) -> tuple[Span, ...]:
+  """Where the joined rows of the tensors lie; `each` is the shape of every one, None where rows are cut anywhere."""
   findings.settled.update(names)
   missing = [n for n in names if n not in files.tensors]
   for name in missing:
-    findings.add(f'missing: {name}' + (f' {list(needed)}' if len(names) == 1 else ''))
+    shape = each or (needed if len(names) == 1 else None)
+    findings.add(f'missing: {name}' + (f' {list(shape)}' if shape else ''))
   if missing:
     return ()
   stored = [files.tensors[n] for n in names]
   for name, tensor in zip(names, stored):
     if tensor.dtype not in DTYPES:
       findings.add(f'{name}: stored as {tensor.dtype}; what can be read is {", ".join(DTYPES)}')
+    if each and tensor.shape != each:
+      findings.add(f'{name}: stored {list(tensor.shape)}, the configuration makes {list(each)}')
   heights = [t.shape[0] if t.shape else 0 for t in stored]
-  if sum(heights) != needed[0] or any(t.shape[1:] != needed[1:] for t in stored):
+  if not each and (sum(heights) != needed[0] or any(t.shape[1:] != needed[1:] for t in stored)):
     shapes = ' + '.join(str(list(t.shape)) for t in stored)
     findings.add(f'{" + ".join(names)}: stored {shapes}, the configuration makes {list(needed)}')
   ends = [sum(heights[:i + 1]) for i in range(len(heights))]
@@ -143,12 +152,16 @@ def _check_tied_head(files: TensorFolder, head: str, shape: tuple[int, ...], bas
 
 @dataclasses.dataclass(frozen=True)
 class Destination:
-  """A tensor of the file that is to be written, and the parameters whose rows it is made of."""
+  """A tensor of the file that is to be written, and the parameters whose rows it is made of.
+
+  Attributes:
+    index: the layer, or the layer and the expert, of stacked parameters; empty of others.
+  """
   name: str
   shape: tuple[int, ...]
   paths: tuple[str, ...]
   kind: Kind
-  layer: int | None
+  index: tuple[int, ...]
 
 
 def plan_export(params: Any, layout: str) -> list[Destination]:
@@ -163,13 +176,14 @@ def plan_export(params: Any, layout: str) -> list[Destination]:
     if not all(path in shapes for path in entry.paths):
       continue
     placed.update(entry.paths)
-    layers = range(shapes[entry.paths[0]][0]) if entry.stacked else (None,)
+    indices = list(np.ndindex(shapes[entry.paths[0]][:entry.stacked + entry.per_expert]))
+    kind: Kind = 'kernel' if entry.per_expert else entry.kind   # an expert alone has a matrix like any other
     # several tensors: each is one of the parameters; one tensor: all of them
     for names, paths in ([((n,), (p,)) for n, p in zip(entry.names, entry.paths, strict=True)]
                          if len(entry.names) > 1 else [(entry.names, entry.paths)]):
-      matrices = [file_shape(entry.kind, shapes[p][int(entry.stacked):]) for p in paths]
+      matrices = [file_shape(kind, shapes[p][entry.stacked + entry.per_expert:]) for p in paths]
       shape = (sum(m[0] for m in matrices), *matrices[0][1:])
-      out += [Destination(names[0].format(i=i), shape, paths, entry.kind, i) for i in layers]
+      out += [Destination(names[0].format(**dict(zip('ie', index))), shape, paths, kind, index) for index in indices]
   homeless = [path for path in shapes if path not in placed]
   if homeless:
     raise CheckpointError(f'the {layout} layout of Hugging Face checkpoints has no tensors for these parameters: '

@@ -60,18 +60,20 @@ class Section:
     value = self.take(*spellings)
     return value if value else self.fail(spellings[0], value, 'it must be above 0')
 
-  def choose(self, *spellings: str, table: dict[str, Any]) -> Any:
-    """The meaning of one of the words of `table`."""
-    value = self.take(*spellings, kind=str)
+  def choose(self, *spellings: str, table: dict[str, Any], default: str = _REQUIRED) -> Any:
+    """The meaning of one of the words of `table`; `default` is one of them."""
+    value = self.take(*spellings, kind=str, default=default)
     if value not in table:
       self.fail(spellings[0], value, f'this program knows {", ".join(map(repr, table))}')
     return table[value]
 
   def demand(self, *spellings: str, value: Any, default: Any = _REQUIRED) -> None:
-    """A setting that is only built in one way."""
+    """A setting that is only built in one way; `default` is what a file means that does not have it."""
     found = self.take(*spellings, kind=object, default=value if default is _REQUIRED else default)
     if found != value or isinstance(found, bool) != isinstance(value, bool):
-      self.fail(next(s for s in spellings if s in self.values), found, f'only {value!r} is built')
+      given = next((s for s in spellings if self.values.get(s) is not None), None)
+      self.fail(given or spellings[0], found, f'only {value!r} is built' if given else f'left out, it means that, and '
+                f'only {value!r} is built')
 
 
 def read_json(file: Path) -> Any:

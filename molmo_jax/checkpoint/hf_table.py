@@ -20,8 +20,8 @@ class Entry:
   """Tensors of a file and the parameters that they hold, both joined along their first axis ("rows").
 
   Attributes:
-    names: tensors of the file; '{i}' stands for the layer. Where there are several, rows may be cut between them
-      anywhere: the parameters' own shapes decide where one ends.
+    names: tensors of the file; '{i}' stands for the layer, '{e}' for the expert where each has a tensor of its own.
+      Where there are several, rows may be cut between them anywhere: the parameters' own shapes decide where one ends.
     paths: parameters, in the order of their rows; with '{i}' in the names they have a leading layer axis.
     kind: how a parameter (without its layer axis) becomes rows: 'vector' flattened; 'table' as it is;
       'kernel' [in, out…] → [out, in]; 'output' [in…, out] → [out, in]; 'experts' [expert, in, out] →
@@ -34,6 +34,10 @@ class Entry:
   @property
   def stacked(self) -> bool:
     return '{i}' in self.names[0]
+
+  @property
+  def per_expert(self) -> bool:
+    return '{e}' in self.names[0]
 
 
 def _axes(kind: Kind, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -178,10 +182,32 @@ V1: tuple[Entry, ...] = (
   _entry(f'{_TOWER}.transformer.resblocks.{{i}}.lambda1', 'vit/blocks/attention_scale', 'vector'),
   _entry(f'{_TOWER}.transformer.resblocks.{{i}}.lambda2', 'vit/blocks/mlp_scale', 'vector'),
   *_vision(_TOWER, f'{_TOWER}.transformer.resblocks.{{i}}', 'vision_backbone.image_pooling_2d',
-           'vision_backbone.image_projector', HUB_VISION))
+           'vision_backbone.image_projector', HUB_VISION),
+  *_linear('vision_backbone.image_projector', 'connector/projector/linear', bias=False))
 V1_HUB = tuple(dataclasses.replace(e, names=tuple(f'model.{n}' for n in e.names)) for e in V1)
+
+# MolmoE on the Hub: other groups of the parts of a block, an MLP for each expert, and another name of the head. Taken
+# from copies of its code; the released file itself has not been seen.
+_BLOCK = f'model.{_V1}'
+_ATTENTION = ('att_proj', 'attn_out', 'q_norm', 'k_norm', 'attn_norm')
+_REGROUPED = {
+  **{f'{_BLOCK}.{w}': f'{_BLOCK}.attn.{w}' for w in _ATTENTION}, f'{_BLOCK}.ff_norm': f'{_BLOCK}.mlp.ff_norm',
+  f'{_BLOCK}.ffn.router.layer': f'{_BLOCK}.mlp.gate', 'model.transformer.ff_out': 'lm_head'}
+
+
+def _regrouped(name: str) -> str:
+  module, _, leaf = name.rpartition('.')
+  return f'{_REGROUPED.get(module, module)}.{leaf}'
+
+
+V1_EXPERTS_HUB = (
+  *(dataclasses.replace(e, names=tuple(map(_regrouped, e.names))) for e in V1_HUB
+    if e.kind not in ('experts', 'experts_out')),
+  *(_entry(f'{_BLOCK}.mlp.experts.{{e}}.{w}_proj.weight', f'{_OURS}/mlp/{w}', 'experts')
+    for w in ('gate', 'up', 'down')))
 
 # A layout is recognised by the start of a name that only it has.
 LAYOUTS: dict[str, tuple[str, tuple[Entry, ...]]] = {
   'hub': ('model.transformer.blocks.0.self_attn.', HUB), 'native': ('model.language_model.', NATIVE),
-  'v1': ('transformer.', V1), 'v1 hub': ('model.transformer.blocks.0.att_proj.', V1_HUB)}
+  'v1': ('transformer.', V1), 'v1 hub': ('model.transformer.blocks.0.att_proj.', V1_HUB),
+  'v1 experts hub': ('model.transformer.blocks.0.attn.', V1_EXPERTS_HUB)}

@@ -96,9 +96,11 @@ def _unreadable(error: Exception) -> str:
   return f'{type(error).__name__}: {(str(error).splitlines() or ["no details"])[0][:300]}'
 
 
-def _checksums(tree: Any) -> dict[str, int]:
-  """The sum of every array's bits as integers, modulo 2³²: the same for every sharding; any changed bit shows."""
-  return dict(zip(flatten_paths(tree), np.asarray(_sums_of_bits(tree)).tolist(), strict=True))
+def _checksums(tree: Any) -> dict[str, tuple[str, int]]:
+  """Every array's dtype, and the sum of its bits as integers modulo 2³²: the same for every sharding."""
+  arrays = flatten_paths(tree)
+  sums = np.asarray(_sums_of_bits(tree)).tolist()
+  return {path: (str(x.dtype), total) for (path, x), total in zip(arrays.items(), sums, strict=True)}
 
 
 @jax.jit   # one program: several with collectives in flight at once can block each other on a CPU
@@ -110,10 +112,11 @@ def _sums_of_bits(tree: Any) -> jax.Array:
 
 
 def _compare(meta: dict[str, Any], tree: Any, prefix: str = '') -> str | None:
-  """What is wrong with arrays that were read: those whose checksums differ."""
+  """What is wrong with arrays that were read: those whose checksums differ. Nothing is known of other dtypes."""
   if meta['format'] != FORMAT:
     raise CheckpointError(f'checkpoints have format {FORMAT}, this one {meta["format"]}: it is of another version')
-  wrong = [path for path, value in _checksums(tree).items() if meta['checksums'][prefix + path] != value]
+  stored = {path: tuple(meta['checksums'][prefix + path]) for path in flatten_paths(tree)}
+  wrong = [path for path, found in _checksums(tree).items() if found[0] == stored[path][0] and found != stored[path]]
   return f'{len(wrong)} arrays have other contents than were saved, the first is {wrong[0]}' if wrong else None
 
 

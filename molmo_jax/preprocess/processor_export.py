@@ -1,22 +1,31 @@
-"""Writes a processor in the files that transformers' `AutoProcessor` and `Processor.from_pretrained` read."""
+"""Writes a processor in the files that `Processor.from_pretrained` and transformers' `AutoProcessor` read.
+
+A processor of Molmo v1 is written as the 0924 releases have it, without the Python code that they bring along.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from molmo_jax.files import write_atomically
-from molmo_jax.preprocess.processor_files import BILINEAR, SIGLIP, ProcessorFiles
+from molmo_jax.preprocess.processor_files import BILINEAR, SIGLIP, V1_STATISTICS, ProcessorFiles
 from molmo_jax.preprocess.tokenizer import Tokenizer
-from molmo_jax.preprocess.types import ImageConfig, PreprocessConfig, VideoConfig
+from molmo_jax.preprocess.types import MOLMO_V1, PreprocessConfig
 
 # What the files cannot say: fields that must have their released value.
 _UNWRITTEN = {
   'image': ('mode', 'resize', 'pool_per_crop', 'shift_patch_mask', 'patch_mask'),
   'video': ('time_mode', 'per_frame_special_token'),
 }
+_UNWRITTEN_V1 = {
+  'image': ('mode', 'use_col_tokens', 'use_global_col_tokens', 'use_low_res_start', 'clamp_small_sides',
+            'number_images', 'shift_patch_mask'),
+  'text': ('tree_format',),
+}
+_V1_KINDS = {'letterbox': 'openai', 'stretch': 'siglip'}   # the tower that goes with a way to bring images to size
 
 
 def copy_files(files: ProcessorFiles, folder: Path) -> None:
@@ -34,24 +43,45 @@ def write_files(folder: Path, tokenizer: Tokenizer, config: PreprocessConfig, te
   released models are the same in this.
 
   Raises:
-    ValueError: a configuration that transformers' Molmo2 processor cannot express; the message names the field.
+    ValueError: a configuration that the released processors cannot express; the message names the field.
   """
-  _check_released(config)
   names = tokenizer.named_tokens
+  is_v1 = config.image.pool_per_crop
+  _check_released(config, *((MOLMO_V1, _UNWRITTEN_V1, 'Molmo v1') if is_v1 else
+                            (PreprocessConfig(), _UNWRITTEN, 'Molmo2')))
+  processor = {'processor_class': 'MolmoProcessor' if is_v1 else 'Molmo2Processor'}
   contents = {
     'tokenizer_config.json': {
-      'tokenizer_class': 'PreTrainedTokenizerFast', 'processor_class': 'Molmo2Processor', **names,
+      'tokenizer_class': 'PreTrainedTokenizerFast', **processor, **names,
       'clean_up_tokenization_spaces': False, 'padding_side': 'left', 'model_max_length': 10 ** 6,
       'extra_special_tokens': tokenizer.extra_names},
-    'processor_config.json': _processor_config(config),
     'generation_config.json': {
       'bos_token_id': tokenizer.bos_id, 'pad_token_id': tokenizer.pad_id,
       'eos_token_id': eos_ids[0] if len(eos_ids) == 1 else list(eos_ids)},
   }
+  if is_v1:
+    contents['preprocessor_config.json'] = processor | _v1_image_processor(config)
+    contents['processor_config.json'] = processor | {'message_format': config.text.message_format}
+  else:
+    contents['processor_config.json'] = processor | _processor_config(config)
   write_atomically(folder / 'tokenizer.json', tokenizer.to_json())
   for name, content in contents.items():
     write_atomically(folder / name, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
   write_atomically(folder / 'chat_template.jinja', template)
+
+
+def _v1_image_processor(config: PreprocessConfig) -> dict[str, Any]:
+  image = config.image
+  if image.resize not in _V1_KINDS:
+    raise ValueError(f'the processor of Molmo v1 cannot express image.resize={image.resize!r}; it knows '
+                     f'{", ".join(_V1_KINDS)}')
+  mean, deviation = V1_STATISTICS[_V1_KINDS[image.resize]]
+  tokens = -(-image.grid // image.pooling[0])
+  return {
+    'image_processor_type': 'MolmoImageProcessor', 'base_image_input_size': [image.crop_size] * 2,
+    'do_normalize': True, 'image_mean': list(mean), 'image_std': list(deviation), 'image_padding_mask': True,
+    'image_patch_size': image.patch_size, 'image_token_length_h': tokens, 'image_token_length_w': tokens,
+    'max_crops': image.max_crops_eval, 'overlap_margins': list(image.overlap_margins)}
 
 
 def _processor_config(config: PreprocessConfig) -> dict[str, Any]:
@@ -61,7 +91,6 @@ def _processor_config(config: PreprocessConfig) -> dict[str, Any]:
     'image_std': list(SIGLIP), 'patch_size': image.patch_size, 'resample': BILINEAR, 'rescale_factor': 1 / 255,
     'size': {'height': image.crop_size, 'width': image.crop_size}}
   return {
-    'processor_class': 'Molmo2Processor',
     'image_processor': {
       **pixels, 'image_processor_type': 'Molmo2ImageProcessor', 'max_crops': image.max_crops_eval,
       'overlap_margins': list(image.overlap_margins), 'pooling_size': list(image.pooling)},
@@ -75,13 +104,13 @@ def _processor_config(config: PreprocessConfig) -> dict[str, Any]:
   }
 
 
-def _check_released(config: PreprocessConfig) -> None:
-  released = PreprocessConfig(ImageConfig(), VideoConfig())
+def _check_released(config: PreprocessConfig, released: PreprocessConfig, unwritten: Mapping[str, Sequence[str]],
+                    model: str) -> None:
   different = [
     f'{part}.{field}={getattr(getattr(config, part), field)!r} (released: {getattr(getattr(released, part), field)!r})'
-    for part, fields in _UNWRITTEN.items() for field in fields
+    for part, fields in unwritten.items() for field in fields
     if getattr(getattr(config, part), field) != getattr(getattr(released, part), field)]
   if config.layout_format != released.layout_format:
     different.append(f'layout_format={config.layout_format!r} (released: {released.layout_format!r})')
   if different:
-    raise ValueError(f"transformers' Molmo2 processor cannot express {', '.join(different)}")
+    raise ValueError(f"the files of {model}'s processor cannot express {', '.join(different)}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from molmo_jax.preprocess.config_section import Section
+from molmo_jax.preprocess.layout import SPECIAL_TOKENS, V1_SPECIAL_TOKENS
 from molmo_jax.preprocess.sampling import sample_times
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import MOLMO_V1, ImageConfig, PreprocessConfig, VideoConfig
@@ -27,6 +28,10 @@ FILES = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', '
 BILINEAR = 2                                  # Pillow's number of the filter
 SIGLIP = (0.5, 0.5, 0.5)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+# Molmo v1: mean and deviation by the kind of tower, and the way to bring an image to size by its name in config.json.
+V1_STATISTICS = {'openai': (CLIP_MEAN, CLIP_STD), 'siglip': (SIGLIP, SIGLIP),
+                 'dino': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+V1_RESIZE = {'default': 'letterbox', 'siglip': 'stretch', 'dino': 'stretch_bicubic', 'metaclip': 'stretch_bicubic'}
 
 # Keys without an influence on the arrays: names of classes, defaults of the call, numbers of what is switched off.
 _IGNORED = ('auto_map', 'processor_class', 'image_processor_type', 'video_processor_type', 'feature_extractor_type',
@@ -59,7 +64,8 @@ def read_processor_files(folder: Path) -> ProcessorFiles:
   text = model.get('text_config')
   # The base vocabulary is what the configuration says: a table may have more rows (spec/model §10, §11.5).
   base = (text if isinstance(text, dict) else model).get('vocab_size')
-  tokenizer = Tokenizer.from_file(folder, base_vocab_size=base)
+  extra = V1_SPECIAL_TOKENS if _is_v1(folder) else SPECIAL_TOKENS
+  tokenizer = Tokenizer.from_file(folder, base_vocab_size=base, special_tokens=extra)
   _check_ids(model, tokenizer, folder / 'config.json')
   contents = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
   return ProcessorFiles(tokenizer, read_config(folder), _read_template(folder),
@@ -74,8 +80,8 @@ def read_config(folder: Path) -> PreprocessConfig:
   """
   above = Section(folder / 'processor_config.json', _json(folder / 'processor_config.json'))
   image = _part(folder, above, 'image_processor', 'preprocessor_config.json')
-  if image.values.get('image_processor_type') == 'MolmoImageProcessor' or 'base_image_input_size' in image.values:
-    return _read_v1(image, above)
+  if _is_v1(folder):
+    return _read_v1(image, above, _json(folder / 'config.json').get('vision_backbone') or {})
   video = _part(folder, above, 'video_processor', 'video_preprocessor_config.json')
   col_tokens = above.flag('image_use_col_tokens', True)
   global_col_tokens = above.flag('use_single_crop_col_tokens', None)
@@ -89,6 +95,13 @@ def read_config(folder: Path) -> PreprocessConfig:
       _read_image(image), use_col_tokens=col_tokens, use_low_res_start=low_res_start,
       use_global_col_tokens=col_tokens if global_col_tokens is None else global_col_tokens),
     video=dataclasses.replace(_read_video(video, image), use_frame_special_tokens=frame_tokens))
+
+
+def _is_v1(folder: Path) -> bool:
+  """Whether the processor is that of Molmo v1."""
+  file = _json(folder / 'preprocessor_config.json')
+  return (_json(folder / 'config.json').get('model_type') == 'molmo' or 'base_image_input_size' in file
+          or file.get('image_processor_type') == 'MolmoImageProcessor')
 
 
 def _part(folder: Path, above: Section, key: str, file: str) -> Section:
@@ -154,9 +167,19 @@ def _side(part: Section) -> int:
   return side
 
 
-def _read_v1(part: Section, above: Section) -> PreprocessConfig:
-  """Molmo v1: `MolmoImageProcessor` of the 0924 releases (spec/model §6, §8.2)."""
-  _read_pixels(part, CLIP_MEAN, CLIP_STD)
+def _read_v1(part: Section, above: Section, tower: Mapping[str, Any]) -> PreprocessConfig:
+  """Molmo v1: `MolmoImageProcessor` of the 0924 releases (spec/model §6, §8.2).
+
+  Args:
+    tower: section `vision_backbone` of config.json, where a tower other than the released one is described.
+  """
+  likely = (k for k, (mean, _) in V1_STATISTICS.items() if part.values.get('image_mean') == list(mean))
+  kind = tower.get('image_model_type') or next(likely, 'openai')
+  resize = tower.get('resize_mode') or ('default' if kind == 'openai' else kind)
+  if kind not in V1_STATISTICS or resize not in V1_RESIZE:
+    raise ValueError(f'{part.file.with_name("config.json")}: vision_backbone is of image_model_type {kind!r} with '
+                     f'resize_mode {resize!r}; what is known is {", ".join(V1_STATISTICS)}; {", ".join(V1_RESIZE)}')
+  _read_pixels(part, *V1_STATISTICS[kind])
   part.fixed('image_padding_mask', True)
   size = part.pair('base_image_input_size', (336, 336))
   patch = part.number('image_patch_size', 14)
@@ -168,18 +191,23 @@ def _read_v1(part: Section, above: Section) -> PreprocessConfig:
   crops = part.number('max_crops', 12)
   image = dataclasses.replace(
     MOLMO_V1.image, crop_size=size[0], patch_size=patch, pooling=(pool, pool), max_crops=crops, max_crops_eval=crops,
-    overlap_margins=part.pair('overlap_margins', (4, 4), least=0))
+    overlap_margins=part.pair('overlap_margins', (4, 4), least=0), resize=V1_RESIZE[resize],
+    patch_mask=None if resize == 'default' else True)
   part.finish(_IGNORED)
   form = above.values.get('message_format') or 'role'
   if form not in ('role', 'none'):
     raise ValueError(f"{above.at('message_format')} is {form!r}; it must be 'role' or 'none'")
-  return dataclasses.replace(MOLMO_V1, image=image, text=dataclasses.replace(MOLMO_V1.text, message_format=form))
+  return dataclasses.replace(
+    MOLMO_V1, image=image, video=dataclasses.replace(MOLMO_V1.video, pooling=image.pooling),
+    text=dataclasses.replace(MOLMO_V1.text, message_format=form))
 
 
 def _read_template(folder: Path) -> str | None:
   file = folder / 'chat_template.jinja'
   if file.is_file():
     return file.read_text(encoding='utf-8')
+  if _is_v1(folder):   # its processor writes prompts itself; tokenizer_config.json has the language model's template
+    return None
   for name in ('chat_template.json', 'processor_config.json', 'tokenizer_config.json'):
     template = _json(folder / name).get('chat_template')
     if isinstance(template, list):            # [{'name': 'default', 'template': …}, …]

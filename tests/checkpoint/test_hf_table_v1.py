@@ -8,7 +8,7 @@ import pytest
 
 from configs import molmo_v1
 from molmo_jax import experiment
-from molmo_jax.checkpoint.hf_table import V1, V1_HUB, file_shape, from_file, to_file
+from molmo_jax.checkpoint.hf_table import V1, V1_EXPERTS_HUB, V1_HUB, file_shape, from_file, to_file
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.state import init_params
@@ -19,14 +19,14 @@ def tensors(size, entries=V1):
   run = experiment.from_config(molmo_v1.get_config(f'size={size}'))
   params = flatten_paths(jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0))))
   shapes, placed = {}, set()
-  for entry in entries:
+  for entry in entries:   # of experts with tensors of their own, the names of the first
     if entry.paths[0] not in params:
       continue
     placed |= set(entry.paths)
     parts = [file_shape(entry.kind, params[path].shape[int(entry.stacked):]) for path in entry.paths]
     for i in range(params[entry.paths[0]].shape[0] if entry.stacked else 1):
       for name in entry.names:
-        shapes[name.format(i=i)] = (sum(part[0] for part in parts), *parts[0][1:])
+        shapes[name.format(i=i, e=0)] = (sum(part[0] for part in parts), *parts[0][1:])
   assert placed == params.keys()
   return shapes
 
@@ -55,6 +55,18 @@ def test_tensors_have_the_released_shapes():
 
 def test_names_on_the_hub_have_a_prefix():
   assert {f'model.{name}' for name in tensors('7b_o')} == tensors('7b_o', V1_HUB).keys()
+
+
+def test_parts_of_molmoe_have_other_names_on_the_hub():
+  shapes = tensors('1b_e', V1_EXPERTS_HUB)
+  block = 'model.transformer.blocks.15'
+  assert shapes[f'{block}.attn.att_proj.weight'] == (6144, 2048)
+  assert shapes[f'{block}.attn.attn_norm.weight'] == shapes[f'{block}.mlp.ff_norm.weight'] == (2048,)
+  assert shapes[f'{block}.mlp.gate.weight'] == (64, 2048)
+  assert shapes[f'{block}.mlp.experts.0.gate_proj.weight'] == (64 * 1024, 2048)   # of all experts together
+  assert shapes[f'{block}.mlp.experts.0.down_proj.weight'] == (64 * 2048, 1024)
+  assert shapes['lm_head.weight'] == (50304, 2048)
+  assert not any('ff_proj' in name or 'ff_out' in name or '.ffn.' in name for name in shapes)
 
 
 def test_an_expert_owns_a_run_of_rows():

@@ -201,3 +201,11 @@ def test_some_checkpoints_are_kept_for_good(manifest, tmp_path):
     for step in range(1, 9):
       save(checkpoints, step, make_state(step), data.position())
   assert sorted(int(f.name) for f in tmp_path.iterdir()) == [3, 6, 7, 8]
+
+
+def test_parameters_can_be_read_in_another_dtype(saved):
+  wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16, sharding=x.sharding),
+                        abstract(make_state().params))
+  with open_checkpoints(saved[0]) as checkpoints:
+    params, _ = restore_params(checkpoints, 3, wanted)
+  assert equal(params, jax.tree.map(lambda x: x.astype(jnp.bfloat16), make_state(3).params))

@@ -1,0 +1,1 @@
+"""Golden data and their runners: `python -m tests.golden`."""

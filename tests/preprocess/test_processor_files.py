@@ -277,3 +277,26 @@ def test_molmo_v1_with_another_normalisation_is_an_error(tmp_path):
   (tmp_path / 'preprocessor_config.json').write_text(json.dumps({**V1, 'image_mean': [0.4, 0.5, 0.5]}))
   with pytest.raises(ValueError, match='preprocessor_config.json: image_mean'):
     read_config(tmp_path)
+
+
+@pytest.mark.parametrize('changes', [
+  {}, dict(max_crops_eval=36, max_crops=36, crop_size=56, overlap_margins=(1, 1)),
+  dict(resize='stretch', patch_mask=True, crop_size=378)], ids=['clip', 'other sizes', 'siglip'])
+def test_a_processor_of_molmo_v1_of_ones_own_comes_back(own, tmp_path, changes):
+  config = dataclasses.replace(MOLMO_V1, image=dataclasses.replace(MOLMO_V1.image, **changes),
+                               text=dataclasses.replace(MOLMO_V1.text, message_format='none'))
+  Processor(own, config).save(tmp_path)
+  again = Processor.from_pretrained(tmp_path)
+  assert again.config == config and again.template == Processor(own, config).template
+  assert again.eos_ids == (own.eos_id,) and again.tokenizer.special['<im_col>'] == own.special['<im_col>']
+
+
+@pytest.mark.parametrize('changes, message', [
+  (dict(resize='stretch_bicubic'), "image.resize='stretch_bicubic'; it knows letterbox, stretch"),
+  (dict(shift_patch_mask=False), r'image.shift_patch_mask=False \(released: True\)'),
+  (dict(use_col_tokens=False), 'image.use_col_tokens=False')])
+def test_what_the_files_of_molmo_v1_cannot_say_is_named(own, tmp_path, changes, message):
+  config = dataclasses.replace(MOLMO_V1, image=dataclasses.replace(MOLMO_V1.image, **changes))
+  with pytest.raises(ValueError, match=message):
+    Processor(own, config).save(tmp_path / 'saved')
+  assert not (tmp_path / 'saved').exists()

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from tests.golden.runners import connector, hub, masks, messages, metrics, samplers, v1_preprocess, visual
+from tests.golden.runners import (
+  connector,
+  hub,
+  masks,
+  messages,
+  metrics,
+  optimizer,
+  packing,
+  samplers,
+  v1_model,
+  v1_preprocess,
+  visual,
+)
 
-RUNNERS = [visual, samplers, connector, messages, masks, metrics, v1_preprocess, hub]
+RUNNERS = [visual, samplers, connector, messages, masks, packing, optimizer, metrics, v1_preprocess, v1_model, hub]
