@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import random
 import re
 import signal
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,7 +22,8 @@ from tests.tiny_run import tiny_config
 
 CONFIG = tiny_config(12)
 for old, new in (('batch_size=2, sequence', 'batch_size=8, sequence'), ('val_per_task=1', 'val_per_task=4'),
-                 ('limit=2', 'limit=0'), ('checkpoint_every=25', 'checkpoint_every=4')):
+                 ('limit=2', 'limit=0'), ('checkpoint_every=25', 'checkpoint_every=4, keep_checkpoints=9'),
+                 ('optimizer=dict(', 'optimizer=dict(schedule_steps=12, ')):
   assert old in CONFIG
   CONFIG = CONFIG.replace(old, new)
 PLAIN = '--config.model.llm.residual_dropout=0.0'   # whose noise depends on the place of a row in its batch
@@ -138,12 +143,18 @@ def test_a_lost_peer_ends_the_run_with_a_message(folder, one):
 
 
 def test_an_error_in_one_process_ends_all(folder, one):
-  """The second process gets a configuration that the folder does not belong to."""
+  """The second process has another configuration than the one that the first wrote down."""
   first, second = together(folder, *TRAIN, '--workdir=differ')
   second.kill()
-  finish(second)
-  status, _ = finish(first)
+  second.wait()
+  port = next(a for a in second.args if str(a).startswith('--distributed'))
+  second = command(folder, *TRAIN, '--workdir=differ', '--config.seed=7', port)
+  status, printed = finish(second)
+  assert status == 1
+  assert 'config.seed: 0 there, 7 now' in printed
+  status, printed = finish(first)
   assert status not in (0, None)
+  assert 'process 0 of 2 failed or lost a peer' in printed, printed
 
 
 def test_sigterm_to_one_process_stops_all_at_the_same_step_and_loses_none(folder, two):
@@ -163,10 +174,45 @@ def test_sigterm_to_one_process_stops_all_at_the_same_step_and_loses_none(folder
 def test_another_number_of_processes_goes_on(folder, two):
   """Two processes stop in the middle, one goes on with the same batches: without packing nothing is passed over."""
   begun = succeed(together(folder, *TRAIN, '--workdir=fewer', '--config.training.steps=6',
-                           '--config.optimizer.schedule_steps=12', devices=DEVICES))
+                           devices=DEVICES))
   assert 'training 6/6' in begun[0]
   (folder / 'fewer' / 'config.json').unlink()
-  succeed([command(folder, *TRAIN, '--workdir=fewer', '--config.optimizer.schedule_steps=12', devices=2 * DEVICES)])
+  succeed([command(folder, *TRAIN, '--workdir=fewer', devices=2 * DEVICES)])
   found, expected = losses(folder / 'fewer'), losses(two[0])
   for step in (6, 7, 8):
     assert found[step] == pytest.approx(expected[step], rel=1e-4)
+
+
+KILLS = int(os.environ.get('MOLMO_KILLS', 3))
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(folder):
+  """SIGKILL at random moments, of the program or of one of the two processes that read its data."""
+  flags = ('train.py', '--config=tiny.py', '--noevaluate', '--config.data.workers=2', '--config.training.steps=60')
+  succeed([command(folder, *flags, '--workdir=undisturbed')])
+  rng, log = random.Random(0), folder / 'killed' / 'metrics.jsonl'
+  for number in range(KILLS):
+    process = command(folder, *flags, '--workdir=killed')
+    size = log.stat().st_size if log.exists() else 0
+    wait_for(lambda size=size: log.exists() and log.stat().st_size > size, process)
+    time.sleep(rng.random())
+    victims = [process.pid, *workers_of(process.pid)] if number % 2 else [process.pid]
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(victims[-1], signal.SIGKILL)
+    status, printed = finish(process)
+    assert status is not None, printed
+  succeed([command(folder, *flags, '--workdir=killed')])
+  assert losses(folder / 'killed') == losses(folder / 'undisturbed')
+  first, second = (params(folder / name, 60) for name in ('undisturbed', 'killed'))
+  assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
+
+
+def workers_of(pid):
+  """Child processes, from /proc."""
+  found = []
+  for stat in Path('/proc').glob('[0-9]*/stat'):
+    with contextlib.suppress(OSError):
+      fields = stat.read_text().rsplit(')', 1)[1].split()
+      if int(fields[1]) == pid:
+        found.append(int(stat.parent.name))
+  return sorted(found)

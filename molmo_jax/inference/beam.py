@@ -16,7 +16,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
-from molmo_jax.inference.generate import PADDING, begin
+from molmo_jax.inference.generate import PADDING, Answers, begin
+from molmo_jax.inference.sampling import GREEDY, Rules, constrain, forbid
+from molmo_jax.inference.unstack import unstack_blocks
 from molmo_jax.model.molmo import Batch, Molmo
 
 # (last tokens [B·K], which beams have ended [B·K], number of tokens so far, state) → (scores [B·K,vocab], state)
@@ -31,36 +33,57 @@ class Beams:
   scores: Float[Array, 'B K']        # by which they are ordered
 
 
-@functools.partial(jax.jit, static_argnames=('model', 'beams', 'max_new_tokens', 'eos_ids', 'min_new_tokens'))
 def beam_search(model: Molmo, params: Any, batch: Batch, *, beams: int, max_new_tokens: int, eos_ids: tuple[int, ...],
-                length_penalty: float = 0.0, min_new_tokens: int = 0) -> Beams:
+                length_penalty: float = 0.0, min_new_tokens: int = 0, rules: Rules = GREEDY) -> Beams:
   """The `beams` best continuations that a beam search finds for every prompt; see `search` for the rules.
 
   Prompts are padded on either side; their padding has segment −1. All beams of all prompts take part in every step,
   and each holds its own copy of its prompt's keys and values.
 
   Raises:
-    ValueError: `beams` is below 1 or above the vocabulary, or there is no ending token.
+    ValueError: `beams` is below 1 or above the vocabulary, there is no ending token, or the rules draw.
   """
-  prompts = begin(model, params, batch, max_new_tokens)
+  check_beams(beams, model.config.llm.vocab, eos_ids, rules)
+  answers = begin(model, params, batch, max_new_tokens)
+  return search_from(model, unstack_blocks(params), answers, length_penalty, rules, beams=beams,
+                     max_new_tokens=max_new_tokens, eos_ids=eos_ids, min_new_tokens=min_new_tokens)
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'beams', 'max_new_tokens', 'eos_ids', 'min_new_tokens'))
+def search_from(model: Molmo, params: Any, answers: Answers, length_penalty: float | Array, rules: Rules, *, beams: int,
+                max_new_tokens: int, eos_ids: tuple[int, ...], min_new_tokens: int = 0) -> Beams:
+  """`beam_search` from prompts that `begin` has read, with room for `max_new_tokens` at least."""
   repeat = lambda x: jnp.repeat(x, beams, axis=0) if x.ndim else x
-  segments, positions = repeat(prompts.segment), repeat(prompts.position)   # the same for all beams of a prompt
+  segments, positions = repeat(answers.segment), repeat(answers.position)   # the same for all beams of a prompt
 
   def step(tokens: Array, done: Array, length: Array, cache: Any) -> tuple[Array, Any]:
     # token number `length` stands `length − 1` places behind the first one of the answer
     return model.apply({'params': params}, tokens, positions + length - 1, jnp.where(done, -1, segments), cache,
                        method='decode')
 
-  return search(step, prompts.scores, jax.tree.map(repeat, prompts.cache), beams=beams, max_new_tokens=max_new_tokens,
-                eos_ids=eos_ids, length_penalty=length_penalty, min_new_tokens=min_new_tokens)
+  return search(step, answers.scores, jax.tree.map(repeat, answers.cache), beams=beams, max_new_tokens=max_new_tokens,
+                eos_ids=eos_ids, length_penalty=length_penalty, min_new_tokens=min_new_tokens, rules=rules,
+                done=answers.done)
+
+
+def check_beams(beams: int, vocab: int, eos_ids: tuple[int, ...], rules: Rules) -> None:
+  """Raises ValueError for a search that is impossible."""
+  if not 1 <= beams <= vocab:
+    raise ValueError(f'beams={beams} must be from 1 to the size of the vocabulary, {vocab}')
+  if not eos_ids:
+    raise ValueError('a beam search needs the id of at least one token that ends an answer: eos_ids is empty')
+  if rules.draws:
+    raise ValueError('a beam search draws no tokens: temperature must be 0')
 
 
 def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: int, max_new_tokens: int,
-           eos_ids: tuple[int, ...], length_penalty: float | Array = 0.0, min_new_tokens: int = 0) -> Beams:
+           eos_ids: tuple[int, ...], length_penalty: float | Array = 0.0, min_new_tokens: int = 0,
+           rules: Rules = GREEDY, done: Bool[Array, 'B'] | None = None) -> Beams:
   """Beam search over any model (training-and-eval §6).
 
   The first tokens are the `beams` best ones. After that the best `beams` of all continuations of all beams survive, by
-  the sum of their log-probabilities (float32). A beam that has ended stays as it is, and competes on. The search ends
+  the sum of their log-probabilities (float32), which the penalties of `rules` change and its n-gram rule forbids, each
+  beam by its own tokens. A beam that has ended stays as it is, and competes on. The search ends
   with `max_new_tokens`, or when all beams of all prompts have ended; then beams are ordered by
   sum / length^length_penalty, where the ending token counts.
 
@@ -69,25 +92,24 @@ def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: in
     scores: unnormalised, of the first token.
     state: arrays whose first axis is the beams, B·K, or that have no axes at all.
     eos_ids: tokens that end a continuation; before `min_new_tokens` tokens none of them is chosen.
+    done: prompts that get no continuation (rows that only fill a batch).
 
   Raises:
-    ValueError: `beams` is below 1 or above the vocabulary, or there is no ending token.
+    ValueError: as `beam_search`.
   """
   (rows, vocab), ends = scores.shape, jnp.array(eos_ids, jnp.int32)
-  if not 1 <= beams <= vocab:
-    raise ValueError(f'beams={beams} must be from 1 to the size of the vocabulary, {vocab}')
-  if not eos_ids:
-    raise ValueError('a beam search needs the id of at least one token that ends an answer: eos_ids is empty')
+  check_beams(beams, vocab, eos_ids, rules)
   only_end = jnp.full(vocab, -jnp.inf).at[ends[0]].set(0.0)   # what may follow an end; it is not written down
 
-  def log_probabilities(scores: Array, length: Array) -> Array:
+  def log_probabilities(scores: Array, tokens: Array, length: Array) -> Array:
     log_p = jax.nn.log_softmax(scores.astype(jnp.float32), axis=-1)
-    return jnp.where(length < min_new_tokens, log_p.at[..., ends].set(-jnp.inf), log_p)
+    log_p = constrain(log_p, tokens.reshape(-1, max_new_tokens), length, rules, eos_ids)
+    return jnp.where(length < min_new_tokens, forbid(log_p, eos_ids), log_p)
 
   def add(carry: tuple) -> tuple:
     length, tokens, last, sums, done, state = carry
     scores, state = step(last.reshape(-1), done.reshape(-1), length, state)
-    log_p = log_probabilities(scores.reshape(rows, beams, vocab), length)
+    log_p = log_probabilities(scores, tokens, length).reshape(rows, beams, vocab)
     log_p = jnp.where(done[..., None], only_end, log_p)
     sums, best = jax.lax.top_k((sums[..., None] + log_p).reshape(rows, -1), beams)
     parents, last = best // vocab, (best % vocab).astype(jnp.int32)
@@ -101,11 +123,14 @@ def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: in
   def unfinished(carry: tuple) -> Bool[Array, '']:
     return (carry[0] < max_new_tokens) & ~jnp.all(carry[4])
 
-  sums, last = jax.lax.top_k(log_probabilities(scores, jnp.int32(0)), beams)
-  tokens = jnp.full((rows, beams, max_new_tokens), PADDING, jnp.int32).at[..., 0].set(last)
-  carry = (jnp.int32(1), tokens, last.astype(jnp.int32), sums, jnp.isin(last, ends), state)
+  empty = jnp.full((rows, beams, max_new_tokens), PADDING, jnp.int32)
+  sums, last = jax.lax.top_k(log_probabilities(scores, empty[:, 0], jnp.int32(0)), beams)
+  ended = jnp.zeros((rows, 1), bool) if done is None else done[:, None]
+  tokens = empty.at[..., 0].set(jnp.where(ended, PADDING, last))
+  carry = (jnp.int32(1), tokens, last.astype(jnp.int32), sums, jnp.isin(last, ends) | ended, state)
   _, tokens, _, sums, _, _ = jax.lax.while_loop(unfinished, add, carry)
 
-  scores = sums / jnp.sum(tokens != PADDING, axis=-1) ** jnp.float32(length_penalty)
+  lengths = jnp.maximum(jnp.sum(tokens != PADDING, axis=-1), 1)
+  scores = sums / lengths ** jnp.asarray(length_penalty, jnp.float32)
   scores, order = jax.lax.top_k(scores, beams)
   return Beams(jnp.take_along_axis(tokens, order[..., None], axis=1), scores)

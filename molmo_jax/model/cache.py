@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,29 +19,51 @@ class Cache:
   """Keys and values of all layers for the first `length` slots, and what the mask needs to know of every slot.
 
   A list over layers rather than one stacked array: each step then writes its slot in place instead of copying a
-  layer's slice out and back (measured: half the time of a decoding step on CPU).
+  layer's slice out and back (measured: half the time of a decoding step on CPU). Heads lie before slots: the products
+  of a decoding step then need no transposed copy.
   """
-  keys: tuple[Float[Array, 'B M K H'], ...]
-  values: tuple[Float[Array, 'B M K H'], ...]
+  keys: tuple[Float[Array, 'B K M H'], ...]
+  values: tuple[Float[Array, 'B K M H'], ...]
   info: MaskInfo                        # fields [B, M]; unused slots have segment −1 and are seen by nobody
   length: Int[Array, '']                # slots in use, the same for all rows (shorter prompts are padded)
 
 
-def extend_cache(keys: Float[Array, 'L B S K H'], values: Float[Array, 'L B S K H'], info: MaskInfo, slots: int
-                 ) -> Cache:
-  """A cache with room for `slots` more tokens after the S of the prefill."""
+def extend_cache(keys: Float[Array, 'L B S K H'], values: Float[Array, 'L B S K H'], info: MaskInfo, slots: int,
+                 dtype: jnp.dtype | str | None = None) -> Cache:
+  """A cache with room for `slots` more tokens after the S of the prefill.
+
+  Args:
+    dtype: of the stored keys and values; None keeps theirs, the dtype of the computation. 'bfloat16' halves the memory
+      of a float32 model's cache.
+  """
   length = keys.shape[2]
-  room = ((0, 0), (0, slots), (0, 0), (0, 0))
   pad = lambda x, value: jnp.pad(x, ((0, 0), (0, slots)), constant_values=value)
   grown = MaskInfo(segments=pad(info.segments, -1), visual=pad(info.visual, 0),
                    index=jnp.broadcast_to(jnp.arange(length + slots), (info.index.shape[0], length + slots)))
-  return Cache(tuple(jnp.pad(k, room) for k in keys), tuple(jnp.pad(v, room) for v in values), grown,
-               jnp.asarray(length, jnp.int32))
+
+  def store(stack: Array) -> tuple[Array, ...]:
+    stack = stack.astype(dtype or stack.dtype)
+    return tuple(jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, slots), (0, 0))) for x in stack)
+
+  return Cache(store(keys), store(values), grown, jnp.asarray(length, jnp.int32))
 
 
-def append(cache: Cache, layer: int, key: Float[Array, 'B 1 K H'], value: Float[Array, 'B 1 K H']
-           ) -> tuple[Array, Array]:
-  """This layer's keys and values with one more token in slot `length`."""
-  at = (0, cache.length, 0, 0)
-  return (jax.lax.dynamic_update_slice(cache.keys[layer], key.astype(cache.keys[layer].dtype), at),
-          jax.lax.dynamic_update_slice(cache.values[layer], value.astype(cache.values[layer].dtype), at))
+def append(cache: Cache, new: Sequence[tuple[Array, Array]], info: MaskInfo, after: Float[Array, 'D']) -> Cache:
+  """The cache with one more token in slot `length` of every row.
+
+  Args:
+    new: key and value of every layer, [B,1,K,H] each.
+    info: of the token, fields [B,1].
+    after: any numbers that exist only when all reading of the cache is done. The slot is made to depend on them:
+      otherwise XLA, which does not know the order of reading and writing, copies every array in every step.
+  """
+  slot = cache.length + (jnp.argmax(after) < 0)   # never true, which the compiler cannot know
+
+  def write(stored: Array, x: Array) -> Array:
+    return jax.lax.dynamic_update_slice(stored, x.swapaxes(1, 2).astype(stored.dtype), (0, 0, slot, 0))
+
+  infos = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice(old, x.astype(old.dtype), (0, cache.length)),
+                       cache.info, info)
+  return Cache(tuple(write(k, key) for k, (key, _) in zip(cache.keys, new, strict=True)),
+               tuple(write(v, value) for v, (_, value) in zip(cache.values, new, strict=True)), infos,
+               cache.length + 1)

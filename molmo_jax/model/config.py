@@ -11,7 +11,7 @@ Pooling = Literal['attention_meanq', 'attention', 'attention_meanq_2x', 'attenti
 Projector = Literal['mlp', 'linear', 'random_linear', '2mlp']
 PaddingEmbed = Literal['pad_embed', 'regress', 'pad_and_partial_pad']
 Bidirectional = Literal['none', 'image_tokens', 'within_image']
-Remat = Literal['none', 'full', 'dots']
+Remat = Literal['none', 'full', 'dots', 'offload']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,8 @@ class ModelConfig:
   blind: bool = False                                  # control experiment: visual features are zero
   dtype: Literal['float32', 'bfloat16'] = 'float32'    # of matrix products and activations inside a layer
   residual_dtype: Literal['float32', 'bfloat16'] = 'float32'
-  remat: Remat = 'full'                                # what the backward pass recomputes, per layer
+  remat: Remat = 'full'                                # what the backward pass recomputes, per layer; 'offload': all
+                                                       # of it, from inputs that wait in the host's memory
   unroll: int = 1                                      # layers of a tower written out per step of its scan
 
   def __post_init__(self):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from molmo_jax.kernels.product import product
 
@@ -106,12 +107,20 @@ def apply_stack(body: Callable, stack: Any, carry: Any, per_layer: Any, remat: s
 
   Compile time and program size do not depend on the number of layers, but for the `unroll` of them that are written
   out one after another, which saves copies on CPU. `remat`: 'none' keeps every intermediate,
-  'dots' keeps the results of matrix products without batch axes, 'full' keeps only each layer's input.
+  'dots' keeps the results of matrix products without batch axes, 'full' keeps only each layer's input, 'offload' keeps
+  that in the host's memory.
   """
+  policies = jax.checkpoint_policies
+
   def step(carry: Any, xs: Any) -> tuple[Any, Any]:
+    if remat == 'offload':
+      carry = checkpoint_name(carry, 'layer input')
     return body(xs[0], carry, xs[1])
 
   if remat != 'none':
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == 'dots' else None
+    policy = {'full': None, 'dots': policies.dots_with_no_batch_dims_saveable,
+              'offload': policies.save_and_offload_only_these_names(
+                  names_which_can_be_saved=[], names_which_can_be_offloaded=['layer input'], offload_src='device',
+                  offload_dst='pinned_host')}[remat]
     step = jax.checkpoint(step, policy=policy, prevent_cse=False)
   return jax.lax.scan(step, carry, (stack, per_layer), unroll=unroll)

@@ -8,14 +8,17 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float, Int
 
-from molmo_jax.kernels.dispatch import attend
-from molmo_jax.kernels.mask import MaskInfo
-from molmo_jax.model.cache import Cache, append
+from molmo_jax.kernels.cached import attend_cached
+from molmo_jax.kernels.mask import MaskInfo, visible
+from molmo_jax.kernels.on_mesh import attend_on_mesh
+from molmo_jax.model.cache import Cache
 from molmo_jax.model.config import LlmConfig, ModelConfig
 from molmo_jax.model.layers import Einsum, RMSNorm, apply_stack, dropout, fan_in_normal, init_stack
 from molmo_jax.model.moe import MixtureOfExperts
 from molmo_jax.model.projector import GatedMlp
 from molmo_jax.model.rotary import rotary_tables, rotate
+from molmo_jax.parallel.activations import split_sequence, take_columns
+from molmo_jax.parallel.sharding import columns_of
 
 
 class Embedding(nn.Module):
@@ -36,7 +39,8 @@ class Embedding(nn.Module):
 
   def __call__(self, tokens: Int[Array, 'B S']) -> Float[Array, 'B S D']:
     is_extra = tokens >= self.config.vocab
-    base = jnp.take(self.base, jnp.where(is_extra, 0, jnp.maximum(tokens, 0)), axis=0)
+    base_tokens = jnp.where(is_extra, 0, jnp.maximum(tokens, 0))
+    base = take_columns(self.base, base_tokens, columns_of('embedding/base', self.base))
     extra = jnp.take(self.extra, jnp.where(is_extra, tokens - self.config.vocab, 0), axis=0, mode='clip')
     return jnp.where(is_extra[..., None], extra, base)
 
@@ -45,7 +49,7 @@ class Embedding(nn.Module):
 
 
 class Attention(nn.Module):
-  """Grouped-query attention with rotary positions; returns its output and the keys and values it was given or made."""
+  """Grouped-query attention with rotary positions; returns its output, and the keys and values of the tokens in x."""
   config: ModelConfig
   dtype: jnp.dtype = jnp.float32
 
@@ -64,12 +68,15 @@ class Attention(nn.Module):
       q = RMSNorm(c.norm_eps, name='query_norm')(flat(q)).reshape(q.shape)
       k = RMSNorm(c.norm_eps, name='key_norm')(flat(k)).reshape(k.shape)
     q, k = rotate(q, table), rotate(k, table)
-    if cache is not None:
-      k, v = append(cache, layer, k, v)
-    y = attend(q, k.astype(q.dtype), v.astype(q.dtype), info, info if cache is None else cache.info,
-               bidirectional=self.config.bidirectional, impl=self.config.attention if cache is None else 'auto')
+    bidirectional = self.config.bidirectional
+    if cache is None:
+      y = attend_on_mesh(q, k, v.astype(q.dtype), info, bidirectional=bidirectional, impl=self.config.attention)
+    else:
+      mask = visible(info, cache.info, bidirectional)[:, 0]
+      y = attend_cached(q[:, 0], k[:, 0], v[:, 0], cache.keys[layer], cache.values[layer], mask)[:, None]
     init = fan_in_normal(c.heads * c.head_dim, c.layers)
-    return Einsum('bsnh,nhd->bsd', (*heads, c.width), None, self.dtype, init, name='out')(y), (k, v)
+    # einsum contracts in alphabetical order: g for the heads, so that no transposed copy of the kernel is made
+    return Einsum('bsgh,ghd->bsd', (*heads, c.width), None, self.dtype, init, name='out')(y), (k, v)
 
 
 class Block(nn.Module):
@@ -107,30 +114,34 @@ class Decoder(nn.Module):
   def __call__(self, x: Float[Array, 'B S D'], positions: Int[Array, 'B S'], info: MaskInfo,
                loss_weights: Array | None = None, dropout_key: Array | None = None, cache: Cache | None = None
                ) -> tuple[Float[Array, 'B S D'], tuple]:
-    """Returns the hidden states after the final norm, and keys and values: [L,B,S,K,H] each, or one pair a layer."""
+    """Returns the hidden states after the final norm, and keys and values: [L,B,S,K,H] each; with a cache, a
+    list of pairs, one per layer, which `append` writes."""
     c, dtype = self.config.llm, jnp.dtype(self.config.dtype)
     block = Block(self.config, dtype, parent=None)
     tables = rotary_tables(positions, c.head_dim, c.rope_theta, c.yarn)
     kinds = jnp.asarray([int(i in c.yarn.layers) for i in range(c.layers)], jnp.int32)
     one = jnp.zeros((1, 1), jnp.int32)
-    stack = self.param('blocks', init_stack(block, c.layers, jnp.zeros((1, 1, c.width)),
-                                            jnp.zeros((1, 1, c.head_dim // 2, 2)), MaskInfo(one, one, one)))
+    if cache is not None and isinstance(self.get_variable('params', 'blocks'), tuple):   # see inference/unstack
+      stack = self.get_variable('params', 'blocks')
+    else:
+      stack = self.param('blocks', init_stack(block, c.layers, jnp.zeros((1, 1, c.width)),
+                                              jnp.zeros((1, 1, c.head_dim // 2, 2)), MaskInfo(one, one, one)))
     if cache is None:
       rate, keys = self._dropout(loss_weights, dropout_key)
 
       def body(params, x, per_layer):
         kind, key = per_layer
-        return block.apply({'params': params}, x, tables[kind], info, rate, key)
+        x, key_value = block.apply({'params': params}, split_sequence(x), split_sequence(tables[kind]), info, rate, key)
+        return split_sequence(x), key_value
 
       x, key_values = apply_stack(body, stack, x, (kinds, keys), self.config.remat, self.config.unroll)
-    else:   # unrolled: each layer writes its own cache in place
+    else:   # unrolled: a scan would copy each layer's slice of the cache
       key_values = []
       for i in range(c.layers):
-        params = jax.tree.map(lambda w, i=i: w[i], stack)
+        params = stack[i] if isinstance(stack, tuple) else jax.tree.map(lambda w, i=i: w[i], stack)
         table = tables[int(i in c.yarn.layers)]
         x, key_value = block.apply({'params': params}, x, table, info, cache=cache, layer=i)
         key_values.append(key_value)
-      key_values = tuple(zip(*key_values))
     return RMSNorm(c.norm_eps, name='norm')(x), key_values
 
   def _dropout(self, loss_weights: Array | None, key: Array | None) -> tuple[Array | None, Array | None]:

@@ -16,11 +16,12 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from molmo_jax.kernels.mask import MaskInfo, mask_info
-from molmo_jax.model.cache import Cache, extend_cache
+from molmo_jax.model.cache import Cache, append, extend_cache
 from molmo_jax.model.config import ModelConfig, resolve_vit_layers
 from molmo_jax.model.connector import Connector
 from molmo_jax.model.llm import Decoder, Embedding
 from molmo_jax.model.vit import Vit, normalize_crops, patchify
+from molmo_jax.parallel.activations import crops_per_row, split_crops, split_rows, split_sequence, take_rows
 
 Batch = Mapping[str, Array]
 
@@ -34,7 +35,8 @@ class Molmo(nn.Module):
     dtype = jnp.dtype(c.dtype)
     read = resolve_vit_layers(c.connector.vit_layers, c.vit.layers)
     self.vit = Vit(c.vit, read, dtype, c.remat, c.unroll)
-    self.connector = Connector(c.connector, c.llm.width, dtype)
+    connector = Connector if c.remat == 'none' else nn.remat(Connector)
+    self.connector = connector(c.connector, c.llm.width, dtype)
     self.embedding = Embedding(c.llm)
     self.decoder = Decoder(c)
 
@@ -44,20 +46,32 @@ class Molmo(nn.Module):
     rows, crops = batch['crops'].shape[:2]
     if (c.blind and not self.is_initializing()) or pool_index.shape[1] == 0:
       return jnp.zeros((*pool_index.shape[:2], c.llm.width))
-    patches = patchify(normalize_crops(batch['crops'], c.vit.normalize), c.vit.patch_size)
-    features = self.vit(patches.reshape(rows * crops, *patches.shape[2:]))
-    features = features.reshape(rows, crops * features.shape[1], features.shape[2])
+    spread = crops_per_row(rows, crops)   # windows never point to the crops that are added
+    add = lambda x: jnp.pad(x, ((0, 0), (0, spread - crops), *((0, 0),) * (x.ndim - 2)))
+    pixels = split_crops(add(batch['crops']).reshape(rows * spread, *batch['crops'].shape[2:]))
+    features = self.vit(patchify(normalize_crops(pixels, c.vit.normalize), c.vit.patch_size))
+    features = split_rows(features.reshape(rows, spread * features.shape[1], features.shape[2]))
     mask = batch.get('patch_mask')
-    return self.connector(features, pool_index, batch.get('layout_index'), batch.get('layout_box'),
-                          None if mask is None else mask.reshape(rows, -1), dropout_key)
+    visual = self.connector(features, split_sequence(pool_index), batch.get('layout_index'), batch.get('layout_box'),
+                            None if mask is None else add(mask).reshape(rows, -1), dropout_key)
+    return split_rows(split_sequence(visual))
 
-  def embed(self, batch: Batch, dropout_key: Array | None = None) -> Float[Array, 'B S D']:
-    """Token embeddings plus, at every `<im_patch>`, its visual feature: a gather with a static shape, no scatter."""
-    x = self.embedding(batch['tokens']).astype(self.config.residual_dtype)
-    if batch['pool_index'].shape[1] == 0:
+  def embed(self, batch: Batch, dropout_key: Array | None = None, features: Float[Array, 'B V D'] | None = None
+            ) -> Float[Array, 'B S D']:
+    """Token embeddings plus, at every `<im_patch>`, its visual feature: a gather with a static shape, no scatter.
+
+    `features` are those that `visual_features` gave for these rows, where they are known already; the batch needs no
+    crops then.
+    """
+    x = split_sequence(self.embedding(split_sequence(batch['tokens']))).astype(self.config.residual_dtype)
+    if features is None:
+      if batch['pool_index'].shape[1] == 0:
+        return x
+      features = self.visual_features(batch, dropout_key)
+    elif features.shape[1] == 0:
       return x
-    visual, index = self.visual_features(batch, dropout_key), batch['feature_index']
-    added = jax.vmap(lambda f, i: jnp.take(f, i, axis=0, mode='clip'))(visual, jnp.maximum(index, 0))
+    visual, index = features, split_sequence(batch['feature_index'])
+    added = take_rows(visual, jnp.maximum(index, 0))
     return x + jnp.where((index >= 0)[..., None], added, 0).astype(x.dtype)
 
   def __call__(self, batch: Batch, dropout_key: Array | None = None) -> Float[Array, 'B S D']:
@@ -77,22 +91,23 @@ class Molmo(nn.Module):
     kernel = self.head_kernel()
     return jnp.einsum('...d,vd->...v', hidden.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
 
-  def prefill(self, batch: Batch, new_tokens: int) -> tuple[Float[Array, 'B vocab'], Cache]:
-    """Logits after the last real token of every row, and a cache with room for `new_tokens` more."""
+  def prefill(self, batch: Batch, new_tokens: int, features: Float[Array, 'B V D'] | None = None,
+              cache_dtype: str | None = None) -> tuple[Float[Array, 'B vocab'], Cache]:
+    """Logits after the last real token of every row, and a cache with room for `new_tokens` more.
+
+    `features` as in `embed`; `cache_dtype` as in `extend_cache`.
+    """
     info = mask_info(batch['segments'], batch['visual'])
-    hidden, (keys, values) = self.decoder(self.embed(batch), batch['positions'], info)
+    hidden, (keys, values) = self.decoder(self.embed(batch, features=features), batch['positions'], info)
     last = jnp.max(jnp.where(info.segments >= 0, info.index, 0), axis=1)
     return (self.logits(jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]),
-            extend_cache(keys, values, info, new_tokens))
+            extend_cache(keys, values, info, new_tokens, cache_dtype))
 
   def decode(self, tokens: Int[Array, 'B'], positions: Int[Array, 'B'], segments: Int[Array, 'B'], cache: Cache
              ) -> tuple[Float[Array, 'B vocab'], Cache]:
     """One more text token per row: its logits, and the cache that holds it. `segments` −1 hides the token."""
     new = MaskInfo(segments[:, None], jnp.zeros_like(tokens)[:, None],
                    jnp.broadcast_to(cache.length, tokens.shape)[:, None])
-    info = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice(old, x.astype(old.dtype), (0, cache.length)),
-                        cache.info, new)
-    cache = Cache(cache.keys, cache.values, info, cache.length)
     x = self.embedding(tokens[:, None]).astype(self.config.residual_dtype)
-    hidden, (keys, values) = self.decoder(x, positions[:, None], new, cache=cache)
-    return self.logits(hidden[:, 0]), Cache(tuple(keys), tuple(values), info, cache.length + 1)
+    hidden, key_values = self.decoder(x, positions[:, None], new, cache=cache)
+    return self.logits(hidden[:, 0]), append(cache, key_values, new, after=hidden[0, 0])

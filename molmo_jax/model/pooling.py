@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 
 from molmo_jax.model.config import ConnectorConfig
 from molmo_jax.model.layers import Einsum
+from molmo_jax.parallel.activations import take_rows
 
 # width and head size of the pooling attention, relative to the configured ones
 SCALE = {'attention_meanq': 1, 'attention': 1, 'attention_meanq_2x': 2, 'attention_meanq_4x': 4, 'attention_2wide': 2}
@@ -34,7 +35,7 @@ def gather_windows(features: Float[Array, 'B M F'], pool_index: Int[Array, 'B V 
                    ) -> tuple[Float[Array, 'B V W F'], Bool[Array, 'B V W']]:
   """The patches of every window, zeros in empty slots, and which slots are filled."""
   valid = pool_index >= 0
-  gathered = jax.vmap(lambda f, i: jnp.take(f, i, axis=0, mode='clip'))(features, jnp.maximum(pool_index, 0))
+  gathered = take_rows(features, jnp.maximum(pool_index, 0))
   return jnp.where(valid[..., None], gathered, jnp.zeros((), features.dtype)), valid
 
 

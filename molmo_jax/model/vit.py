@@ -11,9 +11,10 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
-from molmo_jax.kernels.patches import attend_patches
+from molmo_jax.kernels.on_mesh import attend_patches_on_mesh
 from molmo_jax.model.config import VitConfig
 from molmo_jax.model.layers import ACTIVATIONS, Einsum, LayerNorm, apply_stack, fan_in_normal, init_stack
+from molmo_jax.parallel.activations import split_crops
 
 # mean and standard deviation per channel of pixels in 0..1; SigLIP's 2x − 1 is its own formula
 CHANNEL_STATISTICS = {
@@ -64,7 +65,7 @@ class VitBlock(nn.Module):
     heads, dtype = (c.heads, c.head_dim), self.dtype
     h = LayerNorm(c.norm_eps, name='attention_norm')(x)
     q, k, v = (Einsum('cpe,enh->cpnh', (c.width, *heads), heads, dtype, name=n)(h) for n in ('query', 'key', 'value'))
-    h = attend_patches(q, k, v)
+    h = attend_patches_on_mesh(q, k, v)
     h = Einsum('cpnh,nhe->cpe', (*heads, c.width), (c.width,), dtype, fan_in_normal(c.heads * c.head_dim, c.layers),
                name='out')(h)
     x = x + self._scaled('attention_scale', h).astype(x.dtype)
@@ -114,8 +115,8 @@ class Vit(nn.Module):
     start = 0
     for end in sorted(set(self.read)):   # a scan per stretch between two blocks that are read: none else is kept
       stretch = {n: _slice(v, start, end + 1) for n, v in stack.items()}
-      x, _ = apply_stack(lambda p, x, _: (block.apply({'params': p}, x), None), stretch, x, None, self.remat,
-                         self.unroll)
+      x, _ = apply_stack(lambda p, x, _: (block.apply({'params': p}, split_crops(x)), None), stretch, x, None,
+                         self.remat, self.unroll)
       outputs[end], start = x, end + 1
     features = jnp.concatenate([outputs[i] for i in self.read], axis=-1)
     return features[:, 1:] if c.class_token else features

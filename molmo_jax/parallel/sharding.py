@@ -10,11 +10,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from molmo_jax.configuration import ConfigError
+from molmo_jax.parallel.activations import ROWS, current_mesh, devices_along
 from molmo_jax.parameters import path_name
 
 # First match wins; paths of optimizer state end like those of their parameters, so the patterns are anchored there.
 # In `blocks` the leading axis is the layer, which is never split. The vocabulary (151,936) is not split either: it does
-# not divide by large meshes.
+# not divide by large meshes. 'fsdp' stands for fsdp and context together: parameters are spread over both.
 RULES: tuple[tuple[str, P], ...] = (
   (r'blocks/.*(query|key|value)/kernel$', P(None, 'fsdp', 'tensor')),
   (r'blocks/.*attention/out/kernel$', P(None, 'tensor', None, 'fsdp')),
@@ -28,18 +29,35 @@ RULES: tuple[tuple[str, P], ...] = (
   (r'pooling/attention/out/kernel$', P('tensor', None, 'fsdp')),
   (r'projector/.*(gate|up)/kernel$', P('fsdp', 'tensor')),
   (r'projector/.*down/kernel$', P('tensor', 'fsdp')),
-  (r'(base|extra|head|patch_embedding/kernel)$', P(None, 'fsdp')),
+  (r'(base|head|patch_embedding/kernel)$', P(None, 'fsdp')),
   (r'.*', P()),
 )
-BATCH = P(('data', 'fsdp'))
+BATCH = P(ROWS)
 
 
 def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
-  """The table's entry for `path`; an axis that does not divide its dimension is left out."""
+  """The table's entry for `path`; an axis that does not divide its dimension is left out.
+
+  Where context is larger than 1, a dimension along fsdp is cut along context, too, if both together divide it.
+  """
   spec = next(spec for pattern, spec in RULES if re.search(pattern, path))
   if len(spec) > len(shape):   # optimizer counters and the like, below a path that looks like a parameter's
     return P()
-  return P(*(axis if axis and shape[i] % mesh.shape[axis] == 0 else None for i, axis in enumerate(spec)))
+  return P(*(_fitting(axis, size, mesh) if axis else None for axis, size in zip(spec, shape)))
+
+
+def _fitting(axis: str, size: int, mesh: Mesh) -> str | tuple[str, ...] | None:
+  choices: list[str | tuple[str, ...]] = [axis]
+  if axis == 'fsdp' and mesh.shape['context'] > 1:
+    choices = [('fsdp', 'context'), 'fsdp']
+  return next((c for c in choices if size % devices_along((c,) if isinstance(c, str) else c, mesh) == 0), None)
+
+
+def columns_of(path: str, table: jax.Array) -> tuple[str, ...]:
+  """The axes of the mesh of `jax.set_mesh` over which the columns of the matrix `path` lie; () for none."""
+  mesh = current_mesh()
+  axes = (*spec_of(path, table.shape, mesh), None, None)[1] if mesh else None
+  return (axes,) if isinstance(axes, str) else axes or ()
 
 
 def shardings_of(tree: Any, mesh: Mesh) -> Any:

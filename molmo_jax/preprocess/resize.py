@@ -6,6 +6,7 @@ float32 (`letterbox`, the CLIP towers) and bicubic with antialias on uint8 (`str
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -19,8 +20,9 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
   """Stretches an image, bilinear without antialias, with the rounding of the released Molmo2 processors.
 
   Both axes are interpolated in float32 (horizontal first) where `p·a + q·b` rounds the second product and then the
-  fused sum once; the result is rounded half to even. Plain float32 arithmetic differs from that by some 1e-5, which
-  matters only next to a half; those few values are computed again with the fused rounding. The reference has another
+  fused sum once; the result is rounded half to even. Plain float32 arithmetic in any order differs from that by some
+  1e-5, which matters only next to a half; those few values are computed again in the exact way. Here the vertical axis
+  comes first: its neighbours are whole rows, so that columns are picked out of fewer of them. The reference has another
   program for results of `height + width` ≤ 128, which weights the four neighbours in one sum; so is it done here.
 
   Args:
@@ -36,35 +38,46 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return _resize_small(image, height, width)
   h, w, channels = image.shape
   flat, columns = image.reshape(h, w * channels), width * channels
-  *rows, y_near, y_far = _neighbours(h, height)
-  *cols, x_near, x_far = _neighbours(w, width)
-  rows, cols = np.stack(rows), np.stack([col[:, None] * channels + np.arange(channels) for col in cols])
-  cols = cols.reshape(2, columns)
-  y_weights, x_weights = np.stack([y_near, y_far])[..., None], np.repeat(np.stack([x_near, x_far]), channels, axis=1)
-  used, place = np.unique(rows, return_inverse=True)   # source rows, and where the neighbours are among them
-  place = place.reshape(rows.shape)
-  line_buffers = np.empty((2, 2 * _BLOCK_ROWS, columns), np.float32)
-  value_buffers = np.empty((2, _BLOCK_ROWS, columns), np.float32)
-  out = np.empty((height, columns), np.uint8)
+  upper, lower, y_near, y_far = _neighbours(h, height, 1)
+  left, right, x_near, x_far = _neighbours(w, width, channels)
+  early = 2 * width < w   # then most columns are not needed, and those that are get picked before all arithmetic
+  picked = np.concatenate([left, right]) if early else None
+  lines = np.empty((_BLOCK_ROWS, 2 * columns if early else flat.shape[1]), np.float32)
+  other = np.empty(lines.shape[1], np.float32)
+  buffers = np.empty((2, _BLOCK_ROWS, columns), np.float32)
+  out, near_ties = np.empty((height, columns), np.uint8), []
   for start in range(0, height, _BLOCK_ROWS):
-    block = slice(start, min(start + _BLOCK_ROWS, height))
-    first, stop = place[0, start], place[1, block.stop - 1] + 1
-    lines = _blend(flat[used[first:stop]].astype(np.float32), cols, x_weights, 1, line_buffers[:, :stop - first])
-    buffers = value_buffers[:, :block.stop - start]
-    values = _blend(lines, place[:, block] - first, y_weights[:, block], 0, buffers)
-    rounded = np.rint(values, out=buffers[1])
-    out[block] = rounded
+    stop = min(start + _BLOCK_ROWS, height)
+    first, count = upper[start], stop - start
+    source = flat[first:lower[stop - 1] + 1]
+    source = (source if picked is None else np.take(source, picked, axis=1)).astype(np.float32)
+    for line, row in zip(lines, range(start, stop)):   # row by row: both sources and the result stay in the cache
+      np.multiply(source[upper[row] - first], y_near[row], out=line)
+      np.multiply(source[lower[row] - first], y_far[row], out=other)
+      line += other
+    values, rounded = buffers[:, :count]
+    if early:
+      np.multiply(lines[:count, :columns], x_near, out=values)
+      np.multiply(lines[:count, columns:], x_far, out=rounded)
+    else:
+      np.take(lines[:count], left, axis=1, out=values, mode='wrap')   # 'raise' would write by way of a copy
+      np.take(lines[:count], right, axis=1, out=rounded, mode='wrap')
+      values *= x_near
+      rounded *= x_far
+    values += rounded
+    out[start:stop] = np.rint(values, out=rounded)
     values -= rounded
-    row, col = np.divmod(np.flatnonzero(np.abs(values, out=values) > 0.5 - _NEAR_TIE), columns)
-    row += start
-    out[row, col] = _fused_values(flat, rows[:, row], cols[:, col], y_weights[:, row, 0], x_weights[:, col])
+    near_ties.append(np.flatnonzero(np.abs(values, out=values) > 0.5 - _NEAR_TIE) + start * columns)
+  row, col = np.divmod(np.concatenate(near_ties), columns)
+  out[row, col] = _fused_values(flat, np.stack([upper[row], lower[row]]), np.stack([left[col], right[col]]),
+                                np.stack([y_near[row], y_far[row]]), np.stack([x_near[col], x_far[col]]))
   return out.reshape(height, width, channels)
 
 
 def _resize_small(image: np.ndarray, height: int, width: int) -> np.ndarray:
   """`resize_bilinear` for small results: the weighted sum of four neighbours, each added with a fused rounding."""
-  *rows, y_near, y_far = _neighbours(image.shape[0], height)
-  *cols, x_near, x_far = _neighbours(image.shape[1], width)
+  *rows, y_near, y_far = _neighbours(image.shape[0], height, 1)
+  *cols, x_near, x_far = _neighbours(image.shape[1], width, 1)
   total = None
   # The second product is rounded on its own, the others are added to it in this order.
   for row, col, y, x in ((0, 1, y_near, x_far), (0, 0, y_near, x_near), (1, 0, y_far, x_near), (1, 1, y_far, x_far)):
@@ -72,17 +85,6 @@ def _resize_small(image: np.ndarray, height: int, width: int) -> np.ndarray:
     product = weight * image[rows[row]][:, cols[col]]
     total = (product if total is None else product + total).astype(np.float32)
   return np.rint(total).clip(0, 255).astype(np.uint8)
-
-
-def _blend(source: np.ndarray, places: np.ndarray, weights: np.ndarray, axis: int, buffers: np.ndarray) -> np.ndarray:
-  """Weighted sum of two neighbours along `axis`; written into and returned as the first of two float32 buffers."""
-  total, other = buffers
-  np.take(source, places[0], axis=axis, out=total, mode='clip')   # 'clip' writes into `out` without a copy
-  np.take(source, places[1], axis=axis, out=other, mode='clip')
-  total *= weights[0]
-  other *= weights[1]
-  total += other
-  return total
 
 
 def _fused_values(flat: np.ndarray, rows: np.ndarray, columns: np.ndarray, y_weights: np.ndarray,
@@ -97,13 +99,19 @@ def _fused(p: np.ndarray, a: np.ndarray, q: np.ndarray, b: np.ndarray) -> np.nda
   return (p.astype(np.float64) * a + q.astype(np.float32) * b).astype(np.float32)
 
 
-def _neighbours(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Source indices (int64) left and right of every target pixel's centre, and their float32 weights."""
+@functools.lru_cache(maxsize=64)
+def _neighbours(n_in: int, n_out: int, channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Source indices (int64) left and right of every target pixel's centre and their float32 weights, per channel."""
   scale = np.float64(np.float32(n_in) / np.float32(n_out))
   centre = np.maximum((scale * (np.arange(n_out) + 0.5) - 0.5).astype(np.float32), np.float32(0))
   near = np.minimum(centre.astype(np.int64), n_in - 1)
   weight = np.clip(centre - near.astype(np.float32), 0, 1).astype(np.float32)
-  return near, np.minimum(near + 1, n_in - 1), np.float32(1) - weight, weight
+  spread = lambda index: (index[:, None] * channels + np.arange(channels)).reshape(-1)
+  found = (spread(near), spread(np.minimum(near + 1, n_in - 1)), np.repeat(np.float32(1) - weight, channels),
+           np.repeat(weight, channels))
+  for array in found:   # they are remembered
+    array.flags.writeable = False
+  return found
 
 
 def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:

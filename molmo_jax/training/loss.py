@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
 
 from molmo_jax.parallel.activations import ROWS, current_mesh, devices_along
-from molmo_jax.parallel.sharding import spec_of
+from molmo_jax.parallel.sharding import columns_of
 
 SEQUENCE = ('context', 'tensor')   # positions are independent here, so the tensor axis takes its share of them
 
@@ -41,20 +41,21 @@ def loss_sums(hidden: Float[Array, 'B S D'], head: Float[Array, 'vocab D'], targ
   pad = -hidden.shape[1] % devices_along(SEQUENCE)
   hidden, targets, weights = (jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2)) if pad else x
                               for x in (hidden, targets, weights))
-  head_spec, places = spec_of('embedding/head', head.shape, mesh), P(rows, SEQUENCE)
+  columns, places = columns_of('embedding/head', head), P(rows, SEQUENCE)
 
   def local(hidden: Array, head: Array, targets: Array, weights: Array) -> LossSums:
-    for dimension, axes in enumerate(head_spec):
-      if axes:
-        head = jax.lax.all_gather(head, axes, axis=dimension, tiled=True)
-    return jax.tree.map(lambda x: x[None, None], _sums(hidden, head, targets, weights, chunk))
+    head = head.T   # gathered along its first dimension the parts need not be moved about, nor their gradients
+    if columns:
+      head = jax.lax.all_gather(head, columns, axis=0, tiled=True)
+    return jax.tree.map(lambda x: x[None, None], _sums(hidden, head, targets, weights, chunk, 'bsd,dv->bsv'))
 
-  sums = jax.shard_map(local, in_specs=(places, head_spec, places, places), out_specs=places, check_vma=False)(
-      hidden, head, targets, weights)   # [rows, sequence] parts
+  sums = jax.shard_map(local, in_specs=(places, P(None, columns or None), places, places), out_specs=places,
+                       check_vma=False)(hidden, head, targets, weights)   # [rows, sequence] parts
   return jax.tree.map(jnp.sum, sums)
 
 
-def _sums(hidden: Array, head: Array, targets: Array, weights: Array, chunk: int) -> LossSums:
+def _sums(hidden: Array, head: Array, targets: Array, weights: Array, chunk: int, equation: str = 'bsd,vd->bsv'
+          ) -> LossSums:
   rows, length, width = hidden.shape
   chunk = min(chunk, length)
   chunks = -(-length // chunk)
@@ -66,10 +67,10 @@ def _sums(hidden: Array, head: Array, targets: Array, weights: Array, chunk: int
 
   @jax.checkpoint
   def score(hidden: Array, targets: Array, weights: Array) -> LossSums:
-    logits = jnp.einsum('bsd,vd->bsv', hidden.astype(head.dtype), head, preferred_element_type=jnp.float32)
+    logits = jnp.einsum(equation, hidden.astype(head.dtype), head, preferred_element_type=jnp.float32)
     log_z = jax.nn.logsumexp(logits, axis=-1)
     # a one-hot product rather than a gather: its gradient is a subtraction, not a scatter
-    is_target = jnp.arange(head.shape[0]) == targets[..., None]
+    is_target = jnp.arange(logits.shape[-1]) == targets[..., None]
     picked = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
     correct = jnp.argmax(logits, axis=-1) == targets
     return LossSums(jnp.sum(weights * (log_z - picked)), jnp.sum(weights * log_z ** 2), jnp.sum(weights * correct),

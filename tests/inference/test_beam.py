@@ -11,6 +11,8 @@ import pytest
 
 from molmo_jax.inference.beam import beam_search, search
 from molmo_jax.inference.generate import generate
+from molmo_jax.inference.sampling import next_tokens, rules_of
+from molmo_jax.inference.settings import GenerationConfig
 from tests.inference.test_generate import PROMPTS, continued
 from tests.model.tiny import batch, build, logits
 
@@ -49,6 +51,36 @@ def test_no_walk_ends_before_the_least_length():
   walks, _ = follow(3, min_new_tokens=4)
   assert all(END not in walk[:4] for walk in walks)
   assert any(END in walk for walk in walks)
+
+
+@pytest.mark.parametrize('settings, walk, score', [
+  (dict(no_repeat_ngram=1), [1, 2, 3, 4, 5], -2.2946), (dict(no_repeat_ngram=2), [1, 2, 1, 3, 4, 5], -5.0672),
+  (dict(repetition_penalty=1.5), [1, 2, 3, 4, 5], -2.2946), (dict(frequency_penalty=1.0), [1, 2, 3, 4, 5], -2.2946)])
+def test_rules_change_the_greedy_walk_and_leave_it_deterministic(settings, walk, score):
+  rules = rules_of(GenerationConfig(**settings))
+  assert follow(1, rules=rules) == ([walk], [score])
+  tokens, last = np.full((1, 6), -1, np.int32), 0       # the same without beams
+  for length in range(len(walk)):
+    last = int(next_tokens(LOG[last:last + 1], jnp.asarray(tokens), jnp.int32(length), rules, (END,))[0])
+    tokens[0, length] = last
+  assert tokens[0, :len(walk)].tolist() == walk
+
+
+def test_every_beam_is_held_to_the_rules_by_its_own_tokens():
+  walks, _ = follow(3, rules=rules_of(GenerationConfig(no_repeat_ngram=1)))
+  assert all(len(set(walk)) == len(walk) for walk in walks)
+  assert walks == [[3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 5]]   # without the rule the third is 1 2 1 2 1 2
+
+
+def test_prompts_that_only_fill_a_batch_get_no_walk():
+  found = search(lambda tokens, done, length, state: (LOG[tokens], state), jnp.tile(LOG[:1], (2, 1)), None, beams=2,
+                 max_new_tokens=6, eos_ids=(END,), done=jnp.array([False, True]))
+  assert (np.asarray(found.tokens[1]) == -1).all() and (np.asarray(found.tokens[0, :, 0]) >= 0).all()
+
+
+def test_a_search_refuses_to_draw():
+  with pytest.raises(ValueError, match='temperature must be 0'):
+    follow(2, rules=rules_of(GenerationConfig(temperature=1.0)))
 
 
 def test_any_of_several_tokens_ends_a_walk():

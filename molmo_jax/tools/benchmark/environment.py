@@ -1,0 +1,30 @@
+"""What must be set before any other module is imported. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+HUGE_PAGES = 'glibc.malloc.hugetlb=1'
+
+
+def restart_with_huge_pages() -> None:
+  """Starts this program again with huge pages for the allocator, which glibc reads only when a process starts.
+
+  Without them the allocator returns large buffers and faults them in again in every step; both sides get them.
+  """
+  tunables = os.environ.get('GLIBC_TUNABLES', '')
+  if sys.platform != 'linux' or 'glibc.malloc.hugetlb' in tunables:
+    return
+  os.environ['GLIBC_TUNABLES'] = f'{tunables}:{HUGE_PAGES}' if tunables else HUGE_PAGES
+  os.execv(sys.executable, [sys.executable, '-m', 'molmo_jax.tools.benchmark', *sys.argv[1:]])
+
+
+def use_cores(count: int) -> int:
+  """Restricts this process to `count` of its cores (0: all it may use), for JAX and torch alike; gives the number."""
+  if not hasattr(os, 'sched_setaffinity'):
+    return count or os.cpu_count() or 1
+  allowed = sorted(os.sched_getaffinity(0))
+  if count:
+    os.sched_setaffinity(0, allowed[:count])
+  return len(os.sched_getaffinity(0))

@@ -1,0 +1,72 @@
+"""Two programs timed in turns on one machine: blocks A B A B, medians and spread, disturbed turns left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+Run = Callable[[], float]     # does the work once; the seconds that count
+
+DISTURBED = 0.1               # share of the machine that other processes may take while a run is timed
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+  """Seconds of the runs of one program, and what share of the machine others took meanwhile."""
+  seconds: tuple[float, ...]
+  others: tuple[float, ...]
+
+  @property
+  def counted(self) -> tuple[float, ...]:
+    """The runs that nobody disturbed; all of them where fewer than three are left."""
+    quiet = tuple(s for s, share in zip(self.seconds, self.others, strict=True) if share <= DISTURBED)
+    return quiet if len(quiet) >= 3 else self.seconds
+
+  @property
+  def median(self) -> float:
+    return statistics.median(self.counted)
+
+  def describe(self, work: float, unit: str) -> str:
+    """Work per second: median, and the slowest and fastest run that counted."""
+    rates = sorted(work / s for s in self.counted)
+    disturbed = sum(share > DISTURBED for share in self.others)
+    note = f', {disturbed} of {len(self.seconds)} runs disturbed by other processes' if disturbed else ''
+    note += ' and counted all the same' if disturbed and len(self.counted) == len(self.seconds) else ''
+    return f'{work / self.median:.1f} {unit} (from {rates[0]:.1f} to {rates[-1]:.1f}, {len(rates)} runs{note})'
+
+
+def alternate(programs: Sequence[Run], blocks: int, runs: int) -> list[Timing]:
+  """`blocks` turns of `runs` runs each, program after program; every program runs once before, and every turn begins
+  with a run that does not count: it pays for memory and threads that the one before it left behind."""
+  found: list[list[tuple[float, float]]] = [[] for _ in programs]
+  for run in programs:
+    run()
+  for _ in range(blocks):
+    for results, run in zip(found, programs, strict=True):
+      run()
+      results += [watch(run) for _ in range(runs)]
+  return [Timing(*(tuple(column) for column in zip(*results, strict=True))) for results in found]
+
+
+def watch(run: Run) -> tuple[float, float]:
+  """The seconds that `run` gives, and the share of all cores that other processes took while it ran."""
+  own, busy, start = time.process_time(), _busy_seconds(), time.perf_counter()
+  seconds = run()
+  wall = time.perf_counter() - start
+  if busy is None:
+    return seconds, 0.0
+  others = _busy_seconds() - busy - (time.process_time() - own)
+  return seconds, max(others, 0.0) / (wall * (os.cpu_count() or 1))
+
+
+def _busy_seconds() -> float | None:
+  """Seconds that all cores together have worked since the machine started; None where /proc has none."""
+  try:
+    with open('/proc/stat', encoding='ascii') as file:
+      user, nice, system, _, _, irq, softirq = (int(x) for x in file.readline().split()[1:8])
+  except (OSError, ValueError):
+    return None
+  return (user + nice + system + irq + softirq) / os.sysconf('SC_CLK_TCK')

@@ -1,0 +1,193 @@
+"""The training step of a configuration, compiled without data or weights, and what can be read off the program.
+
+Shared by `tools/compile_tpu` (another machine's devices) and `tools/memory` (those that are present).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+from jax.stages import Compiled, Lowered
+from ml_collections import config_flags
+from rich.console import Console
+from rich.table import Table
+
+from molmo_jax.configuration import ConfigError
+from molmo_jax.data.batching import RowShape, empty_row
+from molmo_jax.experiment import Experiment, from_config
+from molmo_jax.model.molmo import Molmo
+from molmo_jax.parallel.mesh import check_mesh
+from molmo_jax.parallel.sharding import batch_sharding, shardings_of
+from molmo_jax.parameters import flatten_paths
+from molmo_jax.training.optimizer import make_optimizer
+from molmo_jax.training.state import TrainState, init_params, init_state
+from molmo_jax.training.step import make_train_step
+
+GIB = 2 ** 30
+
+
+def read_experiment(arguments: list[str]) -> Experiment:
+  """The configuration that `--config=FILE[:options]` and `--config.key=value` describe, as train.py reads them.
+
+  Raises:
+    ConfigError: no --config, an unknown flag or key, or values that do not go together.
+  """
+  argv = ['', *arguments]
+  values = flags.FlagValues()
+  config = config_flags.DEFINE_config_file('config', None, 'what to train', values, sys_argv=argv)
+  try:
+    unknown = values(argv)[1:]
+  except (flags.Error, AttributeError, KeyError) as error:
+    raise ConfigError(' '.join(str(error.args[0]).split())) from None
+  if unknown:
+    raise ConfigError(f'unknown arguments: {unknown}; flags look like --config.mesh.context=2')
+  if config.value is None:
+    raise ConfigError('--config=FILE[:options] is needed, for example --config=configs/video.py:size=8b')
+  return from_config(config.value)
+
+
+def abstract_state(run: Experiment, mesh: Mesh) -> tuple[Any, Any, TrainState]:
+  """Model, optimizer, and shapes of the training state with the places of all arrays."""
+  model = Molmo(run.model)
+  shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+  optimizer = make_optimizer(run.optimizer, run.training.steps, shapes)
+  state = jax.eval_shape(lambda: init_state(model, optimizer, jax.random.key(0)))
+  place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+  return model, optimizer, jax.tree.map(place, state, shardings_of(state, mesh))
+
+
+def abstract_batch(run: Experiment, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes of a global batch, as the data pipeline makes it."""
+  data = run.data
+  shape = RowShape(data.sequence_length, data.crops, data.visual_tokens, run.model.connector.pool_slots)
+  return {name: jax.ShapeDtypeStruct((data.batch_size, *x.shape), x.dtype, sharding=batch_sharding(mesh))
+          for name, x in empty_row(shape, run.preprocess.image).items()}
+
+
+def lower_step(run: Experiment, mesh: Mesh) -> Lowered:
+  """The step of train.py for `mesh`, whose devices need not be here.
+
+  Raises:
+    ConfigError: the mesh does not go with the model or the batch.
+  """
+  check_mesh(mesh, kv_heads=run.model.llm.kv_heads, batch_size=run.data.batch_size,
+             sequence_length=run.data.sequence_length, accumulate=run.training.accumulate,
+             offload=run.model.remat == 'offload')
+  model, optimizer, state = abstract_state(run, mesh)
+  step = make_train_step(model, optimizer, run.training, run.optimizer)
+  with jax.set_mesh(mesh):
+    return jax.jit(step, donate_argnums=0).lower(state, abstract_batch(run, mesh))
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+  """Bytes of one device while a step runs."""
+  arguments: int                     # state and batch
+  temporaries: int
+  outputs: int                       # those that do not take the place of an argument
+  program: int
+  peak: int                          # at the worst moment, all of these together
+
+
+def memory_of(compiled: Compiled) -> Memory:
+  """What the compiler has laid out."""
+  m = compiled.memory_analysis()
+  parts = (m.argument_size_in_bytes, m.temp_size_in_bytes, m.output_size_in_bytes - m.alias_size_in_bytes,
+           m.generated_code_size_in_bytes)
+  return Memory(*parts, peak=m.peak_memory_in_bytes or sum(parts))   # TPU temporaries include holes between buffers
+
+
+def bytes_per_device(tree: Any) -> int:
+  """Bytes of the shards that one device holds of arrays or shapes with shardings."""
+  return sum(math.prod(x.sharding.shard_shape(x.shape)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+
+
+def whole_parameters(state: TrainState, least: int = 2 ** 20) -> dict[str, int]:
+  """Large parameters that no axis of the mesh divides: path → bytes that every device holds."""
+  return {path: x.size * x.dtype.itemsize for path, x in flatten_paths(state.params).items()
+          if x.size >= least and x.sharding.is_fully_replicated and x.sharding.num_devices > 1}
+
+
+def estimates(run: Experiment, mesh: Mesh) -> dict[str, int]:
+  """Bytes per device by arithmetic on shapes: what is there before anything is compiled.
+
+  `saved …` is what stays of the forward pass until the backward pass: each layer's input (model.remat=full).
+  """
+  c, t, data, size = run.model, run.training, run.data, dict(mesh.shape)
+  _, _, state = abstract_state(run, mesh)
+  rows = max(data.batch_size // (size['data'] * size['fsdp'] * t.accumulate), 1)
+  tokens = rows * data.sequence_length // size['context']
+  crops = rows * data.crops / size['context']
+  compute = np.dtype('uint16' if c.dtype == 'bfloat16' else c.dtype).itemsize
+  residual = np.dtype('uint16' if c.residual_dtype == 'bfloat16' else c.residual_dtype).itemsize
+  vit_layers = max(i % c.vit.layers for i in c.connector.vit_layers) + 1
+  saved = c.remat != 'offload'
+  return {
+      'parameters': bytes_per_device(state.params),
+      'gradients': bytes_per_device(state.params),
+      'optimizer': bytes_per_device(state.opt_state),
+      'batch': bytes_per_device(abstract_batch(run, mesh)),
+      'saved by the language model': saved * tokens * c.llm.width * c.llm.layers * residual,
+      'saved by the ViT': saved * int(crops * c.vit.patches * c.vit.width * vit_layers * compute),
+      'head, gathered, and its gradient': 2 * c.llm.vocab * c.llm.width * compute,
+      'logits of a chunk': rows * min(t.loss_chunk, data.sequence_length) * c.llm.vocab * 4,
+  }
+
+
+def suggestions(run: Experiment, mesh: Mesh, sizes: dict[str, int], whole: dict[str, int]) -> list[str]:
+  """Flags that make the step smaller, those that save most first; `sizes` as `estimates` gives them."""
+  c, data, size = run.model, run.data, dict(mesh.shape)
+  saved = sizes['saved by the language model'] + sizes['saved by the ViT']
+  found: list[tuple[float, str]] = []
+  if c.llm.kv_heads % (2 * size['context'] * size['tensor']) == 0 and size['fsdp'] % 2 == 0:
+    found.append((saved / 2, f'--config.mesh.context={2 * size["context"]} --config.mesh.fsdp={size["fsdp"] // 2} with '
+                             'half as many rows: half a row per device'))
+  if c.remat != 'offload' and mesh.devices.flat[0].platform != 'cpu':
+    found.append((saved, "--config.model.remat=offload: what the layers keep waits in the host's memory"))
+  if c.remat in ('none', 'dots'):
+    found.append((saved, '--config.model.remat=full: keeps only the input of each layer'))
+  rows = data.batch_size // (size['data'] * size['fsdp'] * run.training.accumulate)
+  if rows > 1:
+    found.append((saved * (1 - 1 / rows), f'--config.training.accumulate={rows * run.training.accumulate}: one row per '
+                                          'device at a time instead of ' + str(rows)))
+  if c.residual_dtype == 'float32':
+    found.append((sizes['saved by the language model'] / 2, '--config.model.residual_dtype=bfloat16: half of what the '
+                                                            'language model keeps, at a loss of precision'))
+  if run.training.loss_chunk > 256:
+    found.append((sizes['logits of a chunk'] / 2, f'--config.training.loss_chunk={run.training.loss_chunk // 2}: fewer '
+                                                  'logits at the same time'))
+  if whole:
+    found.append((3 * sum(whole.values()), f'another mesh: fsdp divides no dimension of {len(whole)} parameters, which '
+                                           'every device holds; try a smaller fsdp with data or context'))
+  return [f'{text} (about {saves / GIB:.1f} GiB)' for saves, text in sorted(found, key=lambda f: -f[0]) if saves > 0]
+
+
+def bytes_table(title: str, sizes: dict[str, int]) -> Table:
+  """GiB per device, a line per entry."""
+  table = Table('', 'GiB', title=title, title_justify='left')
+  table.columns[1].justify = 'right'
+  for name, size in sizes.items():
+    table.add_row(name, f'{size / GIB:.3f}')
+  return table
+
+
+def print_estimates(console: Console, sizes: dict[str, int], whole: dict[str, int]) -> None:
+  """What is known from shapes alone, and large parameters that are not split."""
+  console.print(bytes_table('per device, from shapes', sizes))
+  if whole:
+    console.print(f'[yellow]{len(whole)} large parameters ({sum(whole.values()) / GIB:.2f} GiB) lie whole on every '
+                  f'device: no axis divides them; the first is {next(iter(whole))}')
+
+
+def print_memory(console: Console, memory: Memory, capacity: int | None) -> None:
+  """What the compiler has laid out, against what a device has."""
+  sizes = dataclasses.asdict(memory)
+  if capacity:
+    sizes['capacity of a device'] = capacity
+  console.print(bytes_table('per device, compiled', sizes))
