@@ -23,7 +23,8 @@ from tests.tiny_run import tiny_config
 CONFIG = tiny_config(12)
 for old, new in (('batch_size=2, sequence', 'batch_size=8, sequence'), ('val_per_task=1', 'val_per_task=4'),
                  ('limit=2', 'limit=0'), ('checkpoint_every=25', 'checkpoint_every=4, keep_checkpoints=9'),
-                 ('optimizer=dict(', 'optimizer=dict(schedule_steps=12, ')):
+                 ('optimizer=dict(', 'optimizer=dict(schedule_steps=12, '),
+                 ("on_error='skip'", "on_error='skip', workers=0")):
   assert old in CONFIG
   CONFIG = CONFIG.replace(old, new)
 PLAIN = '--config.model.llm.residual_dropout=0.0'   # whose noise depends on the place of a row in its batch

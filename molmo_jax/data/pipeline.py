@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -74,6 +77,10 @@ class EncodeRecord(grain.transforms.RandomMap):
       message = str(error)
       return {'error': message if source in message else f'{source}: {message}', 'dataset': dataset.name}
 
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    self.__dict__.update(state)
+    end_with_parent()                # unpickled: this is a worker
+
 
 @dataclasses.dataclass(frozen=True)
 class Share:
@@ -81,6 +88,18 @@ class Share:
   start: int
   process: int
   processes: int
+
+
+def end_with_parent() -> None:
+  """In a worker process: ends it when the program that started it is gone, even by SIGKILL; once per process."""
+  parent = multiprocessing.parent_process()
+  if parent is None or any(thread.name == end_with_parent.__name__ for thread in threading.enumerate()):
+    return
+
+  def watch() -> None:
+    parent.join()
+    os._exit(1)
+  threading.Thread(target=watch, name=end_with_parent.__name__, daemon=True).start()
 
 
 class SkipBadRecords(grain.IterDataset):
