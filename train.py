@@ -31,7 +31,7 @@ from molmo_jax.evaluation.curves import read_metrics, write_curves
 from molmo_jax.evaluation.session import run_evaluation
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
-from molmo_jax.parallel.mesh import make_mesh
+from molmo_jax.parallel.mesh import check_mesh, make_mesh
 from molmo_jax.parallel.sharding import batch_sharding, data_share, shardings_of
 from molmo_jax.progress import Display
 from molmo_jax.training.flops import forward_flops, peak_of, work_of
@@ -65,6 +65,9 @@ def main(argv: list[str]) -> None:
 
   # ---- mesh ----------------------------------------------------------------------------------------------------------
   mesh = make_mesh(run.mesh)
+  check_mesh(mesh, kv_heads=run.model.llm.kv_heads, batch_size=run.data.batch_size,
+             sequence_length=run.data.sequence_length, accumulate=run.training.accumulate,
+             offload=run.model.remat == 'offload')
   jax.set_mesh(mesh)
   console.print(f'devices: {jax.device_count()} × {jax.devices()[0].device_kind}, {jax.process_count()} processes; '
                 f'mesh: {dict(mesh.shape)}', highlight=False)

@@ -1,0 +1,85 @@
+"""How much memory the training step of a configuration needs on the devices that are present, before a run is started.
+
+`python -m molmo_jax.tools.memory --config=…`; for a TPU slice that is not here: `molmo_jax.tools.compile_tpu`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from molmo_jax.configuration import ConfigError
+from molmo_jax.experiment import Experiment
+from molmo_jax.parallel.mesh import make_mesh
+from molmo_jax.tools.compiled_step import (
+  abstract_state,
+  estimates,
+  lower_step,
+  memory_of,
+  print_estimates,
+  print_memory,
+  read_experiment,
+  suggestions,
+  whole_parameters,
+)
+
+EXAMPLES = """examples:
+  python -m molmo_jax.tools.memory --config=configs/scenes.py
+  # from shapes alone, in a second, as if there were eight devices
+  JAX_NUM_CPU_DEVICES=8 python -m molmo_jax.tools.memory --config=configs/image.py:size=4b --shapes-only
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Runs the command; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does not fit."""
+  parser = argparse.ArgumentParser(prog='memory', description=__doc__.split('\n')[0], epilog=EXAMPLES,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+  parser.add_argument('--shapes-only', action='store_true', help='do not compile; arithmetic on shapes')
+  parser.add_argument('--json', action='store_true', help='one JSON object on standard output, nothing else')
+  args, rest = parser.parse_known_args(arguments)
+  try:
+    report = measure(read_experiment(rest), not args.shapes_only, Console(stderr=args.json))
+  except ConfigError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  if args.json:
+    print(json.dumps(report))
+  return 0 if report.get('fits', True) else 2
+
+
+def measure(run: Experiment, compiles: bool, console: Console) -> dict[str, Any]:
+  """Prints and returns the bytes of each device: from shapes and, if asked, of the compiled step.
+
+  Raises:
+    ConfigError: a mesh that does not go with the devices or the configuration.
+  """
+  mesh = make_mesh(run.mesh)
+  device = jax.devices()[0]
+  capacity = (device.memory_stats() or {}).get('bytes_limit')
+  console.rule(f'{run.name} on {jax.device_count()} × {device.device_kind}')
+  console.print(f'mesh: {dict(mesh.shape)}', highlight=False)
+  sizes, whole = estimates(run, mesh), whole_parameters(abstract_state(run, mesh)[2])
+  print_estimates(console, sizes, whole)
+  report: dict[str, Any] = dict(name=run.name, devices=jax.device_count(), mesh=dict(mesh.shape), estimates=sizes,
+                                whole_parameters=whole, capacity=capacity)
+  if compiles:
+    memory = memory_of(lower_step(run, mesh).compile())
+    print_memory(console, memory, capacity)
+    report |= dict(memory=dataclasses.asdict(memory),
+                   fits=capacity is None or memory.peak <= capacity)
+  if not report.get('fits', True):
+    report['suggestions'] = suggestions(run, mesh, sizes, whole)
+    console.print('[red]does not fit;[/red] smaller steps:')
+    for line in report['suggestions']:
+      console.print(f'  {line}', highlight=False)
+  return report
+
+
+if __name__ == '__main__':
+  raise SystemExit(main())
