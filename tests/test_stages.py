@@ -56,7 +56,8 @@ def _strings(value):
 def test_a_stage_trains(tmp_path, file, stage, validation):
   data = write_stage(tmp_path / 'data', 'pretrain' if stage == 'pretrain' else 'sft')
   train_tokenizer(texts(data), 400, data / 'tokenizer.json')
-  (tmp_path / 'stage.py').write_text(SHRUNK.format(file=file, stage=stage, data=data, validation=validation, steps=STEPS))
+  text = SHRUNK.format(file=file, stage=stage, data=data, validation=validation, steps=STEPS)
+  (tmp_path / 'stage.py').write_text(text)
   status, printed = finish(command(tmp_path, 'train.py', '--config=stage.py', '--workdir=run', '--noevaluate'))
   assert status == 0, printed
   rows = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
