@@ -38,7 +38,7 @@ def config(name: str, size: str, stage: str, folder: str) -> ConfigDict:
   c.model = molmo2.model(size)
   c.model.llm.residual_dropout, c.model.llm.response_residual_dropout = (0.0, 0.1) if pretrain else (0.1, 0.0)
   c.preprocess = ConfigDict(dict(
-    image=dict(crop_size=378, patch_size=14, max_crops=8, max_crops_eval=24, max_images=1 if pretrain else 5,
+    image=dict(crop_size=378, patch_size=14, max_crops=8, max_crops_eval=24, max_images=5,
                overlap_margins=(4, 4), pooling=(2, 2)),
     video=dict(max_frames=frames, max_frames_eval=384, max_fps=2.0, frame_sample_mode='uniform_last_frame',
                pooling=(3, 3), time_mode='per-frame-compact', subtitle_mode='frame_1'),

@@ -110,19 +110,16 @@ def _answer(model: Molmo, params: Any, mesh: Mesh, group: list[Waiting], shape: 
   to_devices = batch_sharding(mesh)
   arrays = {name: jax.make_array_from_process_local_data(to_devices, x) for name, x in arrays.items()}
   numbers = arrays.pop('row')   # travels with its row: which rows of a global batch are whose is the mesh's affair
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  ids, numbers = _generate(everywhere)(model, params, arrays, numbers, config.max_new_tokens, (tokenizer.eos_id,))
+  ids = generate(model, params, arrays, max_new_tokens=config.max_new_tokens, eos_ids=(tokenizer.eos_id,))
+  ids, numbers = _everywhere(NamedSharding(mesh, PartitionSpec()))(ids, numbers)
   of = dict(zip(np.asarray(numbers).tolist(), np.asarray(ids)))
   return [of[item.index] for item in group]
 
 
 @functools.lru_cache
-def _generate(everywhere: NamedSharding) -> Callable:
-  """`generate`, whose tokens every process gets; kept, so that a second evaluation compiles nothing."""
-  def run(model: Molmo, params: Any, batch: dict, numbers: jax.Array, max_new_tokens: int, eos_ids: tuple[int, ...]
-          ) -> tuple[jax.Array, jax.Array]:
-    return generate(model, params, batch, max_new_tokens=max_new_tokens, eos_ids=eos_ids), numbers
-  return jax.jit(run, static_argnums=(0, 4, 5), out_shardings=everywhere)
+def _everywhere(whole: NamedSharding) -> Callable:
+  """Copies its arguments to every process; kept, so that a second evaluation compiles nothing."""
+  return jax.jit(lambda *arrays: arrays, out_shardings=whole)
 
 
 def _share(results: dict[int, Record | str]) -> dict[int, Record | str]:

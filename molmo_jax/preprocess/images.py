@@ -102,7 +102,7 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
   _check(image, config)
   size = config.crop_size
   view, real = fit(image, size, size, config)
-  views, masks = [view[None]], [None if real is None else real[None]]
+  views, masks = [view], [None if real is None else real[None]]
   patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
   windows = [pool_windows(patches, config.pooling)]
   grids = [pooled_grid(patches.shape, config.pooling)]
@@ -113,8 +113,8 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
     step = _window_patches(config) * config.patch_size
     margin = size - step
     canvas, real = fit(image, step * rows + margin, step * cols + margin, config)
-    views.append(_cut(canvas, rows, cols, step, size))
-    masks.append(_cut(real, rows, cols, step, size) if real is not None else None)
+    views += _cut(canvas, rows, cols, step, size)
+    masks.append(np.stack(_cut(real, rows, cols, step, size)) if real is not None else None)
     window, grid, layout = (_crop_windows if config.pool_per_crop else _canvas_windows)(rows, cols, config)
     windows.append(window + np.where(window >= 0, np.int32(patches.size), np.int32(0)))
     grids.append(grid)
@@ -124,9 +124,9 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
   index = [_layout_index(place, window, patches.size, kind)
            for (place, _), window, kind in zip(layouts, windows, kinds, strict=True)]
   return Crops(
-      crops=np.concatenate(views), pool_index=pool_index, grids=tuple(grids), layout_index=np.concatenate(index),
+      crops=np.stack(views), pool_index=pool_index, grids=tuple(grids), layout_index=np.concatenate(index),
       layout_box=np.concatenate([box for _, box in layouts]),
-      patch_mask=_patch_mask(masks, sum(len(v) for v in views), config, shift=config.shift_patch_mask))
+      patch_mask=_patch_mask(masks, len(views), config, shift=config.shift_patch_mask))
 
 
 def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int]) -> Crops:
@@ -282,10 +282,9 @@ def _leading_pad(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[int,
   return (-shape[0] % pooling[0]) // 2, (-shape[1] % pooling[1]) // 2
 
 
-def _cut(canvas: np.ndarray, rows: int, cols: int, step: int, size: int) -> np.ndarray:
-  """The overlapping crops of a canvas [h,w,...], raster order: [rows * cols, size, size, ...]."""
-  return np.stack([canvas[i * step:i * step + size, j * step:j * step + size]
-                   for i in range(rows) for j in range(cols)])
+def _cut(canvas: np.ndarray, rows: int, cols: int, step: int, size: int) -> list[np.ndarray]:
+  """The overlapping crops of a canvas [h,w,...], raster order: views [size, size, ...] of it."""
+  return [canvas[i * step:i * step + size, j * step:j * step + size] for i in range(rows) for j in range(cols)]
 
 
 def _patch_mask(masks: list[np.ndarray | None], crops: int, config: ImageConfig, shift: bool = False

@@ -49,12 +49,18 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
   for start in range(0, height, _BLOCK_ROWS):
     stop = min(start + _BLOCK_ROWS, height)
     first, count = upper[start], stop - start
-    source = flat[first:lower[stop - 1] + 1]
-    source = (source if picked is None else np.take(source, picked, axis=1)).astype(np.float32)
-    for line, row in zip(lines, range(start, stop)):   # row by row: both sources and the result stay in the cache
-      np.multiply(source[upper[row] - first], y_near[row], out=line)
-      np.multiply(source[lower[row] - first], y_far[row], out=other)
-      line += other
+    if early:
+      rows = np.concatenate([upper[start:stop], lower[start:stop]])
+      source = np.take(np.take(flat, rows, axis=0), picked, axis=1).astype(np.float32)
+      np.multiply(source[:count], y_near[start:stop, None], out=lines[:count])
+      source[count:] *= y_far[start:stop, None]
+      lines[:count] += source[count:]
+    else:
+      source = flat[first:lower[stop - 1] + 1].astype(np.float32)
+      for line, row in zip(lines, range(start, stop)):   # row by row: both sources and the result stay in the cache
+        np.multiply(source[upper[row] - first], y_near[row], out=line)
+        np.multiply(source[lower[row] - first], y_far[row], out=other)
+        line += other
     values, rounded = buffers[:, :count]
     if early:
       np.multiply(lines[:count, :columns], x_near, out=values)

@@ -127,7 +127,7 @@ def test_a_batch_in_parts_gives_the_same_update(parts):
   _, state, whole = setup()
   _, _, in_parts = setup(training=dataclasses.replace(TRAINING, accumulate=parts))
   (first, metrics), (second, metrics_in_parts) = whole(state, rows), in_parts(state, rows)
-  assert close(first.params, second.params, 1e-6)
+  assert close(first.params, second.params, 2e-5)   # rounding, divided by Adam's small second moments
   assert close(metrics, metrics_in_parts, 1e-5)
 
 
