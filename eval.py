@@ -42,7 +42,7 @@ from molmo_jax.evaluation.compare_report import write_comparison
 from molmo_jax.evaluation.media import load_media
 from molmo_jax.evaluation.runner import EvaluationConfig
 from molmo_jax.evaluation.session import run_evaluation
-from molmo_jax.evaluation.summary import combine, print_table, write_summary
+from molmo_jax.evaluation.summary import print_table, summarise, write_summary
 from molmo_jax.evaluation.tasks import TaskError, resolve_tasks, task_manifest
 from molmo_jax.files import write_atomically
 from molmo_jax.model.molmo import Molmo
@@ -114,13 +114,16 @@ def main(argv: list[str]) -> None:
   if not tasks:
     evaluate(read_manifest(MANIFEST.value or run.data.validation), run.preprocess, run.evaluation, out)
     return
-  summaries = {}
+  published, records = {}, []
   for task in tasks:
     path = processes.first_then_others(lambda task=task: task_manifest(task, DATA_ROOT.value, MANIFESTS.value))
     evaluation = dataclasses.replace(run.evaluation, max_new_tokens=task.max_new_tokens)
-    summaries[task.label] = evaluate(read_manifest(path), task.preprocess(run.preprocess), evaluation, out / task.label)
+    summary = evaluate(read_manifest(path), task.preprocess(run.preprocess), evaluation, out / task.label)
+    if processes.is_first():
+      published |= summary['published']
+      records += read_evaluation(out / task.label)
   if processes.is_first():
-    summary = combine(summaries)
+    summary = summarise(records) | {'published': published}
     write_summary(out / 'summary.json', summary)
     console.rule(title)
     print_table(summary, console)

@@ -11,7 +11,6 @@ command. Another configuration needs another --workdir.
 
 import math
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -110,7 +109,8 @@ def main(argv: list[str]) -> None:
   every = lambda steps: steps and step % steps == 0
   start, steps = int(state.step), run.training.steps
   stop = processes.stop_signal()
-  validate = make_validation(model, run.training, run.data, run.preprocess, tokenizer, share, place)
+  validate = run.training.validate_every and make_validation(model, run.training, run.data, run.preprocess, tokenizer,
+                                                             share, place)
   log = MetricsLog(workdir, start, enabled=processes.is_first())
   meter = Meter(lambda work: forward_flops(shapes, run.model, work), share[1], jax.device_count(),
                 peak_of(jax.devices()[0].device_kind))
@@ -122,8 +122,12 @@ def main(argv: list[str]) -> None:
       if step == start + 1:
         console.print(batch_table(batch))
         _check_loss_tokens(batch, run.data.train)
-      _profile(step, run.training.profile, workdir, state)
+      if step == run.training.profile[0]:   # look at it with: tensorboard --logdir=<workdir>/profile
+        jax.profiler.start_trace(workdir / 'profile')
       state, metrics = train_step(state, place(batch))
+      if step == run.training.profile[1] and start < run.training.profile[0]:   # else this run did not start it
+        jax.block_until_ready(metrics)
+        jax.profiler.stop_trace()
       meter.add(work_of(batch, run.model.vit.patches, run.model.bidirectional))
       if every(run.training.log_every) or step == steps:
         if pending:
@@ -179,15 +183,6 @@ def _report(display: Display, log: MetricsLog, step: int, metrics: dict, rates: 
   display.update(step, f'loss {values["loss"]:.3f}  accuracy {values["accuracy"]:.3f}  '
                        f'{values["tokens_per_second"]:,.0f} tokens/s'
                        + (f'  MFU {100 * values["mfu"]:.0f} %' if 'mfu' in values else ''))
-
-
-def _profile(step: int, window: tuple[int, int], workdir: Path, state: Any) -> None:
-  """Starts a trace before its first step and ends it after its last: `tensorboard --logdir=<workdir>/profile`."""
-  if step == window[0]:
-    jax.profiler.start_trace(workdir / 'profile')
-  elif window[0] and step == window[1] + 1:
-    jax.block_until_ready(state.step)
-    jax.profiler.stop_trace()
 
 
 def _check_loss_tokens(batch: dict, manifest: str) -> None:

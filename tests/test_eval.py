@@ -35,6 +35,10 @@ def test_benchmarks_are_evaluated_from_their_public_files(folder):
     found = (folder / 'out' / task / 'predictions.jsonl').read_text().splitlines()
     assert len(found) == summary['tasks'][task]['n'] > 0
     assert (folder / 'out' / task / 'report.html').exists()
+  rows = summary['tasks'].values()
+  assert summary['overall']['n'] == sum(row['n'] for row in rows)
+  assert summary['overall']['accuracy'] == pytest.approx(sum(r['accuracy'] * r['n'] for r in rows)
+                                                         / summary['overall']['n'])
   again = finish(command(folder, 'eval.py', *flags))[1]
   assert 'were evaluated before' in again
 

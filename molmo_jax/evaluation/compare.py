@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from molmo_jax.evaluation.records import Record, read_records
+from molmo_jax.evaluation.summary import bootstrap_interval
 
 EXACT = 12                                      # up to so many differing examples, all sign patterns are counted
-DRAWS = 10_000                                  # random sign patterns, and bootstrap samples, otherwise
+DRAWS = 10_000                                  # random sign patterns otherwise
 
 
 class CompareError(ValueError):
@@ -71,12 +72,10 @@ def compare(pairs: Sequence[tuple[Record, Record]], seed: int = 0) -> dict[str, 
 
 def difference(scores: np.ndarray, seed: int = 0) -> Difference:
   """Compares float [n,2]: the scores of n examples in the first and in the second evaluation."""
-  rng = np.random.default_rng(seed)
   d = scores[:, 1] - scores[:, 0]
-  means = _bootstrap_means(d, rng)
-  low, high = np.percentile(means, [2.5, 97.5])
-  return Difference(float(scores[:, 0].mean()), float(scores[:, 1].mean()), float(d.mean()), float(low), float(high),
-                    sign_flip_p(d, rng), int((d > 0).sum()), int((d < 0).sum()), len(d))
+  low, high = bootstrap_interval(d, seed=seed)
+  return Difference(float(scores[:, 0].mean()), float(scores[:, 1].mean()), float(d.mean()), low, high,
+                    sign_flip_p(d, np.random.default_rng(seed)), int((d > 0).sum()), int((d < 0).sum()), len(d))
 
 
 def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
@@ -94,12 +93,6 @@ def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
     return float((np.abs(signs @ d) >= limit).mean())
   extreme = sum(int((np.abs(rng.choice((-1.0, 1.0), (500, len(d))) @ d) >= limit).sum()) for _ in range(DRAWS // 500))
   return (extreme + 1) / (DRAWS + 1)
-
-
-def _bootstrap_means(d: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Means of `DRAWS` samples with replacement; a few values (right, wrong, the same) are drawn by their counts."""
-  values, counts = np.unique(d, return_counts=True)
-  return rng.multinomial(len(d), counts / len(d), DRAWS) @ values / len(d)
 
 
 def read_evaluation(folder: str | Path) -> list[Record]:

@@ -84,27 +84,6 @@ def summarise(records: Sequence[Record], confidence: float = 0.95) -> dict[str, 
   }
 
 
-def combine(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-  """One summary of several evaluations, by name: all their tasks, without a number over all examples of all.
-
-  Each evaluation's tasks keep their names; 'published' is joined.
-  """
-  tasks = {task: row for summary in summaries.values() for task, row in summary['tasks'].items()}
-  n = sum(row['n'] for row in tasks.values())
-  mean = lambda column: sum(row[column] * row['n'] for row in tasks.values()) / n
-  overall = {column: mean(column) for column in ('accuracy', 'low', 'high', 'chance')} | {'n': n}
-  joined = lambda key: [task for summary in summaries.values() for task in summary.get(key, [])]
-  return {
-    'tasks': tasks,
-    'overall': overall,
-    'task_mean': statistics.fmean(row['accuracy'] for row in tasks.values()),
-    'confidence': next(iter(summaries.values()))['confidence'],
-    'judged': joined('judged'),
-    'unscored': joined('unscored'),
-    'published': {task: n for summary in summaries.values() for task, n in summary.get('published', {}).items()},
-  }
-
-
 def _row(records: Sequence[Record], chance: float, confidence: float) -> dict[str, Any]:
   correct = math.fsum(record.score for record in records)
   if all(record.score in (0, 1) for record in records):

@@ -39,6 +39,10 @@ class TrainingConfig:
   def __post_init__(self):
     if self.accumulate < 1:
       raise ConfigError(f'training.accumulate={self.accumulate} must be at least 1')
+    first, last = self.profile
+    if (first or last) and not 1 <= first <= last <= self.steps:
+      raise ConfigError(f'training.profile={self.profile} must be two steps of the run, 1 ≤ first ≤ last ≤ '
+                        f'training.steps={self.steps}')
 
 
 def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: int, dropout_key: Array | None = None,

@@ -157,12 +157,3 @@ def test_scores_between_right_and_wrong_get_a_bootstrap_interval():
   assert abs(high - (scores.mean() + 1.96 * error)) < 0.004
   row = summary.summarise([record(score=float(s)) for s in scores])['overall']
   assert (row['low'], row['high']) == (low, high)
-
-
-def test_several_evaluations_make_one_summary():
-  one = summary.summarise([record('a', 1.0)] * 3) | {'published': {'a': {'x': 0.5}}}
-  two = summary.summarise([record('b', 0.0)])
-  both = summary.combine({'a': one, 'b': two})
-  assert list(both['tasks']) == ['a', 'b']
-  assert (both['overall']['n'], both['overall']['accuracy'], both['task_mean']) == (4, 0.75, 0.5)
-  assert both['published'] == {'a': {'x': 0.5}}

@@ -142,3 +142,9 @@ def test_gradient_norms_of_groups_make_up_the_whole(trained):
   norms = [float(metrics[name]) for name in metrics if name.startswith('gradient_norm/')]
   assert len(norms) == 1   # one group is not frozen
   assert 0 < norms[0] <= float(metrics['gradient_norm'])
+
+
+@pytest.mark.parametrize('profile', [(0, 3), (4, 3), (3, 11)])
+def test_a_profile_window_outside_of_the_run_is_refused(profile):
+  with pytest.raises(ValueError, match='training.profile=.* must be two steps of the run'):
+    TrainingConfig(steps=10, profile=profile)
