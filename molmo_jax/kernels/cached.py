@@ -14,14 +14,15 @@ def attend_cached(q: jax.Array, key: jax.Array, value: jax.Array, keys: jax.Arra
   """Softmax attention of one token per row over itself and a cache without it, scores scaled by 1/√H (spec/model §4).
 
   The token's own key and value are apart from the cache, so that the cache can be written after all reading, in place.
-  Heads lie before slots there, so both products are plain batches of matrices and nothing is transposed (measured,
-  fp32, CPU, 1,088 slots × 4 heads × 64, with writing: 0.3 ms against 2.2 for writing first). Scores and softmax are
-  float32.
+  Heads lie before slots there, and slots are the last axis of the keys, so both products are plain batches of matrices
+  and nothing is transposed (measured, fp32, CPU, 1,088 slots × 4 heads × 64, with writing: 0.3 ms against 2.2 for
+  writing first; a step of 16 rows over twelve layers of 576 slots: 65 ms against 115 with slots before H in the keys).
+  Scores and softmax are float32.
 
   Args:
     q: [B,N,H]; query head h uses key/value head h // (N / K).
     key, value: [B,K,H], of the token itself, which it always sees.
-    keys, values: [B,K,M,H]; cast to q's dtype.
+    keys: [B,K,H,M]; values: [B,K,M,H]; cast to q's dtype.
     mask: bool [B,M], the slots that the token sees.
 
   Returns:
@@ -30,7 +31,7 @@ def attend_cached(q: jax.Array, key: jax.Array, value: jax.Array, keys: jax.Arra
   rows, heads, dim = q.shape
   product = lambda equation, *operands: jnp.einsum(equation, *operands, preferred_element_type=jnp.float32)
   grouped = q.reshape(rows, keys.shape[1], heads // keys.shape[1], dim)
-  scores = product('bkgh,bkmh->bkgm', grouped, keys.astype(q.dtype)) * dim ** -0.5
+  scores = product('bkgh,bkhm->bkgm', grouped, keys.astype(q.dtype)) * dim ** -0.5
   scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
   own = product('bkgh,bkh->bkg', grouped, key.astype(q.dtype))[..., None] * dim ** -0.5
   highest = jnp.maximum(jnp.max(scores, axis=-1, keepdims=True), own)

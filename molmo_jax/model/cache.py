@@ -19,10 +19,10 @@ class Cache:
   """Keys and values of all layers for the first `length` slots, and what the mask needs to know of every slot.
 
   A list over layers rather than one stacked array: each step then writes its slot in place instead of copying a
-  layer's slice out and back (measured: half the time of a decoding step on CPU). Heads lie before slots: the products
-  of a decoding step then need no transposed copy.
+  layer's slice out and back (measured: half the time of a decoding step on CPU). Heads lie before slots, and slots are
+  the last axis of the keys: the products of a decoding step then need no transposed copy.
   """
-  keys: tuple[Float[Array, 'B K M H'], ...]
+  keys: tuple[Float[Array, 'B K H M'], ...]
   values: tuple[Float[Array, 'B K M H'], ...]
   info: MaskInfo                        # fields [B, M]; unused slots have segment −1 and are seen by nobody
   length: Int[Array, '']                # slots in use, the same for all rows (shorter prompts are padded)
@@ -41,11 +41,13 @@ def extend_cache(keys: Float[Array, 'L B S K H'], values: Float[Array, 'L B S K 
   grown = MaskInfo(segments=pad(info.segments, -1), visual=pad(info.visual, 0),
                    index=jnp.broadcast_to(jnp.arange(length + slots), (info.index.shape[0], length + slots)))
 
-  def store(stack: Array) -> tuple[Array, ...]:
+  def store(stack: Array, axes: tuple[int, ...], room: tuple[tuple[int, int], ...]) -> tuple[Array, ...]:
     stack = stack.astype(dtype or stack.dtype)
-    return tuple(jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, slots), (0, 0))) for x in stack)
+    return tuple(jnp.pad(x.transpose(axes), room) for x in stack)
 
-  return Cache(store(keys), store(values), grown, jnp.asarray(length, jnp.int32))
+  none, room = (0, 0), (0, slots)
+  return Cache(store(keys, (0, 2, 3, 1), (none, none, none, room)),
+               store(values, (0, 2, 1, 3), (none, none, room, none)), grown, jnp.asarray(length, jnp.int32))
 
 
 def append(cache: Cache, new: Sequence[tuple[Array, Array]], info: MaskInfo, after: Float[Array, 'D']) -> Cache:
@@ -59,11 +61,12 @@ def append(cache: Cache, new: Sequence[tuple[Array, Array]], info: MaskInfo, aft
   """
   slot = cache.length + (jnp.argmax(after) < 0)   # never true, which the compiler cannot know
 
-  def write(stored: Array, x: Array) -> Array:
-    return jax.lax.dynamic_update_slice(stored, x.swapaxes(1, 2).astype(stored.dtype), (0, 0, slot, 0))
+  def write(stored: Array, x: Array, start: tuple[Array | int, ...]) -> Array:
+    return jax.lax.dynamic_update_slice(stored, x.astype(stored.dtype), start)
 
-  infos = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice(old, x.astype(old.dtype), (0, cache.length)),
-                       cache.info, info)
-  return Cache(tuple(write(k, key) for k, (key, _) in zip(cache.keys, new, strict=True)),
-               tuple(write(v, value) for v, (_, value) in zip(cache.values, new, strict=True)), infos,
-               cache.length + 1)
+  infos = jax.tree.map(lambda old, x: write(old, x, (0, cache.length)), cache.info, info)
+  keys = tuple(write(k, key.transpose(0, 2, 3, 1), (0, 0, 0, slot))
+               for k, (key, _) in zip(cache.keys, new, strict=True))
+  values = tuple(write(v, value.swapaxes(1, 2), (0, 0, slot, 0))
+                 for v, (_, value) in zip(cache.values, new, strict=True))
+  return Cache(keys, values, infos, cache.length + 1)

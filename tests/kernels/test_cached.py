@@ -18,7 +18,7 @@ def test_one_token_over_a_cache_equals_plain_attention_over_both(heads, kv_heads
   q, key, value = draw(rows, heads, dim), draw(rows, kv_heads, dim), draw(rows, kv_heads, dim)
   keys, values = draw(rows, kv_heads, slots, dim), draw(rows, kv_heads, slots, dim)
   used = np.array([7, 3, 0])[:, None] > np.arange(slots)       # the last row sees itself alone
-  found = attend_cached(q, key, value, keys, values, jnp.asarray(used))
+  found = attend_cached(q, key, value, keys.swapaxes(2, 3), values, jnp.asarray(used))
   segments = np.concatenate([np.where(used, 0, -1), np.zeros((rows, 1))], axis=1).astype(np.int32)
   info = mask_info(segments, np.zeros_like(segments))
   new = mask_info(segments[:, -1:], np.zeros((rows, 1), np.int32), np.full((rows, 1), slots, np.int32))
@@ -30,5 +30,5 @@ def test_one_token_over_a_cache_equals_plain_attention_over_both(heads, kv_heads
 
 def test_scores_that_would_overflow_stay_finite():
   huge = jnp.full((1, 1, 4), 1e4)
-  found = attend_cached(huge, huge, huge, huge[:, :, None], huge[:, :, None], jnp.ones((1, 1), bool))
+  found = attend_cached(huge, huge, huge, huge[..., None], huge[:, :, None], jnp.ones((1, 1), bool))
   assert np.allclose(found, 1e4)

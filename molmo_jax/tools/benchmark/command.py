@@ -19,7 +19,8 @@ from molmo_jax.tools.benchmark.timing import Run, alternate
 
 PEER = flags.DEFINE_bool('peer', False, 'time transformers as well, in turns with ours, and print the ratio')
 BATCH = flags.DEFINE_list('batch', ['1', '16'], 'generate: rows of a batch, one comparison for each number')
-PROMPT = flags.DEFINE_integer('prompt_tokens', 512, 'generate, train: tokens of a row', lower_bound=2)
+PROMPT = flags.DEFINE_integer('prompt_tokens', None, 'tokens of a row; default: 512, for generate 1200, as many as a '
+                              'question about an image of 1920×1080 in 8 crops', lower_bound=2)
 NEW = flags.DEFINE_integer('new_tokens', 64, 'generate: tokens that are made for every row', lower_bound=1)
 SIZE = flags.DEFINE_list('size', ['1920', '1080'], 'preprocess: width,height of the image')
 CROPS = flags.DEFINE_integer('max_crops', 8, 'preprocess: K, most crops beside the global view', lower_bound=1)
@@ -45,11 +46,11 @@ def compare_decoding(peer: tuple[Any, Any] | None) -> None:
   model, params = small.make_model()
   their_model = small.peer_of(params, *peer) if peer else None
   for rows in map(int, BATCH.value):
-    tokens = decoding.prompts(rows, PROMPT.value)
+    tokens = decoding.prompts(rows, PROMPT.value or 1200)
     sides = [decoding.ours(model, params, tokens, NEW.value)]
     if peer:
       sides.append(decoding.theirs(their_model, *peer, tokens, NEW.value))
-    print(f'decode, batch {rows}, {PROMPT.value} tokens of prompt, {NEW.value} new tokens')
+    print(f'decode, batch {rows}, {tokens.shape[1]} tokens of prompt, {NEW.value} new tokens')
     _report([side.run for side in sides], rows * NEW.value, 'tokens/s')
     if peer:
       print('  ' + decoding.agreement(*(side.tokens['ids'] for side in sides)), flush=True)
@@ -67,8 +68,8 @@ def compare_images(peer: tuple[Any, Any] | None) -> None:
 
 def compare_training(peer: tuple[Any, Any] | None) -> None:
   model, params = small.make_model()
-  tokens = decoding.prompts(1, PROMPT.value)
-  print(f'train step (AdamW), one row of {PROMPT.value} text tokens')
+  tokens = decoding.prompts(1, PROMPT.value or 512)
+  print(f'train step (AdamW), one row of {tokens.size} text tokens')
   _report([training.ours(model, params, tokens)]
           + ([training.theirs(small.peer_of(params, *peer), peer[0], tokens)] if peer else []), tokens.size, 'tokens/s')
 
