@@ -16,6 +16,14 @@ import numpy as np
 
 from molmo_jax.preprocess import resize
 from molmo_jax.preprocess.types import ImageConfig
+from molmo_jax.preprocess.windows import (
+  grid_layout,
+  leading_pad,
+  pool_windows,
+  pooled_grid,
+  window_index,
+  window_layout,
+)
 
 GLOBAL, CROP, FRAME = 0, 1, 2   # kinds in the last column of `layout_index`
 
@@ -24,6 +32,8 @@ _NORMALIZATION = {   # mean and standard deviation per channel, of values in 0..
     'openai': ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     'dino': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+
+_BLOCK_PIXELS = 2**14   # pixels that are normalised at once: few enough to stay in the cache
 
 # windows int32 [V,W], their grid (rows, columns), and their places and boxes as in `grid_layout`
 _Windows = tuple[np.ndarray, tuple[int, int], tuple[np.ndarray, np.ndarray]]
@@ -103,30 +113,35 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
   size = config.crop_size
   view, real = fit(image, size, size, config)
   views, masks = [view], [None if real is None else real[None]]
-  patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
-  windows = [pool_windows(patches, config.pooling)]
-  grids = [pooled_grid(patches.shape, config.pooling)]
-  layouts = [grid_layout(patches.shape, config.pooling)]
-  kinds = [GLOBAL]
+  tiling = None
   if config.mode != 'resize':
-    rows, cols = image_tiling(*image.shape[:2], config, max_crops)
+    rows, cols = tiling = image_tiling(*image.shape[:2], config, max_crops)
     step = _window_patches(config) * config.patch_size
     margin = size - step
     canvas, real = fit(image, step * rows + margin, step * cols + margin, config)
     views += _cut(canvas, rows, cols, step, size)
     masks.append(np.stack(_cut(real, rows, cols, step, size)) if real is not None else None)
-    window, grid, layout = (_crop_windows if config.pool_per_crop else _canvas_windows)(rows, cols, config)
-    windows.append(window + np.where(window >= 0, np.int32(patches.size), np.int32(0)))
-    grids.append(grid)
-    layouts.append(layout)
-    kinds.append(CROP)
-  pool_index = np.concatenate(windows)
-  index = [_layout_index(place, window, patches.size, kind)
-           for (place, _), window, kind in zip(layouts, windows, kinds, strict=True)]
-  return Crops(
-      crops=np.stack(views), pool_index=pool_index, grids=tuple(grids), layout_index=np.concatenate(index),
-      layout_box=np.concatenate([box for _, box in layouts]),
-      patch_mask=_patch_mask(masks, len(views), config, shift=config.shift_patch_mask))
+  grids, *arrays = _image_windows(tiling, config)
+  pool_index, layout_index, layout_box = (array.copy() for array in arrays)   # the originals are remembered
+  return Crops(crops=np.stack(views), pool_index=pool_index, grids=grids, layout_index=layout_index,
+               layout_box=layout_box,
+               patch_mask=_patch_mask(masks, len(views), config, shift=config.shift_patch_mask))
+
+
+@functools.lru_cache(maxsize=256)
+def _image_windows(tiling: tuple[int, int] | None, config: ImageConfig
+                   ) -> tuple[tuple[tuple[int, int], ...], np.ndarray, np.ndarray, np.ndarray]:
+  """`Crops.grids`, `pool_index`, `layout_index`, `layout_box` of the global view and a tiling; None: no crops."""
+  patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
+  views = [(pool_windows(patches, config.pooling), pooled_grid(patches.shape, config.pooling),
+            grid_layout(patches.shape, config.pooling))]
+  if tiling is not None:
+    window, *rest = (_crop_windows if config.pool_per_crop else _canvas_windows)(*tiling, config)
+    views.append((window + np.where(window >= 0, np.int32(patches.size), np.int32(0)), *rest))
+  windows, grids, layouts = zip(*views)
+  index = [window_index(place, window, patches.size, kind)
+           for (place, _), window, kind in zip(layouts, windows, (GLOBAL, CROP))]
+  return grids, np.concatenate(windows), np.concatenate(index), np.concatenate([box for _, box in layouts])
 
 
 def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int]) -> Crops:
@@ -150,7 +165,7 @@ def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int
   return Crops(
       crops=np.stack([view for view, _ in fitted]), pool_index=pool_index,
       grids=(pooled_grid(patches.shape, pooling),) * len(frames),
-      layout_index=_layout_index(place, pool_index, patches.size, FRAME), layout_box=box,
+      layout_index=window_index(place, pool_index, patches.size, FRAME), layout_box=box,
       patch_mask=_patch_mask(masks, len(fitted), config))
 
 
@@ -208,60 +223,33 @@ def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
     crop, place = np.asarray(places, np.int32).T
     return crop, place, crop * step + place * pool - pad
 
-  top, left = _leading_pad(patches.shape, config.pooling)
+  top, left = leading_pad(patches.shape, config.pooling)
   (crop_row, row, y), (crop_col, col, x) = kept(rows, config.pooling[0], top), kept(cols, config.pooling[1], left)
   windows = own[row[:, None], col[None, :]]
   shift = (crop_row[:, None] * cols + crop_col[None, :]).astype(np.int32)[..., None] * np.int32(patches.size)
   windows = np.where(windows >= 0, windows + shift, np.int32(-1)).reshape(-1, own.shape[-1])
   margins = before + after
-  return windows, (len(row), len(col)), _window_layout(y, x, (step * rows + margins, step * cols + margins),
-                                                       config.pooling)
-
-
-def pooled_grid(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[int, int]:
-  """Rows and columns of pooling windows over a patch grid of `shape`."""
-  return -(-shape[0] // pooling[0]), -(-shape[1] // pooling[1])
-
-
-def pool_windows(patches: np.ndarray, pooling: tuple[int, int]) -> np.ndarray:
-  """Cuts a grid of patch numbers int32 [gh,gw] into windows, row-major: int32 [V, pooling rows * columns].
-
-  Where the grid is no multiple of the window, −1 fills ⌊missing/2⌋ rows or columns before it and the rest after it.
-  """
-  (rows, cols), (high, wide) = pooled_grid(patches.shape, pooling), pooling
-  top, left = _leading_pad(patches.shape, pooling)
-  padded = np.full((rows * high, cols * wide), -1, np.int32)
-  padded[top:top + patches.shape[0], left:left + patches.shape[1]] = patches
-  return padded.reshape(rows, high, cols, wide).transpose(0, 2, 1, 3).reshape(rows * cols, high * wide)
-
-
-def grid_layout(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-  """Where each pooling window over a patch grid of `shape` lies.
-
-  Returns:
-    int32 [V,2]: row and column of the window; float32 [V,4]: x0, y0, x1, y1 of its part inside the grid, as fractions.
-  """
-  (rows, cols), (top, left) = pooled_grid(shape, pooling), _leading_pad(shape, pooling)
-  return _window_layout(np.arange(rows) * pooling[0] - top, np.arange(cols) * pooling[1] - left, shape, pooling)
-
-
-def _window_layout(y: np.ndarray, x: np.ndarray, shape: tuple[int, ...], pooling: tuple[int, int]
-                   ) -> tuple[np.ndarray, np.ndarray]:
-  """`grid_layout` of windows whose rows start at patches `y` and whose columns start at patches `x`."""
-  row, col = (axis.ravel() for axis in np.mgrid[:len(y), :len(x)].astype(np.int32))
-  y0, x0 = y[row], x[col]
-  edges = np.stack([x0, y0, x0 + pooling[1], y0 + pooling[0]], axis=1).astype(np.float32)
-  extent = np.asarray([shape[1], shape[0], shape[1], shape[0]], np.float32)
-  return np.stack([row, col], axis=1), np.clip(edges, 0, extent) / extent
+  return windows, (len(row), len(col)), window_layout(y, x, (step * rows + margins, step * cols + margins),
+                                                      config.pooling)
 
 
 def normalize(crops: np.ndarray, kind: Literal['siglip', 'openai', 'dino']) -> np.ndarray:
   """Crops, uint8 or float32 in 0..1, as float32 with the mean and deviation of a vision tower (spec/model §1.1)."""
   if kind not in _NORMALIZATION:
     raise ValueError(f'unknown normalisation {kind!r}; it must be one of {", ".join(_NORMALIZATION)}')
-  mean, deviation = (np.asarray(v, np.float32) for v in _NORMALIZATION[kind])
-  values = crops.astype(np.float32) / np.float32(255) if crops.dtype == np.uint8 else crops.astype(np.float32)
-  return (values - mean) / deviation
+  if crops.shape[-1:] != (3,):
+    raise ValueError(f'crops must be [...,3], not {crops.shape}')
+  mean, deviation = (np.tile(np.asarray(v, np.float32), _BLOCK_PIXELS) for v in _NORMALIZATION[kind])
+  out = np.empty(crops.shape, np.float32)
+  source, target = crops.reshape(-1), out.reshape(-1)
+  for start in range(0, source.size, mean.size):
+    values = target[start:start + mean.size]
+    values[:] = source[start:start + mean.size]
+    if crops.dtype == np.uint8:
+      values /= np.float32(255)
+    values -= mean[:values.size]
+    values /= deviation[:values.size]
+  return out
 
 
 def _check(image: np.ndarray, config: ImageConfig) -> None:
@@ -276,10 +264,6 @@ def _check(image: np.ndarray, config: ImageConfig) -> None:
 
 def _window_patches(config: ImageConfig) -> int:
   return config.grid - sum(config.overlap_margins)
-
-
-def _leading_pad(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[int, int]:
-  return (-shape[0] % pooling[0]) // 2, (-shape[1] % pooling[1]) // 2
 
 
 def _cut(canvas: np.ndarray, rows: int, cols: int, step: int, size: int) -> list[np.ndarray]:
@@ -308,9 +292,3 @@ def _patch_shares(mask: np.ndarray, patch: int) -> np.ndarray:
   count, height, width = mask.shape
   blocks = mask.reshape(count, height // patch, patch, width // patch, patch)
   return blocks.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1)
-
-
-def _layout_index(place: np.ndarray, windows: np.ndarray, patches: int, kind: int) -> np.ndarray:
-  """Row, column, crop of the first filled slot, kind: int32 [V,4]."""
-  first = np.take_along_axis(windows, (windows >= 0).argmax(axis=1)[:, None], axis=1)
-  return np.concatenate([place, first // patches, np.full_like(first, kind)], axis=1).astype(np.int32)

@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-_BLOCK_ROWS = 16     # output rows of one pass: small enough that every temporary stays in the cache
+_BLOCK = 2**16       # values of an array in one pass, about: all arrays together stay in the cache of a core
+_CHUNK = 2048        # numpy's buffer, values: one that holds several rows would be filled with copies of the weights
+_EARLY = 5           # shrinkage from which it pays to pick columns of the image instead of columns of the lines
 _SMALL = 128         # height + width up to which the reference sums the four neighbours at once
 _NEAR_TIE = 2.0**-12  # a float32 value this close to a half may round to another level than the fused arithmetic
 
@@ -40,43 +42,43 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
   flat, columns = image.reshape(h, w * channels), width * channels
   upper, lower, y_near, y_far = _neighbours(h, height, 1)
   left, right, x_near, x_far = _neighbours(w, width, channels)
-  early = 2 * width < w   # then most columns are not needed, and those that are get picked before all arithmetic
-  picked = np.concatenate([left, right]) if early else None
-  lines = np.empty((_BLOCK_ROWS, 2 * columns if early else flat.shape[1]), np.float32)
-  other = np.empty(lines.shape[1], np.float32)
-  buffers = np.empty((2, _BLOCK_ROWS, columns), np.float32)
-  out, near_ties = np.empty((height, columns), np.uint8), []
-  for start in range(0, height, _BLOCK_ROWS):
-    stop = min(start + _BLOCK_ROWS, height)
-    first, count = upper[start], stop - start
-    if early:
-      rows = np.concatenate([upper[start:stop], lower[start:stop]])
-      source = np.take(np.take(flat, rows, axis=0), picked, axis=1).astype(np.float32)
-      np.multiply(source[:count], y_near[start:stop, None], out=lines[:count])
-      source[count:] *= y_far[start:stop, None]
-      lines[:count] += source[count:]
-    else:
-      source = flat[first:lower[stop - 1] + 1].astype(np.float32)
-      for line, row in zip(lines, range(start, stop)):   # row by row: both sources and the result stay in the cache
-        np.multiply(source[upper[row] - first], y_near[row], out=line)
-        np.multiply(source[lower[row] - first], y_far[row], out=other)
-        line += other
-    values, rounded = buffers[:, :count]
-    if early:
-      np.multiply(lines[:count, :columns], x_near, out=values)
-      np.multiply(lines[:count, columns:], x_far, out=rounded)
-    else:
-      np.take(lines[:count], left, axis=1, out=values, mode='wrap')   # 'raise' would write by way of a copy
-      np.take(lines[:count], right, axis=1, out=rounded, mode='wrap')
-      values *= x_near
-      rounded *= x_far
-    values += rounded
-    out[start:stop] = np.rint(values, out=rounded)
-    values -= rounded
-    near_ties.append(np.flatnonzero(np.abs(values, out=values) > 0.5 - _NEAR_TIE) + start * columns)
-  row, col = np.divmod(np.concatenate(near_ties), columns)
-  out[row, col] = _fused_values(flat, np.stack([upper[row], lower[row]]), np.stack([left[col], right[col]]),
-                                np.stack([y_near[row], y_far[row]]), np.stack([x_near[col], x_far[col]]))
+  rows, y_weights = np.stack([upper, lower]), np.stack([y_near, y_far])
+  picked = np.concatenate([left, right]) if _EARLY * width < w else None
+  length = flat.shape[1] if picked is None else picked.size   # of a line: a row between two rows of the image
+  step = min(max(_BLOCK // max(length, columns), 1), height)
+  sources = np.empty((2, step, flat.shape[1]), np.uint8)
+  lines, sides = np.empty((2, step, length), np.float32), np.empty((2, step, columns), np.float32)
+  levels = np.empty((2, -(-height * columns // 8) * 8), np.uint8)   # whole words, so that they are compared as such
+  levels[:, height * columns:] = 0
+  out, above = levels[:, :height * columns].reshape(2, height, columns)
+  with np.errstate():   # its end restores the size of numpy's buffer
+    np.setbufsize(_CHUNK)
+    for start in range(0, height, step):
+      block = slice(start, min(start + step, height))
+      count = block.stop - start
+      source, (line, other), (value, far) = sources[:, :count], lines[:, :count], sides[:, :count]
+      np.take(flat, rows[:, block], axis=0, out=source, mode='wrap')   # 'raise' would write by way of a copy
+      if picked is not None:
+        source = np.take(source, picked, axis=2, mode='wrap')
+      np.multiply(source, y_weights[:, block, None], out=lines[:, :count])
+      line += other
+      if picked is not None:
+        np.multiply(line[:, :columns], x_near, out=value)
+        np.multiply(line[:, columns:], x_far, out=far)
+      else:
+        np.take(line, left, axis=1, out=value, mode='wrap')
+        np.take(line, right, axis=1, out=far, mode='wrap')
+        value *= x_near
+        far *= x_far
+      value += far
+      # Casts to uint8 cut the fraction off: a value is rounded to the same level from both sides, or it is near a tie.
+      np.add(value, np.float32(0.5 - _NEAR_TIE), out=out[block], casting='unsafe')
+      np.add(value, np.float32(0.5 + _NEAR_TIE), out=above[block], casting='unsafe')
+  words = np.flatnonzero(np.not_equal(*levels.view(np.uint64)))
+  places = (words[:, None] * 8 + np.arange(8)).reshape(-1)
+  row, col = np.divmod(places[levels[0, places] != levels[1, places]], columns)
+  out[row, col] = _fused_values(flat, rows[:, row], np.stack([left[col], right[col]]), y_weights[:, row],
+                                np.stack([x_near[col], x_far[col]]))
   return out.reshape(height, width, channels)
 
 

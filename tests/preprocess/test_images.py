@@ -241,6 +241,16 @@ def test_boxes_of_partial_windows_end_at_the_image():
   np.testing.assert_allclose(box, [[0, 0, edge, edge], [edge, 0, 1, edge], [0, edge, edge, 1], [edge, edge, 1, 1]])
 
 
+def test_crops_of_one_image_may_be_changed_without_effect_on_the_next():
+  first, image = crop_image(noise(100, 200), TINY, 4), noise(100, 200)
+  kept = first.pool_index.copy(), first.layout_index.copy(), first.layout_box.copy()
+  for array in (first.pool_index, first.layout_index, first.layout_box):
+    array[:] = 7
+  again = crop_image(image, TINY, 4)
+  for array, expected in zip((again.pool_index, again.layout_index, again.layout_box), kept, strict=True):
+    np.testing.assert_array_equal(array, expected)
+
+
 def test_mode_resize_makes_one_crop():
   crops = crop_image(noise(100, 333), dataclasses.replace(TINY, mode='resize'), 8)
   assert crops.crops.shape == (1, 48, 48, 3) and crops.grids == ((3, 3),)
@@ -283,3 +293,14 @@ def test_normalisation_uses_the_towers_mean_and_deviation(kind, value, expected)
 def test_unusable_input_is_refused(image, config, words):
   with pytest.raises(ValueError, match=words):
     crop_image(image, config, 4)
+
+
+def test_normalisation_of_many_pixels_is_that_of_each():
+  crops = np.random.default_rng(0).integers(0, 256, (3, 97, 101, 3), dtype=np.uint8)   # several blocks
+  levels = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+  np.testing.assert_array_equal(normalize(crops, 'openai'), normalize(levels, 'openai')[crops, np.arange(3)])
+
+
+def test_normalisation_refuses_other_than_three_channels():
+  with pytest.raises(ValueError, match='3'):
+    normalize(np.zeros((3, 4, 4), np.uint8), 'siglip')

@@ -8,7 +8,8 @@ from PIL import Image
 
 from molmo_jax.preprocess.resize import letterbox, resize_antialias, resize_bicubic, resize_bilinear
 
-SIZES = [(1, 1, 9, 7), (7, 5, 1, 1), (90, 160, 378, 378), (480, 640, 644, 644), (333, 77, 50, 200), (64, 64, 32, 128)]
+SIZES = [(1, 1, 9, 7), (7, 5, 1, 1), (90, 160, 378, 378), (480, 640, 644, 644), (333, 77, 50, 200), (64, 64, 32, 128),
+         (47, 3000, 33, 1999), (40, 3000, 31, 301), (3, 4001, 211, 1)]
 
 
 def fused_everywhere(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -41,6 +42,13 @@ def test_bilinear_equals_the_fused_arithmetic_bit_for_bit(h, w, height, width):
   noise = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
   for image in (noise, gradient(h, w)):
     np.testing.assert_array_equal(resize_bilinear(image, height, width), fused_everywhere(image, height, width))
+
+
+def test_bilinear_leaves_the_buffer_size_of_numpy_alone():
+  with np.errstate():
+    np.setbufsize(4096)
+    resize_bilinear(gradient(20, 30), 200, 300)
+    assert np.getbufsize() == 4096
 
 
 def test_small_results_sum_four_neighbours_at_once():
