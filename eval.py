@@ -2,6 +2,7 @@
 
   python eval.py                                             # runs/scenes on its own validation set
   python eval.py --workdir=runs/blind --step=1000
+  python eval.py --generation=temperature=0.7,seed=1 --out=runs/scenes/drawn   # greedy by default; docs/generation.md
   python eval.py --manifest=mine/questions.jsonl --out=runs/scenes/mine
   python eval.py --model=allenai/Molmo2-4B --tasks=chart_qa,short_video --data_root=data   # docs/evaluation.md
   python eval.py --compare runs/scenes runs/blind            # paired differences with p-values → comparison.html
@@ -45,6 +46,7 @@ from molmo_jax.evaluation.session import run_evaluation
 from molmo_jax.evaluation.summary import print_table, summarise, write_summary
 from molmo_jax.evaluation.tasks import TaskError, resolve_tasks, task_manifest
 from molmo_jax.files import write_atomically
+from molmo_jax.inference.settings import GenerationConfig
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
@@ -60,6 +62,8 @@ TASKS = flags.DEFINE_string('tasks', '', 'benchmarks or groups of them: chart_qa
 VERSION = flags.DEFINE_enum('version', 'molmo2', ['molmo2', 'v1'], 'whose prompts and metrics the benchmarks have')
 DATA_ROOT = flags.DEFINE_string('data_root', 'data', 'has a folder for the files of every benchmark')
 MANIFESTS = flags.DEFINE_string('manifests', 'manifests', 'folder for the manifests of the benchmarks')
+GENERATION = flags.DEFINE_list('generation', [], 'in place of the configured settings: temperature=0.7,top_p=0.9 or '
+                               'beams=4 (docs/generation.md)')
 OUT = flags.DEFINE_string('out', None, 'where the results go; default: <workdir>/evaluation')
 COMPARE = flags.DEFINE_list('compare', [], 'two evaluations (folders of runs or of --out) instead of evaluating')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'ask again what was answered before')
@@ -85,6 +89,8 @@ def main(argv: list[str]) -> None:
   else:
     workdir = Path(WORKDIR.value or f'runs/{CONFIG.value.name if CONFIG.value else "scenes"}')
     config = CONFIG.value or experiment_lib.load(workdir / 'config.json')
+  given = generation_settings(GENERATION.value)
+  config.evaluation.generation.update(given)
   run = experiment_lib.from_config(config)
   tokenizer = processes.first_then_others(
     lambda: prepare(run.data, run.scenes, run.model.llm.first_extra_id, console))
@@ -117,7 +123,9 @@ def main(argv: list[str]) -> None:
   published, records = {}, []
   for task in tasks:
     path = processes.first_then_others(lambda task=task: task_manifest(task, DATA_ROOT.value, MANIFESTS.value))
-    evaluation = dataclasses.replace(run.evaluation, max_new_tokens=task.max_new_tokens)
+    generation = dataclasses.replace(run.evaluation.generation,
+                                     max_new_tokens=given.get('max_new_tokens', task.max_new_tokens))
+    evaluation = dataclasses.replace(run.evaluation, generation=generation)
     summary = evaluate(read_manifest(path), task.preprocess(run.preprocess), evaluation, out / task.label)
     if processes.is_first():
       published |= summary['published']
@@ -128,6 +136,20 @@ def main(argv: list[str]) -> None:
     console.rule(title)
     print_table(summary, console)
     console.print(f'written: {out}/summary.json, and a folder for every task', highlight=False)
+
+
+def generation_settings(assignments: list[str]) -> dict[str, int | float | str]:
+  """`['temperature=0.7', 'beams=2']` as a dictionary; names and values of fields of GenerationConfig."""
+  kinds = {field.name: type(field.default) for field in dataclasses.fields(GenerationConfig)}
+  found = {}
+  for name, equals, value in (assignment.partition('=') for assignment in assignments):
+    if not equals or name not in kinds:
+      raise app.UsageError(f'--generation={name}{equals}{value}: give NAME=VALUE with one of {", ".join(kinds)}')
+    try:
+      found[name] = (kinds[name] if kinds[name] in (int, float) else str)(value)
+    except ValueError:
+      raise app.UsageError(f'--generation={name}={value}: the value must be of type {kinds[name].__name__}') from None
+  return found
 
 
 def compare_evaluations(folders: list[str], console: Console) -> None:

@@ -61,6 +61,8 @@ def get_config() -> ConfigDict:
     keep_checkpoints=2))
   c.evaluation = ConfigDict(dict(
     batch_size=8,                # questions answered together
-    max_new_tokens=64))          # longest answer
+    generation=dict(             # docs/generation.md
+      max_new_tokens=64,         # longest answer
+      temperature=0.0)))         # 0: the best token; above 0 tokens are drawn
   c.mesh = ConfigDict(dict(data=1, fsdp=-1, context=1, tensor=1))   # all devices share the weights
   return complete(c)

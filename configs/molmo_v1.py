@@ -1,11 +1,13 @@
 """Molmo v1 on images: letterboxed crops of CLIP at 336 px, pooled crop by crop, a causal mask, padding embeddings.
 
-  python train.py --config=configs/molmo_v1.py:size=7b_d --config.data.train=mine/train.jsonl \
-    --config.data.validation=mine/val.jsonl --config.data.tokenizer=qwen2/tokenizer.json
+  python train.py --config=configs/molmo_v1.py:size=7b_d --config.init_llm=Qwen/Qwen2-7B --config.init_vit=clip336 \
+    --config.data.train=mine/train.jsonl --config.data.validation=mine/val.jsonl \
+    --config.data.tokenizer=qwen2/tokenizer.json
   python train.py --config=configs/molmo_v1.py:size=1b_e,stage=multitask,vision=siglip …
 
 size: 7b_d (default), 7b_o, 72b, 1b_e (mixture of experts); stage: captioner (default: the connector starts at random)
-or multitask (from the captioner's weights); vision: clip (default, all releases), siglip, dinov2 or metaclip.
+or multitask (from the captioner's weights); vision: clip (default, all releases), siglip, dinov2 or metaclip. What the
+captioner starts from, `init_llm` and `init_vit`: docs/checkpoints.md.
 """
 
 import dataclasses
@@ -88,6 +90,6 @@ def get_config(arguments: str = 'size=7b_d') -> ConfigDict:
     sequence_length=2304, crops=13, visual_tokens=1932 if vision == 'siglip' else 1344, workers=2, seed=s['seed']))
   c.optimizer = molmo2.optimizer(*s['recipe'])
   c.training = ConfigDict(dict(steps=s['steps'], log_every=20, checkpoint_every=4000))
-  c.evaluation = ConfigDict(dict(batch_size=8, max_new_tokens=256))
+  c.evaluation = ConfigDict(dict(batch_size=8, generation=dict(max_new_tokens=256)))
   c.mesh = ConfigDict(dict(data=1, fsdp=-1, context=1, tensor=1))
   return complete(c)

@@ -40,5 +40,5 @@ def get_config() -> ConfigDict:
     layout=dict(pattern='connector/layout/', learning_rate=1e-2, warmup=100),
     others=dict(pattern='(?!connector/layout/)', learning_rate=8e-4, warmup=100))))
   c.training = ConfigDict(dict(steps=2000, log_every=20, checkpoint_every=1000, loss_chunk=256))
-  c.evaluation = ConfigDict(dict(batch_size=64, max_new_tokens=24, smallest_shape=(96, 6, 24)))
+  c.evaluation = ConfigDict(dict(batch_size=64, generation=dict(max_new_tokens=24), smallest_shape=(96, 6, 24)))
   return complete(c)

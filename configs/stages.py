@@ -1,7 +1,7 @@
 """What the released training stages of Molmo2 have in common, shared by image.py and video.py.
 
-Each stage starts from the weights of the one before: `--config.init_from=DIR`, or for the first one from a language
-model and an image tower in such a folder.
+Each stage starts from the weights of the one before, `--config.init_from=DIR`; the first one from a language model and
+an image tower, `--config.init_llm=… --config.init_vit=…` (docs/checkpoints.md).
 """
 
 from ml_collections import ConfigDict
@@ -55,6 +55,6 @@ def config(name: str, size: str, stage: str, folder: str) -> ConfigDict:
   c.optimizer = molmo2.optimizer(*((2e-4, 6e-6, 2e-5) if pretrain else (5e-6, 5e-6, 1e-5)), warmup)
   c.training = ConfigDict(dict(steps=steps, log_every=20, checkpoint_every=4000 if pretrain else 2000,
                                validate_every=1000 if pretrain else 0))
-  c.evaluation = ConfigDict(dict(batch_size=8 if pretrain else 2, max_new_tokens=256))
+  c.evaluation = ConfigDict(dict(batch_size=8 if pretrain else 2, generation=dict(max_new_tokens=256)))
   c.mesh = ConfigDict(dict(data=1, fsdp=-1, context=1, tensor=1))
   return c

@@ -51,3 +51,30 @@ def test_an_unknown_task_is_named_with_the_closest(folder):
 def test_missing_files_of_a_benchmark_are_named(folder):
   printed = one_line_error(folder, 'eval.py', '--workdir=run', '--tasks=doc_qa', '--out=nothing')
   assert 'there is no such folder; task doc_qa comes from' in printed
+
+
+def predictions(folder):
+  return (folder / 'predictions.jsonl').read_text()
+
+
+def test_drawn_answers_depend_on_the_seed_and_not_on_the_batch(folder):
+  def drawn(out, *more):
+    status, printed = finish(command(folder, 'eval.py', '--workdir=run', f'--out={out}',
+                                     '--generation=temperature=3,max_new_tokens=5,' + ','.join(more)))
+    assert status == 0, printed
+    return predictions(folder / out)
+
+  first = drawn('drawn', 'seed=1')
+  config = json.loads((folder / 'run/config.json').read_text())
+  config['evaluation']['batch_size'] = 1
+  (folder / 'run/config.json').write_text(json.dumps(config))
+  assert drawn('alone', 'seed=1') == first != drawn('other', 'seed=2')
+
+
+def test_a_generation_setting_that_does_not_exist_is_named(folder):
+  printed = finish(command(folder, 'eval.py', '--workdir=run', '--generation=warmth=1'))[1]
+  assert '--generation=warmth=1: give NAME=VALUE with one of max_new_tokens' in printed
+  printed = finish(command(folder, 'eval.py', '--workdir=run', '--generation=beams=two'))[1]
+  assert '--generation=beams=two: the value must be of type int' in printed
+  assert "top_p=0.5 chooses among draws" in finish(command(folder, 'eval.py', '--workdir=run',
+                                                           '--generation=top_p=0.5'))[1]

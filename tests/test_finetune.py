@@ -29,7 +29,7 @@ CHECKPOINT = Path(__file__).parent / 'golden/molmo2_olmo_hub'
 FLAGS = (f'--config={ROOT}/configs/finetune.py', f'--config.init_from={CHECKPOINT}', '--config.data.train=mine.jsonl',
          '--config.data.validation=mine.jsonl', '--config.data.batch_size=2', '--config.data.sequence_length=256',
          '--config.data.crops=4', '--config.data.visual_tokens=160', '--config.training.steps=3',
-         '--config.training.log_every=1', '--config.evaluation.batch_size=2', '--config.evaluation.max_new_tokens=2',
+         '--config.training.log_every=1', '--config.evaluation.batch_size=2', '--config.evaluation.generation.max_new_tokens=2',
          '--config.model.dtype=float32', '--config.optimizer.groups.llm.warmup=1')
 
 
@@ -80,7 +80,7 @@ def test_the_same_command_goes_on_and_the_tuned_model_is_evaluated_again(folder,
 
 def test_a_released_checkpoint_is_evaluated_on_records_of_ones_own(folder):
   status, printed = finish(command(folder, 'eval.py', f'--model={CHECKPOINT}', '--manifest=mine.jsonl',
-                                   f'--config={ROOT}/configs/finetune.py', '--config.evaluation.max_new_tokens=3',
+                                   f'--config={ROOT}/configs/finetune.py', '--config.evaluation.generation.max_new_tokens=3',
                                    '--config.evaluation.batch_size=2', '--config.model.dtype=float32'))
   assert status == 0, printed
   summary = json.loads((folder / 'runs/molmo2_olmo_hub/evaluation/summary.json').read_text())

@@ -22,7 +22,7 @@ def get_config():
               batch_size=2, sequence_length=200, crops=6, visual_tokens=6, on_error='skip', scenes_root='scenes'),
     optimizer=dict(groups=dict(all=dict(pattern='.*', learning_rate=1e-2, warmup=5))),
     training=dict(steps=@STEPS@, log_every=1, checkpoint_every=25),
-    evaluation=dict(batch_size=2, max_new_tokens=3, limit=2)))
+    evaluation=dict(batch_size=2, generation=dict(max_new_tokens=3), limit=2)))
 """
 
 

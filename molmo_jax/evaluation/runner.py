@@ -24,7 +24,12 @@ from molmo_jax.data.manifest import Manifest, ManifestError
 from molmo_jax.data.pipeline import USABLE_ERRORS
 from molmo_jax.evaluation.metrics import score
 from molmo_jax.evaluation.records import Record, record_from
+from molmo_jax.inference.beam import beam_search
 from molmo_jax.inference.generate import generate
+from molmo_jax.inference.generator import content_seed
+from molmo_jax.inference.sampling import row_keys, rules_of
+from molmo_jax.inference.settings import GenerationConfig
+from molmo_jax.inference.stop import find_stop, text_before_stop
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel.processes import gather
 from molmo_jax.parallel.sharding import batch_sharding, data_share
@@ -37,7 +42,7 @@ from molmo_jax.preprocess.types import Example, PreprocessConfig
 class EvaluationConfig:
   """How an evaluation generates, and what it shows."""
   batch_size: int = 32               # prompts generated together, by all processes
-  max_new_tokens: int = 64
+  generation: GenerationConfig = GenerationConfig()    # greedy; docs/generation.md
   smallest_shape: tuple[int, int, int] = (64, 2, 16)   # of a batch's rows: tokens, crops, visual tokens
   limit: int = 0                     # examples per evaluation, 0: all
   shown_per_task: int = 24           # cards per task in the HTML report
@@ -52,13 +57,17 @@ class Waiting:
 
 
 def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: PreprocessConfig, tokenizer: Tokenizer,
-             config: EvaluationConfig, slots: int, mesh: Mesh, done: Collection[int] = ()
-             ) -> Iterator[dict[int, Record | str]]:
-  """Answers every example of `manifest` greedily, scores it, and yields results as they come.
+             config: EvaluationConfig, slots: int, mesh: Mesh, done: Collection[int] = (),
+             shapes: set[RowShape] | None = None) -> Iterator[dict[int, Record | str]]:
+  """Answers every example of `manifest`, scores it, and yields results as they come.
+
+  Where tokens are drawn, an example's draws depend on `config.generation.seed` and its own tokens and media: they are
+  the same in any batch and by any number of processes.
 
   Args:
     slots: W, slots of a pooling window.
     done: indices of examples that need no answer any more; the same in every process.
+    shapes: is given the shape of every batch; each needs programs of its own.
 
   Yields:
     Per round, for some examples of this process or another: its index, and its record or why it could not be used. All
@@ -84,9 +93,12 @@ def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: Preproce
         waiting[bucket(shape_of(item.encoded, slots), config.smallest_shape)].append(item)
     shape = _agree({shape: len(group) for shape, group in waiting.items() if group})
     if shape is not None:
+      if shapes is not None:
+        shapes.add(shape)
       group, waiting[shape] = waiting[shape][:rows], waiting[shape][rows:]
       for item, ids in zip(group, _answer(model, params, mesh, group, shape, rows, preprocess, config, tokenizer)):
-        results[item.index] = _record(item.example, _text(ids, tokenizer), item.encoded['frame_times'])
+        prediction = _text(ids, tokenizer, config.generation)
+        results[item.index] = _record(item.example, prediction, item.encoded['frame_times'])
     yield _share(results)
     if shape is None:   # no process has anything left: one with a full group would have been heard
       return
@@ -106,14 +118,29 @@ def _answer(model: Molmo, params: Any, mesh: Mesh, group: list[Waiting], shape: 
   """New tokens for every example of `group`, this process's part of a batch; the rest of its `rows` do not count."""
   batch = [pad_row(item.encoded, shape) for item in group]
   batch += [batch[-1] if batch else empty_row(shape, preprocess.image)] * (rows - len(batch))
-  arrays = stack_rows(batch) | {'row': np.array([item.index for item in group] + [-1] * (rows - len(group)), np.int32)}
+  spare = rows - len(group)
+  arrays = stack_rows(batch) | {
+    'row': np.array([item.index for item in group] + [-1] * spare, np.int32),
+    'seed': np.array([content_seed(item.encoded) for item in group] + [0] * spare, np.uint32)}
   to_devices = batch_sharding(mesh)
   arrays = {name: jax.make_array_from_process_local_data(to_devices, x) for name, x in arrays.items()}
   numbers = arrays.pop('row')   # travels with its row: which rows of a global batch are whose is the mesh's affair
-  ids = generate(model, params, arrays, max_new_tokens=config.max_new_tokens, eos_ids=(tokenizer.eos_id,))
+  ids = _generate(model, params, arrays, arrays.pop('seed'), config.generation, (tokenizer.eos_id,))
   ids, numbers = _everywhere(NamedSharding(mesh, PartitionSpec()))(ids, numbers)
   of = dict(zip(np.asarray(numbers).tolist(), np.asarray(ids)))
   return [of[item.index] for item in group]
+
+
+def _generate(model: Molmo, params: Any, batch: dict[str, jax.Array], seeds: jax.Array, settings: GenerationConfig,
+              eos_ids: tuple[int, ...]) -> jax.Array:
+  """int32 [B,T]: an answer to every row as the settings say, but for stop strings, which are found in the text."""
+  common = dict(max_new_tokens=settings.max_new_tokens, eos_ids=eos_ids, rules=rules_of(settings),
+                cache_dtype=settings.cache_dtype)
+  if settings.beams > 1:
+    return beam_search(model, params, batch, beams=settings.beams, length_penalty=settings.length_penalty,
+                       **common).tokens[:, 0]
+  keys = jax.jit(row_keys, static_argnums=0)(settings.seed, seeds) if settings.temperature else None
+  return generate(model, params, batch, keys=keys, **common)
 
 
 @functools.lru_cache
@@ -158,10 +185,12 @@ def _check_scorable(example: Example) -> None:
     raise ManifestError(str(error)) from None
 
 
-def _text(ids: np.ndarray, tokenizer: Tokenizer) -> str:
-  """The answer without its end token and padding."""
+def _text(ids: np.ndarray, tokenizer: Tokenizer, settings: GenerationConfig) -> str:
+  """The answer without its end token, padding, and what comes from a stop string on."""
   kept = [int(i) for i in ids if i >= 0]
-  return tokenizer.decode(kept[:-1] if kept and kept[-1] == tokenizer.eos_id else kept)
+  kept = kept[:-1] if kept and kept[-1] == tokenizer.eos_id else kept
+  end = find_stop(kept, tokenizer.decode, settings.stop, settings.min_new_tokens)
+  return tokenizer.decode(kept) if end is None else text_before_stop(kept[:end], tokenizer.decode, settings.stop)
 
 
 def _record(example: Example, prediction: str, times: np.ndarray) -> Record:

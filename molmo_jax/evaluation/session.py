@@ -37,15 +37,15 @@ def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: Pr
     ManifestError: not one record of the manifest could be used.
   """
   total = min(len(manifest), config.limit) if config.limit else len(manifest)
-  decisive = [preprocess, model.config, config.max_new_tokens, config.limit]   # what predictions depend on
+  decisive = [preprocess, model.config, config.generation, config.limit]   # what predictions depend on
   journal = open_journal(folder, identity(manifest, decisive, params), writes=is_first(),
                          overwrite=overwrite)
   done = from_first(sorted(journal.done))
   if done:
     console.print(f'{len(done)} of {total} examples were evaluated before (--overwrite: again)', highlight=False)
-  finished = len(done)
+  finished, shapes = len(done), set()
   with Display(console, 'evaluating', total, finished) as display:
-    for results in evaluate(model, params, manifest, preprocess, tokenizer, config, slots, mesh, set(done)):
+    for results in evaluate(model, params, manifest, preprocess, tokenizer, config, slots, mesh, set(done), shapes):
       journal.add(results)
       finished += len(results)
       display.update(finished)
@@ -66,5 +66,6 @@ def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: Pr
                   f'--manifest={manifest.path} --folder={folder}/judge', highlight=False, soft_wrap=True)
   if problems:
     console.print(f'[yellow]{len(problems)} records could not be used and are not scored; the first: {problems[0]}')
+  console.print(f'{len(shapes)} shapes of batches, two programs each (prompts, answers)', highlight=False)
   console.print(f'written: {folder}/summary.json, predictions.jsonl, report.html', highlight=False)
   return summary

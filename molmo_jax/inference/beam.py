@@ -34,7 +34,8 @@ class Beams:
 
 
 def beam_search(model: Molmo, params: Any, batch: Batch, *, beams: int, max_new_tokens: int, eos_ids: tuple[int, ...],
-                length_penalty: float = 0.0, min_new_tokens: int = 0, rules: Rules = GREEDY) -> Beams:
+                length_penalty: float = 0.0, min_new_tokens: int = 0, rules: Rules = GREEDY,
+                cache_dtype: str | None = None) -> Beams:
   """The `beams` best continuations that a beam search finds for every prompt; see `search` for the rules.
 
   Prompts are padded on either side; their padding has segment −1. All beams of all prompts take part in every step,
@@ -44,7 +45,7 @@ def beam_search(model: Molmo, params: Any, batch: Batch, *, beams: int, max_new_
     ValueError: `beams` is below 1 or above the vocabulary, there is no ending token, or the rules draw.
   """
   check_beams(beams, model.config.llm.vocab, eos_ids, rules)
-  answers = begin(model, params, batch, max_new_tokens)
+  answers = begin(model, params, batch, max_new_tokens, cache_dtype=cache_dtype)
   return search_from(model, unstack_blocks(params), answers, length_penalty, rules, beams=beams,
                      max_new_tokens=max_new_tokens, eos_ids=eos_ids, min_new_tokens=min_new_tokens)
 

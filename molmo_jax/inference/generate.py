@@ -35,7 +35,7 @@ class Answers:
 
 
 def generate(model: Molmo, params: Any, batch: Batch, *, max_new_tokens: int, eos_ids: tuple[int, ...],
-             rules: Rules = GREEDY, keys: Array | None = None) -> Int[Array, 'B T']:
+             rules: Rules = GREEDY, keys: Array | None = None, cache_dtype: str | None = None) -> Int[Array, 'B T']:
   """The next token, again and again, until one of `eos_ids` or `max_new_tokens`: the most likely one, or one drawn.
 
   Prompts are padded on either side; their padding has segment −1. Rows that have ended stay in the batch and give −1;
@@ -44,6 +44,7 @@ def generate(model: Molmo, params: Any, batch: Batch, *, max_new_tokens: int, eo
   Args:
     rules: constraints, penalties and how tokens are drawn; greedy by default.
     keys: a `jax.random` key for every row, where the rules draw: a row's tokens depend on its own key alone.
+    cache_dtype: of stored keys and values; None: the model's.
 
   Returns:
     int32 [B, max_new_tokens]: new tokens, the ending one included, then −1.
@@ -52,7 +53,7 @@ def generate(model: Molmo, params: Any, batch: Batch, *, max_new_tokens: int, eo
     ValueError: the rules draw, and there are no keys.
   """
   check_keys(rules, keys)
-  answers = begin(model, params, batch, max_new_tokens)
+  answers = begin(model, params, batch, max_new_tokens, cache_dtype=cache_dtype)
   return extend(model, unstack_blocks(params), answers, max_new_tokens, eos_ids, rules, keys).tokens
 
 
