@@ -36,6 +36,7 @@ def config(name: str, size: str, stage: str, folder: str) -> ConfigDict:
   c.name = f'{name}_{size}_{stage}'
   c.seed = 6198
   c.model = molmo2.model(size)
+  c.model.llm.tied = size == '4b'   # while it is trained; the released files hold a copy of the embedding as the head
   c.model.llm.residual_dropout, c.model.llm.response_residual_dropout = (0.0, 0.1) if pretrain else (0.1, 0.0)
   c.preprocess = ConfigDict(dict(
     image=dict(crop_size=378, patch_size=14, max_crops=8, max_crops_eval=24, max_images=5,

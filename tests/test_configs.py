@@ -175,3 +175,7 @@ def test_the_video_recipe_has_the_learning_rates_of_fine_tuning():
   groups = experiment.from_config(image.get_config()).optimizer.groups
   assert {n: (g.learning_rate, g.warmup) for n, g in groups.items() if not g.frozen} == {
     'connector': (2e-4, 200), 'vit': (6e-6, 2000), 'llm': (2e-5, 2000)}
+
+
+def test_the_head_of_4b_is_the_embedding_while_it_is_trained():
+  assert [image.get_config(f'size={size},stage=pretrain').model.llm.tied for size in SIZES] == [True, False, False]
