@@ -17,8 +17,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
+from molmo_jax import backbones, finetune
 from molmo_jax import experiment as experiment_lib
-from molmo_jax import finetune
 from molmo_jax.checkpoint import native
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.manifest import ManifestError, read_manifest
@@ -30,7 +30,7 @@ from molmo_jax.evaluation.curves import read_metrics, write_curves
 from molmo_jax.evaluation.session import run_evaluation
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
-from molmo_jax.parallel.mesh import check_mesh, make_mesh
+from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import batch_sharding, data_share, shardings_of
 from molmo_jax.progress import Display
 from molmo_jax.training.flops import forward_flops, peak_of, work_of
@@ -64,9 +64,7 @@ def main(argv: list[str]) -> None:
 
   # ---- mesh ----------------------------------------------------------------------------------------------------------
   mesh = make_mesh(run.mesh)
-  check_mesh(mesh, kv_heads=run.model.llm.kv_heads, batch_size=run.data.batch_size,
-             sequence_length=run.data.sequence_length, accumulate=run.training.accumulate,
-             offload=run.model.remat == 'offload')
+  experiment_lib.check_on_mesh(run, mesh)
   jax.set_mesh(mesh)
   console.print(f'devices: {jax.device_count()} × {jax.devices()[0].device_kind}, {jax.process_count()} processes; '
                 f'mesh: {dict(mesh.shape)}', highlight=False)
@@ -95,8 +93,9 @@ def main(argv: list[str]) -> None:
   if checkpoints.latest is not None:
     state, positions = native.restore(checkpoints, None, abstract)
     console.print(f'resuming from step {int(state.step)}', highlight=False)
-  elif run.init_from:
-    params = finetune.load_params(run, abstract.params, console)
+  elif run.init_from or run.init_llm or run.init_vit:
+    params = (finetune.load_params(run, abstract.params, console) if run.init_from else
+              backbones.load_params(run, model, key, abstract.params, console))
     state = jax.jit(lambda p: state_from(p, optimizer, key), out_shardings=shardings, donate_argnums=0)(params)
   else:
     state = jax.jit(make_state, out_shardings=shardings)()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import app
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from molmo_jax.configuration import ConfigError, build, with_defaults
@@ -16,7 +17,7 @@ from molmo_jax.data.scenes.config import ScenesConfig
 from molmo_jax.evaluation.runner import EvaluationConfig
 from molmo_jax.files import write_atomically
 from molmo_jax.model.config import ModelConfig
-from molmo_jax.parallel.mesh import MeshConfig
+from molmo_jax.parallel.mesh import MeshConfig, check_mesh
 from molmo_jax.preprocess.types import PreprocessConfig
 from molmo_jax.training.optimizer import OptimizerConfig
 from molmo_jax.training.step import TrainingConfig
@@ -35,9 +36,13 @@ class Experiment:
   mesh: MeshConfig = MeshConfig()
   scenes: ScenesConfig | None = None   # generated into data.scenes_root if they are not there yet
   seed: int = 0
-  init_from: str = ''                  # a released checkpoint (folder or Hub id) to start from: molmo_jax/finetune.py
+  init_from: str = ''                  # a released checkpoint (folder or Hub id) or a run to start from: finetune.py
+  init_llm: str = ''                   # or a plain language model and
+  init_vit: str = ''                   # a plain image tower (folders or Hub ids): molmo_jax/backbones.py
 
   def __post_init__(self):
+    if self.init_from and (self.init_llm or self.init_vit):
+      raise ConfigError(f'init_from={self.init_from} is a whole model: leave init_llm and init_vit out, or init_from')
     image, video, connector, vit = self.preprocess.image, self.preprocess.video, self.model.connector, self.model.vit
     for flag, is_value, should in (('preprocess.image.crop_size', image.crop_size, vit.image_size),
                                    ('preprocess.image.patch_size', image.patch_size, vit.patch_size)):
@@ -82,6 +87,13 @@ def from_config(config: ConfigDict | dict[str, Any]) -> Experiment:
   if text.max_sequence_length is None:   # then a message tree may fill its row
     text = dataclasses.replace(text, max_sequence_length=run.data.sequence_length)
   return dataclasses.replace(run, preprocess=dataclasses.replace(run.preprocess, text=text))
+
+
+def check_on_mesh(run: Experiment, mesh: Mesh) -> None:
+  """Raises ConfigError, naming the flags, for a run that cannot be trained on `mesh` (`parallel.mesh.check_mesh`)."""
+  check_mesh(mesh, kv_heads=run.model.llm.kv_heads, batch_size=run.data.batch_size,
+             sequence_length=run.data.sequence_length, accumulate=run.training.accumulate,
+             offload=run.model.remat == 'offload')
 
 
 def claim(workdir: Path, config: ConfigDict, writes: bool = True) -> None:

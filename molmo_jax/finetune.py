@@ -1,8 +1,8 @@
-"""Training that starts from a released checkpoint: what the checkpoint decides, and what the configuration does.
+"""Training that starts from a released checkpoint or an earlier run: what that decides, and what the run does.
 
 The checkpoint gives the architecture, the tokenizer, and how pictures are cut: other values would not fit its weights.
-The configuration gives everything that is a choice of the run: numbers of crops and frames, dropout, precision, remat,
-layout embeddings (which start at zero and change nothing until they have learned).
+The configuration gives everything that is a choice of the new run: numbers of crops and frames, dropout, precision,
+remat, layout embeddings (which start at zero and change nothing until they have learned).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from molmo_jax.checkpoint import hf
+from molmo_jax.checkpoint import hf, native
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.checkpoint.hf_files import new_folder
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import Experiment, complete, from_config
+from molmo_jax.experiment import load as load_config
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.preprocess.processor import Processor
 from molmo_jax.preprocess.types import PreprocessConfig
@@ -45,34 +46,46 @@ FRESH = {'connector/layout/': jnp.zeros}   # parameters that no released checkpo
 
 
 def adopt(config: ConfigDict, workdir: Path | None = None) -> ConfigDict:
-  """`config` with the model, the cutting of pictures and the tokenizer of the checkpoint `config.init_from`.
+  """`config` with the model, the cutting of pictures and the tokenizer of `config.init_from`: a released checkpoint, or
+  the folder of a run (its newest checkpoint counts).
 
-  With `workdir`, the processor's files are copied to `<workdir>/processor`: the run's folder stays complete without the
-  checkpoint.
+  With `workdir`, a released processor's files are copied to `<workdir>/processor`: the run's folder stays complete
+  without the checkpoint.
 
   Raises:
-    ConfigError: the folder is not a checkpoint, or the configuration sets something that the checkpoint decides to
-      another value.
+    ConfigError: the folder is neither, or the configuration sets something that it decides to another value.
   """
   config = complete(config)
   run = from_config(config)
   try:
-    folder = find_checkpoint(config.init_from)
-    released, processor = read_model_config(folder), Processor.from_pretrained(folder)
+    if is_run(config.init_from):
+      folder = Path(config.init_from)
+      earlier = from_config(load_config(folder / 'config.json'))
+      model, preprocess, tokenizer = earlier.model, earlier.preprocess, earlier.data.tokenizer
+    else:
+      folder = find_checkpoint(config.init_from)
+      model, preprocess, tokenizer = read_model_config(folder), Processor.from_pretrained(folder).config, None
   except (OSError, ValueError) as error:
     raise ConfigError(f'init_from: {error}') from None
   out = config.copy_and_resolve_references()
   out.init_from = str(folder)
-  out.model = ConfigDict(_merge('model', run.model, released, ModelConfig(), folder))
+  out.model = ConfigDict(_merge('model', run.model, model, ModelConfig(), folder))
   # the length of a row fills an open limit only later: `from_config` does it again
   mine = dataclasses.replace(run.preprocess, text=dataclasses.replace(
     run.preprocess.text, max_sequence_length=config.preprocess.text.max_sequence_length))
-  out.preprocess = ConfigDict(_merge('preprocess', mine, processor.config, PreprocessConfig(), folder))
-  if not run.data.tokenizer:
+  out.preprocess = ConfigDict(_merge('preprocess', mine, preprocess, PreprocessConfig(), folder))
+  if not run.data.tokenizer and tokenizer:
+    out.data.tokenizer = tokenizer
+  elif not run.data.tokenizer:
     if workdir is not None:
       _keep_processor(folder, workdir / 'processor')
     out.data.tokenizer = str(folder if workdir is None else workdir / 'processor')
   return out
+
+
+def is_run(folder: str | Path) -> bool:
+  """Whether a folder is that of a run of train.py."""
+  return (Path(folder) / 'checkpoints').is_dir()
 
 
 def _merge(path: str, mine: Any, theirs: Any, default: Any, folder: Path) -> dict[str, Any]:
@@ -95,6 +108,11 @@ def _merge(path: str, mine: Any, theirs: Any, default: Any, folder: Path) -> dic
 
 def load_params(run: Experiment, abstract: Any, console: Console) -> Any:
   """The parameters of `run.init_from` in the dtype and sharding of `abstract`; layout embeddings start at zero."""
+  if is_run(run.init_from):
+    with native.open_checkpoints(Path(run.init_from) / 'checkpoints') as checkpoints:
+      params, step = native.restore_params(checkpoints, None, abstract)
+    console.print(f'starting from step {step} of {run.init_from}', highlight=False)
+    return params
   fresh = FRESH if run.model.connector.layout_embedding else {}
   with Display(console, f'loading {run.init_from}', 1) as display:
     return hf.load_params(run.init_from, abstract, fresh=fresh, progress=display.of)

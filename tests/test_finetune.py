@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 from PIL import Image
 from rich.console import Console
 
 import molmo_jax
 from configs import finetune as finetune_config
 from molmo_jax import finetune
+from molmo_jax.checkpoint import native
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import from_config
@@ -29,7 +31,8 @@ CHECKPOINT = Path(__file__).parent / 'golden/molmo2_olmo_hub'
 FLAGS = (f'--config={ROOT}/configs/finetune.py', f'--config.init_from={CHECKPOINT}', '--config.data.train=mine.jsonl',
          '--config.data.validation=mine.jsonl', '--config.data.batch_size=2', '--config.data.sequence_length=256',
          '--config.data.crops=4', '--config.data.visual_tokens=160', '--config.training.steps=3',
-         '--config.training.log_every=1', '--config.evaluation.batch_size=2', '--config.evaluation.generation.max_new_tokens=2',
+         '--config.training.log_every=1', '--config.evaluation.batch_size=2',
+         '--config.evaluation.generation.max_new_tokens=2',
          '--config.model.dtype=float32', '--config.optimizer.groups.llm.warmup=1')
 
 
@@ -50,6 +53,25 @@ def tuned(folder):
   status, printed = finish(command(folder, 'train.py', *FLAGS, '--workdir=tuned'))
   assert status == 0, printed
   return folder / 'tuned'
+
+
+def test_a_run_starts_from_the_newest_weights_of_an_earlier_run(folder, tuned):
+  flags = [f for f in FLAGS if 'init_from' not in f]
+  status, printed = finish(command(folder, 'train.py', *flags, '--config.init_from=tuned', '--workdir=second',
+                                   '--noevaluate', '--config.optimizer.groups.llm.learning_rate=0.0'))
+  assert status == 0 and 'starting from step 3 of tuned' in printed, printed
+  earlier, later = (json.loads((folder / name / 'config.json').read_text()) for name in ('tuned', 'second'))
+  assert earlier['model'] == later['model'] and earlier['data']['tokenizer'] == later['data']['tokenizer']
+
+  def blocks(name):
+    step = ocp.checkpointables_metadata(folder / name / 'checkpoints/3').metadata['state']['params']
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), step)
+    with native.open_checkpoints(folder / name / 'checkpoints') as checkpoints:
+      return flatten_paths(native.restore_params(checkpoints, 3, abstract)[0]['decoder'])
+
+  first, second = blocks('tuned'), blocks('second')
+  assert first and all((np.asarray(first[name]) == second[name]).all() for name in first)
 
 
 def test_a_run_starts_from_the_weights_of_the_checkpoint(tuned):
@@ -80,7 +102,8 @@ def test_the_same_command_goes_on_and_the_tuned_model_is_evaluated_again(folder,
 
 def test_a_released_checkpoint_is_evaluated_on_records_of_ones_own(folder):
   status, printed = finish(command(folder, 'eval.py', f'--model={CHECKPOINT}', '--manifest=mine.jsonl',
-                                   f'--config={ROOT}/configs/finetune.py', '--config.evaluation.generation.max_new_tokens=3',
+                                   f'--config={ROOT}/configs/finetune.py',
+                                   '--config.evaluation.generation.max_new_tokens=3',
                                    '--config.evaluation.batch_size=2', '--config.model.dtype=float32'))
   assert status == 0, printed
   summary = json.loads((folder / 'runs/molmo2_olmo_hub/evaluation/summary.json').read_text())

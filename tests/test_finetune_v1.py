@@ -53,8 +53,8 @@ def test_evaluation_gives_the_answers_of_the_public_face(checkpoint, tmp_path):
   (tmp_path / 'mine.jsonl').write_text(json.dumps(dict(image='a.png', question='what?', answer='x')) + '\n')
   status, printed = finish(command(
     tmp_path, 'eval.py', f'--model={checkpoint}', '--manifest=mine.jsonl', f'--config={ROOT}/configs/finetune.py',
-    '--config.evaluation.generation.max_new_tokens=4', '--config.evaluation.batch_size=1', '--config.model.dtype=float32',
-    '--config.preprocess.image.max_crops_eval=4'))
+    '--config.evaluation.generation.max_new_tokens=4', '--config.evaluation.batch_size=1',
+    '--config.model.dtype=float32', '--config.preprocess.image.max_crops_eval=4'))
   assert status == 0, printed
   prediction = json.loads((tmp_path / f'runs/{CASE}/evaluation/predictions.jsonl').read_text())['prediction']
   molmo = molmo_jax.from_pretrained(checkpoint, dtype='float32')

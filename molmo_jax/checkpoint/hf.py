@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 
 from molmo_jax.checkpoint.hf_config_writer import Layout, model_config_dict, tensor_layout
 from molmo_jax.checkpoint.hf_files import Planned, TensorFolder, write_shards
-from molmo_jax.checkpoint.hf_plan import Destination, Source, plan_export, plan_import
+from molmo_jax.checkpoint.hf_plan import Destination, Source, Whole, plan_export, plan_import
 from molmo_jax.checkpoint.hf_table import file_index, from_file, to_file
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parameters import flatten_paths
@@ -53,23 +53,38 @@ def load_params(folder: str | Path, abstract: Any, dtype: Any = None, fresh: Map
   files = TensorFolder(folder)
   leaves, structure = jax.tree.flatten(abstract)
   plan = plan_import(files, abstract, fresh or {})
+  advance = counter(leaves, dtype, progress)
+  return jax.tree.unflatten(structure, [load_leaf(files, source, leaf, dtype, advance)
+                                        for leaf, source in zip(leaves, plan, strict=True)])
+
+
+def counter(leaves: Iterable[Any], dtype: Any, progress: Progress | None) -> Callable[[int], None]:
+  """A function that is told how many bytes more are loaded, and tells `progress` the MiB that are done and all."""
   total = sum(math.prod(x.shape) * jnp.dtype(dtype or x.dtype).itemsize for x in leaves)
-  done, loaded = 0, []
+  done = 0
 
   def advance(nbytes: int) -> None:
     nonlocal done
     done += nbytes
     if progress:
       progress(math.ceil(done / 2 ** 20), math.ceil(total / 2 ** 20))
+  return advance
 
-  for leaf, source in zip(leaves, plan, strict=True):
-    kind, sharding = jnp.dtype(dtype or leaf.dtype), _sharding(leaf)
-    if isinstance(source, Source):
-      loaded.append(_load(files, source, leaf.shape, kind, sharding, advance))
-    else:
-      loaded.append(jax.jit(functools.partial(source, leaf.shape, kind), out_shardings=sharding)())
-      advance(loaded[-1].nbytes)
-  return jax.tree.unflatten(structure, loaded)
+
+def load_leaf(files: TensorFolder, source: Source | Whole | Initializer, leaf: Any, dtype: Any,
+              advance: Callable[[int], None]) -> jax.Array:
+  """One parameter in the sharding of `leaf`, and in its dtype unless another one is given."""
+  kind, sharding = jnp.dtype(dtype or leaf.dtype), _sharding(leaf)
+  if isinstance(source, Source):
+    return _load(files, source, leaf.shape, kind, sharding, advance)
+  if isinstance(source, Whole):
+    stored = files.read(source.name, (slice(None),) * len(files.tensors[source.name].shape))
+    whole = source.change(stored.astype(np.float32)).astype(kind)
+    array = place(sharding, leaf.shape, lambda index: whole[index])
+  else:
+    array = jax.jit(functools.partial(source, leaf.shape, kind), out_shardings=sharding)()
+  advance(array.nbytes)
+  return array
 
 
 def _sharding(leaf: Any) -> Sharding:

@@ -107,7 +107,7 @@ def _llm(s: Section, top: Section) -> LlmConfig:
   if len(set(tied)) > 1:
     s.fail('tie_word_embeddings', tied[1], f'but at the top of the file it is {tied[0]!r}: they must be equal')
   layers = s.size('num_hidden_layers')
-  theta, yarn = _rope(s, layers)
+  theta, yarn = read_rope(s, layers)
   qk_norm = s.choose('qk_norm_type', table=QK_NORMS) if s.take('use_qk_norm', kind=bool, default=True) else 'none'
   return LlmConfig(
     vocab=s.size('vocab_size'), extra_vocab=s.take('additional_vocab_size'), width=s.size('hidden_size'),
@@ -119,7 +119,7 @@ def _llm(s: Section, top: Section) -> LlmConfig:
     residual_dropout=s.take('residual_dropout', kind=float, default=0.0))
 
 
-def _rope(s: Section, layers: int) -> tuple[float, YarnConfig]:
+def read_rope(s: Section, layers: int) -> tuple[float, YarnConfig]:
   """θ and the YaRN layers: all of them where a scaling is given without `rope_scaling_layers`."""
   given = [key for key in ('rope_scaling', 'rope_parameters') if s.values.get(key) is not None]
   rope = s.section(*given) if given else Section(s.file, s.name, {})

@@ -25,6 +25,8 @@ SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 DTYPES: dict[str, Any] = {'F32': np.dtype(np.float32), 'BF16': np.dtype(ml_dtypes.bfloat16),
                           'F16': np.dtype(np.float16)}
 PICKLES = ('.bin', '.pt', '.pth', '.ckpt')
+CONVERT = ('load it once with transformers where you trust it, and give the folder that its save_pretrained(FOLDER) '
+           f'writes ({SINGLE})')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +125,9 @@ def _no_weights(folder: Path) -> str:
   pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
   if pickles:
     return (f'{folder}: its weights are pickles ({listing(pickles)}), which can run any code when opened and are never '
-            f'read here; save the model with safe_serialization=True ({SINGLE})')
-  return f'{folder}: holds no weights; a checkpoint folder has {SINGLE} or {INDEX}'
+            f'read here; {CONVERT}')
+  return (f'{folder}: holds no weights; a checkpoint folder has {SINGLE} or {INDEX}. Nothing else is downloaded of a '
+          f'repository on the Hub; if it has pickles (.bin) alone, {CONVERT}')
 
 
 def listing(items: Sequence[str], separator: str = ', ', most: int = 20) -> str:

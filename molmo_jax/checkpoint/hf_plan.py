@@ -35,7 +35,14 @@ class Source:
   offset: int
 
 
-class _Findings:
+@dataclasses.dataclass(frozen=True)
+class Whole:
+  """A small parameter that is made of a whole tensor by `change`, float32 in and out."""
+  name: str
+  change: Callable[[np.ndarray], np.ndarray]
+
+
+class Findings:
   """What is wrong, one line each, and the tensors that something has been said about or that have a place."""
 
   def __init__(self):
@@ -46,27 +53,31 @@ class _Findings:
     self.lines.append(line)
     self.settled.update(names)
 
+  def finish(self, files: TensorFolder) -> None:
+    """Raises CheckpointError if anything is wrong; a tensor that nothing was said about is."""
+    for name in sorted(files.tensors.keys() - self.settled):
+      self.add(f'left over: {name} {list(files.tensors[name].shape)}')
+    if self.lines:
+      raise CheckpointError(f'{files.folder}: the tensors do not fit the model of the configuration:\n  '
+                            + listing(self.lines, '\n  '))
+
 
 def plan_import(files: TensorFolder, abstract: Any, fresh: Mapping[str, Callable]) -> list[Source | Callable]:
   """A source, or the initialiser of `fresh`, for every leaf of `abstract` in the tree's order; see `load_params`."""
   targets = {path: tuple(leaf.shape) for path, leaf in flatten_paths(abstract).items()}
   initialisers = _initialisers(targets, fresh)
-  findings, sources, placed = _Findings(), {}, set()
+  findings, sources, placed = Findings(), {}, set()
   table = LAYOUTS[layout_of(files)][1]
   for entry in table:
     if all(path in targets for path in entry.paths):
       placed.update(entry.paths)
-      sources |= _match(files, entry, targets, findings, optional=all(p in initialisers for p in entry.paths))
+      sources |= match(files, entry, targets, findings, optional=all(p in initialisers for p in entry.paths))
   head = next(entry.names[0] for entry in table if entry.paths == (HEAD,))
   if HEAD not in targets and head in files.tensors:
-    _check_tied_head(files, head, targets[BASE], sources.get(BASE), findings)
+    check_tied_head(files, head, targets[BASE], sources.get(BASE), findings)
   for path in targets.keys() - placed - initialisers.keys():
     findings.add(f'no tensor of a Hugging Face checkpoint holds the parameter {path} {list(targets[path])}')
-  for name in sorted(files.tensors.keys() - findings.settled):
-    findings.add(f'left over: {name} {list(files.tensors[name].shape)}')
-  if findings.lines:
-    raise CheckpointError(f'{files.folder}: the tensors do not fit the model of the configuration:\n  '
-                          + listing(findings.lines, '\n  '))
+  findings.finish(files)
   return [sources[path] if path in sources else initialisers[path] for path in targets]
 
 
@@ -90,8 +101,8 @@ def _initialisers(targets: Mapping[str, Any], fresh: Mapping[str, Callable]) -> 
   return out
 
 
-def _match(files: TensorFolder, entry: Entry, targets: Mapping[str, tuple[int, ...]], findings: _Findings,
-           optional: bool) -> dict[str, Source]:
+def match(files: TensorFolder, entry: Entry, targets: Mapping[str, tuple[int, ...]], findings: Findings,
+          optional: bool = False) -> dict[str, Source]:
   """Sources of the entry's parameters; empty if something does not fit, or if it is optional and not there."""
   layers = targets[entry.paths[0]][0] if entry.stacked else None
   matrices = [file_shape(entry.kind, targets[p][int(entry.stacked):]) for p in entry.paths]
@@ -102,13 +113,16 @@ def _match(files: TensorFolder, entry: Entry, targets: Mapping[str, tuple[int, .
   if optional and not any(n in files.tensors for names in groups for n in names):
     return {}
   each = (sum(rows) // experts, *columns) if entry.per_expert else None
-  spans = tuple(_spans(files, names, (sum(rows), *columns), findings, each) for names in groups)
+  spans = tuple(_spans(files, names, (sum(rows), *columns), findings, each, entry.spare) for names in groups)
   return {path: Source(entry.kind, layers, spans, sum(rows[:i])) for i, path in enumerate(entry.paths)}
 
 
-def _spans(files: TensorFolder, names: tuple[str, ...], needed: tuple[int, ...], findings: _Findings,
-           each: tuple[int, ...] | None = None) -> tuple[Span, ...]:
-  """Where the joined rows of the tensors lie; `each` is the shape of every one, None where rows are cut anywhere."""
+def _spans(files: TensorFolder, names: tuple[str, ...], needed: tuple[int, ...], findings: Findings,
+           each: tuple[int, ...] | None = None, spare: bool = False) -> tuple[Span, ...]:
+  """Where the joined rows of the tensors lie; `each` is the shape of every one, None where rows are cut anywhere.
+
+  `spare`: there may be more rows than needed.
+  """
   findings.settled.update(names)
   missing = [n for n in names if n not in files.tensors]
   for name in missing:
@@ -123,19 +137,20 @@ def _spans(files: TensorFolder, names: tuple[str, ...], needed: tuple[int, ...],
     if each and tensor.shape != each:
       findings.add(f'{name}: stored {list(tensor.shape)}, the configuration makes {list(each)}')
   heights = [t.shape[0] if t.shape else 0 for t in stored]
-  if not each and (sum(heights) != needed[0] or any(t.shape[1:] != needed[1:] for t in stored)):
+  has_rows = sum(heights) >= needed[0] if spare else sum(heights) == needed[0]
+  if not each and (not has_rows or any(t.shape[1:] != needed[1:] for t in stored)):
     shapes = ' + '.join(str(list(t.shape)) for t in stored)
     findings.add(f'{" + ".join(names)}: stored {shapes}, the configuration makes {list(needed)}')
   ends = [sum(heights[:i + 1]) for i in range(len(heights))]
   return tuple((n, end - height, end) for n, height, end in zip(names, heights, ends))
 
 
-def _check_tied_head(files: TensorFolder, head: str, shape: tuple[int, ...], base: Source | None, findings: _Findings
-                     ) -> None:
+def check_tied_head(files: TensorFolder, head: str, shape: tuple[int, ...], base: Source | None, findings: Findings,
+                    spare: bool = False) -> None:
   """A tied head may be stored all the same, but it must be the embedding: otherwise the configuration is wrong."""
   findings.settled.add(head)
   stored = files.tensors[head]
-  if stored.shape != shape:
+  if stored.shape != shape and not (spare and stored.shape[:1] > shape[:1] and stored.shape[1:] == shape[1:]):
     findings.add(f'{head}: stored {list(stored.shape)}, the configuration makes {list(shape)}')
   if findings.lines or base is None:   # only a file that fits otherwise is worth reading
     return

@@ -6,12 +6,9 @@ libtpu of PyPI: what it refuses would be refused there. It tells memory and exch
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
 import re
-import sys
 import time
 from typing import Any
 
@@ -29,10 +26,11 @@ from molmo_jax.tools.compiled_step import (
   abstract_state,
   estimates,
   lower_step,
+  make_parser,
   memory_of,
   print_estimates,
   print_memory,
-  read_experiment,
+  run_report,
   suggestions,
   whole_parameters,
 )
@@ -53,22 +51,10 @@ CAPACITY = {'TPU v5 lite': 15.75, 'TPU v5': 95.74, 'TPU v6 lite': 31.25}
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does not fit."""
-  parser = argparse.ArgumentParser(prog='compile_tpu', description=__doc__.split('\n')[0], epilog=EXAMPLES,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+  parser = make_parser('compile_tpu', __doc__.split('\n')[0], EXAMPLES)
   parser.add_argument('--topology', required=True, help='generation and shape of the slice: v5e:16x16, v5p:4x4x4, '
                                                         'v6e:16x16, …')
-  parser.add_argument('--json', action='store_true', help='one JSON object on standard output, nothing else')
-  args, rest = parser.parse_known_args(arguments)
-  try:
-    run = read_experiment(rest)
-    jax.config.update('jax_platforms', 'cpu')   # the TPU is only compiled for
-    report = compile_for(run, args.topology, Console(stderr=args.json))
-  except ConfigError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
-  if args.json:
-    print(json.dumps(report))
-  return 0 if report['fits'] else 2
+  return run_report(parser, arguments, lambda run, args, console: compile_for(run, args.topology, console))
 
 
 def compile_for(run: Experiment, topology: str, console: Console) -> dict[str, Any]:
@@ -77,6 +63,7 @@ def compile_for(run: Experiment, topology: str, console: Console) -> dict[str, A
   Raises:
     ConfigError: an unknown topology, no libtpu, or a mesh that does not go with the configuration.
   """
+  jax.config.update('jax_platforms', 'cpu')   # the TPU is only compiled for
   devices = slice_devices(topology)
   mesh = make_mesh(run.mesh, devices)
   kind = devices[0].device_kind

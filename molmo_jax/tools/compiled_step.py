@@ -5,8 +5,12 @@ Shared by `tools/compile_tpu` (another machine's devices) and `tools/memory` (th
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
 import math
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,9 +24,8 @@ from rich.table import Table
 
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.batching import RowShape, empty_row
-from molmo_jax.experiment import Experiment, from_config
+from molmo_jax.experiment import Experiment, check_on_mesh, from_config
 from molmo_jax.model.molmo import Molmo
-from molmo_jax.parallel.mesh import check_mesh
 from molmo_jax.parallel.sharding import batch_sharding, shardings_of
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.optimizer import make_optimizer
@@ -30,6 +33,33 @@ from molmo_jax.training.state import TrainState, init_params, init_state
 from molmo_jax.training.step import make_train_step
 
 GIB = 2 ** 30
+
+
+def make_parser(name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
+  """The command line of a tool about the step; what it does not know are flags of the configuration."""
+  parser = argparse.ArgumentParser(prog=name, description=purpose, epilog=examples, allow_abbrev=False,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--json', action='store_true', help='one JSON object on standard output, nothing else')
+  return parser
+
+
+def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
+               report_on: Callable[[Experiment, argparse.Namespace, Console], dict[str, Any]]) -> int:
+  """Runs such a tool; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does not fit.
+
+  Args:
+    arguments: default: those of the program.
+    report_on: prints to the console and returns what --json prints; its `fits`, if any, decides the status.
+  """
+  args, rest = parser.parse_known_args(arguments)
+  try:
+    report = report_on(read_experiment(rest), args, Console(stderr=args.json))
+  except ConfigError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  if args.json:
+    print(json.dumps(report))
+  return 0 if report.get('fits', True) else 2
 
 
 def read_experiment(arguments: list[str]) -> Experiment:
@@ -76,9 +106,7 @@ def lower_step(run: Experiment, mesh: Mesh) -> Lowered:
   Raises:
     ConfigError: the mesh does not go with the model or the batch.
   """
-  check_mesh(mesh, kv_heads=run.model.llm.kv_heads, batch_size=run.data.batch_size,
-             sequence_length=run.data.sequence_length, accumulate=run.training.accumulate,
-             offload=run.model.remat == 'offload')
+  check_on_mesh(run, mesh)
   model, optimizer, state = abstract_state(run, mesh)
   step = make_train_step(model, optimizer, run.training, run.optimizer)
   with jax.set_mesh(mesh):

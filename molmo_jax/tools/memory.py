@@ -5,26 +5,23 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import sys
 from typing import Any
 
 import jax
 from rich.console import Console
 
-from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import Experiment
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.tools.compiled_step import (
   abstract_state,
   estimates,
   lower_step,
+  make_parser,
   memory_of,
   print_estimates,
   print_memory,
-  read_experiment,
+  run_report,
   suggestions,
   whole_parameters,
 )
@@ -38,19 +35,9 @@ EXAMPLES = """examples:
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does not fit."""
-  parser = argparse.ArgumentParser(prog='memory', description=__doc__.split('\n')[0], epilog=EXAMPLES,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+  parser = make_parser('memory', __doc__.split('\n')[0], EXAMPLES)
   parser.add_argument('--shapes-only', action='store_true', help='do not compile; arithmetic on shapes')
-  parser.add_argument('--json', action='store_true', help='one JSON object on standard output, nothing else')
-  args, rest = parser.parse_known_args(arguments)
-  try:
-    report = measure(read_experiment(rest), not args.shapes_only, Console(stderr=args.json))
-  except ConfigError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
-  if args.json:
-    print(json.dumps(report))
-  return 0 if report.get('fits', True) else 2
+  return run_report(parser, arguments, lambda run, args, console: measure(run, not args.shapes_only, console))
 
 
 def measure(run: Experiment, compiles: bool, console: Console) -> dict[str, Any]:
