@@ -86,18 +86,3 @@ def empty_row(shape: RowShape, image: ImageConfig) -> dict[str, np.ndarray]:
 def stack_rows(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
   """Rows of one shape → arrays with a leading batch axis."""
   return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-def padding_share(batch: Mapping[str, np.ndarray], patches: int) -> dict[str, float]:
-  """What part of a batch is padding, 0…1: of its `tokens`, `crops` and `visual_tokens`.
-
-  Args:
-    batch: host arrays [B, …] (docs/data.md).
-    patches: P of a crop.
-  """
-  pool = batch['pool_index']
-  used = pool.max(axis=(1, 2), initial=-1) // patches + 1    # the last crop has the largest index
-  rows, crops = batch['crops'].shape[:2]
-  return dict(tokens=float((batch['segments'] == -1).mean()),
-              crops=float(1 - used.sum() / (rows * crops)) if crops else 0.0,
-              visual_tokens=float((pool == -1).all(axis=2).mean()) if pool.shape[1] else 0.0)

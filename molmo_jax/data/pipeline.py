@@ -13,7 +13,7 @@ import grain
 import numpy as np
 from absl import logging
 
-from molmo_jax.data.batching import RowShape, check_fits, pad_row, padding_share, stack_rows
+from molmo_jax.data.batching import RowShape, check_fits, pad_row, stack_rows
 from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
 from molmo_jax.data.mixture import Dataset, DatasetConfig, Draws, read_mixture
 from molmo_jax.data.packing import PackingConfig, PackRows
@@ -185,8 +185,7 @@ class TrainingData:
   """An endless iterator of batches (numpy), shuffled anew every epoch, whose position can be saved.
 
   Every process reads its own share of the examples and gets `batch_size / process_count` rows of every batch.
-  `iterator` is what a checkpoint saves. `skipped` counts the records that could not be used. `padding` says what part
-  of the last batch is padding (`batching.padding_share`).
+  `iterator` is what a checkpoint saves. `skipped` counts the records that could not be used.
   """
 
   def __init__(self, config: DataConfig, preprocess: PreprocessConfig, sources: Manifest | Sequence[Dataset],
@@ -205,8 +204,6 @@ class TrainingData:
       raise ValueError(f'{config.train or "data.mixture"} has {records} records for {process_count} processes')
     shape = RowShape(config.sequence_length, config.crops, config.visual_tokens, slots)
     packed = config.packing.buffer > 0
-    self._patches = preprocess.image.grid ** 2
-    self.padding: dict[str, float] = {}
 
     encoding = EncodeRecord(sources, preprocess, tokenizer, shape, padded=not packed)
     share = slice(start + process_index, None, process_count)
@@ -221,13 +218,12 @@ class TrainingData:
     patience = min(max(records // process_count, 100), LONGEST_PATIENCE)
     rows = SkipBadRecords(rows, config.on_error, patience, Share(start, process_index, process_count))
     if packed:
-      rows = PackRows(rows, config.packing, shape, self._patches, lambda place: _again(examples, place), config.threads)
+      rows = PackRows(rows, config.packing, shape, preprocess.image.grid ** 2, lambda place: _again(examples, place),
+                      config.threads)
     self.iterator = iter(rows.batch(config.batch_size // process_count, batch_fn=stack_rows))
 
   def __next__(self) -> dict[str, np.ndarray]:
-    batch = next(self.iterator)
-    self.padding = padding_share(batch, self._patches)
-    return batch
+    return next(self.iterator)
 
   @property
   def skipped(self) -> int:

@@ -26,7 +26,7 @@ def cell(value=0):
 def write_table(path, rows):
   path.parent.mkdir(parents=True, exist_ok=True)
   if path.suffix == '.parquet':
-    pyarrow = pytest.importorskip('pyarrow')
+    pyarrow = pytest.importorskip('pyarrow', reason='parquet tables need pyarrow: pip install pyarrow')
     from pyarrow import parquet
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
   elif path.suffix == '.jsonl' and not isinstance(rows, str):

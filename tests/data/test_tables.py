@@ -58,7 +58,7 @@ def test_the_kind_of_a_file_can_be_given(tmp_path):
 
 
 def test_parquet_keeps_bytes_and_nested_values(tmp_path):
-  pyarrow = pytest.importorskip('pyarrow')
+  pyarrow = pytest.importorskip('pyarrow', reason='parquet tables need pyarrow: pip install pyarrow')
   from pyarrow import parquet
   rows = [{'image': {'bytes': b'\x89PNG', 'path': None}, 'points': [{'x': 1.0, 'y': 2.0}], 'n': i} for i in range(300)]
   parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / 'a.parquet', row_group_size=7)

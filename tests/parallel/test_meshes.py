@@ -1,8 +1,4 @@
-"""The same training on every mesh: loss and parameters after four steps, in float32.
-
-Rows are packed: examples with several images, one with a video-like block of many visual tokens, and message trees
-whose branches do not see each other.
-"""
+"""The same training on every mesh, of one process or two: loss and parameters after four steps, in float32."""
 
 from __future__ import annotations
 
@@ -15,24 +11,13 @@ from jax.sharding import PartitionSpec as P
 
 from molmo_jax.kernels.mask import mask_info
 from molmo_jax.kernels.on_mesh import attend_on_mesh
-from molmo_jax.parallel.activations import crops_per_row, take_columns, take_rows
+from molmo_jax.parallel.activations import take_columns, take_rows
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
-from molmo_jax.parallel.sharding import batch_sharding, shardings_of
-from molmo_jax.parameters import flatten_paths
 from molmo_jax.tools.collectives import collectives
 from molmo_jax.training.loss import loss_sums
-from molmo_jax.training.optimizer import GroupConfig, OptimizerConfig, make_optimizer
-from molmo_jax.training.state import TrainState
-from molmo_jax.training.step import TrainingConfig, make_train_step
-from tests.model.tiny import batch, build, config, pack, row
+from tests.parallel.four_steps import SHARED, train
+from tests.programs import finish, together
 
-STEPS = 4
-CONFIG = config(connector=dict(vit_layers=(-1,), layout_embedding=True, layout_grid=4, layout_crops=4),
-                llm=dict(kv_heads=4, heads=8, residual_dropout=0.1), attention='blockwise')
-TRAINING = TrainingConfig(steps=10, loss_chunk=5)
-# eps: Adam divides by the root of the second moment, which makes rounding errors of tiny gradients as large as steps
-OPTIMIZER = OptimizerConfig(eps=1e-3, groups={'frozen': GroupConfig('embedding/base$', frozen=True),
-                                              'rest': GroupConfig('.*', learning_rate=3e-3, warmup=2)})
 MESHES = {
   'data 8': MeshConfig(data=8, fsdp=1),
   'fsdp 8': MeshConfig(fsdp=8),
@@ -42,63 +27,44 @@ MESHES = {
 }
 
 
-def tree(first, answers, segment=0, seed=0):
-  """A prefix of media and text, and branches of text that see it but not each other; positions restart per branch."""
-  out = row(*first, *answers, seed=seed)
-  start = sum(map(abs, first))
-  out['segments'] = np.full(len(out['tokens']), segment + 10_000, np.int32)
-  for branch, length in enumerate(answers):
-    out['segments'][start:start + length] = segment + branch
-    out['positions'][start:start + length] = int(np.sum(np.abs(first))) + np.arange(length)
-    start += length
-  return out
-
-
-def rows():
-  """Eight rows of 48 tokens and 8 crops: two packed examples each, and padding."""
-  packed = []
-  for i in range(8):
-    images = tree((2, -2, 1, -3, 1 + i % 3), (3, 2), seed=i)           # two images, two branches
-    video = row(1, -4, 1, -4, 1, -4, 1, -4, 3 + i % 2, seed=10 + i)    # four frames and a question
-    packed.append(pack(*((images, video) if i % 2 else (video, images))))
-  extra = 48 - max(len(r['tokens']) for r in packed)
-  return batch(*packed, extra=extra)
-
-
-def train(mesh_config, devices):
-  """Losses of four steps, the parameters after them, and the state's shardings."""
-  mesh = make_mesh(mesh_config, jax.devices()[:devices])
-  model, params = build(CONFIG)
-  optimizer = make_optimizer(OPTIMIZER, TRAINING.steps, params)
-  state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key_data(jax.random.key(0)))
-  with jax.set_mesh(mesh):
-    state = jax.device_put(state, shardings_of(state, mesh))
-    data = jax.device_put(rows(), batch_sharding(mesh))
-    step = jax.jit(make_train_step(model, optimizer, TRAINING, OPTIMIZER))
-    losses = []
-    for _ in range(STEPS):
-      state, metrics = step(state, data)
-      losses.append(float(metrics['loss']))
-  return np.array(losses), flatten_paths(jax.device_get(state.params)), state.params
-
-
 @pytest.fixture(scope='module')
 def alone():
-  return train(MeshConfig(), 1)
+  return train(MeshConfig(), jax.devices()[:1])
+
+
+def assert_same(losses, params, alone):
+  expected_losses, expected, _ = alone
+  assert expected_losses[-1] < expected_losses[0]
+  np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+  assert params.keys() == expected.keys()
+  for path, value in expected.items():
+    error = np.abs(params[path] - value).max() / np.abs(value).max()
+    assert error <= 1e-5, (path, error)
 
 
 @pytest.mark.parametrize('mesh', MESHES.values(), ids=MESHES)
 def test_four_steps_on_a_mesh_equal_four_steps_on_one_device(alone, mesh):
-  losses, params, placed = train(mesh, 8)
+  losses, params, placed = train(mesh, jax.devices()[:8])
   parts = mesh.context * mesh.tensor * (8 // mesh.data // mesh.context // mesh.tensor)
   kernel = placed['decoder']['blocks']['mlp']['up']['kernel']
   assert kernel.addressable_shards[0].data.size == kernel.size // parts   # over fsdp and context together
-  expected_losses, expected, _ = alone
-  assert expected_losses[-1] < expected_losses[0]
-  np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
-  for path, value in expected.items():
-    error = np.abs(params[path] - value).max() / np.abs(value).max()
-    assert error <= 1e-5, (path, error)
+  assert_same(losses, params, alone)
+
+
+@pytest.fixture(scope='module')
+def of_two_processes(tmp_path_factory):
+  """The folder of what two processes of four devices each have come to."""
+  folder = tmp_path_factory.mktemp('two_processes')
+  for status, printed in map(finish, together(folder, 'tests/parallel/four_steps.py', str(folder), devices=4)):
+    assert status == 0, printed
+  return folder
+
+
+@pytest.mark.parametrize('name', SHARED)
+def test_four_steps_of_two_processes_equal_four_steps_on_one_device(alone, of_two_processes, name):
+  with np.load(of_two_processes / f'{name}.npz') as stored:
+    found = dict(stored)
+  assert_same(found.pop('losses'), found, alone)
 
 
 def exchanges(function, *arguments):
@@ -148,9 +114,3 @@ def test_lookups_and_their_gradients_are_the_same_on_a_mesh(mesh):
     found = run(table, x, ('fsdp', 'context'))
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-
-
-def test_crops_are_padded_until_they_spread_evenly():
-  assert crops_per_row(3, 5) == 5                                  # no mesh
-  with jax.set_mesh(make_mesh(MeshConfig(fsdp=2, context=4))):     # 8 devices
-    assert [crops_per_row(*n) for n in ((2, 8), (2, 5), (8, 5), (1, 1), (4, 3))] == [8, 8, 5, 8, 4]

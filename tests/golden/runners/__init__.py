@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.golden.runners import (
   connector,
   hub,
+  image_split,
   masks,
   messages,
   metrics,
@@ -16,4 +17,5 @@ from tests.golden.runners import (
   visual,
 )
 
-RUNNERS = [visual, samplers, connector, messages, masks, packing, optimizer, metrics, v1_preprocess, v1_model, hub]
+RUNNERS = [visual, samplers, connector, messages, masks, image_split, packing, optimizer, metrics, v1_preprocess,
+           v1_model, hub]
