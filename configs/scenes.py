@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
 
   # the layout tables start at zero, and must grow as large as the features that they are added to: larger steps
   c.optimizer = ConfigDict(dict(b2=0.98, groups=dict(
-    layout=dict(pattern='connector/layout/', learning_rate=1e-2, warmup=100),
+    layout=dict(pattern='connector/layout/', learning_rate=1e-2, warmup=100, optional=True),
     others=dict(pattern='(?!connector/layout/)', learning_rate=8e-4, warmup=100))))
   c.training = ConfigDict(dict(steps=2000, log_every=20, checkpoint_every=1000, loss_chunk=256))
   c.evaluation = ConfigDict(dict(batch_size=64, generation=dict(max_new_tokens=24), smallest_shape=(96, 6, 24)))

@@ -22,6 +22,7 @@ class GroupConfig:
   warmup: int = 200                  # steps of linear warm-up
   warmup_start: float = 0.0          # the learning rate that it starts from
   frozen: bool = False
+  optional: bool = False             # may match nothing: a flag of the model decides whether its parameters exist
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
   """The group of every parameter, as a tree like `params`.
 
   Raises:
-    ConfigError: a group that matches nothing, or a parameter that no group matches.
+    ConfigError: a group that matches nothing and is not optional, or a parameter that no group matches.
   """
   def group_of(path: str) -> str | None:
     return next((name for name, g in groups.items() if re.match(g.pattern, path)), None)
@@ -54,7 +55,7 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
     raise ConfigError(f'no group of optimizer.groups matches {len(orphans)} parameters, the first is {orphans[0]!r}; '
                      f'the patterns are {[g.pattern for g in groups.values()]}')
   for name, group in groups.items():
-    if name not in labels.values():
+    if name not in labels.values() and not group.optional:
       raise ConfigError(f'optimizer.groups.{name}.pattern={group.pattern!r} matches no parameter that an earlier group '
                        f'has not taken; paths start with {sorted({p.split("/")[0] for p in labels})}')
   structure = jax.tree_util.tree_structure(params)
@@ -109,9 +110,9 @@ def make_optimizer(config: OptimizerConfig, steps: int, params: Any) -> optax.Gr
 
 
 def group_norms(tree: Any, groups: dict[str, GroupConfig]) -> dict[str, jax.Array]:
-  """The L2 norm over every group's leaves of a tree like the parameters; float32."""
-  squares: dict[str, jax.Array] = {}
+  """The L2 norm over every group's leaves of a tree like the parameters, 0 for a group without any; float32."""
+  squares: dict[str, jax.Array] = {name: jnp.zeros((), jnp.float32) for name in groups}
   labels = jax.tree.leaves(label_parameters(tree, groups))
   for label, leaf in zip(labels, jax.tree.leaves(tree), strict=True):
-    squares[label] = squares.get(label, 0.0) + jnp.sum(jnp.square(leaf.astype(jnp.float32)))
+    squares[label] += jnp.sum(jnp.square(leaf.astype(jnp.float32)))
   return {name: jnp.sqrt(square) for name, square in squares.items()}

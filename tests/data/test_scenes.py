@@ -152,7 +152,7 @@ def test_every_record_is_valid_and_its_files_exist(dataset, train, val):
   used = {path for e in train + val for path in (*e.images, e.video) if path}
   assert used == {str(p) for folder in ('images', 'clips') for p in (dataset / folder).iterdir()}
   assert len({e.id for e in train + val}) == len(train) + len(val)
-  assert collections.Counter(e.task for e in train) == dataclasses.asdict(CONFIG.train)
+  assert collections.Counter(e.task for e in train) == +collections.Counter(dataclasses.asdict(CONFIG.train))
   assert collections.Counter(e.task for e in val) == dict.fromkeys(TASKS, 48)
   assert json.loads((dataset / 'dataset.json').read_text())['config']['val_per_task'] == 48
 

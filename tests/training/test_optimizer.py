@@ -12,6 +12,7 @@ from molmo_jax.training.optimizer import (
   GroupConfig,
   OptimizerConfig,
   clip_by_norm,
+  group_norms,
   label_parameters,
   make_optimizer,
   warmup_cosine,
@@ -38,6 +39,14 @@ def test_patterns_match_from_the_start_of_a_path():
 def test_a_group_that_matches_nothing_is_an_error():
   with pytest.raises(ValueError, match=r"groups.typo.pattern='vti/' matches no parameter .*'connector', 'embedding'"):
     label_parameters(PARAMS, {'typo': GroupConfig('vti/'), **GROUPS})
+
+
+def test_an_optional_group_may_match_nothing():
+  groups = {'absent': GroupConfig('vti/', optional=True), **GROUPS}
+  optimizer = make_optimizer(OptimizerConfig(groups), 10, PARAMS)
+  updates, _ = optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS)
+  assert jax.tree.structure(updates) == jax.tree.structure(PARAMS)
+  assert float(group_norms(PARAMS, groups)['absent']) == 0.0
 
 
 def test_a_group_whose_parameters_an_earlier_one_takes_is_an_error():

@@ -5,22 +5,36 @@ from __future__ import annotations
 import dataclasses
 
 TASKS = ('colour', 'shape', 'count', 'position', 'pointing', 'reading', 'comparison', 'motion', 'order')
+LAB_TASKS = ('detail', 'aspect', 'tiles', 'match', 'blinks', 'when', 'events', 'missing')   # each is a kind, too
 COMPARISONS = ('same_colour', 'same_shape', 'which_image')
 
 
 @dataclasses.dataclass(frozen=True)
 class SceneCounts:
-  """Training records of every kind; each has all its questions as the branches of one message tree."""
+  """Training records of every kind; each has all its questions as the branches of one message tree.
+
+  A kind without training records has no validation questions either.
+  """
   objects: int = 3000                         # one image with several objects
   reading: int = 1500                         # one image with a number
   comparison: int = 1500                      # two images with one object each
   motion: int = 600                           # a clip with one moving object
   order: int = 600                            # a clip with two objects, one after the other
+  # for ablations (lab_images.py, lab_clips.py): each needs something that an arm of a study takes away
+  detail: int = 0                             # a large image with small rings that have a gap
+  aspect: int = 0                             # a plain image, wide, tall or square
+  tiles: int = 0                              # a mosaic of coloured tiles
+  match: int = 0                              # two images with one colour in common
+  blinks: int = 0                             # a clip in which an object comes and goes
+  when: int = 0                               # a clip of unknown speed with three objects, one after the other
+  events: int = 0                             # a clip with four objects, one after the other
+  missing: int = 0                            # a clip in which one of four objects vanishes
 
   def scaled(self, total: int) -> SceneCounts:
-    """The same proportions with about `total` records, at least one of every kind."""
+    """The same proportions with about `total` records, at least one of every kind that has any."""
     now = dataclasses.asdict(self)
-    return SceneCounts(**{kind: max(1, round(total * count / sum(now.values()))) for kind, count in now.items()})
+    return SceneCounts(**{kind: max(1, round(total * count / sum(now.values()))) if count else 0
+                          for kind, count in now.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +49,68 @@ class QuestionLimits:
 
 
 @dataclasses.dataclass(frozen=True)
+class LabConfig:
+  """Sizes and difficulty of the kinds for ablations. Lengths are in pixels, sizes are (height, width)."""
+  detail_size: tuple[int, int] = (72, 120)    # of the image
+  detail_cell: int = 12                       # rings lie in the middle of different cells of this side
+  rings: int = 3
+  ring_size: float = 9.0                      # outer diameter
+  ring_stroke: float = 2.0
+  ring_gap: float = 2.5                       # width of the gap
+  ring_jitter: float = 1.0                    # largest distance from the middle of the cell, along each axis
+  aspect_unit: int = 24
+  aspect_margin: int = 0                      # the sides are whole numbers of units and this …
+  aspect_scale: tuple[float, float] = (0.85, 1.0)   # … times a factor in this range
+  aspect_grids: tuple[tuple[int, int], ...] = (   # (height, width) in units
+      (1, 1), (2, 2), (1, 2), (1, 3), (1, 4), (2, 4), (2, 1), (3, 1), (4, 1), (4, 2))
+  tile_side: int = 12
+  tile_grids: tuple[tuple[int, int], ...] = ((4, 4),)   # (rows, columns), one of them is drawn
+  tile_questions: int = 6                     # in the message tree of one mosaic
+  match_objects: int = 3                      # in each image
+  frame_size: int = 36                        # side of the frames with one object
+  missing_size: int = 48                      # side of the frames with several objects
+  blink_frames: int = 8
+  blink_objects: int = 1                      # of different colours
+  blink_most: int = 6                         # an object is seen in 1 to so many frames
+  when_frames: int = 5                        # the first and the last are empty
+  when_spacings: tuple[int, ...] = (1, 2, 3)  # seconds between frames, one of them is drawn for a clip
+  event_frames: int = 6
+  event_objects: int = 4
+  missing_frames: int = 4
+  missing_objects: int = 4
+
+  def __post_init__(self):
+    self._check(all(side % 2 == 0 and side >= 16 for side in (self.frame_size, self.missing_size)),
+                f'frame_size={self.frame_size} and missing_size={self.missing_size}: H.264 needs even sides of at '
+                'least 16 px')
+    self._check(1 <= self.rings <= 6, f'rings={self.rings} must lie in 1…6: each has a colour of its own')
+    self._check(self.ring_size + 2 * self.ring_jitter <= self.detail_cell,
+                f'ring_size={self.ring_size} with ring_jitter={self.ring_jitter} on both sides does not fit into '
+                f'detail_cell={self.detail_cell}')
+    self._check(all(max(grid) % min(grid) == 0 for grid in self.aspect_grids),
+                f'aspect_grids={self.aspect_grids}: the longer side must be a whole multiple of the shorter one')
+    self._check(0 < self.aspect_scale[0] <= self.aspect_scale[1],
+                f'aspect_scale={self.aspect_scale} must be a range of positive numbers')
+    self._check(1 <= self.match_objects <= 3, f'match_objects={self.match_objects} must lie in 1…3: two images show '
+                'all six colours at most, one of them twice')
+    self._check(1 <= self.blink_objects <= 6 and self.blink_objects * self.blink_most <= self.blink_frames,
+                f'blink_frames={self.blink_frames} must hold blink_objects={self.blink_objects} (1…6) in '
+                f'blink_most={self.blink_most} frames each')
+    self._check(self.when_frames >= 3 and 0 < min(self.when_spacings),
+                f'when_frames={self.when_frames} must be 3 or more, when_spacings={self.when_spacings} positive')
+    self._check((self.when_frames - 2) * max(self.when_spacings) <= 9,
+                f'when_frames={self.when_frames} with when_spacings={self.when_spacings}: answers must be one digit')
+    self._check(2 <= self.event_objects <= min(self.event_frames, 6),
+                f'event_objects={self.event_objects} must lie in 2…6 and fit into event_frames={self.event_frames}')
+    self._check(self.missing_frames >= 2 and 2 <= self.missing_objects <= 6,
+                f'missing_frames={self.missing_frames} must be 2 or more, missing_objects={self.missing_objects} 2…6')
+
+  def _check(self, holds: bool, message: str) -> None:
+    if not holds:
+      raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True)
 class ScenesConfig:
   """Everything that decides the dataset; the same configuration gives the same dataset. Lengths are in pixels.
 
@@ -44,6 +120,7 @@ class ScenesConfig:
   seed: int = 0
   train: SceneCounts = SceneCounts()
   questions: QuestionLimits = QuestionLimits()
+  lab: LabConfig = LabConfig()
   val_per_task: int = 96                      # validation questions of every task; multiples of 48 balance every form
   image_size: int = 72                        # side of the images with objects and numbers
   tile_size: int = 48                         # side of the two images that are compared

@@ -116,7 +116,7 @@ def save_image(path: Path, pixels: np.ndarray) -> None:
   Image.fromarray(pixels).save(path, compress_level=1)
 
 
-def save_clip(path: Path, frames: np.ndarray, fps: int) -> None:
+def save_clip(path: Path, frames: np.ndarray, fps: Fraction | int) -> None:
   """Writes uint8 [T, h, w, 3] with even sides as an MP4: H.264 if this PyAV has libx264, else MPEG-4 part 2."""
   codec = _video_codec()
   with av.open(str(path), 'w', format='mp4') as container:

@@ -14,16 +14,21 @@ from typing import Any
 import numpy as np
 
 from molmo_jax.data.manifest import read_manifest
-from molmo_jax.data.scenes.config import TASKS, QuestionLimits, SceneCounts, ScenesConfig
+from molmo_jax.data.scenes.config import LAB_TASKS, TASKS, LabConfig, QuestionLimits, SceneCounts, ScenesConfig
 from molmo_jax.data.scenes.drawing import save_clip, save_image
-from molmo_jax.data.scenes.kinds import CLIPS, KIND_OF_TASK, SCENES, Media, Scene
+from molmo_jax.data.scenes.kinds import KIND_OF_TASK, SCENES, SUBTITLED
+from molmo_jax.data.scenes.lab_tasks import lab_targets
+from molmo_jax.data.scenes.scene import Media, Scene
 from molmo_jax.data.scenes.tasks import Question, balanced_targets
 
-__all__ = ['QuestionLimits', 'SceneCounts', 'ScenesConfig', 'ScenesError', 'all_text', 'generate']
+__all__ = ['LabConfig', 'QuestionLimits', 'SceneCounts', 'ScenesConfig', 'ScenesError', 'all_text', 'generate']
 
 FORMAT = 1                                    # raised when the same configuration gives other files
 SPLITS = ('train', 'val')
 ATTEMPTS = 20_000                             # scenes drawn in search of one with the wanted answer
+
+# Names that a record's random numbers follow from by their place: new ones come at the end.
+_NAMES = (*(kind for kind in SCENES if kind not in LAB_TASKS), *TASKS, *LAB_TASKS)
 
 Record = dict[str, Any]
 
@@ -98,7 +103,12 @@ def _is_done(config: ScenesConfig, out_dir: Path) -> bool:
 
 
 def _description(config: ScenesConfig) -> str:
-  return json.dumps({'format': FORMAT, 'config': dataclasses.asdict(config)}, indent=2) + '\n'
+  """The configuration; what concerns the kinds for ablations only where there are any."""
+  tree = dataclasses.asdict(config)
+  tree['train'] = {kind: n for kind, n in tree['train'].items() if n or kind not in LAB_TASKS}
+  if not tree['train'].keys() & set(LAB_TASKS):
+    del tree['lab']
+  return json.dumps({'format': FORMAT, 'config': tree}, indent=2) + '\n'
 
 
 def _flat(tree: Any, path: str = '') -> dict[str, Any]:
@@ -109,7 +119,8 @@ def _flat(tree: Any, path: str = '') -> dict[str, Any]:
 
 def _write(config: ScenesConfig, folder: Path, on_progress: Callable[[int, int], None] | None) -> None:
   counts = dataclasses.asdict(config.train)
-  total = sum(counts.values()) + config.val_per_task * len(TASKS)
+  tasks = [task for task in (*TASKS, *LAB_TASKS) if counts[KIND_OF_TASK[task]]]
+  total = sum(counts.values()) + config.val_per_task * len(tasks)
   done = 0
 
   def tick(record: Record) -> Record:
@@ -121,7 +132,7 @@ def _write(config: ScenesConfig, folder: Path, on_progress: Callable[[int, int],
 
   seen: set[bytes] = set()                    # digests of all training media
   train = [tick(_train_record(config, kind, i, folder, seen)) for kind, count in counts.items() for i in range(count)]
-  val = [tick(_val_record(config, task, i, folder, seen)) for i in range(config.val_per_task) for task in TASKS]
+  val = [tick(_val_record(config, task, i, folder, seen)) for i in range(config.val_per_task) for task in tasks]
   order = np.random.default_rng([config.seed, len(SPLITS)]).permutation(len(train))
   for name, records in (('train', [train[i] for i in order]), ('val', val)):
     lines = ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in records)
@@ -131,8 +142,7 @@ def _write(config: ScenesConfig, folder: Path, on_progress: Callable[[int, int],
 
 def _stream(config: ScenesConfig, split: str, name: str, index: int) -> np.random.Generator:
   """The random numbers of one record: independent of every other record and of their order."""
-  names = (*SCENES, *TASKS)
-  return np.random.default_rng([config.seed, SPLITS.index(split), names.index(name), index])
+  return np.random.default_rng([config.seed, SPLITS.index(split), _NAMES.index(name), index])
 
 
 def _train_record(config: ScenesConfig, kind: str, index: int, folder: Path, seen: set[bytes]) -> Record:
@@ -141,18 +151,22 @@ def _train_record(config: ScenesConfig, kind: str, index: int, folder: Path, see
   scene = SCENES[kind](rng, config)
   media = scene.paint()
   seen.update(_digests(media))
-  questions = _limited(scene.questions, config.questions, rng) if kind == 'objects' else scene.questions
+  questions = scene.questions
+  if kind == 'objects':
+    questions = _limited(questions, dataclasses.asdict(config.questions), rng)
+  elif kind == 'tiles':
+    questions = _limited(questions, {'tiles': config.lab.tile_questions}, rng)
   name = f'train-{kind}-{index:05d}'
   conversations = [[{'role': 'user', 'content': q.text}, {'role': 'assistant', 'content': q.answer}]
                    for q in questions]
-  return {'id': name, 'task': kind, **_save_media(config, kind, name, media, folder, rng),
+  return {'id': name, 'task': kind, **_save_media(config, kind, name, scene, media, folder, rng),
           'conversations': conversations}
 
 
-def _limited(questions: tuple[Question, ...], limits: QuestionLimits, rng: np.random.Generator) -> list[Question]:
+def _limited(questions: tuple[Question, ...], limits: dict[str, int], rng: np.random.Generator) -> list[Question]:
   """At most `limits` questions of each task, chosen at random; in the order of the tasks."""
   chosen = []
-  for task, limit in dataclasses.asdict(limits).items():
+  for task, limit in limits.items():
     group = [q for q in questions if q.task == task]
     chosen += [group[i] for i in sorted(rng.permutation(len(group))[:limit])]
   return chosen
@@ -160,7 +174,7 @@ def _limited(questions: tuple[Question, ...], limits: QuestionLimits, rng: np.ra
 
 def _val_record(config: ScenesConfig, task: str, index: int, folder: Path, seen: set[bytes]) -> Record:
   """One question; the answers are balanced within every form, and the media occur nowhere in training."""
-  targets = balanced_targets(task, config)
+  targets = (lab_targets if task in LAB_TASKS else balanced_targets)(task, config)
   text, answer = targets[index % len(targets)]
   kind = KIND_OF_TASK[task]
   rng = _stream(config, 'val', task, index)
@@ -176,7 +190,7 @@ def _val_record(config: ScenesConfig, task: str, index: int, folder: Path, seen:
     raise ScenesError(f'no scene with the answer {answer!r} to {text or task!r} was found; '
                       'the configuration makes it impossible (e.g. max_objects too small)')
   name = f'val-{task}-{index:05d}'
-  record = {'id': name, 'task': task, **_save_media(config, kind, name, media, folder, rng),
+  record = {'id': name, 'task': task, **_save_media(config, kind, name, scene, media, folder, rng),
             'question': question.text, 'answer': question.answer}
   if question.points:
     return record | {'metric': 'points', 'points': [list(p) for p in question.points]}
@@ -194,14 +208,14 @@ def _digests(media: Media) -> list[bytes]:
   return [hashlib.blake2b(pixels.tobytes(), digest_size=16).digest() for pixels in media]
 
 
-def _save_media(config: ScenesConfig, kind: str, name: str, media: Media, folder: Path,
+def _save_media(config: ScenesConfig, kind: str, name: str, scene: Scene, media: Media, folder: Path,
                 rng: np.random.Generator) -> Record:
   """Writes the files of one record; returns the record's media keys."""
-  if kind in CLIPS:
+  if scene.fps is not None:
     path = f'clips/{name}.mp4'
-    save_clip(folder / path, media[0], config.clip_fps)
+    save_clip(folder / path, media[0], scene.fps)
     keys: Record = {'video': path}
-    if rng.random() < config.subtitle_share:
+    if kind in SUBTITLED and rng.random() < config.subtitle_share:
       keys['subtitles'] = _subtitles((config.clip_frames - 1) / config.sample_fps)
     return keys
   paths = [f'images/{name}.png'] if len(media) == 1 else [f'images/{name}-{i}.png' for i in range(1, len(media) + 1)]

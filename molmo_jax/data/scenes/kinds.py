@@ -1,24 +1,18 @@
-"""The five kinds of scenes: each draws one scene at random, with all its questions and a function that paints it."""
+"""The kinds of scenes: each draws one scene at random, with all its questions and a function that paints it.
+
+Here are the five of the default dataset; those for ablations are in lab_images.py and lab_clips.py.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
-from molmo_jax.data.scenes import compose, tasks
-from molmo_jax.data.scenes.config import ScenesConfig
+from molmo_jax.data.scenes import compose, lab_clips, lab_images, tasks
+from molmo_jax.data.scenes.config import LAB_TASKS, ScenesConfig
 from molmo_jax.data.scenes.drawing import COLOURS, SHAPES, add_noise, draw_number, draw_things
-
-Media = tuple[np.ndarray, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Scene:
-  """A scene that is drawn up but not yet painted."""
-  questions: tuple[tasks.Question, ...]
-  paint: Callable[[], Media]                  # images uint8 [h,w,3], or one clip uint8 [T,h,w,3]
+from molmo_jax.data.scenes.scene import Media, Scene
 
 
 def objects_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
@@ -65,14 +59,14 @@ def motion_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   clip = compose.moving(rng, config, direction)
   questions = [tasks.motion_question(direction), *tasks.colour_questions(clip.frames[0]),
                *tasks.shape_questions(clip.frames[0])]
-  return Scene(tuple(questions), lambda: (_paint_clip(clip, config),))
+  return Scene(tuple(questions), lambda: (_paint_clip(clip, config),), config.clip_fps)
 
 
 def order_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """A clip with two objects of different colours, one after the other."""
   first, last = (tuple(COLOURS)[i] for i in rng.permutation(len(COLOURS))[:2])
   clip = compose.appearing(rng, config, first, last)
-  return Scene(tuple(tasks.order_questions(first, last)), lambda: (_paint_clip(clip, config),))
+  return Scene(tuple(tasks.order_questions(first, last)), lambda: (_paint_clip(clip, config),), config.clip_fps)
 
 
 def _paint_clip(clip: compose.Clip, config: ScenesConfig) -> np.ndarray:
@@ -85,8 +79,16 @@ SCENES: dict[str, Callable[[np.random.Generator, ScenesConfig], Scene]] = {
   'comparison': comparison_scene,
   'motion': motion_scene,
   'order': order_scene,
+  'detail': lab_images.detail_scene,
+  'aspect': lab_images.aspect_scene,
+  'tiles': lab_images.tiles_scene,
+  'match': lab_images.match_scene,
+  'blinks': lab_clips.blinks_scene,
+  'when': lab_clips.when_scene,
+  'events': lab_clips.events_scene,
+  'missing': lab_clips.missing_scene,
 }
-CLIPS = ('motion', 'order')
+SUBTITLED = ('motion', 'order')               # kinds of clips of which some have subtitles
 KIND_OF_TASK = {'colour': 'objects', 'shape': 'objects', 'count': 'objects', 'position': 'objects',
                 'pointing': 'objects', 'reading': 'reading', 'comparison': 'comparison', 'motion': 'motion',
-                'order': 'order'}
+                'order': 'order', **{task: task for task in LAB_TASKS}}
