@@ -1,0 +1,81 @@
+"""The folder of one run: what the sweep writes there beside the files of train.py.
+
+    flags.json   the flags that differ from the configuration file, and the command
+    log.txt      what train.py printed, attempt after attempt
+    lock         held by the process that runs it, and freed by the system when that ends in whatever way
+    done.json    written last: the run is finished and is never run again
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import os
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+
+from molmo_jax.files import write_atomically
+from molmo_jax.model.config import ModelConfig
+from molmo_jax.model.molmo import Molmo
+from molmo_jax.parameters import count
+from molmo_jax.training.state import init_params
+
+FLAGS, LOG, LOCK, DONE = 'flags.json', 'log.txt', 'lock', 'done.json'
+SUMMARY, PREDICTIONS, METRICS = 'evaluation/summary.json', 'evaluation/predictions.jsonl', 'metrics.jsonl'
+TAIL = 4096                                     # bytes at the end of a file in which its last lines are
+
+
+def is_done(folder: Path) -> bool:
+  return (folder / DONE).is_file()
+
+
+def mark_done(folder: Path, model: ModelConfig, seconds: float) -> None:
+  """Writes the last file of a run. `seconds`: of its last attempt, by the clock."""
+  write_atomically(folder / DONE, json.dumps({'seconds': round(seconds, 1), 'parameters': parameters(model)}) + '\n')
+
+
+def read_done(folder: Path) -> dict[str, Any]:
+  return json.loads((folder / DONE).read_text(encoding='utf-8'))
+
+
+def lock(folder: Path) -> IO[str] | None:
+  """The open lock of a folder, to be handed to the process that works there; None if another process has it."""
+  folder.mkdir(parents=True, exist_ok=True)
+  file = open(folder / LOCK, 'a', encoding='utf-8')
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    file.close()
+    return None
+  return file
+
+
+def last_step(folder: Path) -> int:
+  """The last step that the run reported; 0 before the first."""
+  for line in reversed(last_lines(folder / METRICS)):
+    try:
+      return int(json.loads(line)['step'])
+    except (ValueError, KeyError, TypeError):   # it is being written
+      continue
+  return 0
+
+
+def last_lines(path: Path, limit: int = 1000) -> list[str]:
+  """At most `limit` of the last lines that are not empty; none where there is no file."""
+  try:
+    with open(path, 'rb') as file:
+      file.seek(0, os.SEEK_END)
+      file.seek(max(0, file.tell() - TAIL))
+      text = file.read().decode('utf-8', 'replace')
+  except FileNotFoundError:
+    return []
+  return [line for line in text.splitlines() if line.strip()][-limit:]
+
+
+@functools.lru_cache(maxsize=256)
+def parameters(model: ModelConfig) -> int:
+  """How many the model has; nothing is computed on a device."""
+  return count(jax.eval_shape(lambda: init_params(Molmo(model), jax.random.key(0))))
