@@ -133,22 +133,23 @@ def main(argv: list[str]) -> None:
           _report(display, log, *pending)
         pending = step, metrics, meter.take()
       stopped = stop(step)   # asked once: a signal between the two lines below must not lose the step
+      if every(run.training.validate_every) and not stopped:
+        with meter('evaluation'):
+          log.write(step, {f'validation/{name}': x for name, x in validate(state.params).items()})
+      if every(run.training.evaluate_every) and step < steps and not stopped:
+        with meter('evaluation'):
+          summary = _evaluate(run, model, state.params, tokenizer, mesh, console, step, config,
+                              workdir / f'evaluation_at_{step}')
+          log.write(step, {f'evaluation/{task}': row['accuracy'] for task, row in summary.get('tasks', {}).items()})
       if every(run.training.checkpoint_every) or step == steps or stopped:
+        if pending:   # a run that goes on from this checkpoint does not write the lines of its steps again
+          _report(display, log, *pending)
+          pending = None
         with meter('checkpoint'):
           positions = {str(index): at for index, at in processes.gather([share[0], data.position()])}
           native.save(checkpoints, step, state, positions)
       if stopped:
         break
-      if every(run.training.validate_every):
-        with meter('evaluation'):
-          log.write(step, {f'validation/{name}': x for name, x in validate(state.params).items()})
-      if every(run.training.evaluate_every) and step < steps:
-        with meter('evaluation'):
-          summary = _evaluate(run, model, state.params, tokenizer, mesh, console, step, config,
-                              workdir / f'evaluation_at_{step}')
-          log.write(step, {f'evaluation/{task}': row['accuracy'] for task, row in summary.get('tasks', {}).items()})
-    if pending:
-      _report(display, log, *pending)
   data.close()
   checkpoints.close()   # waits for the last write
   log.close()
