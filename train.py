@@ -14,7 +14,6 @@ from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 from rich.console import Console
 
 from molmo_jax import backbones, finetune
@@ -40,8 +39,8 @@ from molmo_jax.training.step import make_train_step
 from molmo_jax.training.telemetry import Meter, MetricsLog, batch_table, parameter_table
 from molmo_jax.training.validation import make_validation
 
-CONFIG = config_flags.DEFINE_config_file('config', str(Path(__file__).parent / 'configs/scenes.py'),
-                                         'what to train; override with --config.a.b=c')
+CONFIG = experiment_lib.define_config(Path(__file__).parent / 'configs/scenes.py',
+                                      'what to train; override with --config.a.b=c')
 WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run; default: runs/<name of the configuration>')
 DISTRIBUTED = flags.DEFINE_string('distributed', '', processes.HELP)
 EVALUATE = flags.DEFINE_bool('evaluate', True, 'evaluate on data.validation at the end')
@@ -59,6 +58,8 @@ def main(argv: list[str]) -> None:
   if config.get('init_from'):
     config = processes.first_then_others(lambda: finetune.adopt(config, workdir))
   run = experiment_lib.from_config(config)
+  if not (workdir / 'checkpoints').is_dir():
+    backbones.check(run)   # before the folder is claimed
   processes.first_then_others(lambda: experiment_lib.claim(workdir, config, processes.is_first()))
   console.rule(f'{run.name} → {workdir}')
 

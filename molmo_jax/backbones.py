@@ -40,12 +40,7 @@ def load_params(run: Experiment, model: Molmo, key: Array, abstract: Any, consol
     CheckpointError: a folder that does not fit the configuration; all that is wrong with it in one error.
   """
   targets = flatten_paths(abstract)
-  shapes = {path: tuple(leaf.shape) for path, leaf in targets.items()}
-  parts = []
-  if run.init_llm:
-    parts.append(plan_llm(_find('init_llm', run.init_llm), run.model.llm, shapes))
-  if run.init_vit:
-    parts.append(plan_vit(_find('init_vit', run.init_vit), run.model.vit, shapes))
+  parts = _plan(run, targets)
   filled = {path for part in parts for path in part.sources}
   _report(parts, targets.keys() - filled, console)
   values = _initial(model, key, {path: leaf for path, leaf in targets.items() if path not in filled})
@@ -55,6 +50,21 @@ def load_params(run: Experiment, model: Molmo, key: Array, abstract: Any, consol
       values |= {path: load_leaf(part.files, source, targets[path], None, advance)
                  for path, source in part.sources.items()}
   return jax.tree.unflatten(jax.tree.structure(abstract), [values[path] for path in targets])
+
+
+def check(run: Experiment) -> None:
+  """Raises what `load_params` would raise for folders that cannot be had or do not fit, from their headers alone."""
+  if run.init_llm or run.init_vit:
+    _plan(run, flatten_paths(jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0)))))
+
+
+def _plan(run: Experiment, targets: dict[str, Any]) -> list[Backbone]:
+  shapes, parts = {path: tuple(leaf.shape) for path, leaf in targets.items()}, []
+  if run.init_llm:
+    parts.append(plan_llm(_find('init_llm', run.init_llm), run.model.llm, shapes))
+  if run.init_vit:
+    parts.append(plan_vit(_find('init_vit', run.init_vit), run.model.vit, shapes))
+  return parts
 
 
 def _find(flag: str, path: str) -> Path:

@@ -77,7 +77,7 @@ def test_it_goes_on_without_them(folder, first):
 
 def test_a_folder_that_does_not_fit_ends_with_one_error(folder, first):
   printed = one_line_error(folder, *FLAGS, '--workdir=other', '--config.model.llm.mlp=24')
-  assert 'model.llm.mlp=24: the language model has 16' in printed
+  assert 'model.llm.mlp=24: the language model has 16' in printed and not (folder / 'other').exists()
   printed = one_line_error(folder, *FLAGS, '--workdir=nothing', '--config.init_vit=nowhere/to/be/found')
   assert 'error: init_vit: nowhere/to/be/found: no such folder' in printed
 

@@ -33,8 +33,8 @@ from molmo_jax.tools.sweep.results import MEAN, StudyResult, read_results, write
 from molmo_jax.tools.sweep.scheduler import PROGRAM, Scheduler
 from molmo_jax.tools.sweep.study import RUNS, Plan, choose, plan, read_studies
 
-CONFIG = config_flags.DEFINE_config_file('config', str(PROGRAM.parent / 'configs/ablations.py'),
-                                         'a file with get_config and STUDIES; override with --config.a.b=c')
+CONFIG = experiment_lib.define_config(PROGRAM.parent / 'configs/ablations.py',
+                                      'a file with get_config and STUDIES; override with --config.a.b=c')
 STUDY = flags.DEFINE_string('study', None, 'names of studies, as in pooling,layers; or all')
 SEEDS = flags.DEFINE_integer('seeds', 5, 'runs of every arm', lower_bound=1)
 OUT = flags.DEFINE_string('out', 'runs/ablations', 'folder of the sweep')
