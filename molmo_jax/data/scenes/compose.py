@@ -58,6 +58,11 @@ def place(rng: np.random.Generator, config: ScenesConfig, side: int, kinds: Sequ
   return things
 
 
+def colours(rng: np.random.Generator, count: int) -> list[str]:
+  """`count` different colours (all of them where there are fewer), in random order."""
+  return [tuple(COLOURS)[i] for i in rng.permutation(len(COLOURS))[:count]]
+
+
 def jittered(rng: np.random.Generator, config: ScenesConfig, colour: str) -> RGB:
   """The RGB of a colour word with its random change, 0…255."""
   change = rng.integers(-config.colour_jitter, config.colour_jitter + 1, 3).tolist()

@@ -22,7 +22,7 @@ FPS = Fraction(1)                             # so slow that no reader of as man
 def blinks_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """Objects that come and go: each is seen in 1 to `blink_most` frames, in any order; other frames are empty."""
   lab = config.lab
-  counts = {colour: int(rng.integers(1, lab.blink_most + 1)) for colour in _colours(rng, lab.blink_objects)}
+  counts = {colour: int(rng.integers(1, lab.blink_most + 1)) for colour in compose.colours(rng, lab.blink_objects)}
   shown = [colour for colour, n in counts.items() for _ in range(n)]
   return _clip(rng, config, _scattered(rng, shown, lab.blink_frames), FPS, lab_tasks.blink_questions(counts, config))
 
@@ -31,7 +31,7 @@ def when_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """An object in every frame but the first and the last; the seconds between two frames are drawn for each clip."""
   lab = config.lab
   spacing = compose.choose(rng, lab.when_spacings)
-  order = _colours(rng, min(lab.when_frames - 2, len(COLOURS)))
+  order = compose.colours(rng, min(lab.when_frames - 2, len(COLOURS)))
   places = sorted(rng.permutation(lab.when_frames - 2)[:len(order)].tolist())
   moments: list[str | None] = [None] * lab.when_frames
   for place, colour in zip(places, order, strict=True):
@@ -44,7 +44,7 @@ def when_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
 
 def events_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """Objects of different colours, each in one frame; other frames are empty."""
-  order = _colours(rng, config.lab.event_objects)
+  order = compose.colours(rng, config.lab.event_objects)
   places = sorted(rng.permutation(config.lab.event_frames)[:len(order)].tolist())
   moments: list[str | None] = [None] * config.lab.event_frames
   for place, colour in zip(places, order, strict=True):
@@ -55,16 +55,12 @@ def events_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
 def missing_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """Objects that change their places in every frame, until one of them is gone."""
   lab = config.lab
-  kinds = [(colour, compose.choose(rng, SHAPES)) for colour in _colours(rng, lab.missing_objects)]
+  kinds = [(colour, compose.choose(rng, SHAPES)) for colour in compose.colours(rng, lab.missing_objects)]
   gone, last = kinds[0], int(rng.integers(1, lab.missing_frames))    # frames that show it
   frames = tuple(tuple(compose.place(rng, config, lab.missing_size, [k for k in kinds if k != gone or i < last]))
                  for i in range(lab.missing_frames))
   clip = compose.Clip(frames, compose.background(rng, config))
   return Scene((lab_tasks.missing_question(gone[0]),), lambda: (_paint(clip, lab.missing_size),), FPS)
-
-
-def _colours(rng: np.random.Generator, count: int) -> list[str]:
-  return [tuple(COLOURS)[i] for i in rng.permutation(len(COLOURS))[:count]]
 
 
 def _scattered(rng: np.random.Generator, shown: list[str], frames: int) -> list[str | None]:

@@ -29,7 +29,7 @@ def detail_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   if rows * columns < lab.rings:
     raise ValueError(f'{lab.rings} rings do not fit into the {rows}×{columns} cells of detail_size={lab.detail_size}; '
                      'lower rings or detail_cell')
-  colours = [tuple(COLOURS)[i] for i in rng.permutation(len(COLOURS))[:lab.rings]]
+  colours = compose.colours(rng, lab.rings)
   sides = [compose.choose(rng, lab_tasks.SIDES) for _ in colours]
   places = []
   for cell in rng.permutation(rows * columns)[:lab.rings]:
@@ -89,7 +89,7 @@ def tiles_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
 def match_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """Two images with several objects of different colours; one colour is in both, in shapes that need not agree."""
   n, side = config.lab.match_objects, config.tile_size
-  colours = [tuple(COLOURS)[i] for i in rng.permutation(len(COLOURS))]
+  colours = compose.colours(rng, len(COLOURS))
   common, groups = colours[0], (colours[1:n], colours[n:2 * n - 1])
   shapes = [compose.choose(rng, SHAPES) for _ in groups]
   pictures = []
