@@ -31,6 +31,7 @@ from molmo_jax.preprocess.types import (
 # Tokens that see each other in both directions (spec/model §5.1), and the seeds' markers in their places.
 VISUAL_TOKENS = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<frame_start>', '<im_end>',
                  '<frame_end>', '<im_low>', '<img_start_lowres>', '<row_end>', '<image_start>', '<image_end>')
+OPENERS = ('<im_start>', '<low_res_im_start>', '<frame_start>', '<im_low>', '<img_start_lowres>', '<image_start>')
 
 
 def encode(
@@ -82,34 +83,32 @@ def _encode(
     branch_weights=[weights[i] for i in order],
     max_sequence_length=config.text.max_sequence_length if training else config.text.max_sequence_length_eval,
     max_text_tokens=config.text.max_text_tokens, tree_format=TREE_FORMATS[config.text.tree_format])
-  starts = None if config.layout_format == 'released' else first_rows(inputs)
   return Encoded(
     **vars(sequence), **join_visual_inputs(inputs, config),
-    visual=visual_index(sequence.tokens, tokenizer.special, starts),
+    visual=visual_index(sequence.tokens, tokenizer.special, first_rows(inputs)),
     feature_index=feature_index(sequence.tokens, tokenizer.special),
     frame_times=np.concatenate([v.frame_times for v in inputs if v.frame_times is not None] or [np.zeros(0)]))
 
 
-def visual_index(tokens: np.ndarray, special: Mapping[str, int], starts: np.ndarray | None = None) -> np.ndarray:
+def visual_index(tokens: np.ndarray, special: Mapping[str, int], starts: np.ndarray) -> np.ndarray:
   """0 for text and 1 + n for visual tokens, n = number of images or frames begun so far, this one included.
+
+  An image or a frame begins with its first patch, or with the marker right before that: markers are not counted, for
+  an image of one crop and a video without markers around its frames lack those that are unique to a beginning.
 
   Args:
     tokens: int [S].
-    special: ids of the extra tokens. One without `<low_res_im_start>` (Molmo v1) counts `<im_start>`.
-    starts: rows of `pool_index` that begin an image or a frame, for a layout whose markers may be text; None: images
-      and frames are counted by the released markers.
+    special: ids of the extra tokens.
+    starts: rows of `pool_index` that begin an image or a frame (`first_rows`).
 
   Returns:
     int32 [S].
   """
-  is_visual = np.isin(tokens, [special[name] for name in VISUAL_TOKENS if name in special])
-  if starts is None:
-    openers = ('<low_res_im_start>', '<frame_start>') if '<low_res_im_start>' in special else ('<im_start>',)
-    opens = np.isin(tokens, [special[name] for name in openers if name in special])
-  else:
-    first = np.flatnonzero(np.isin(feature_index(tokens, special), starts))
-    opens = np.zeros(len(tokens), bool)
-    opens[first - is_visual[first - 1]] = True   # the marker right before the first patch, where it is one token
+  is_visual, is_opener = (np.isin(tokens, [special[name] for name in names if name in special])
+                          for names in (VISUAL_TOKENS, OPENERS))
+  first = np.flatnonzero(np.isin(feature_index(tokens, special), starts))
+  opens = np.zeros(len(tokens), bool)
+  opens[first - is_opener[first - 1]] = True
   return np.where(is_visual, 1 + np.cumsum(opens), 0).astype(np.int32)
 
 

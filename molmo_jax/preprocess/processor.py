@@ -236,10 +236,10 @@ class Processor:
       media = read_images(images, self.config, self.tokenizer, numbered=self._numbers_images)
     tokens = self._tokens(prompt, [visual.tokens for visual in media.inputs])
     special = self.tokenizer.special
-    starts = None if self.config.layout_format == 'released' else first_rows(media.inputs)
     row = {
       'tokens': tokens, 'positions': np.arange(len(tokens), dtype=np.int32), 'segments': np.zeros_like(tokens),
-      'visual': visual_index(tokens, special, starts), 'feature_index': feature_index(tokens, special),
+      'visual': visual_index(tokens, special, first_rows(media.inputs)),
+      'feature_index': feature_index(tokens, special),
       **join_visual_inputs(media.inputs, self.config), **media.grids()}
     return {name: array for name, array in row.items() if array is not None}
 

@@ -228,14 +228,29 @@ def test_visual_index_counts_images_and_frames(tokenizer):
   names = ['<low_res_im_start>', '<im_patch>', '<im_end>', '<im_start>', '<im_col>', None, '<frame_start>',
            '<frame_end>', '<|image|>']
   tokens = np.array([5 if name is None else special[name] for name in names])
-  assert visual_index(tokens, special).tolist() == [2, 2, 2, 2, 2, 0, 3, 3, 0]
+  assert visual_index(tokens, special, np.array([0])).tolist() == [2, 2, 2, 2, 2, 0, 2, 2, 0]
   assert feature_index(tokens, special).tolist() == [-1, 0, -1, -1, -1, -1, -1, -1, -1]
 
 
-def test_visual_index_of_v1_counts_image_starts(tokenizer):
+@pytest.mark.parametrize('flags', [dict(mode='resize'), dict(use_low_res_start=False), dict(use_col_tokens=False)])
+def test_each_image_has_a_number_whatever_its_markers_are(tokenizer, flags):
+  config = dataclasses.replace(CONFIG, image=dataclasses.replace(CONFIG.image, **flags))
+  e = encode(example(talk('which?', 'red'), images=(picture(), picture())), config, tokenizer, training=True)
+  patches = e.visual[e.feature_index >= 0]
+  assert patches.tolist() == sorted(patches) and set(patches) == {2, 3} == set(e.visual[e.visual > 0])
+
+
+def test_frames_that_adjoin_without_any_marker_have_numbers_of_their_own(tokenizer):
+  names = ('<im_start>', '<im_patch>', '<im_patch>', '<im_patch>', '<im_patch>', '<im_end>')
+  tokens = np.array([tokenizer.special[name] for name in names])
+  assert visual_index(tokens, tokenizer.special, np.array([0, 2])).tolist() == [2, 2, 2, 3, 3, 3]
+
+
+def test_all_views_of_an_image_of_v1_are_one_image():
   names = ('<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<|image|>')
   special = {name: n for n, name in enumerate(names)}
-  assert visual_index(np.array([9, 0, 2, 1, 0, 2, 1, 9]), special).tolist() == [0, 2, 2, 2, 3, 3, 3, 0]
+  tokens = np.array([9, 0, 2, 1, 0, 2, 1, 9])
+  assert visual_index(tokens, special, np.array([0])).tolist() == [0, 2, 2, 2, 2, 2, 2, 0]
 
 
 V1 = dataclasses.replace(MOLMO_V1, image=dataclasses.replace(MOLMO_V1.image, crop_size=56, overlap_margins=(1, 1),
