@@ -39,10 +39,10 @@ class Display:
     now = time.monotonic()
     if now - self._printed > self._interval or done == self._total != self._last:
       self._printed, self._last, spent = now, done, now - self._begun
-      left = spent / max(done - self._start, 1) * (self._total - done)
-      self._console.print(f'{self._title} {done}/{self._total}  {values}  elapsed {clock(spent)}  ETA {clock(left)}',
+      new = done - self._start
+      left = clock(spent / new * (self._total - done)) if new else '?'
+      self._console.print(f'{self._title} {done}/{self._total}  {values}  elapsed {clock(spent)}  ETA {left}',
                           highlight=False)
-
 
   def of(self, done: int, total: int) -> None:
     """Like `update`, for work whose size is known only when it runs."""
