@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
   # of the layout tokens, which every arm has
   c.optimizer.groups.layout.update(pattern='connector/layout/|embedding/extra', learning_rate=5e-3, warmup=50)
   c.optimizer.groups.others.update(pattern='(?!connector/layout/|embedding/extra)', learning_rate=2e-3, warmup=50)
-  c.training.update(steps=800, log_every=25, checkpoint_every=1000, keep_checkpoints=1)
+  c.training.update(steps=600, log_every=25, checkpoint_every=1000, keep_checkpoints=1)
   c.evaluation.update(smallest_shape=(32, 1, 4), shown_per_task=4)
   c.evaluation.generation.max_new_tokens = 3
   return complete(c)
@@ -72,10 +72,10 @@ ASPECT = records('aspect', 600, sequence_length=48, crops=9, visual_tokens=9) | 
 MOSAICS = (records('tiles', 2000, sequence_length=88, crops=9, visual_tokens=9) | LOOSE
            | {'scenes.lab.tile_side': 24,
               'scenes.lab.tile_grids': ((2, 3), (3, 2), (2, 4), (4, 2), (2, 2), (1, 4), (4, 1))})
-DETAIL = (records('detail', 2000, sequence_length=100, crops=9, visual_tokens=20) | crops(8)
-          | {'scenes.lab.rings': 6})
-MATCH = records('match', 2000, sequence_length=60, crops=2, visual_tokens=8) | ONE_CROP
-MISSING = records('missing', 2500, sequence_length=36, crops=4, visual_tokens=16) | frames(4) | NO_TIMES
+DETAIL = records('detail', 2000, sequence_length=64, crops=9, visual_tokens=20) | crops(8) | {'data.batch_size': 32}
+# frames of 6 × 6 patches, so that there is a choice of windows
+MOTION = (records('motion', 1500, sequence_length=104, crops=4, visual_tokens=36) | frames(4) | NO_TIMES
+          | {'model.vit.patch_size': 8, 'preprocess.image.patch_size': 8})
 CLIPS = crop_size(36) | {'scenes.val_per_task': 360}   # frames of 3 × 3 patches: one visual token each
 BLINKS = records('blinks', 1500, sequence_length=44, crops=8, visual_tokens=8) | frames(8) | CLIPS | NO_TIMES
 EVENTS = records('events', 1500, sequence_length=68, crops=6, visual_tokens=6) | frames(6) | CLIPS | NO_TIMES
@@ -108,7 +108,7 @@ STUDIES = dict(
   bidirectional=dict(
     claim='Visual tokens that see each other in both directions help where several pictures must be related.',
     tasks=('events',),
-    settings=EVENTS | {'training.steps': 1200},
+    settings=EVENTS,
     arms={'all pictures': {},
           'within a picture': {'model.bidirectional': 'within_image'},
           'none': {'model.bidirectional': 'none'}}),
@@ -136,23 +136,22 @@ STUDIES = dict(
           'global view only': ONE_CROP}),
   window=dict(
     claim='Pooling windows of 3 × 3 patches are enough for the frames of a video.',
-    tasks=('missing',),
-    settings=MISSING | {'model.vit.patch_size': 8, 'preprocess.image.patch_size': 8, 'data.sequence_length': 64,
-                        'data.visual_tokens': 36},
+    tasks=('motion',),
+    settings=MOTION | {'training.steps': 400},
     arms={'3 × 3': {},
           '2 × 2': {'preprocess.video.pooling': (2, 2), 'model.connector.pool_slots': 4},
           '6 × 6': {'preprocess.video.pooling': (6, 6), 'model.connector.pool_slots': 36}}),
   frames=dict(
     claim='More frames help to count over time and to see the order of events.',
     tasks=('blinks', 'events'),
-    settings=together(BLINKS, EVENTS),
+    settings=together(BLINKS, EVENTS) | {'data.sequence_length': 80},
     arms={'8 frames': {},
           '4 frames': frames(4),
           '2 frames': frames(2)}),
   timestamps=dict(
     claim='Timestamps between frames tell when something happened.',
     tasks=('when',),
-    settings=WHEN,
+    settings=WHEN | {'training.steps': 800},
     arms={'times': {},
           'numbers': {'preprocess.video.time_mode': 'numbered-frames'},
           'none': {'preprocess.video.time_mode': 'none'}}),
