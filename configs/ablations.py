@@ -64,12 +64,8 @@ TILES = (records('tiles', 2000, sequence_length=80, crops=1, visual_tokens=4) | 
 # every crop is one visual token and seen once, so that only the layout tells how they lie to each other
 LOOSE = crop_size(24) | crops(8) | {'preprocess.image.overlap_margins': (0, 0)}
 ASPECT = records('aspect', 600, sequence_length=48, crops=9, visual_tokens=9) | LOOSE
-MOSAICS = (records('tiles', 2000, sequence_length=88, crops=9, visual_tokens=9) | LOOSE
-           | {'scenes.lab.tile_side': 24,
-              'scenes.lab.tile_grids': ((2, 3), (3, 2), (2, 4), (4, 2), (2, 2), (1, 4), (4, 1))})
-# one ring, always blue: three of six colours are not told apart in so few steps
-DETAIL = (records('detail', 2000, sequence_length=48, crops=9, visual_tokens=20) | crops(8)
-          | {'scenes.lab.rings': 1, 'scenes.lab.ring_colours': ('blue',)})
+LARGE_TILES = records('tiles', 2000, sequence_length=88, crops=9, visual_tokens=9) | LOOSE | {'scenes.lab.tile_side': 24}
+MOSAICS = LARGE_TILES | {'scenes.lab.tile_grids': ((2, 3), (3, 2), (2, 4), (4, 2), (2, 2), (1, 4), (4, 1))}
 CLIPS = crop_size(36) | {'scenes.val_per_task': 360}   # frames of 3 × 3 patches: one visual token each
 BLINKS = records('blinks', 1500, sequence_length=44, crops=8, visual_tokens=8) | frames(8) | CLIPS | NO_TIMES
 EVENTS = records('events', 1500, sequence_length=68, crops=6, visual_tokens=6) | frames(6) | CLIPS | NO_TIMES
@@ -122,11 +118,11 @@ STUDIES = dict(
     arms={'column tokens': {},
           'none': {'preprocess.image.use_col_tokens': False}}),
   crops=dict(
-    claim='More crops help with small detail in large images.',
-    tasks=('detail',),
-    settings=DETAIL,
+    claim='More crops help with detail in large images.',
+    tasks=('tiles',),
+    settings=LARGE_TILES | {'scenes.lab.tile_grids': ((2, 4),)},
     arms={'8 crops': {},
-          '4 crops': crops(4),
+          '2 crops': crops(2),
           'global view only': ONE_CROP}),
   window=dict(
     claim='Pooling windows of 3 × 3 patches are enough for the frames of a video.',
