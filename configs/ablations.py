@@ -15,7 +15,7 @@ from molmo_jax.experiment import complete
 
 
 def get_config() -> ConfigDict:
-  """What all studies share: a model that is smaller and learns faster than that of configs/scenes.py, and no data, which
+  """What all studies share: a model that is smaller than that of configs/scenes.py and learns faster, and no data, which
   every study brings. What is not said here is as there."""
   c = scenes.get_config()
   c.name = 'ablations'
@@ -64,7 +64,8 @@ TILES = (records('tiles', 2000, sequence_length=80, crops=1, visual_tokens=4) | 
 # every crop is one visual token and seen once, so that only the layout tells how they lie to each other
 LOOSE = crop_size(24) | crops(8) | {'preprocess.image.overlap_margins': (0, 0)}
 ASPECT = records('aspect', 600, sequence_length=48, crops=9, visual_tokens=9) | LOOSE
-LARGE_TILES = records('tiles', 2000, sequence_length=88, crops=9, visual_tokens=9) | LOOSE | {'scenes.lab.tile_side': 24}
+LARGE_TILES = (records('tiles', 2000, sequence_length=88, crops=9, visual_tokens=9) | LOOSE
+               | {'scenes.lab.tile_side': 24})
 MOSAICS = LARGE_TILES | {'scenes.lab.tile_grids': ((2, 3), (3, 2), (2, 4), (4, 2), (2, 2), (1, 4), (4, 1))}
 CLIPS = crop_size(36) | {'scenes.val_per_task': 360}   # frames of 3 × 3 patches: one visual token each
 BLINKS = records('blinks', 1500, sequence_length=44, crops=8, visual_tokens=8) | frames(8) | CLIPS | NO_TIMES
@@ -120,15 +121,15 @@ STUDIES = dict(
   crops=dict(
     claim='More crops help with detail in large images.',
     tasks=('tiles',),
-    settings=LARGE_TILES | {'scenes.lab.tile_grids': ((2, 4),)},
+    settings=LARGE_TILES | {'scenes.lab.tile_grids': ((2, 4),), 'training.steps': 400},
     arms={'8 crops': {},
           '2 crops': crops(2),
           'global view only': ONE_CROP}),
   window=dict(
     claim='Pooling windows of 3 × 3 patches are enough for the frames of a video.',
     tasks=('events',),
-    settings=EVENTS | {'model.vit.patch_size': 6, 'preprocess.image.patch_size': 6, 'data.sequence_length': 120,
-                       'data.visual_tokens': 54},   # frames of 6 × 6 patches, so that there is a choice
+    settings=EVENTS | {'model.vit.patch_size': 6, 'preprocess.image.patch_size': 6,   # frames of 6 × 6 patches
+                       'data.sequence_length': 120, 'data.visual_tokens': 54, 'training.steps': 400},
     arms={'3 × 3': {},
           '2 × 2': {'preprocess.video.pooling': (2, 2), 'model.connector.pool_slots': 4},
           '6 × 6': {'preprocess.video.pooling': (6, 6), 'model.connector.pool_slots': 36}}),
