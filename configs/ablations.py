@@ -15,8 +15,10 @@ from molmo_jax.experiment import complete
 
 
 def get_config() -> ConfigDict:
-  """What all studies share: a model that is smaller than that of configs/scenes.py and learns faster, and no data, which
-  every study brings. What is not said here is as there."""
+  """What all studies share: a model that is smaller than that of configs/scenes.py and learns faster, and no data.
+
+  A study brings its data. What is not set here is as there.
+  """
   c = scenes.get_config()
   c.name = 'ablations'
   c.scenes.train.update(objects=0, reading=0, comparison=0, motion=0, order=0)
