@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from molmo_jax.data.scenes.drawing import COLOURS
-
 TASKS = ('colour', 'shape', 'count', 'position', 'pointing', 'reading', 'comparison', 'motion', 'order')
 LAB_TASKS = ('detail', 'aspect', 'tiles', 'match', 'blinks', 'when', 'events', 'missing')   # each is a kind, too
 COMPARISONS = ('same_colour', 'same_shape', 'which_image')
@@ -56,7 +54,6 @@ class LabConfig:
   detail_size: tuple[int, int] = (72, 120)    # of the image
   detail_cell: int = 12                       # rings lie in the middle of different cells of this side
   rings: int = 3
-  ring_colours: tuple[str, ...] = tuple(COLOURS)   # of which each ring has another
   ring_size: float = 9.0                      # outer diameter
   ring_stroke: float = 2.0
   ring_gap: float = 2.5                       # width of the gap
@@ -86,10 +83,7 @@ class LabConfig:
     self._check(all(side % 2 == 0 and side >= 16 for side in (self.frame_size, self.missing_size)),
                 f'frame_size={self.frame_size} and missing_size={self.missing_size}: H.264 needs even sides of at '
                 'least 16 px')
-    self._check(set(self.ring_colours) <= set(COLOURS), f'ring_colours={self.ring_colours} must be chosen from '
-                f'{", ".join(COLOURS)}')
-    self._check(1 <= self.rings <= len(set(self.ring_colours)), f'rings={self.rings} must lie in '
-                f'1…{len(set(self.ring_colours))}: each has one of the ring_colours of its own')
+    self._check(1 <= self.rings <= 6, f'rings={self.rings} must lie in 1…6: each has a colour of its own')
     self._check(self.ring_size + 2 * self.ring_jitter <= self.detail_cell,
                 f'ring_size={self.ring_size} with ring_jitter={self.ring_jitter} on both sides does not fit into '
                 f'detail_cell={self.detail_cell}')

@@ -29,7 +29,7 @@ def detail_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   if rows * columns < lab.rings:
     raise ValueError(f'{lab.rings} rings do not fit into the {rows}×{columns} cells of detail_size={lab.detail_size}; '
                      'lower rings or detail_cell')
-  colours = [colour for colour in compose.colours(rng, len(COLOURS)) if colour in lab.ring_colours][:lab.rings]
+  colours = compose.colours(rng, lab.rings)
   sides = [compose.choose(rng, lab_tasks.SIDES) for _ in colours]
   places = []
   for cell in rng.permutation(rows * columns)[:lab.rings]:

@@ -126,7 +126,7 @@ def lab_targets(task: str, config: ScenesConfig) -> list[tuple[str, str]]:
   """(question text, answer) as in `tasks.balanced_targets`."""
   shapes = [common_shape_text(ordinal) for ordinal in ORDINALS]
   forms = {
-    'detail': [(gap_text(c), SIDES) for c in COLOURS if c in config.lab.ring_colours],
+    'detail': [(gap_text(c), SIDES) for c in COLOURS],
     'aspect': [(OUTLINE_TEXT, _present(config)), (RATIO_TEXT, ratios(config))],
     'tiles': [(tile_text(r, c), _COLOURS) for r, c in _addresses(config)],
     'match': [(COMMON_TEXT, _COLOURS), *((text, SHAPES) for text in shapes)],
