@@ -106,7 +106,7 @@ STUDIES = dict(
           'within a picture': {'model.bidirectional': 'within_image'},
           'none': {'model.bidirectional': 'none'}}),
   layout=dict(
-    claim='Layout information, as tokens or as learned vectors, is needed for space and counting.',
+    claim='Layout information, as tokens or as learned vectors, is needed for space.',
     tasks=('tiles',),
     settings=MOSAICS | {'training.steps': 800},
     arms={'tokens and vectors': {},
