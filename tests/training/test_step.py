@@ -21,9 +21,9 @@ TRAINING = TrainingConfig(steps=10, loss_chunk=4)
 ROWS = jax.tree.map(jnp.asarray, batch(row(2, -2, 3), row(3, -2, 1)))
 
 
-def setup(c=CONFIG, training=TRAINING):
+def setup(c=CONFIG, training=TRAINING, eps=1e-6):
   model, params = build(c)
-  optimizer_config = OptimizerConfig(groups=GROUPS)
+  optimizer_config = OptimizerConfig(groups=GROUPS, eps=eps)
   optimizer = make_optimizer(optimizer_config, training.steps, params)
   state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key_data(jax.random.key(0)))
   return model, state, jax.jit(make_train_step(model, optimizer, training, optimizer_config))
@@ -123,11 +123,16 @@ def test_a_fresh_state_depends_on_its_seed_alone():
 
 @pytest.mark.parametrize('parts', [2, 4])
 def test_a_batch_in_parts_gives_the_same_update(parts):
+  # The bias of a key has no gradient (softmax does not see it): what is computed for it is rounding, another one on
+  # every processor. With Adam's usual eps the update would be rounding divided by rounding; with a large one it is
+  # about proportional to the gradient, which both ways of summing determine.
+  eps = 1e-2
   rows = jax.tree.map(jnp.asarray, batch(row(2, -2, 3), row(3, -2, 1), row(1, -2, 5), row(4, -2, 2)))
-  _, state, whole = setup()
-  _, _, in_parts = setup(training=dataclasses.replace(TRAINING, accumulate=parts))
+  _, state, whole = setup(eps=eps)
+  _, _, in_parts = setup(training=dataclasses.replace(TRAINING, accumulate=parts), eps=eps)
   (first, metrics), (second, metrics_in_parts) = whole(state, rows), in_parts(state, rows)
-  assert close(first.params, second.params, 2e-5)   # rounding, divided by Adam's small second moments
+  assert not close(first.params, state.params, 1e-4)
+  assert close(first.params, second.params, 1e-6)
   assert close(metrics, metrics_in_parts, 1e-5)
 
 
