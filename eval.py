@@ -9,8 +9,9 @@
   python eval.py --model=allenai/Molmo2-4B --manifest=mine/questions.jsonl   # a released checkpoint → runs/Molmo2-4B
 
 Writes summary.json, predictions.jsonl and report.html (pictures, points, predictions, answers) into
-<workdir>/evaluation, or the folder of --out. The configuration is the one that the run was trained with; for --model
-it is configs/finetune.py, whose values can be set by flags when it is given as --config.
+<workdir>/evaluation, or the folder of --out. The configuration is the one that the run was trained
+with; for --model it is configs/finetune.py, whose values can be set by flags when it is given as
+--config.
 """
 
 import dataclasses
@@ -54,18 +55,26 @@ from molmo_jax.parallel.sharding import shardings_of
 from molmo_jax.preprocess.types import MediaError, PreprocessConfig, VideoConfig
 from molmo_jax.training.state import init_params
 
-MODEL = flags.DEFINE_string('model', None, "a released checkpoint in place of a run's: folder, or id on the Hub")
-CONFIG = config_flags.DEFINE_config_file('config', None, 'default: the one that the run was trained with')
-WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run; default: runs/<name of the run or model>')
+MODEL = flags.DEFINE_string('model', None,
+                            "a released checkpoint in place of a run's: folder, or id on the Hub")
+CONFIG = config_flags.DEFINE_config_file('config', None,
+                                         'default: the one that the run was trained with')
+WORKDIR = flags.DEFINE_string('workdir', None,
+                              'folder of the run; default: runs/<name of the run or model>')
 MANIFEST = flags.DEFINE_string('manifest', None, 'what to evaluate on; default: data.validation')
-TASKS = flags.DEFINE_string('tasks', '', 'benchmarks or groups of them: chart_qa,mvbench,short_video, or all')
-VERSION = flags.DEFINE_enum('version', 'molmo2', ['molmo2', 'v1'], 'whose prompts and metrics the benchmarks have')
-DATA_ROOT = flags.DEFINE_string('data_root', 'data', 'has a folder for the files of every benchmark')
-MANIFESTS = flags.DEFINE_string('manifests', 'manifests', 'folder for the manifests of the benchmarks')
-GENERATION = flags.DEFINE_list('generation', [], 'in place of the configured settings: temperature=0.7,top_p=0.9 or '
-                               'beams=4 (docs/generation.md)')
+TASKS = flags.DEFINE_string('tasks', '',
+                            'benchmarks or groups of them: chart_qa,mvbench,short_video, or all')
+VERSION = flags.DEFINE_enum('version', 'molmo2', ['molmo2', 'v1'],
+                            'whose prompts and metrics the benchmarks have')
+DATA_ROOT = flags.DEFINE_string('data_root', 'data',
+                                'has a folder for the files of every benchmark')
+MANIFESTS = flags.DEFINE_string('manifests', 'manifests',
+                                'folder for the manifests of the benchmarks')
+GENERATION = flags.DEFINE_list('generation', [], 'in place of the configured settings: '
+                               'temperature=0.7,top_p=0.9 or beams=4 (docs/generation.md)')
 OUT = flags.DEFINE_string('out', None, 'where the results go; default: <workdir>/evaluation')
-COMPARE = flags.DEFINE_list('compare', [], 'two evaluations (folders of runs or of --out) instead of evaluating')
+COMPARE = flags.DEFINE_list('compare', [],
+                            'two evaluations (folders of runs or of --out) instead of evaluating')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'ask again what was answered before')
 DISTRIBUTED = flags.DEFINE_string('distributed', '', processes.HELP)
 STEP = flags.DEFINE_integer('step', None, 'checkpoint; default: the newest')
@@ -73,7 +82,8 @@ STEP = flags.DEFINE_integer('step', None, 'checkpoint; default: the newest')
 
 def main(argv: list[str]) -> None:
   if COMPARE.value:
-    return compare_evaluations([*COMPARE.value, *argv[1:]], Console())   # --compare a b leaves b to the arguments
+    # --compare a b leaves b to the arguments
+    return compare_evaluations([*COMPARE.value, *argv[1:]], Console())
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like --workdir=runs/scenes')
   processes.join(DISTRIBUTED.value)
@@ -101,32 +111,41 @@ def main(argv: list[str]) -> None:
   shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
   shardings = shardings_of(shapes, mesh)
   if MODEL.value:
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, run.model.dtype, sharding=s), shapes, shardings)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, run.model.dtype, sharding=s),
+                            shapes, shardings)
     params, step = finetune.load_params(run, abstract, console), 0
     title = MODEL.value
   else:
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes,
+                            shardings)
     checkpoints = native.open_checkpoints(workdir / 'checkpoints', run.training.keep_checkpoints)
     params, step = native.restore_params(checkpoints, STEP.value, abstract)
     title = f'{run.name}, step {step}'
 
-  def evaluate(manifest: Manifest, preprocess: PreprocessConfig, evaluation: EvaluationConfig, out: Path) -> dict:
+  def evaluate(manifest: Manifest, preprocess: PreprocessConfig, evaluation: EvaluationConfig,
+               out: Path) -> dict:
     console.rule(f'{title} on {manifest.path}')
-    return run_evaluation(model, params, manifest, preprocess, tokenizer, evaluation, run.model.connector.pool_slots,
-                          mesh, out, console, title=title, settings=config.to_dict() | {'step': step},
+    return run_evaluation(model, params, manifest, preprocess, tokenizer, evaluation,
+                          run.model.connector.pool_slots,
+                          mesh, out, console, title=title,
+                          settings=config.to_dict() | {'step': step},
                           overwrite=OVERWRITE.value)
 
   out = Path(OUT.value) if OUT.value else workdir / 'evaluation'
   if not tasks:
-    evaluate(read_manifest(MANIFEST.value or run.data.validation), run.preprocess, run.evaluation, out)
+    evaluate(read_manifest(MANIFEST.value or run.data.validation), run.preprocess, run.evaluation,
+             out)
     return
   published, records = {}, []
   for task in tasks:
-    path = processes.first_then_others(lambda task=task: task_manifest(task, DATA_ROOT.value, MANIFESTS.value))
+    path = processes.first_then_others(
+      lambda task=task: task_manifest(task, DATA_ROOT.value, MANIFESTS.value))
     generation = dataclasses.replace(run.evaluation.generation,
-                                     max_new_tokens=given.get('max_new_tokens', task.max_new_tokens))
+                                     max_new_tokens=given.get('max_new_tokens',
+                                                              task.max_new_tokens))
     evaluation = dataclasses.replace(run.evaluation, generation=generation)
-    summary = evaluate(read_manifest(path), task.preprocess(run.preprocess), evaluation, out / task.label)
+    summary = evaluate(read_manifest(path), task.preprocess(run.preprocess), evaluation,
+                       out / task.label)
     if processes.is_first():
       published |= summary['published']
       records += read_evaluation(out / task.label)
@@ -139,36 +158,45 @@ def main(argv: list[str]) -> None:
 
 
 def generation_settings(assignments: list[str]) -> dict[str, int | float | str]:
-  """`['temperature=0.7', 'beams=2']` as a dictionary; names and values of fields of GenerationConfig."""
+  """`['temperature=0.7', 'beams=2']` as a dictionary; names and values of fields of
+  GenerationConfig.
+  """
   kinds = {field.name: type(field.default) for field in dataclasses.fields(GenerationConfig)}
   found = {}
   for name, equals, value in (assignment.partition('=') for assignment in assignments):
     if not equals or name not in kinds:
-      raise app.UsageError(f'--generation={name}{equals}{value}: give NAME=VALUE with one of {", ".join(kinds)}')
+      raise app.UsageError(f'--generation={name}{equals}{value}: give NAME=VALUE with one of '
+        f'{", ".join(kinds)}')
     try:
       found[name] = (kinds[name] if kinds[name] in (int, float) else str)(value)
     except ValueError:
-      raise app.UsageError(f'--generation={name}={value}: the value must be of type {kinds[name].__name__}') from None
+      raise app.UsageError(f'--generation={name}={value}: the value must be of type '
+        f'{kinds[name].__name__}') from None
   return found
 
 
 def compare_evaluations(folders: list[str], console: Console) -> None:
-  """Prints the paired differences of two evaluations, and writes comparison.json and comparison.html."""
+  """Prints the paired differences of two evaluations, and writes comparison.json and
+  comparison.html.
+  """
   if len(folders) != 2:
-    raise app.UsageError(f'--compare needs two evaluations, as in --compare runs/a runs/b, not {folders}')
+    raise app.UsageError('--compare needs two evaluations, as in --compare runs/a runs/b, not '
+      f'{folders}')
   names = tuple(str(Path(folder)) for folder in folders)
   pairs = pair_records(*(read_evaluation(folder) for folder in folders))
   found = compare(pairs)
   print_comparison(found, names, console)
   out = Path(OUT.value or '.')
   write_atomically(out / 'comparison.json', json.dumps(as_json(found), indent=2) + '\n')
-  write_comparison(out / 'comparison.html', found, pairs, names, lambda record: load_media(record, VideoConfig()))
+  write_comparison(out / 'comparison.html', found, pairs, names,
+                   lambda record: load_media(record, VideoConfig()))
   console.print(f'written: {out / "comparison.json"}, comparison.html', highlight=False)
 
 
 def run_main() -> None:
   logging.set_verbosity(logging.WARNING)
-  with processes.orderly_end(ConfigError, ManifestError, ScenesError, native.CheckpointError, CompareError, TaskError,
+  with processes.orderly_end(ConfigError, ManifestError, ScenesError, native.CheckpointError,
+                             CompareError, TaskError,
                              TableError, MediaError):
     app.run(main, flags_parser=experiment_lib.parse_flags)
 

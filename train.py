@@ -5,8 +5,8 @@
   python train.py --config.model.connector.pooling=mean --workdir=runs/mean   # an ablation is a flag
   python train.py --config=configs/finetune.py --config.init_from=DIR   # from a released checkpoint
 
-A run that was interrupted goes on where its last checkpoint was, to the same bytes: start it again with the same
-command. Another configuration needs another --workdir.
+A run that was interrupted goes on where its last checkpoint was, to the same bytes: start it again
+with the same command. Another configuration needs another --workdir.
 """
 
 import math
@@ -41,18 +41,20 @@ from molmo_jax.training.validation import make_validation
 
 CONFIG = experiment_lib.define_config(Path(__file__).parent / 'configs/scenes.py',
                                       'what to train; override with --config.a.b=c')
-WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run; default: runs/<name of the configuration>')
+WORKDIR = flags.DEFINE_string('workdir', None,
+                              'folder of the run; default: runs/<name of the configuration>')
 DISTRIBUTED = flags.DEFINE_string('distributed', '', processes.HELP)
 EVALUATE = flags.DEFINE_bool('evaluate', True, 'evaluate on data.validation at the end')
 
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like --config.training.steps=10')
+    raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like '
+      '--config.training.steps=10')
   processes.join(DISTRIBUTED.value)
   console = Console(quiet=not processes.is_first())
 
-  # ---- configuration -------------------------------------------------------------------------------------------------
+  # ---- configuration -----------------------------------------------------------------------------
   config = CONFIG.value
   workdir = Path(WORKDIR.value or f'runs/{config.name}')
   if config.get('init_from'):
@@ -63,22 +65,23 @@ def main(argv: list[str]) -> None:
   processes.first_then_others(lambda: experiment_lib.claim(workdir, config, processes.is_first()))
   console.rule(f'{run.name} → {workdir}')
 
-  # ---- mesh ----------------------------------------------------------------------------------------------------------
+  # ---- mesh --------------------------------------------------------------------------------------
   mesh = make_mesh(run.mesh)
   experiment_lib.check_on_mesh(run, mesh)
   jax.set_mesh(mesh)
-  console.print(f'devices: {jax.device_count()} × {jax.devices()[0].device_kind}, {jax.process_count()} processes; '
-                f'mesh: {dict(mesh.shape)}', highlight=False)
+  console.print(f'devices: {jax.device_count()} × {jax.devices()[0].device_kind}, '
+    f'{jax.process_count()} processes; mesh: {dict(mesh.shape)}', highlight=False)
 
-  # ---- data ----------------------------------------------------------------------------------------------------------
+  # ---- data --------------------------------------------------------------------------------------
   tokenizer = processes.first_then_others(
     lambda: prepare(run.data, run.scenes, run.model.llm.first_extra_id, console))
   share = data_share(mesh)
   to_devices = batch_sharding(mesh)
   def place(batch):
-    return {name: jax.make_array_from_process_local_data(to_devices, x) for name, x in batch.items()}
+    return {name: jax.make_array_from_process_local_data(to_devices, x)
+            for name, x in batch.items()}
 
-  # ---- model and state -----------------------------------------------------------------------------------------------
+  # ---- model and state ---------------------------------------------------------------------------
   model = Molmo(run.model)
   shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
   console.print(parameter_table(shapes))
@@ -87,9 +90,11 @@ def main(argv: list[str]) -> None:
   make_state = lambda: init_state(model, optimizer, key)
   abstract = jax.eval_shape(make_state)
   shardings = shardings_of(abstract, mesh)
-  abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+  abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract,
+                          shardings)
 
-  checkpoints = native.open_checkpoints(workdir / 'checkpoints', run.training.keep_checkpoints, run.training.keep_every)
+  checkpoints = native.open_checkpoints(workdir / 'checkpoints', run.training.keep_checkpoints,
+                                        run.training.keep_every)
   positions = None
   if checkpoints.latest is not None:
     state, positions = native.restore(checkpoints, None, abstract)
@@ -97,19 +102,22 @@ def main(argv: list[str]) -> None:
   elif run.init_from or run.init_llm or run.init_vit:
     params = (finetune.load_params(run, abstract.params, console) if run.init_from else
               backbones.load_params(run, model, key, abstract.params, console))
-    state = jax.jit(lambda p: state_from(p, optimizer, key), out_shardings=shardings, donate_argnums=0)(params)
+    state = jax.jit(lambda p: state_from(p, optimizer, key), out_shardings=shardings,
+                    donate_argnums=0)(params)
   else:
     state = jax.jit(make_state, out_shardings=shardings)()
 
   data = Prefetched(open_data(run.data, run.preprocess, read_sources(run.data), tokenizer,
                               run.model.connector.pool_slots, *share, positions=positions))
 
-  # ---- loop ----------------------------------------------------------------------------------------------------------
-  train_step = jax.jit(make_train_step(model, optimizer, run.training, run.optimizer), donate_argnums=0)
+  # ---- loop --------------------------------------------------------------------------------------
+  train_step = jax.jit(make_train_step(model, optimizer, run.training, run.optimizer),
+                       donate_argnums=0)
   every = lambda steps: steps and step % steps == 0
   start, steps = int(state.step), run.training.steps
   stop = processes.stop_signal()
-  validate = run.training.validate_every and make_validation(model, run.training, run.data, run.preprocess, tokenizer,
+  validate = run.training.validate_every and make_validation(model, run.training, run.data,
+                                                             run.preprocess, tokenizer,
                                                              share, place)
   log = MetricsLog(workdir, start, enabled=processes.is_first())
   meter = Meter(lambda work: forward_flops(shapes, run.model, work), share[1], jax.device_count(),
@@ -122,10 +130,12 @@ def main(argv: list[str]) -> None:
       if step == start + 1:
         console.print(batch_table(batch))
         _check_loss_tokens(batch, run.data.train)
-      if step == run.training.profile[0]:   # look at it with: tensorboard --logdir=<workdir>/profile
+      # look at it with: tensorboard --logdir=<workdir>/profile
+      if step == run.training.profile[0]:
         jax.profiler.start_trace(workdir / 'profile')
       state, metrics = train_step(state, place(batch))
-      if step == run.training.profile[1] and start < run.training.profile[0]:   # else this run did not start it
+      # else this run did not start it
+      if step == run.training.profile[1] and start < run.training.profile[0]:
         jax.block_until_ready(metrics)
         jax.profiler.stop_trace()
       meter.add(work_of(batch, run.model.vit.patches, run.model.bidirectional))
@@ -133,7 +143,8 @@ def main(argv: list[str]) -> None:
         if pending:
           _report(display, log, *pending)
         pending = step, metrics, meter.take()
-      stopped = stop(step)   # asked once: a signal between the two lines below must not lose the step
+      # asked once: a signal between the two lines below must not lose the step
+      stopped = stop(step)
       if every(run.training.validate_every) and not stopped:
         with meter('evaluation'):
           log.write(step, {f'validation/{name}': x for name, x in validate(state.params).items()})
@@ -141,13 +152,16 @@ def main(argv: list[str]) -> None:
         with meter('evaluation'):
           summary = _evaluate(run, model, state.params, tokenizer, mesh, console, step, config,
                               workdir / f'evaluation_at_{step}')
-          log.write(step, {f'evaluation/{task}': row['accuracy'] for task, row in summary.get('tasks', {}).items()})
+          log.write(step, {f'evaluation/{task}': row['accuracy']
+                           for task, row in summary.get('tasks', {}).items()})
       if every(run.training.checkpoint_every) or step == steps or stopped:
-        if pending:   # a run that goes on from this checkpoint does not write the lines of its steps again
+        # a run that goes on from this checkpoint does not write the lines of its steps again
+        if pending:
           _report(display, log, *pending)
           pending = None
         with meter('checkpoint'):
-          positions = {str(index): at for index, at in processes.gather([share[0], data.position()])}
+          positions = {str(index): at
+                       for index, at in processes.gather([share[0], data.position()])}
           native.save(checkpoints, step, state, positions)
       if stopped:
         break
@@ -155,32 +169,40 @@ def main(argv: list[str]) -> None:
   checkpoints.close()   # waits for the last write
   log.close()
   for dataset, count in data.skipped_by_dataset.items():
-    console.print(f'[yellow]{dataset}: {count} records could not be used and were skipped; their names are in the log')
+    console.print(f'[yellow]{dataset}: {count} records could not be used and were skipped; their '
+      'names are in the log')
   if stopped and step < steps:
-    console.print(f'stopped by {stopped} after step {step}; the same command goes on from there', highlight=False)
+    console.print(f'stopped by {stopped} after step {step}; the same command goes on from there',
+                  highlight=False)
     return
 
-  # ---- evaluation ----------------------------------------------------------------------------------------------------
+  # ---- evaluation --------------------------------------------------------------------------------
   curves = read_metrics(workdir / 'metrics.jsonl') if processes.is_first() else None
   if curves:
     write_curves(workdir / 'curves.html', curves, title=run.name)
   if EVALUATE.value:
-    _evaluate(run, model, state.params, tokenizer, mesh, console, steps, config, workdir / 'evaluation', curves)
+    _evaluate(run, model, state.params, tokenizer, mesh, console, steps, config,
+              workdir / 'evaluation', curves)
 
 
-def _evaluate(run, model, params, tokenizer, mesh, console, step, config, folder, curves=None) -> dict:
-  return run_evaluation(model, params, read_manifest(run.data.validation), run.preprocess, tokenizer, run.evaluation,
-                        run.model.connector.pool_slots, mesh, folder, console, title=f'{run.name}, step {step}',
+def _evaluate(run, model, params, tokenizer, mesh, console, step, config, folder,
+              curves=None) -> dict:
+  return run_evaluation(model, params, read_manifest(run.data.validation), run.preprocess,
+                        tokenizer, run.evaluation,
+                        run.model.connector.pool_slots, mesh, folder, console,
+                        title=f'{run.name}, step {step}',
                         settings=config.to_dict(), curves=curves)
 
 
-def _report(display: Display, log: MetricsLog, step: int, metrics: dict, rates: dict[str, float]) -> None:
+def _report(display: Display, log: MetricsLog, step: int, metrics: dict,
+            rates: dict[str, float]) -> None:
   """Fetches the metrics of a step that is done by now, shows and writes them."""
-  values = {name: float(x) for name, x in jax.device_get(metrics).items() if name != 'tokens'} | rates
+  values = {name: float(x) for name, x in jax.device_get(metrics).items()
+            if name != 'tokens'} | rates
   log.write(step, values)
   if not math.isfinite(values['loss']):
-    raise FloatingPointError(f'the loss is {values["loss"]} at step {step}; go on from an earlier checkpoint with a '
-                             'lower learning rate, or look at the records before it')
+    raise FloatingPointError(f'the loss is {values["loss"]} at step {step}; go on from an earlier '
+      'checkpoint with a lower learning rate, or look at the records before it')
   display.update(step, f'loss {values["loss"]:.3f}  accuracy {values["accuracy"]:.3f}  '
                        f'{values["tokens_per_second"]:,.0f} tokens/s'
                        + (f'  MFU {100 * values["mfu"]:.0f} %' if 'mfu' in values else ''))
@@ -188,12 +210,14 @@ def _report(display: Display, log: MetricsLog, step: int, metrics: dict, rates: 
 
 def _check_loss_tokens(batch: dict, manifest: str) -> None:
   if not (batch['loss_weights'] > 0).any():
-    raise ManifestError(f'{manifest}: the first batch has no token with a loss weight; answers need weights above 0')
+    raise ManifestError(f'{manifest}: the first batch has no token with a loss weight; answers '
+      'need weights above 0')
 
 
 def run_main() -> None:
   logging.set_verbosity(logging.WARNING)
-  with processes.orderly_end(ConfigError, ManifestError, BadRecordError, ScenesError, native.CheckpointError,
+  with processes.orderly_end(ConfigError, ManifestError, BadRecordError, ScenesError,
+                             native.CheckpointError,
                              FloatingPointError):
     app.run(main, flags_parser=experiment_lib.parse_flags)
 

@@ -1,4 +1,5 @@
-"""The ablation lab: a tiny Molmo2 on scenes that need what an arm of a study takes away (docs/ablations.md).
+"""The ablation lab: a tiny Molmo2 on scenes that need what an arm of a study takes away
+(docs/ablations.md).
 
   python -m molmo_jax.tools.sweep --study=pooling                  # arms × 5 seeds, then a report → runs/ablations
   python -m molmo_jax.tools.sweep --study=all --list               # what there is, and how long it takes
@@ -15,24 +16,29 @@ from molmo_jax.experiment import complete
 
 
 def get_config() -> ConfigDict:
-  """What all studies share: a model that is smaller than that of configs/scenes.py and learns faster, and no data.
+  """What all studies share: a model that is smaller than that of configs/scenes.py and learns
+  faster, and no data.
 
   A study brings its data. What is not set here is as there.
   """
   c = scenes.get_config()
   c.name = 'ablations'
   c.scenes.train.update(objects=0, reading=0, comparison=0, motion=0, order=0)
-  c.scenes.val_per_task = 336                   # every answer of every wording of the images' tasks equally often
+  # every answer of every wording of the images' tasks equally often
+  c.scenes.val_per_task = 336
   c.model.vit.update(width=48, heads=2, head_dim=24, mlp=96)
   c.model.connector.update(width=48, heads=2, kv_heads=2, head_dim=24, hidden=96, layout_crops=16)
   c.model.llm.update(width=64, layers=2, heads=2, kv_heads=2, head_dim=32, mlp=128)
   c.model.unroll = 2
   c.data.threads = 1
-  c.data.on_error = 'raise'                     # an example that does not fit must not be missing in one arm only
-  # an arm may have no layout vectors, and a group that matches nothing is an error: they share one with the embeddings
-  # of the layout tokens, which every arm has
-  c.optimizer.groups.layout.update(pattern='connector/layout/|embedding/extra', learning_rate=5e-3, warmup=50)
-  c.optimizer.groups.others.update(pattern='(?!connector/layout/|embedding/extra)', learning_rate=2e-3, warmup=50)
+  # an example that does not fit must not be missing in one arm only
+  c.data.on_error = 'raise'
+  # an arm may have no layout vectors, and a group that matches nothing is an error: they share one
+  # with the embeddings of the layout tokens, which every arm has
+  c.optimizer.groups.layout.update(pattern='connector/layout/|embedding/extra', learning_rate=5e-3,
+                                   warmup=50)
+  c.optimizer.groups.others.update(pattern='(?!connector/layout/|embedding/extra)',
+                                   learning_rate=2e-3, warmup=50)
   c.training.update(steps=600, log_every=25, checkpoint_every=1000, keep_checkpoints=1)
   c.evaluation.update(smallest_shape=(32, 1, 4), shown_per_task=4)
   c.evaluation.generation.max_new_tokens = 3
@@ -40,8 +46,11 @@ def get_config() -> ConfigDict:
 
 
 def records(kind: str, count: int, sequence_length: int, crops: int, visual_tokens: int) -> dict:
-  """A data setting: training records of a kind of scenes, and the size of a row that holds any of them."""
-  return {f'scenes.train.{kind}': count, 'data.sequence_length': sequence_length, 'data.crops': crops,
+  """A data setting: training records of a kind of scenes, and the size of a row that holds any of
+  them.
+  """
+  return {f'scenes.train.{kind}': count, 'data.sequence_length': sequence_length,
+          'data.crops': crops,
           'data.visual_tokens': visual_tokens}
 
 
@@ -60,21 +69,28 @@ def frames(count: int) -> dict:
 
 NO_TIMES = {'preprocess.video.time_mode': 'none'}
 ONE_CROP = {'preprocess.image.mode': 'resize'}
-# a picture of 24 × 48 px at 48 × 48: a tile is one patch high and two wide, and every window holds two of them
+# a picture of 24 × 48 px at 48 × 48: a tile is one patch high and two wide, and every window holds
+# two of them
 TILES = (records('tiles', 2000, sequence_length=80, crops=1, visual_tokens=4) | ONE_CROP
          | {'scenes.lab.tile_grids': ((4, 2),)})
-# every crop is one visual token and seen once, so that only the layout tells how they lie to each other
+# every crop is one visual token and seen once, so that only the layout tells how they lie to each
+# other
 LOOSE = crop_size(24) | crops(8) | {'preprocess.image.overlap_margins': (0, 0)}
 ASPECT = records('aspect', 600, sequence_length=48, crops=9, visual_tokens=9) | LOOSE
 LARGE_TILES = (records('tiles', 2000, sequence_length=88, crops=9, visual_tokens=9) | LOOSE
                | {'scenes.lab.tile_side': 24})
-MOSAICS = LARGE_TILES | {'scenes.lab.tile_grids': ((2, 3), (3, 2), (2, 4), (4, 2), (2, 2), (1, 4), (4, 1))}
-CLIPS = crop_size(36) | {'scenes.val_per_task': 360}   # frames of 3 × 3 patches: one visual token each
-BLINKS = records('blinks', 1500, sequence_length=44, crops=8, visual_tokens=8) | frames(8) | CLIPS | NO_TIMES
-EVENTS = records('events', 1500, sequence_length=68, crops=6, visual_tokens=6) | frames(6) | CLIPS | NO_TIMES
+MOSAICS = LARGE_TILES | {
+  'scenes.lab.tile_grids': ((2, 3), (3, 2), (2, 4), (4, 2), (2, 2), (1, 4), (4, 1))}
+# frames of 3 × 3 patches: one visual token each
+CLIPS = crop_size(36) | {'scenes.val_per_task': 360}
+BLINKS = records('blinks', 1500, sequence_length=44, crops=8,
+                 visual_tokens=8) | frames(8) | CLIPS | NO_TIMES
+EVENTS = records('events', 1500, sequence_length=68, crops=6,
+                 visual_tokens=6) | frames(6) | CLIPS | NO_TIMES
 WHEN = records('when', 1500, sequence_length=68, crops=5, visual_tokens=5) | frames(5) | CLIPS
 
-# The first arm of a study is its baseline. The first arms of pooling, layers and projector are one run.
+# The first arm of a study is its baseline. The first arms of pooling, layers and projector are one
+# run.
 STUDIES = dict(
   pooling=dict(
     claim='Attention pooling with the mean of its window as the query beats averaging and stacking.',
@@ -130,7 +146,8 @@ STUDIES = dict(
   window=dict(
     claim='Pooling windows of 3 × 3 patches are enough for the frames of a video.',
     tasks=('events',),
-    settings=EVENTS | {'model.vit.patch_size': 6, 'preprocess.image.patch_size': 6,   # frames of 6 × 6 patches
+    # frames of 6 × 6 patches
+    settings=EVENTS | {'model.vit.patch_size': 6, 'preprocess.image.patch_size': 6,
                        'data.sequence_length': 120, 'data.visual_tokens': 54, 'training.steps': 400},
     arms={'3 × 3': {},
           '2 × 2': {'preprocess.video.pooling': (2, 2), 'model.connector.pool_slots': 4},

@@ -20,16 +20,21 @@ def get_config() -> ConfigDict:
   c = ConfigDict()
   c.name = 'finetune'            # the run's folder is runs/finetune unless --workdir says otherwise
   c.seed = 0                     # order of the data, dropout
-  c.init_from = ''               # a folder in the released or in transformers' layout, or an id on the Hugging Face Hub
-  c.scenes = ConfigDict(dict(train=dict()))   # drawn into data/scenes if data.train lies there; ignored otherwise
+  # a folder in the released or in transformers' layout, or an id on the Hugging Face Hub
+  c.init_from = ''
+  # drawn into data/scenes if data.train lies there; ignored otherwise
+  c.scenes = ConfigDict(dict(train=dict()))
 
   # Sizes, ViT layers, pooling and projector come from the checkpoint; these are choices of the run.
   c.model = ConfigDict(dict(
-    dtype='bfloat16',            # of matrix products; weights, residual stream and optimiser are float32
-    remat='full',                # recompute layers in the backward pass: less memory, a third more time
+    # of matrix products; weights, residual stream and optimiser are float32
+    dtype='bfloat16',
+    # recompute layers in the backward pass: less memory, a third more time
+    remat='full',
     llm=dict(residual_dropout=0.0,              # on all tokens
              response_residual_dropout=0.1),    # on the tokens of answers, where overfitting begins
-    connector=dict(layout_embedding=False)))    # learned row, column, crop and box vectors; they start at zero
+    # learned row, column, crop and box vectors; they start at zero
+    connector=dict(layout_embedding=False)))
 
   # How pictures are cut comes from the checkpoint; how much of them is used is your choice.
   c.preprocess = ConfigDict(dict(
@@ -38,7 +43,8 @@ def get_config() -> ConfigDict:
                max_images=5, max_images_eval=20),   # images in one example
     video=dict(max_frames=128,   # F in training, at 2 frames a second, the last frame always kept
                max_frames_eval=384),            # F in evaluation
-    text=dict(message_weight='root_subsegments_root_tokens')))   # long answers weigh less per token, as in training
+    # long answers weigh less per token, as in training
+    text=dict(message_weight='root_subsegments_root_tokens')))
 
   c.data = ConfigDict(dict(
     train='data/scenes/train.jsonl',            # JSONL, one example per line: docs/data.md
@@ -46,14 +52,17 @@ def get_config() -> ConfigDict:
     tokenizer='',                # the checkpoint's
     scenes_root='data/scenes',
     batch_size=8,                # rows of a step, over all devices
-    sequence_length=4096,        # tokens of a row; a record that needs more is skipped, and the log says so
+    # tokens of a row; a record that needs more is skipped, and the log says so
+    sequence_length=4096,
     crops=48,                    # crops or frames of a row
     visual_tokens=3888,          # pooled visual tokens of a row
     workers=0,                   # processes that read and encode; 0: two threads
     on_error='skip'))            # 'raise': end at the first record that cannot be used
 
-  # Groups by parameter path, the first pattern that matches counts: the released recipe of supervised fine-tuning.
-  c.optimizer = molmo2.optimizer(connector=5e-6, vit=5e-6, llm=1e-5, warmup=dict(connector=200, vit=200, llm=200))
+  # Groups by parameter path, the first pattern that matches counts: the released recipe of
+  # supervised fine-tuning.
+  c.optimizer = molmo2.optimizer(connector=5e-6, vit=5e-6, llm=1e-5,
+                                 warmup=dict(connector=200, vit=200, llm=200))
   c.training = ConfigDict(dict(
     steps=1000,
     log_every=10,                # steps between two lines of metrics.jsonl and TensorBoard

@@ -1,13 +1,15 @@
-"""Molmo v1 on images: letterboxed crops of CLIP at 336 px, pooled crop by crop, a causal mask, padding embeddings.
+"""Molmo v1 on images: letterboxed crops of CLIP at 336 px, pooled crop by crop, a causal mask,
+padding embeddings.
 
   python train.py --config=configs/molmo_v1.py:size=7b_d --config.init_llm=Qwen/Qwen2-7B --config.init_vit=clip336 \
     --config.data.train=mine/train.jsonl --config.data.validation=mine/val.jsonl \
     --config.data.tokenizer=qwen2/tokenizer.json
   python train.py --config=configs/molmo_v1.py:size=1b_e,stage=multitask,vision=siglip …
 
-size: 7b_d (default), 7b_o, 72b, 1b_e (mixture of experts); stage: captioner (default: the connector starts at random)
-or multitask (from the captioner's weights); vision: clip (default, all releases), siglip, dinov2 or metaclip. What the
-captioner starts from, `init_llm` and `init_vit`: docs/checkpoints.md.
+size: 7b_d (default), 7b_o, 72b, 1b_e (mixture of experts); stage: captioner (default: the connector
+starts at random) or multitask (from the captioner's weights); vision: clip (default, all releases),
+siglip, dinov2 or metaclip. What the captioner starts from, `init_llm` and `init_vit`:
+docs/checkpoints.md.
 """
 
 import dataclasses
@@ -18,21 +20,27 @@ from configs import molmo2
 from molmo_jax.experiment import complete
 from molmo_jax.preprocess.types import MOLMO_V1
 
-# the language models: Qwen2-7B, OLMo-7B-1024-preview, Qwen2-72B, OLMoE-1B-7B-0924. The base tables of OLMo are padded,
-# and the extra tokens lie in their padding. `hidden` is the connector's.
+# the language models: Qwen2-7B, OLMo-7B-1024-preview, Qwen2-72B, OLMoE-1B-7B-0924. The base tables
+# of OLMo are padded, and the extra tokens lie in their padding. `hidden` is the connector's.
 LLM = {
-  '7b_d': dict(vocab=152064, width=3584, layers=28, heads=28, kv_heads=4, mlp=18944, rope_theta=1e6, norm_eps=1e-6,
+  '7b_d': dict(vocab=152064, width=3584, layers=28, heads=28, kv_heads=4, mlp=18944, rope_theta=1e6,
+               norm_eps=1e-6,
                qk_norm='none', norm_order='pre', qkv_bias=True),
-  '7b_o': dict(vocab=100352, extra_from=100278, width=4096, layers=32, heads=32, kv_heads=32, mlp=11008, rope_theta=5e5,
+  '7b_o': dict(vocab=100352, extra_from=100278, width=4096, layers=32, heads=32, kv_heads=32,
+               mlp=11008, rope_theta=5e5,
                norm_eps=1e-6, qk_norm='full', norm_order='post'),
-  '72b': dict(vocab=152064, width=8192, layers=80, heads=64, kv_heads=8, mlp=29568, rope_theta=1e6, norm_eps=1e-5,
+  '72b': dict(vocab=152064, width=8192, layers=80, heads=64, kv_heads=8, mlp=29568, rope_theta=1e6,
+              norm_eps=1e-5,
               qk_norm='none', norm_order='pre', qkv_bias=True),
-  '1b_e': dict(vocab=50304, extra_from=50280, width=2048, layers=16, heads=16, kv_heads=16, mlp=1024, experts=64,
-               experts_per_token=8, rope_theta=1e4, norm_eps=1e-5, qk_norm='full', norm_order='pre'),
+  '1b_e': dict(vocab=50304, extra_from=50280, width=2048, layers=16, heads=16, kv_heads=16,
+               mlp=1024, experts=64,
+               experts_per_token=8, rope_theta=1e4, norm_eps=1e-5, qk_norm='full',
+               norm_order='pre'),
 }
 
 CLIP = dict(image_size=336, patch_size=14, width=1024, layers=23, heads=16, head_dim=64, mlp=4096,
-            activation='quick_gelu', norm_eps=1e-5, class_token=True, patch_bias=False, pre_norm=True,
+            activation='quick_gelu', norm_eps=1e-5, class_token=True, patch_bias=False,
+            pre_norm=True,
             normalize='openai', keep_unread=True)
 TOWERS = {
   'clip': CLIP,                                       # ViT-L/14-336 without its last block
@@ -41,16 +49,20 @@ TOWERS = {
                  activation='gelu', norm_eps=1e-6, class_token=True, layer_scale=True, normalize='dino',
                  keep_unread=True),                   # ViT-L/14
   'siglip': dict(image_size=378, patch_size=14, width=1152, layers=27, heads=16, head_dim=72, mlp=4304,
-                 activation='gelu_tanh', norm_eps=1e-6, normalize='siglip', keep_unread=True),   # So400m/14
+                 # So400m/14
+                 activation='gelu_tanh', norm_eps=1e-6, normalize='siglip', keep_unread=True),
 }
-RESIZE = {'clip': 'letterbox', 'metaclip': 'stretch_bicubic', 'dinov2': 'stretch_bicubic', 'siglip': 'stretch'}
+RESIZE = {'clip': 'letterbox', 'metaclip': 'stretch_bicubic', 'dinov2': 'stretch_bicubic',
+          'siglip': 'stretch'}
 
-# what a stage changes: text, dropout of the language model, recipe (connector, ViT, language model), rows, steps
+# what a stage changes: text, dropout of the language model, recipe (connector, ViT, language
+# model), rows, steps
 STAGES = {
   'captioner': dict(
     text=dict(message_format='none', style_prefix='style_and_length', message_weight='none'),
     dropout=dict(response_residual_dropout=0.1), recipe=(2e-4, 6e-6, 2e-5, dict(connector=200, vit=2000, llm=2000)),
-    rows=128, steps=22_000, seed=95818),              # four times over the captions; set it for your own number
+    # four times over the captions; set it for your own number
+    rows=128, steps=22_000, seed=95818),
   'multitask': dict(
     text=dict(), dropout=dict(residual_dropout=0.1), recipe=(5e-6, 5e-6, 1e-5, dict(connector=200, vit=200, llm=200)),
     rows=256, steps=30_000, seed=50189),
@@ -58,23 +70,29 @@ STAGES = {
 
 
 def model(size: str, vision: str) -> ConfigDict:
-  """Blocks 21 and 14 of CLIP's 23, or the third and ninth from the end of another tower; 2×2 pooling without mask."""
+  """Blocks 21 and 14 of CLIP's 23, or the third and ninth from the end of another tower; 2×2
+  pooling without mask.
+  """
   llm, vit = LLM[size], TOWERS[vision]
   return ConfigDict(dict(
     vit=vit,
-    connector=dict(vit_layers=(-2, -9) if vision == 'clip' else (-3, -9), pooling='attention_meanq', pooling_mask=False,
-                   projector='mlp', heads=vit['heads'], kv_heads=vit['heads'], head_dim=vit['head_dim'],
-                   width=vit['width'], pool_slots=4, hidden=llm['mlp'], padding_embed='pad_and_partial_pad'),
+    connector=dict(vit_layers=(-2, -9) if vision == 'clip' else (-3, -9), pooling='attention_meanq',
+                   pooling_mask=False,
+                   projector='mlp', heads=vit['heads'], kv_heads=vit['heads'],
+                   head_dim=vit['head_dim'],
+                   width=vit['width'], pool_slots=4, hidden=llm['mlp'],
+                   padding_embed='pad_and_partial_pad'),
     llm=dict(llm, head_dim=128, extra_vocab=128, tied=False),
     bidirectional='none', attention='auto', blind=False, dtype='bfloat16', remat='full'))
 
 
 def get_config(arguments: str = 'size=7b_d') -> ConfigDict:
   options = dict(item.split('=') for item in arguments.split(',') if item)
-  size, stage, vision = options.pop('size', '7b_d'), options.pop('stage', 'captioner'), options.pop('vision', 'clip')
+  size, stage, vision = options.pop('size', '7b_d'), options.pop('stage', 'captioner'), options.pop(
+    'vision', 'clip')
   if options or size not in LLM or stage not in STAGES or vision not in TOWERS:
-    raise ValueError(f'unknown options in {arguments!r}; this configuration has: size={"|".join(LLM)}, '
-                     f'stage={"|".join(STAGES)}, vision={"|".join(TOWERS)}')
+    raise ValueError(f'unknown options in {arguments!r}; this configuration has: '
+      f'size={"|".join(LLM)}, stage={"|".join(STAGES)}, vision={"|".join(TOWERS)}')
   s = STAGES[stage]
   c = ConfigDict()
   c.name = f'molmo_v1_{size}_{stage}' + ('' if vision == 'clip' else f'_{vision}')
@@ -82,12 +100,15 @@ def get_config(arguments: str = 'size=7b_d') -> ConfigDict:
   c.model = model(size, vision)
   c.model.llm.update(s['dropout'])
   c.preprocess = ConfigDict(dataclasses.asdict(MOLMO_V1))
-  c.preprocess.image.update(crop_size=c.model.vit.image_size, resize=RESIZE[vision], patch_mask=True,
+  c.preprocess.image.update(crop_size=c.model.vit.image_size, resize=RESIZE[vision],
+                            patch_mask=True,
                             max_crops_eval=12)
   c.preprocess.text.update(s['text'])
   c.data = ConfigDict(dict(
-    train='data/train.jsonl', validation='data/val.jsonl', tokenizer='data/tokenizer.json', batch_size=s['rows'],
-    sequence_length=2304, crops=13, visual_tokens=1932 if vision == 'siglip' else 1344, workers=2, seed=s['seed']))
+    train='data/train.jsonl', validation='data/val.jsonl', tokenizer='data/tokenizer.json',
+    batch_size=s['rows'],
+    sequence_length=2304, crops=13, visual_tokens=1932 if vision == 'siglip' else 1344, workers=2,
+    seed=s['seed']))
   c.optimizer = molmo2.optimizer(*s['recipe'])
   c.training = ConfigDict(dict(steps=s['steps'], log_every=20, checkpoint_every=4000))
   c.evaluation = ConfigDict(dict(batch_size=8, generation=dict(max_new_tokens=256)))

@@ -21,7 +21,8 @@ def get_config() -> ConfigDict:
     vit=dict(image_size=48, patch_size=12, width=64, layers=2, heads=2, head_dim=32, mlp=128),
     connector=dict(vit_layers=(-1, -2), heads=2, kv_heads=2, head_dim=32, width=64, hidden=128,
                    layout_embedding=True, layout_grid=16, layout_crops=8),
-    llm=dict(vocab=512, extra_vocab=16, width=96, layers=3, heads=3, kv_heads=3, head_dim=32, mlp=192,
+    llm=dict(vocab=512, extra_vocab=16, width=96, layers=3, heads=3, kv_heads=3, head_dim=32,
+             mlp=192,
              rope_theta=1e4, tied=True),
     bidirectional='image_tokens', blind=False, dtype='float32', remat='none', unroll=3,
     attention='short'))
@@ -33,12 +34,15 @@ def get_config() -> ConfigDict:
 
   c.data = ConfigDict(dict(
     train=f'{ROOT}/train.jsonl', validation=f'{ROOT}/val.jsonl', tokenizer=f'{ROOT}/tokenizer.json',
-    batch_size=16, sequence_length=128, crops=6, visual_tokens=24, on_error='skip', scenes_root=ROOT))
+    batch_size=16, sequence_length=128, crops=6, visual_tokens=24, on_error='skip',
+    scenes_root=ROOT))
 
-  # the layout tables start at zero, and must grow as large as the features that they are added to: larger steps
+  # the layout tables start at zero, and must grow as large as the features that they are added to:
+  # larger steps
   c.optimizer = ConfigDict(dict(b2=0.98, groups=dict(
     layout=dict(pattern='connector/layout/', learning_rate=1e-2, warmup=100, optional=True),
     others=dict(pattern='(?!connector/layout/)', learning_rate=8e-4, warmup=100))))
   c.training = ConfigDict(dict(steps=2000, log_every=20, checkpoint_every=1000, loss_chunk=256))
-  c.evaluation = ConfigDict(dict(batch_size=64, generation=dict(max_new_tokens=24), smallest_shape=(96, 6, 24)))
+  c.evaluation = ConfigDict(
+    dict(batch_size=64, generation=dict(max_new_tokens=24), smallest_shape=(96, 6, 24)))
   return complete(c)

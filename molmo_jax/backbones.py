@@ -1,11 +1,13 @@
-"""Training that starts from a plain language model and a plain image tower, as stage 1 of the released recipes does.
+"""Training that starts from a plain language model and a plain image tower, as stage 1 of the
+released recipes does.
 
     python train.py --config=configs/image.py … --config.init_llm=Qwen/Qwen3-8B \
       --config.init_vit=google/siglip2-so400m-patch14-384
 
-Decoder, base embedding and head come from the one, the tower from the other; everything else, connector and extra
-embeddings first of all, has the values that the run's seed gives it; with one of the two flags the other part, too. The
-folders are read once: a run that goes on does not need them (docs/checkpoints.md).
+Decoder, base embedding and head come from the one, the tower from the other; everything else,
+connector and extra embeddings first of all, has the values that the run's seed gives it; with one
+of the two flags the other part, too. The folders are read once: a run that goes on does not need
+them (docs/checkpoints.md).
 """
 
 from __future__ import annotations
@@ -37,13 +39,15 @@ def load_params(run: Experiment, model: Molmo, key: Array, abstract: Any, consol
 
   Raises:
     ConfigError: a folder or repository that cannot be had.
-    CheckpointError: a folder that does not fit the configuration; all that is wrong with it in one error.
+    CheckpointError: a folder that does not fit the configuration; all that is wrong with it in one
+      error.
   """
   targets = flatten_paths(abstract)
   parts = _plan(run, targets)
   filled = {path for part in parts for path in part.sources}
   _report(parts, targets.keys() - filled, console)
-  values = _initial(model, key, {path: leaf for path, leaf in targets.items() if path not in filled})
+  values = _initial(model, key,
+                    {path: leaf for path, leaf in targets.items() if path not in filled})
   with Display(console, 'loading', 1) as display:
     advance = counter([targets[path] for path in filled], None, display.of)
     for part in parts:
@@ -53,9 +57,12 @@ def load_params(run: Experiment, model: Molmo, key: Array, abstract: Any, consol
 
 
 def check(run: Experiment) -> None:
-  """Raises what `load_params` would raise for folders that cannot be had or do not fit, from their headers alone."""
+  """Raises what `load_params` would raise for folders that cannot be had or do not fit, from their
+  headers alone.
+  """
   if run.init_llm or run.init_vit:
-    _plan(run, flatten_paths(jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0)))))
+    _plan(run, flatten_paths(
+      jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0)))))
 
 
 def _plan(run: Experiment, targets: dict[str, Any]) -> list[Backbone]:
@@ -88,7 +95,8 @@ def _report(parts: list[Backbone], initial: set[str], console: Console) -> None:
     console.print(f'{", ".join(groups)}: from {part.files.folder}', highlight=False)
     for remark in part.remarks:
       console.print(f'  {remark}', highlight=False)
-  console.print(f'{", ".join(sorted({_group(p) for p in initial}))}: initial values of the seed', highlight=False)
+  console.print(f'{", ".join(sorted({_group(p) for p in initial}))}: initial values of the seed',
+                highlight=False)
 
 
 def _group(path: str) -> str:

@@ -1,7 +1,7 @@
 """From a flat, flag-friendly `ConfigDict` to typed, frozen dataclasses: once, at the edge.
 
-Every room owns the dataclass that it reads (`model/config.py`, `preprocess/types.py`, …); this module only converts.
-A key that no dataclass knows is an error that names the closest one.
+Every room owns the dataclass that it reads (`model/config.py`, `preprocess/types.py`, …); this
+module only converts. A key that no dataclass knows is an error that names the closest one.
 """
 
 from __future__ import annotations
@@ -57,9 +57,11 @@ def build(cls: type[T], mapping: Mapping[str, Any], path: str = '') -> T:
 
 
 def with_defaults(cls: type, mapping: Mapping[str, Any]) -> ConfigDict:
-  """`mapping` completed with the defaults of the dataclass `cls`, so that every key can be set by a flag.
+  """`mapping` completed with the defaults of the dataclass `cls`, so that every key can be set by a
+  flag.
 
-  Keys that `cls` does not know stay for `build` to complain about. An optional section that is not given stays absent.
+  Keys that `cls` does not know stay for `build` to complain about. An optional section that is not
+  given stays absent.
   """
   hints = typing.get_type_hints(cls)
   out = ConfigDict(dict(mapping))
@@ -125,6 +127,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     return value
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
-  if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+  if isinstance(hint, type) and (not isinstance(value, hint)
+                                 or (hint is int and isinstance(value, bool))):
     raise ConfigError(f"'{where}' must be of type {hint.__name__}, not {value!r}")
   return value

@@ -1,4 +1,6 @@
-"""One run as a whole: the configuration file, turned once into typed records, and checked across rooms."""
+"""One run as a whole: the configuration file, turned once into typed records, and checked across
+rooms.
+"""
 
 from __future__ import annotations
 
@@ -40,48 +42,60 @@ class Experiment:
   mesh: MeshConfig = MeshConfig()
   scenes: ScenesConfig | None = None   # generated into data.scenes_root if they are not there yet
   seed: int = 0
-  init_from: str = ''                  # a released checkpoint (folder or Hub id) or a run to start from: finetune.py
+  # a released checkpoint (folder or Hub id) or a run to start from: finetune.py
+  init_from: str = ''
   init_llm: str = ''                   # or a plain language model and
-  init_vit: str = ''                   # a plain image tower (folders or Hub ids): molmo_jax/backbones.py
+  # a plain image tower (folders or Hub ids): molmo_jax/backbones.py
+  init_vit: str = ''
 
   def __post_init__(self):
     if self.init_from and (self.init_llm or self.init_vit):
-      raise ConfigError(f'init_from={self.init_from} is a whole model: leave init_llm and init_vit out, or init_from')
+      raise ConfigError(f'init_from={self.init_from} is a whole model: leave init_llm and init_vit '
+        'out, or init_from')
     image, video, connector, vit = self.preprocess.image, self.preprocess.video, self.model.connector, self.model.vit
     for flag, is_value, should in (('preprocess.image.crop_size', image.crop_size, vit.image_size),
-                                   ('preprocess.image.patch_size', image.patch_size, vit.patch_size)):
+                                   ('preprocess.image.patch_size', image.patch_size,
+                                    vit.patch_size)):
       if is_value != should:
-        raise ConfigError(f'{flag}={is_value} does not go with the rest of the configuration; it must be {should}')
+        raise ConfigError(f'{flag}={is_value} does not go with the rest of the configuration; it '
+          f'must be {should}')
     longest = self.preprocess.text.max_sequence_length
     if longest is not None and longest > self.data.sequence_length:
       raise ConfigError(f'preprocess.text.max_sequence_length={longest} must not be larger than '
                         f'data.sequence_length={self.data.sequence_length}, the length of a row')
     if connector.padding_embed is not None and not image.has_patch_mask:
-      raise ConfigError(f'model.connector.padding_embed={connector.padding_embed} tells padding from real patches, but '
-                        f'preprocess.image.resize={image.resize} pads none; set preprocess.image.patch_mask=True')
+      raise ConfigError(f'model.connector.padding_embed={connector.padding_embed} tells padding '
+        f'from real patches, but preprocess.image.resize={image.resize} pads none; set '
+        'preprocess.image.patch_mask=True')
     slots = max(image.pooling[0] * image.pooling[1], video.pooling[0] * video.pooling[1])
     if connector.pooling == 'none' and slots != 1:
-      raise ConfigError('model.connector.pooling=none keeps every patch: set also preprocess.image.pooling=(1,1), '
-                        'preprocess.video.pooling=(1,1), model.connector.pool_slots=1, and enough data.sequence_length '
-                        'and data.visual_tokens')
+      raise ConfigError('model.connector.pooling=none keeps every patch: set also '
+        'preprocess.image.pooling=(1,1), preprocess.video.pooling=(1,1), '
+        'model.connector.pool_slots=1, and enough data.sequence_length and data.visual_tokens')
     if connector.pool_slots != slots:
-      raise ConfigError(f'model.connector.pool_slots={connector.pool_slots} must be {slots}, the larger of the pooling '
-                        f'windows {image.pooling} and {video.pooling}')
+      raise ConfigError(f'model.connector.pool_slots={connector.pool_slots} must be {slots}, the '
+        f'larger of the pooling windows {image.pooling} and {video.pooling}')
 
 
 def complete(config: ConfigDict) -> ConfigDict:
-  """What `configs/*.py` return: with every default written out, so that `--config.any.key=value` works."""
+  """What `configs/*.py` return: with every default written out, so that `--config.any.key=value`
+  works.
+  """
   return with_defaults(Experiment, config)
 
 
 def define_config(default: Path, purpose: str) -> flags.FlagHolder:
-  """The flag `--config` with a default file, whose values the command line's flags change already here."""
+  """The flag `--config` with a default file, whose values the command line's flags change already
+  here.
+  """
   with _unknown_keys_in_one_line(sys.argv):
     return config_flags.DEFINE_config_file('config', str(default), purpose)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """For `app.run(main, flags_parser=parse_flags)`: a flag that matches nothing ends with one line, not a traceback."""
+  """For `app.run(main, flags_parser=parse_flags)`: a flag that matches nothing ends with one line,
+  not a traceback.
+  """
   with _unknown_keys_in_one_line(argv):
     return app.parse_flags_with_usage(argv)
 
@@ -106,14 +120,17 @@ def from_config(config: ConfigDict | dict[str, Any]) -> Experiment:
 
 
 def check_on_mesh(run: Experiment, mesh: Mesh) -> None:
-  """Raises ConfigError, naming the flags, for a run that cannot be trained on `mesh` (`parallel.mesh.check_mesh`)."""
+  """Raises ConfigError, naming the flags, for a run that cannot be trained on `mesh`
+  (`parallel.mesh.check_mesh`).
+  """
   check_mesh(mesh, kv_heads=run.model.llm.kv_heads, batch_size=run.data.batch_size,
              sequence_length=run.data.sequence_length, accumulate=run.training.accumulate,
              offload=run.model.remat == 'offload')
 
 
 def claim(workdir: Path, config: ConfigDict, writes: bool = True) -> None:
-  """Writes `<workdir>/config.json`, or checks that the run that is there already has the same configuration.
+  """Writes `<workdir>/config.json`, or checks that the run that is there already has the same
+  configuration.
 
   Args:
     writes: False in all processes but the first, which only check.
@@ -127,8 +144,8 @@ def claim(workdir: Path, config: ConfigDict, writes: bool = True) -> None:
     old, new = _flat(load(path).to_dict()), _flat(json.loads(text))
     flags = [f'config.{k}: {old.get(k, "absent")} there, {new.get(k, "absent")} now'
              for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-    raise ConfigError(f'{workdir} belongs to a run with another configuration ({"; ".join(flags)}). '
-                      'Give another --workdir, or delete that folder')
+    raise ConfigError(f'{workdir} belongs to a run with another configuration '
+      f'({"; ".join(flags)}). Give another --workdir, or delete that folder')
   if writes:
     write_atomically(path, text)
 
@@ -145,5 +162,5 @@ def load(path: Path) -> ConfigDict:
   try:
     return ConfigDict(json.loads(path.read_text(encoding='utf-8')))
   except OSError as error:
-    raise ConfigError(f'{path}: no configuration of a run ({error.strerror}); give --workdir of a run that train.py '
-                      'made, or --config') from None
+    raise ConfigError(f'{path}: no configuration of a run ({error.strerror}); give --workdir of a '
+      'run that train.py made, or --config') from None

@@ -8,7 +8,9 @@ import tempfile
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:
-  """Writes `text` (UTF-8) to `path` through a file beside it that is renamed; makes the folder if it is missing."""
+  """Writes `text` (UTF-8) to `path` through a file beside it that is renamed; makes the folder if
+  it is missing.
+  """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
@@ -17,7 +19,8 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
       file.write(text)
       file.flush()
       os.fsync(file.fileno())
-    # mkstemp makes a file that only its owner may read; give it the rights of a file opened as usual.
+    # mkstemp makes a file that only its owner may read; give it the rights of a file opened as
+    # usual.
     mask = os.umask(0)
     os.umask(mask)
     os.chmod(temporary, 0o666 & ~mask)

@@ -1,8 +1,10 @@
-"""Training that starts from a released checkpoint or an earlier run: what that decides, and what the run does.
+"""Training that starts from a released checkpoint or an earlier run: what that decides, and what
+the run does.
 
-The checkpoint gives the architecture, the tokenizer, and how pictures are cut: other values would not fit its weights.
-The configuration gives everything that is a choice of the new run: numbers of crops and frames, dropout, precision,
-remat, layout embeddings (which start at zero and change nothing until they have learned).
+The checkpoint gives the architecture, the tokenizer, and how pictures are cut: other values would
+not fit its weights. The configuration gives everything that is a choice of the new run: numbers of
+crops and frames, dropout, precision, remat, layout embeddings (which start at zero and change
+nothing until they have learned).
 """
 
 from __future__ import annotations
@@ -29,14 +31,18 @@ from molmo_jax.progress import Display
 
 # What a run chooses; everything else comes from the checkpoint.
 CHOICES = frozenset({
-  'model.attention', 'model.blind', 'model.dtype', 'model.residual_dtype', 'model.remat', 'model.unroll',
+  'model.attention', 'model.blind', 'model.dtype', 'model.residual_dtype', 'model.remat',
+  'model.unroll',
   'model.bidirectional', 'model.connector.feature_dropout', 'model.connector.layout_embedding',
   'model.connector.layout_grid', 'model.connector.layout_crops', 'model.llm.residual_dropout',
   'model.llm.response_residual_dropout',
   'preprocess.image.max_crops', 'preprocess.image.max_crops_eval', 'preprocess.image.max_images',
-  'preprocess.image.max_images_eval', 'preprocess.image.clamp_small_sides', 'preprocess.video.max_frames',
-  'preprocess.video.max_frames_eval', 'preprocess.video.max_fps', 'preprocess.video.frame_sample_mode',
-  'preprocess.video.subtitle_mode', 'preprocess.text.style_prefix', 'preprocess.text.message_weight',
+  'preprocess.image.max_images_eval', 'preprocess.image.clamp_small_sides',
+  'preprocess.video.max_frames',
+  'preprocess.video.max_frames_eval', 'preprocess.video.max_fps',
+  'preprocess.video.frame_sample_mode',
+  'preprocess.video.subtitle_mode', 'preprocess.text.style_prefix',
+  'preprocess.text.message_weight',
   'preprocess.text.max_sequence_length', 'preprocess.text.max_sequence_length_eval',
   'preprocess.text.max_text_tokens', 'preprocess.text.shuffle_branches',
 })
@@ -46,14 +52,15 @@ FRESH = {'connector/layout/': jnp.zeros}   # parameters that no released checkpo
 
 
 def adopt(config: ConfigDict, workdir: Path | None = None) -> ConfigDict:
-  """`config` with the model, the cutting of pictures and the tokenizer of `config.init_from`: a released checkpoint, or
-  the folder of a run (its newest checkpoint counts).
+  """`config` with the model, the cutting of pictures and the tokenizer of `config.init_from`: a
+  released checkpoint, or the folder of a run (its newest checkpoint counts).
 
-  With `workdir`, a released processor's files are copied to `<workdir>/processor`: the run's folder stays complete
-  without the checkpoint.
+  With `workdir`, a released processor's files are copied to `<workdir>/processor`: the run's folder
+  stays complete without the checkpoint.
 
   Raises:
-    ConfigError: the folder is neither, or the configuration sets something that it decides to another value.
+    ConfigError: the folder is neither, or the configuration sets something that it decides to
+      another value.
   """
   config = complete(config)
   run = from_config(config)
@@ -64,7 +71,8 @@ def adopt(config: ConfigDict, workdir: Path | None = None) -> ConfigDict:
       model, preprocess, tokenizer = earlier.model, earlier.preprocess, earlier.data.tokenizer
     else:
       folder = find_checkpoint(config.init_from)
-      model, preprocess, tokenizer = read_model_config(folder), Processor.from_pretrained(folder).config, None
+      model, preprocess, tokenizer = read_model_config(folder), Processor.from_pretrained(
+        folder).config, None
   except (OSError, ValueError) as error:
     raise ConfigError(f'init_from: {error}') from None
   out = config.copy_and_resolve_references()
@@ -99,15 +107,17 @@ def _merge(path: str, mine: Any, theirs: Any, default: Any, folder: Path) -> dic
     elif name in CHOICES:
       out[field.name] = there if name in INHERITED and here == usual else here
     elif here not in (usual, there):
-      raise ConfigError(f'{name}={here}: the checkpoint {folder} has {there}, and its weights fit nothing else; '
-                        'leave this key out')
+      raise ConfigError(f'{name}={here}: the checkpoint {folder} has {there}, and its weights fit '
+        'nothing else; leave this key out')
     else:
       out[field.name] = there
   return out
 
 
 def load_params(run: Experiment, abstract: Any, console: Console) -> Any:
-  """The parameters of `run.init_from` in the dtype and sharding of `abstract`; layout embeddings start at zero."""
+  """The parameters of `run.init_from` in the dtype and sharding of `abstract`; layout embeddings
+  start at zero.
+  """
   if is_run(run.init_from):
     with native.open_checkpoints(Path(run.init_from) / 'checkpoints') as checkpoints:
       params, step = native.restore_params(checkpoints, None, abstract)
@@ -119,7 +129,9 @@ def load_params(run: Experiment, abstract: Any, console: Console) -> Any:
 
 
 def _keep_processor(folder: Path, target: Path) -> None:
-  """Copies the tokenizer and processor files of a checkpoint, so that the run's folder is complete without it."""
+  """Copies the tokenizer and processor files of a checkpoint, so that the run's folder is complete
+  without it.
+  """
   if target.exists():
     return
   try:

@@ -1,12 +1,14 @@
-"""The public face: a released checkpoint as one object that answers questions about images and videos.
+"""The public face: a released checkpoint as one object that answers questions about images and
+videos.
 
     import molmo_jax
     molmo = molmo_jax.from_pretrained('allenai/Molmo2-8B', dtype='bfloat16')
     molmo.generate([{'role': 'user', 'content': [{'type': 'image', 'image': 'cat.jpg'},
-                                                 {'type': 'text', 'text': 'What is the cat doing?'}]}])
+                                                 {'type': 'text', 'text': 'What is the cat
+                                                 doing?'}]}])
 
-Inputs are numpy arrays with the names of a batch's fields (docs/data.md). Shapes are rounded up to a small set before
-anything is compiled, so that prompts of similar length share a program.
+Inputs are numpy arrays with the names of a batch's fields (docs/data.md). Shapes are rounded up to
+a small set before anything is compiled, so that prompts of similar length share a program.
 """
 
 from __future__ import annotations
@@ -50,18 +52,22 @@ Inputs = Mapping[str, np.ndarray]
 Messages = Sequence[Mapping[str, Any]]
 
 
-def from_pretrained(path: str | os.PathLike[str], dtype: Literal['float32', 'bfloat16'] = 'bfloat16',
+def from_pretrained(path: str | os.PathLike[str],
+                    dtype: Literal['float32', 'bfloat16'] = 'bfloat16',
                     mesh: Mesh | MeshConfig | None = None) -> Molmo:
   """Loads a checkpoint: configuration, tokenizer, processor and weights.
 
   Args:
-    path: a folder in the released or in transformers' own layout, or the id of a repository on the Hugging Face Hub,
-      which is downloaded (safetensors and JSON only).
-    dtype: of the weights and of the computation. Residual stream, norms and softmax are float32 in either case.
-    mesh: what the weights are spread over; None: the first device, or all of them where there are several processes.
+    path: a folder in the released or in transformers' own layout, or the id of a repository on the
+      Hugging Face Hub, which is downloaded (safetensors and JSON only).
+    dtype: of the weights and of the computation. Residual stream, norms and softmax are float32 in
+      either case.
+    mesh: what the weights are spread over; None: the first device, or all of them where there are
+      several processes.
 
   Raises:
-    CheckpointError: files that are missing, damaged, or do not fit each other; one error lists them all.
+    CheckpointError: files that are missing, damaged, or do not fit each other; one error lists them
+      all.
     ValueError: an unknown dtype, or a name that is neither a folder nor on the Hub.
   """
   if dtype not in DTYPES:
@@ -87,7 +93,8 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
     return folder
   try:
     return Path(huggingface_hub.snapshot_download(str(path), allow_patterns=list(DOWNLOADED)))
-  except (OSError, ValueError) as error:   # the library's errors for bad ids, missing repositories and no network
+  except (OSError, ValueError) as error:
+    # the library's errors for bad ids, missing repositories and no network
     raise ValueError(f'{path}: no such folder, and not to be had from the Hugging Face Hub '
                      f'({str(error).splitlines()[0]})') from None
 
@@ -107,10 +114,12 @@ class Molmo:
   params: Any                            # nested dict of jax.Arrays
   processor: Processor
   mesh: Mesh
-  serving: Mapping[str, Any] = dataclasses.field(default_factory=dict)   # what config.json tells other programs alone
+  # what config.json tells other programs alone
+  serving: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def logits(self, inputs: Inputs) -> np.ndarray:
-    """Scores of the next token after every position: float32 [S, vocab], or [B, S, vocab] for a batch.
+    """Scores of the next token after every position: float32 [S, vocab], or [B, S, vocab] for a
+    batch.
 
     Rows at padding hold numbers without meaning.
     """
@@ -121,46 +130,57 @@ class Molmo:
     return scores if inputs['tokens'].ndim == 2 else scores[0]
 
   def generate_ids(self, inputs: Inputs, max_new_tokens: int = 64, **settings: Any) -> np.ndarray:
-    """The answer, token by token the most likely one: int32 [n], n ≤ `max_new_tokens`, the end token included.
+    """The answer, token by token the most likely one: int32 [n], n ≤ `max_new_tokens`, the end
+    token included.
 
-    For a batch: [B, n] with n of the longest answer; shorter ones are filled with −1. `settings` are the fields of
-    `GenerationConfig`: temperature, top_p, beams, stop, … (docs/generation.md).
+    For a batch: [B, n] with n of the longest answer; shorter ones are filled with −1. `settings`
+    are the fields of `GenerationConfig`: temperature, top_p, beams, stop, … (docs/generation.md).
     """
-    pieces = list(self.stream_ids(inputs, max_new_tokens, chunk=_chunk(max_new_tokens, settings), **settings))
+    pieces = list(self.stream_ids(inputs, max_new_tokens, chunk=_chunk(max_new_tokens, settings),
+                                  **settings))
     ids = np.concatenate(pieces, axis=-1)
     used = (ids >= 0).any(0).sum() if ids.ndim == 2 else (ids >= 0).sum()
     return ids[..., :used]
 
   def stream_ids(self, inputs: Inputs, max_new_tokens: int = 64, chunk: int = 1, **settings: Any
                  ) -> Iterator[np.ndarray]:
-    """Like `generate_ids`, `chunk` tokens at a time as they are made: int32 [≤ chunk], or [B, ≤ chunk]."""
+    """Like `generate_ids`, `chunk` tokens at a time as they are made: int32 [≤ chunk], or [B, ≤
+    chunk].
+    """
     settings = GenerationConfig(max_new_tokens=max_new_tokens, **settings)
     inputs = {k: np.asarray(v) for k, v in inputs.items() if k in PADDING and v is not None}
     check_inputs(inputs, self.config, self.processor.tokenizer.special['<im_patch>'])
     is_batch = inputs['tokens'].ndim == 2
-    rows = [{k: v[i] for k, v in inputs.items()} for i in range(len(inputs['tokens']))] if is_batch else [inputs]
+    rows = [{k: v[i] for k, v in inputs.items()}
+            for i in range(len(inputs['tokens']))] if is_batch else [inputs]
     for piece in self.generator.stream(rows, settings, chunk):
       yield piece if is_batch else piece[0]
 
-  def generate(self, messages: Messages | Sequence[Messages], max_new_tokens: int = 64, **settings: Any
+  def generate(self, messages: Messages | Sequence[Messages], max_new_tokens: int = 64,
+               **settings: Any
                ) -> str | list[str]:
-    """The answer to one conversation in Hugging Face's chat format; a list of conversations gives a list.
+    """The answer to one conversation in Hugging Face's chat format; a list of conversations gives a
+    list.
 
-    `settings` are the fields of `GenerationConfig`: temperature, top_p, beams, stop, … (docs/generation.md). Visual
-    features are computed once for all questions about the same media, also in later calls (`Generator`).
+    `settings` are the fields of `GenerationConfig`: temperature, top_p, beams, stop, …
+    (docs/generation.md). Visual features are computed once for all questions about the same media,
+    also in later calls (`Generator`).
     """
     stop = GenerationConfig(max_new_tokens=max_new_tokens, **settings).stop
     ids = self.generate_ids(self.processor(messages), max_new_tokens, **settings)
     return self.text(ids, stop) if ids.ndim == 1 else [self.text(row, stop) for row in ids]
 
   def stream(self, messages: Messages, max_new_tokens: int = 64, **settings: Any) -> Iterator[str]:
-    """The answer to one conversation, piece by piece as it is made; what may become a stop string is held back."""
+    """The answer to one conversation, piece by piece as it is made; what may become a stop string
+    is held back.
+    """
     ids, shown, stop = [], '', GenerationConfig(max_new_tokens=max_new_tokens, **settings).stop
     for piece in self.stream_ids(self.processor(messages), max_new_tokens, **settings):
       ids += piece.tolist()
       text = self.text(np.array(ids), stop)
       certain = text[:certain_length(text, stop)]
-      if certain.startswith(shown):   # else a character has not all its bytes yet, or a stop string is complete
+      # else a character has not all its bytes yet, or a stop string is complete
+      if certain.startswith(shown):
         yield certain[len(shown):]
         shown = certain
     yield self.text(np.array(ids), stop)[len(shown):]
@@ -168,29 +188,37 @@ class Molmo:
   @functools.cached_property
   def generator(self) -> Generator:
     """What answers: its `programs` are those that were compiled so far."""
-    return Generator(network.Molmo(self.config), self.params, self.processor.eos_ids, mesh=self.mesh,
+    return Generator(network.Molmo(self.config), self.params, self.processor.eos_ids,
+                     mesh=self.mesh,
                      decode=self.processor.decode)
 
   def text(self, ids: np.ndarray, stop: Sequence[str] = ()) -> str:
-    """The text of generated ids, without end tokens and padding, and without the stop string that ended it."""
+    """The text of generated ids, without end tokens and padding, and without the stop string that
+    ended it.
+    """
     kept = [i for i in ids.tolist() if i >= 0 and i not in self.processor.eos_ids]
     return text_before_stop(kept, self.processor.decode, stop)
 
-  def save_pretrained(self, directory: str | os.PathLike[str], layout: Literal['hub', 'native'] = 'hub',
+  def save_pretrained(self, directory: str | os.PathLike[str],
+                      layout: Literal['hub', 'native'] = 'hub',
                       max_shard_size: int = 5_000_000_000) -> None:
-    """Writes weights, configuration, tokenizer and processor; transformers and vLLM read the folder.
+    """Writes weights, configuration, tokenizer and processor; transformers and vLLM read the
+    folder.
 
     Args:
-      directory: a folder that does not exist or is empty. It is written beside and renamed: complete or absent.
+      directory: a folder that does not exist or is empty. It is written beside and renamed:
+        complete or absent.
       layout: 'hub' as Ai2 released the model, 'native' as transformers names things.
       max_shard_size: bytes of a safetensors file at most.
 
     Raises:
-      CheckpointError: the folder holds something, or the model has parameters that the layout has no place for.
+      CheckpointError: the folder holds something, or the model has parameters that the layout has
+        no place for.
     """
     with new_folder(directory, keep=jax.process_index() == 0) as folder:
       serving = {'special': self.processor.tokenizer.special, **self.serving}
-      hf.save_params(self.params, self.config, folder, layout, shard_bytes=max_shard_size, **serving)
+      hf.save_params(self.params, self.config, folder, layout, shard_bytes=max_shard_size,
+                     **serving)
       self.processor.save(folder)
 
   def _batch(self, inputs: Inputs) -> tuple[dict[str, np.ndarray], int]:
@@ -219,33 +247,40 @@ class Molmo:
 
 
 def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
-  """Raises EncodingError for inputs that do not fit the model or each other, before anything is compiled."""
+  """Raises EncodingError for inputs that do not fit the model or each other, before anything is
+  compiled.
+  """
   needed = ['tokens', 'positions', 'segments', 'visual', 'feature_index', 'crops', 'pool_index']
   if config.connector.padding_embed is not None:
     needed.append('patch_mask')
   missing = [name for name in needed if name not in inputs]
   if missing:
-    raise EncodingError(f'the inputs lack {", ".join(missing)}; take what molmo.processor(messages) gives')
+    raise EncodingError(f'the inputs lack {", ".join(missing)}; take what '
+      'molmo.processor(messages) gives')
   tokens, side = inputs['tokens'], config.vit.image_size
   rows = config.llm.vocab + config.llm.extra_vocab
   if tokens.size == 0 or tokens.ndim > 2:
-    raise EncodingError(f'tokens has shape {tokens.shape}; it must be [S] or [B, S] with at least one token')
+    raise EncodingError(f'tokens has shape {tokens.shape}; it must be [S] or [B, S] with at least '
+      'one token')
   if tokens.max() >= rows or tokens.min() < -1:
-    raise EncodingError(f'tokens has ids from {tokens.min()} to {tokens.max()}; the model has 0 to {rows - 1}, '
-                        'and -1 for padding')
+    raise EncodingError(f'tokens has ids from {tokens.min()} to {tokens.max()}; the model has 0 to '
+      f'{rows - 1}, and -1 for padding')
   if inputs['crops'].shape[-3:] != (side, side, 3):
-    raise EncodingError(f'crops has shape {inputs["crops"].shape}; the model takes crops of {side}×{side}×3')
+    raise EncodingError(f'crops has shape {inputs["crops"].shape}; the model takes crops of '
+      f'{side}×{side}×3')
   patches, features = (tokens == patch_id).sum(-1), (inputs['pool_index'] >= 0).any(-1).sum(-1)
   if not np.array_equal(patches, features):
-    raise EncodingError(f'{patches.tolist()} <im_patch> tokens, but {features.tolist()} pooled features: '
-                        'every image needs its placeholder, and every placeholder its image')
+    raise EncodingError(f'{patches.tolist()} <im_patch> tokens, but {features.tolist()} pooled '
+      'features: every image needs its placeholder, and every placeholder its image')
   if inputs['pool_index'].max(initial=-1) >= inputs['crops'].shape[-4] * config.vit.patches:
     raise EncodingError(f'pool_index reaches patch {inputs["pool_index"].max()}; the crops have '
                         f'{inputs["crops"].shape[-4] * config.vit.patches}')
 
 
 def _chunk(max_new_tokens: int, settings: Mapping[str, Any]) -> int:
-  """How many tokens are made at a time where nobody watches: all, or as many as between two looks for stop strings."""
+  """How many tokens are made at a time where nobody watches: all, or as many as between two looks
+  for stop strings.
+  """
   return STOP_CHUNK if settings.get('stop') else max_new_tokens
 
 
@@ -258,7 +293,8 @@ def _mesh(mesh: Mesh | MeshConfig | None) -> Mesh:
 
 
 def _pad(x: np.ndarray, name: str, shape: RowShape) -> np.ndarray:
-  size = (shape.sequence if name in SEQUENCE_FIELDS else shape.visual if name in VISUAL_FIELDS else shape.crops)
+  size = (shape.sequence if name in SEQUENCE_FIELDS else shape.visual if name in VISUAL_FIELDS
+          else shape.crops)
   out = np.full((len(x), size, *x.shape[2:]), PADDING[name], x.dtype)
   out[:, :x.shape[1]] = x
   return out

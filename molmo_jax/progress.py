@@ -6,19 +6,29 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  TextColumn,
+  TimeElapsedColumn,
+  TimeRemainingColumn,
+)
 
 
 class Display:
-  """A live progress line in a terminal; elsewhere a printed line at most every `interval` seconds."""
+  """A live progress line in a terminal; elsewhere a printed line at most every `interval` seconds.
+  """
 
-  def __init__(self, console: Console, title: str, total: int, start: int = 0, interval: float = 15.0):
+  def __init__(self, console: Console, title: str, total: int, start: int = 0,
+               interval: float = 15.0):
     self._console, self._title, self._total, self._interval = console, title, total, interval
     self._printed, self._begun, self._start, self._last = 0.0, time.monotonic(), start, None
     self._bar = None
     if console.is_terminal:
       self._bar = Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-                           TextColumn('{task.fields[values]}'), TimeElapsedColumn(), TextColumn('ETA'),
+                           TextColumn('{task.fields[values]}'), TimeElapsedColumn(),
+                           TextColumn('ETA'),
                            TimeRemainingColumn(), console=console)
       self._task = self._bar.add_task(title, total=total, completed=start, values='')
 
@@ -41,8 +51,9 @@ class Display:
       self._printed, self._last, spent = now, done, now - self._begun
       new = done - self._start
       left = clock(spent / new * (self._total - done)) if new else '?'
-      self._console.print(f'{self._title} {done}/{self._total}  {values}  elapsed {clock(spent)}  ETA {left}',
-                          highlight=False)
+      self._console.print(f'{self._title} {done}/{self._total}  {values}  elapsed {clock(spent)}  '
+        f'ETA {left}',
+        highlight=False)
 
   def of(self, done: int, total: int) -> None:
     """Like `update`, for work whose size is known only when it runs."""

@@ -1,4 +1,6 @@
-"""Plays schedulers for launch/: small programs that write down their arguments, and checks of what they would run."""
+"""Plays schedulers for launch/: small programs that write down their arguments, and checks of what
+they would run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ STOPPED = 75                 # exit status of launch/run.sh after SIGTERM
 
 
 def programs(folder, **bodies):
-  """An environment in which these programs come first; each writes its arguments, then does what its body says."""
+  """An environment in which these programs come first; each writes its arguments, then does what
+  its body says.
+  """
   (folder / 'bin').mkdir(exist_ok=True)
   for name, body in bodies.items():
     path = folder / 'bin' / name
@@ -28,11 +32,13 @@ def programs(folder, **bodies):
 def calls(folder, name):
   """The arguments of every call of a program of `programs`."""
   path = folder / f'{name}.called'
-  return [call.split('\0') for call in path.read_text().split('\0\n') if call] if path.exists() else []
+  return [call.split('\0') for call in path.read_text().split('\0\n')
+          if call] if path.exists() else []
 
 
 def run(*command, cwd=ROOT, **environment):
-  return subprocess.run([str(c) for c in command], cwd=cwd, env=os.environ | environment, text=True, timeout=60,
+  return subprocess.run([str(c) for c in command], cwd=cwd, env=os.environ | environment, text=True,
+                        timeout=60,
                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def command(folder, program, *flags, devices=1):
   env = os.environ | dict(
     JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES=str(devices), PYTHONPATH=str(ROOT), COLUMNS='200',
-    JAX_COMPILATION_CACHE_DIR=str(folder / 'compiled'), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0')
+    JAX_COMPILATION_CACHE_DIR=str(folder / 'compiled'),
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0')
   return subprocess.Popen([sys.executable, ROOT / program, *flags], cwd=folder, env=env, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -24,7 +25,8 @@ def together(folder, program, *flags, count=2, devices=1):
   with socket.socket() as free:
     free.bind(('localhost', 0))
     port = free.getsockname()[1]
-  return [command(folder, program, *flags, f'--distributed=localhost:{port},{index},{count}', devices=devices)
+  return [command(folder, program, *flags, f'--distributed=localhost:{port},{index},{count}',
+                  devices=devices)
           for index in range(count)]
 
 

@@ -1,4 +1,6 @@
-"""configs/ablations.py: its studies are what they say, their data fit, and docs/ablations.md has a place for each."""
+"""configs/ablations.py: its studies are what they say, their data fit, and docs/ablations.md has a
+place for each.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.tools.sweep.study import Study, plan
 
 STUDIES = {name: Study(**study) for name, study in ablations.STUDIES.items()}
-NAMES = {'pooling', 'layers', 'bidirectional', 'layout', 'columns', 'crops', 'window', 'frames', 'timestamps',
+NAMES = {'pooling', 'layers', 'bidirectional', 'layout', 'columns', 'crops', 'window', 'frames',
+         'timestamps',
          'projector'}
 FEW = 12                                        # records of each kind
 
@@ -37,15 +40,19 @@ def test_every_example_fits_into_the_rows_of_every_arm(planned, name, tmp_path):
   """With all its questions: none is dropped in an arm whose pictures take more tokens."""
   runs = {arm: planned.runs[runs[0]].experiment for arm, runs in planned.arms[name].items()}
   first, folder = next(iter(runs.values())), tmp_path / 'scenes'
-  generate(dataclasses.replace(first.scenes, train=few(first.scenes.train), val_per_task=FEW), folder)
-  train_tokenizer((f' {text}' for text in all_text(folder)), first.model.llm.vocab, tmp_path / 'words.json')
+  generate(dataclasses.replace(first.scenes, train=few(first.scenes.train), val_per_task=FEW),
+           folder)
+  train_tokenizer((f' {text}' for text in all_text(folder)), first.model.llm.vocab,
+                  tmp_path / 'words.json')
   tokenizer = Tokenizer.from_file(tmp_path / 'words.json', base_vocab_size=first.model.llm.vocab)
   longest = 0
   for run in runs.values():
-    shape = RowShape(run.data.sequence_length, run.data.crops, run.data.visual_tokens, run.model.connector.pool_slots)
+    shape = RowShape(run.data.sequence_length, run.data.crops, run.data.visual_tokens,
+                     run.model.connector.pool_slots)
     unlimited = dataclasses.replace(run.preprocess.text, max_sequence_length=None)
     for example in read_manifest(folder / 'train.jsonl'):
-      encoded = vars(encode(example, dataclasses.replace(run.preprocess, text=unlimited), tokenizer, training=True,
+      encoded = vars(encode(example, dataclasses.replace(run.preprocess, text=unlimited), tokenizer,
+                            training=True,
                             rng=np.random.default_rng(0)))
       check_fits(encoded, shape)
       longest = max(longest, len(encoded['tokens']))
@@ -53,7 +60,8 @@ def test_every_example_fits_into_the_rows_of_every_arm(planned, name, tmp_path):
 
 
 def few(counts):
-  return dataclasses.replace(counts, **{k: min(FEW, n) for k, n in dataclasses.asdict(counts).items()})
+  return dataclasses.replace(counts,
+                             **{k: min(FEW, n) for k, n in dataclasses.asdict(counts).items()})
 
 
 def test_the_document_has_a_place_for_every_study():

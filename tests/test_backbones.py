@@ -1,4 +1,6 @@
-"""train.py with --config.init_llm and init_vit, from the outside: it starts from both folders, and goes on without."""
+"""train.py with --config.init_llm and init_vit, from the outside: it starts from both folders, and
+goes on without.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,13 @@ from tests.programs import command, finish, one_line_error
 from tests.tiny_run import tiny_config
 
 STEPS = 4
-LLM = LlmConfig(vocab=400, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp=16, tied=True)   # of tiny_run
+# of tiny_run
+LLM = LlmConfig(vocab=400, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp=16, tied=True)
 VIT = VitConfig(image_size=24, patch_size=12, width=8, layers=1, heads=2, head_dim=4, mlp=8)
 FLAGS = ('train.py', '--config=tiny.py', '--noevaluate')
 CHANGED = (("name='tiny'", "name='tiny', init_llm='llm', init_vit='vit'"),
-           ('checkpoint_every=25', 'checkpoint_every=2'), ('learning_rate=1e-2', 'learning_rate=0.0'))
+           ('checkpoint_every=25', 'checkpoint_every=2'),
+           ('learning_rate=1e-2', 'learning_rate=0.0'))
 
 
 @pytest.fixture(scope='module')
@@ -50,14 +54,17 @@ def first(folder):
 
 @pytest.mark.filterwarnings('ignore:Sharding info not provided')
 def test_a_run_starts_from_both_folders(folder, first):
-  params = ocp.load_checkpointables(folder / 'run/checkpoints/2', {'state': None})['state']['params']
-  assert np.array_equal(params['embedding']['base'], language_model(LLM, 'qwen3')[1]['model.embed_tokens.weight'])
+  params = ocp.load_checkpointables(folder / 'run/checkpoints/2',
+                                    {'state': None})['state']['params']
+  assert np.array_equal(params['embedding']['base'],
+                        language_model(LLM, 'qwen3')[1]['model.embed_tokens.weight'])
   tower = image_tower(VIT, 2)[1]
   assert np.array_equal(params['vit']['blocks']['mlp_norm']['bias'][0],
                         tower['vision_model.encoder.layers.0.layer_norm2.bias'])
   assert 'connector, embedding/extra: initial values of the seed' in first
   assert 'blocks 1 to 1 are left out: nothing reads them' in first
-  losses = [json.loads(line)['loss'] for line in (folder / 'run/metrics.jsonl').read_text().splitlines()]
+  losses = [json.loads(line)['loss']
+            for line in (folder / 'run/metrics.jsonl').read_text().splitlines()]
   assert len(losses) == STEPS and np.isfinite(losses).all()
 
 
@@ -77,8 +84,10 @@ def test_it_goes_on_without_them(folder, first):
 
 def test_a_folder_that_does_not_fit_ends_with_one_error(folder, first):
   printed = one_line_error(folder, *FLAGS, '--workdir=other', '--config.model.llm.mlp=24')
-  assert 'model.llm.mlp=24: the language model has 16' in printed and not (folder / 'other').exists()
-  printed = one_line_error(folder, *FLAGS, '--workdir=nothing', '--config.init_vit=nowhere/to/be/found')
+  assert 'model.llm.mlp=24: the language model has 16' in printed and not (folder
+                                                                           / 'other').exists()
+  printed = one_line_error(folder, *FLAGS, '--workdir=nothing',
+                           '--config.init_vit=nowhere/to/be/found')
   assert 'error: init_vit: nowhere/to/be/found: no such folder' in printed
 
 
@@ -86,7 +95,8 @@ def test_a_folder_that_does_not_fit_ends_with_one_error(folder, first):
 def test_a_whole_checkpoint_and_its_parts_exclude_each_other(flag):
   config = image.get_config('size=4b')
   config.init_from, config[flag] = 'a', 'b'
-  with pytest.raises(ConfigError, match='init_from=a is a whole model: leave init_llm and init_vit out'):
+  with pytest.raises(ConfigError, match='init_from=a is a whole model: leave init_llm and init_vit '
+                     'out'):
     from_config(config)
 
 

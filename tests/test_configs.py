@@ -1,4 +1,6 @@
-"""The configuration files: they load, and the models that they describe have the released sizes (spec/model §1)."""
+"""The configuration files: they load, and the models that they describe have the released sizes
+(docs/model.md §1).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def shapes(size):
 def test_image_configurations_load(arguments):
   run = experiment.from_config(image.get_config(arguments))
   assert (run.preprocess.image.max_crops, run.preprocess.image.max_crops_eval) == (8, 24)
-  assert (run.data.sequence_length, run.data.crops) == ((16_384, 128) if 'sft' in arguments else (2_536, 16))
+  assert (run.data.sequence_length,
+          run.data.crops) == ((16_384, 128) if 'sft' in arguments else (2_536, 16))
   assert run.data.packing.buffer == 48
   assert run.model.connector.vit_layers == (-3, -9)
   assert run.preprocess.image.pooling == (2, 2)
@@ -57,7 +60,8 @@ def test_defaults_are_the_8b_size_and_the_first_stage():
   assert experiment.from_config(image.get_config()).model.llm.width == 4096
   assert experiment.from_config(image.get_config('')).name == 'image_8b_pretrain'
   assert experiment.from_config(video.get_config()).name == 'video_8b_sft'
-  assert experiment.from_config(video.get_config('stage=long_context')).name == 'video_8b_long_context'
+  assert experiment.from_config(
+    video.get_config('stage=long_context')).name == 'video_8b_long_context'
 
 
 def test_manifests_of_a_stage_are_mixed_at_the_released_rates(tmp_path):
@@ -78,12 +82,15 @@ def test_the_scenes_configuration_loads():
   (image.get_config, 'size=8b,context=long', "unknown options .*context"),
   (image.get_config, 'sise=8b', "unknown options .*sise"),
   (image.get_config, 'size=9b', "size='9b' is unknown; sizes: 4b, 8b, o7b"),
-  (video.get_config, 'size=8b,frames=3', 'unknown options .*frames.*this configuration has: size, stage, data'),
-  (video.get_config, 'stage=pretrain', 'stage=pretrain is unknown; configs/video.py has: sft, long_context'),
+  (video.get_config, 'size=8b,frames=3',
+   'unknown options .*frames.*this configuration has: size, stage, data'),
+  (video.get_config, 'stage=pretrain',
+   'stage=pretrain is unknown; configs/video.py has: sft, long_context'),
   (image.get_config, 'stage=long_context', 'configs/image.py has: pretrain, sft'),
   (image.get_config, 'data=nowhere', 'nowhere holds none of the manifests of stage pretrain'),
   (molmo2.model, '1b', "size='1b' is unknown"),
-  (molmo_v1.get_config, 'size=8b', 'size=7b_d|7b_o|72b|1b_e, stage=captioner|multitask, vision=clip|metaclip'),
+  (molmo_v1.get_config, 'size=8b',
+   'size=7b_d|7b_o|72b|1b_e, stage=captioner|multitask, vision=clip|metaclip'),
 ])
 def test_an_unknown_option_is_an_error(get_config, arguments, message):
   with pytest.raises(ValueError, match=message):
@@ -97,13 +104,15 @@ def test_an_unknown_option_is_an_error(get_config, arguments, message):
 ])
 def test_released_sizes_have_the_released_number_of_parameters(size, whole, vision):
   params, llm = shapes(size), image.get_config(f'size={size}').model.llm
-  copy = llm.vocab * llm.width if llm.tied else 0     # the released file of 4B stores the tied head a second time
+  # the released file of 4B stores the tied head a second time
+  copy = llm.vocab * llm.width if llm.tied else 0
   assert count(params) + copy == whole
   assert count(params['vit']) + count(params['connector']) == vision
 
 
 @pytest.mark.parametrize('size, whole', [
-  ('7b_d', 8_021_025_280), ('7b_o', 7_665_032_192), ('72b', 73_308_285_952), ('1b_e', 7_221_875_712)])
+  ('7b_d', 8_021_025_280), ('7b_o', 7_665_032_192), ('72b', 73_308_285_952),
+  ('1b_e', 7_221_875_712)])
 def test_released_sizes_of_v1_have_the_released_number_of_parameters(size, whole):
   assert count(shapes(size)) == whole
 
@@ -116,11 +125,14 @@ def test_vision_of_v1_has_the_released_number_of_parameters():
 
 
 @pytest.mark.parametrize('size, base, extra_from, head', [
-  ('7b_d', 152064, 152064, 152064), ('7b_o', 100352, 100278, 100352), ('1b_e', 50304, 50280, 50304)])
+  ('7b_d', 152064, 152064, 152064), ('7b_o', 100352, 100278, 100352),
+  ('1b_e', 50304, 50280, 50304)])
 def test_extra_tokens_of_the_olmo_sizes_of_v1_lie_in_the_base_table(size, base, extra_from, head):
   tables = shapes(size)['embedding']
-  assert (tables['base'].shape[0], tables['head'].shape[0], tables['extra'].shape[0]) == (base, head, 128)
-  assert experiment.from_config(molmo_v1.get_config(f'size={size}')).model.llm.first_extra_id == extra_from
+  assert (tables['base'].shape[0], tables['head'].shape[0],
+          tables['extra'].shape[0]) == (base, head, 128)
+  assert experiment.from_config(
+    molmo_v1.get_config(f'size={size}')).model.llm.first_extra_id == extra_from
 
 
 @pytest.mark.parametrize('vision, read, side, channels', [
@@ -159,12 +171,14 @@ def test_only_the_25_blocks_that_are_read_are_built(size):
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_the_released_recipe_freezes_the_base_embedding_and_trains_the_extra_one_with_the_connector(size):
+def test_the_released_recipe_freezes_the_base_embedding_and_trains_the_extra_one_with_the_connector(
+  size):
   groups = experiment.from_config(image.get_config(f'size={size}')).optimizer.groups
   labels = flatten_paths(label_parameters(shapes(size), groups))
   assert groups[labels['embedding/base']].frozen
   assert labels['embedding/extra'] == 'connector'
-  assert labels.get('embedding/head', 'llm') == labels['decoder/norm/scale'] == 'llm'   # 4B has no head of its own
+  # 4B has no head of its own
+  assert labels.get('embedding/head', 'llm') == labels['decoder/norm/scale'] == 'llm'
   assert {path.split('/')[0] for path, label in labels.items() if label == 'vit'} == {'vit'}
   assert {label for path, label in labels.items() if path.startswith('connector/')} == {'connector'}
 
@@ -179,4 +193,5 @@ def test_the_video_recipe_has_the_learning_rates_of_fine_tuning():
 
 
 def test_the_head_of_4b_is_the_embedding_while_it_is_trained():
-  assert [image.get_config(f'size={size},stage=pretrain').model.llm.tied for size in SIZES] == [True, False, False]
+  assert [image.get_config(f'size={size},stage=pretrain').model.llm.tied
+          for size in SIZES] == [True, False, False]

@@ -37,7 +37,8 @@ def test_defaults_stay_and_given_values_replace_them():
 
 
 def test_config_dicts_become_dataclasses_at_every_depth():
-  made = build(Bicycle, ConfigDict({'name': 'a', 'front': {'weight': 2.0}, 'bags': {'left': {'spokes': 1}}}))
+  made = build(Bicycle, ConfigDict(
+    {'name': 'a', 'front': {'weight': 2.0}, 'bags': {'left': {'spokes': 1}}}))
   assert made.front == Wheel(weight=2.0)
   assert made.bags == {'left': Wheel(1)}
   assert build(Bicycle, {'name': 'a', 'front': Wheel(9)}).front == Wheel(9)
@@ -69,8 +70,10 @@ def test_each_alternative_of_a_union_is_tried(value, made):
 
 @pytest.mark.parametrize('mapping, message', [
   ({'name': 'a', 'gaers': (1,)}, "unknown configuration key 'bike.gaers'; did you mean 'gears'?"),
-  ({'name': 'a', 'front': {'spoke': 3}}, "unknown configuration key 'bike.front.spoke'; did you mean 'spokes'?"),
-  ({'name': 'a', 'bags': {'left': {'wieght': 3.0}}}, "'bike.bags.left.wieght'; did you mean 'weight'?"),
+  ({'name': 'a', 'front': {'spoke': 3}},
+   "unknown configuration key 'bike.front.spoke'; did you mean 'spokes'?"),
+  ({'name': 'a', 'bags': {'left': {'wieght': 3.0}}},
+   "'bike.bags.left.wieght'; did you mean 'weight'?"),
   ({}, "configuration 'bike' lacks: name"),
   ({'name': 3}, "'bike.name' must be of type str, not 3"),
   ({'name': 'a', 'light': 1}, "'bike.light' must be of type bool, not 1"),

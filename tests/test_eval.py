@@ -16,7 +16,8 @@ def folder(tmp_path_factory):
   """A trained checkpoint (of one step) and the files of two benchmarks."""
   folder = tmp_path_factory.mktemp('eval')
   (folder / 'tiny.py').write_text(tiny_config(1).replace('limit=2', 'limit=0'))
-  status, printed = finish(command(folder, 'train.py', '--config=tiny.py', '--workdir=run', '--noevaluate'))
+  status, printed = finish(
+    command(folder, 'train.py', '--config=tiny.py', '--workdir=run', '--noevaluate'))
   assert status == 0, printed
   for name in ('chart_qa', 'mvbench'):
     BUILDERS[name](folder / 'data' / name)
@@ -60,7 +61,8 @@ def predictions(folder):
 def test_drawn_answers_depend_on_the_seed_and_not_on_the_batch(folder):
   def drawn(out, *more):
     status, printed = finish(command(folder, 'eval.py', '--workdir=run', f'--out={out}',
-                                     '--generation=temperature=3,max_new_tokens=5,' + ','.join(more)))
+                                     '--generation=temperature=3,max_new_tokens=5,'
+                                     + ','.join(more)))
     assert status == 0, printed
     return predictions(folder / out)
 

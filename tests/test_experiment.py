@@ -1,4 +1,5 @@
-"""A run's configuration as a whole: checks between its sections, and the folder that belongs to it."""
+"""A run's configuration as a whole: checks between its sections, and the folder that belongs to it.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def test_the_longest_sequence_is_said_once():
   ({'preprocess__image__patch_size': 6}, 'preprocess.image.patch_size=6 .* it must be 14'),
   ({'model__connector__pool_slots': 4}, r'model.connector.pool_slots=4 must be 9'),
   ({'model__connector__pooling': 'none'}, r'set also preprocess.image.pooling=\(1,1\)'),
-  ({'model__connector__pooling': 'maen'}, "'model.connector.pooling' is 'maen'; it must be one of 'attention_meanq'"),
+  ({'model__connector__pooling': 'maen'},
+   "'model.connector.pooling' is 'maen'; it must be one of 'attention_meanq'"),
   ({'model__connector__padding_embed': 'regress'}, 'preprocess.image.resize=stretch pads none'),
   ({'data__batch': 3}, "unknown configuration key 'data.batch'; did you mean 'batch_size'"),
   ({'preprocess__vidoe': {}}, "unknown configuration key 'preprocess.vidoe'; did you mean 'video'"),
@@ -55,7 +57,8 @@ def test_sections_that_do_not_go_together_are_an_error_that_names_the_flag(flags
 
 
 def test_every_patch_is_kept_with_1x1_windows():
-  config = changed(scenes.get_config(), model__connector__pooling='none', model__connector__pool_slots=1,
+  config = changed(scenes.get_config(), model__connector__pooling='none',
+                   model__connector__pool_slots=1,
                    preprocess__image__pooling=(1, 1), preprocess__video__pooling=(1, 1))
   assert from_config(config).model.connector.pooling == 'none'
 

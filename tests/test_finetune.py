@@ -1,4 +1,6 @@
-"""train.py --config.init_from and eval.py --model, from the outside, on a tiny checkpoint in the released layout."""
+"""train.py --config.init_from and eval.py --model, from the outside, on a tiny checkpoint in the
+released layout.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,10 @@ from molmo_jax.training.state import init_params
 from tests.programs import ROOT, command, finish, one_line_error
 
 CHECKPOINT = Path(__file__).parent / 'golden/molmo2_olmo_hub'
-FLAGS = (f'--config={ROOT}/configs/finetune.py', f'--config.init_from={CHECKPOINT}', '--config.data.train=mine.jsonl',
-         '--config.data.validation=mine.jsonl', '--config.data.batch_size=2', '--config.data.sequence_length=256',
+FLAGS = (f'--config={ROOT}/configs/finetune.py', f'--config.init_from={CHECKPOINT}',
+         '--config.data.train=mine.jsonl',
+         '--config.data.validation=mine.jsonl', '--config.data.batch_size=2',
+         '--config.data.sequence_length=256',
          '--config.data.crops=4', '--config.data.visual_tokens=160', '--config.training.steps=3',
          '--config.training.log_every=1', '--config.evaluation.batch_size=2',
          '--config.evaluation.generation.max_new_tokens=2',
@@ -57,11 +61,14 @@ def tuned(folder):
 
 def test_a_run_starts_from_the_newest_weights_of_an_earlier_run(folder, tuned):
   flags = [f for f in FLAGS if 'init_from' not in f]
-  status, printed = finish(command(folder, 'train.py', *flags, '--config.init_from=tuned', '--workdir=second',
-                                   '--noevaluate', '--config.optimizer.groups.llm.learning_rate=0.0'))
+  status, printed = finish(
+    command(folder, 'train.py', *flags, '--config.init_from=tuned', '--workdir=second',
+            '--noevaluate', '--config.optimizer.groups.llm.learning_rate=0.0'))
   assert status == 0 and 'starting from step 3 of tuned' in printed, printed
-  earlier, later = (json.loads((folder / name / 'config.json').read_text()) for name in ('tuned', 'second'))
-  assert earlier['model'] == later['model'] and earlier['data']['tokenizer'] == later['data']['tokenizer']
+  earlier, later = (json.loads((folder / name / 'config.json').read_text())
+                    for name in ('tuned', 'second'))
+  assert earlier['model'] == later['model'] and earlier['data']['tokenizer'] == later['data'][
+    'tokenizer']
 
   def blocks(name):
     step = ocp.checkpointables_metadata(folder / name / 'checkpoints/3').metadata['state']['params']
@@ -80,14 +87,16 @@ def test_a_run_starts_from_the_weights_of_the_checkpoint(tuned):
   assert config['preprocess']['image']['crop_size'] == 126
   first = json.loads((tuned / 'metrics.jsonl').read_text().splitlines()[0])
   released = molmo_jax.from_pretrained(CHECKPOINT, dtype='float32')
-  # the loss of step 1 is that of the untouched weights: about what the released model gives to 'red', 'blue', 'green'
+  # the loss of step 1 is that of the untouched weights: about what the released model gives to
+  # 'red', 'blue', 'green'
   scores = released.logits(released.processor([{'role': 'user', 'content': 'Which colour?'}]))[-1]
   assert abs(first['loss'] - (np.log(np.exp(scores).sum()) - scores.mean())) < 3
 
 
 def test_its_folder_is_complete_without_the_checkpoint(tuned):
   assert json.loads((tuned / 'config.json').read_text())['data']['tokenizer'] == 'tuned/processor'
-  assert (tuned / 'processor/tokenizer.json').read_bytes() == (CHECKPOINT / 'tokenizer.json').read_bytes()
+  assert (tuned / 'processor/tokenizer.json').read_bytes() == (CHECKPOINT
+                                                               / 'tokenizer.json').read_bytes()
   assert (tuned / 'evaluation/summary.json').exists()
 
 
@@ -96,20 +105,23 @@ def test_the_same_command_goes_on_and_the_tuned_model_is_evaluated_again(folder,
   assert status == 0 and 'resuming from step 3' in printed, printed
   status, printed = finish(command(folder, 'eval.py', '--workdir=tuned', '--out=again'))
   assert status == 0, printed
-  before, after = ((p / 'predictions.jsonl').read_text() for p in (tuned / 'evaluation', folder / 'again'))
+  before, after = ((p / 'predictions.jsonl').read_text()
+                   for p in (tuned / 'evaluation', folder / 'again'))
   assert before == after
 
 
 def test_a_released_checkpoint_is_evaluated_on_records_of_ones_own(folder):
-  status, printed = finish(command(folder, 'eval.py', f'--model={CHECKPOINT}', '--manifest=mine.jsonl',
-                                   f'--config={ROOT}/configs/finetune.py',
-                                   '--config.evaluation.generation.max_new_tokens=3',
-                                   '--config.evaluation.batch_size=2', '--config.model.dtype=float32'))
+  status, printed = finish(
+    command(folder, 'eval.py', f'--model={CHECKPOINT}', '--manifest=mine.jsonl',
+            f'--config={ROOT}/configs/finetune.py',
+            '--config.evaluation.generation.max_new_tokens=3',
+            '--config.evaluation.batch_size=2', '--config.model.dtype=float32'))
   assert status == 0, printed
   summary = json.loads((folder / 'runs/molmo2_olmo_hub/evaluation/summary.json').read_text())
   assert summary['overall']['n'] == 3
   predictions = [json.loads(line)['prediction'] for line in
-                 (folder / 'runs/molmo2_olmo_hub/evaluation/predictions.jsonl').read_text().splitlines()]
+                 (folder
+                  / 'runs/molmo2_olmo_hub/evaluation/predictions.jsonl').read_text().splitlines()]
   molmo = molmo_jax.from_pretrained(CHECKPOINT, dtype='float32')
   picture = {'type': 'image', 'image': str(folder / 'red.png')}
   question = {'type': 'text', 'text': 'Which colour?'}
@@ -117,13 +129,15 @@ def test_a_released_checkpoint_is_evaluated_on_records_of_ones_own(folder):
 
 
 def test_a_value_that_the_checkpoint_decides_cannot_be_set(folder):
-  printed = one_line_error(folder, 'train.py', *FLAGS, '--config.model.llm.width=128', '--workdir=other')
+  printed = one_line_error(folder, 'train.py', *FLAGS, '--config.model.llm.width=128',
+                           '--workdir=other')
   assert re.search(r'error: model\.llm\.width=128: the checkpoint .* has 64', printed)
   assert not (folder / 'other').exists()
 
 
 def test_a_folder_without_a_checkpoint_is_named(folder):
-  printed = one_line_error(folder, 'train.py', *FLAGS, f'--config.init_from={folder}', '--workdir=other')
+  printed = one_line_error(folder, 'train.py', *FLAGS, f'--config.init_from={folder}',
+                           '--workdir=other')
   assert 'config.json' in printed
 
 

@@ -14,7 +14,8 @@ PAIRS = [(runner, folder) for folder in sorted(GOLDEN.iterdir()) if folder.is_di
          for runner in RUNNERS if runner.recognises(folder)]
 
 
-@pytest.mark.parametrize('runner, folder', PAIRS, ids=lambda value: Path(getattr(value, '__file__', value)).stem)
+@pytest.mark.parametrize('runner, folder', PAIRS,
+                         ids=lambda value: Path(getattr(value, '__file__', value)).stem)
 def test_golden_cases_pass(runner, folder):
   results = runner.run(folder)
   failures = [f'{name}: {reason}' for name, reason in results if reason is not None]
@@ -35,9 +36,10 @@ def test_folder_without_golden_data_is_a_failure(tmp_path, capsys):
 
 def test_failures_are_listed_and_counted(tmp_path, capsys):
   (tmp_path / 'times').mkdir()
-  case = ('{"input": {"frame_sample_mode": "uniform", "max_fps": null, "max_frames": 2, "duration": %s}, '
-          '"expected": {"timestamps": [0.0, 1.0]}}')
-  (tmp_path / 'times' / 'any_name.json').write_text('[' + case % '2.0' + ',' + case % '3.0' + ',' + case % '-1' + ']')
+  case = ('{"input": {"frame_sample_mode": "uniform", "max_fps": null, "max_frames": 2, '
+    '"duration": %s}, "expected": {"timestamps": [0.0, 1.0]}}')
+  (tmp_path / 'times' / 'any_name.json').write_text('[' + case % '2.0' + ',' + case % '3.0' + ','
+                                                    + case % '-1' + ']')
   assert main(['--dir', str(tmp_path)]) == 1
   printed = capsys.readouterr().out
   assert 'times: 1/3' in printed

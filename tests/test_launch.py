@@ -1,4 +1,6 @@
-"""The files of launch/: they parse, the commands in them fit train.py, and interrupted runs are started again."""
+"""The files of launch/: they parse, the commands in them fit train.py, and interrupted runs are
+started again.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def test_the_documentation_names_every_file(path):
   assert relative(path).removesuffix('.dockerignore') in DOCS.read_text()
 
 
-# ---- GKE -------------------------------------------------------------------------------------------------------------
+# ---- GKE -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize('kind', ['tpu', 'gpu'])
 def test_jobsets_run_train_on_all_nodes_and_give_it_time_to_stop(kind):
   job, spec, pod = pods_of(jobset(kind, NODES='16'))
@@ -74,7 +76,8 @@ def test_jobsets_start_again_after_interruptions_without_counting_them(kind):
   assert {rule['action'] for rule in rules} == {'FailJob'}
   assert manifest['spec']['failurePolicy']['maxRestarts'] > 0
   [rule] = manifest['spec']['failurePolicy']['rules']
-  assert (rule['action'], rule['onJobFailureReasons']) == ('RestartJobSetAndIgnoreMaxRestarts', ['PodFailurePolicy'])
+  assert (rule['action'], rule['onJobFailureReasons']) == ('RestartJobSetAndIgnoreMaxRestarts',
+                                                           ['PodFailurePolicy'])
 
 
 def test_the_nodes_are_those_of_the_slice_and_rows_can_be_divided_among_its_chips():
@@ -89,7 +92,8 @@ def test_the_nodes_are_those_of_the_slice_and_rows_can_be_divided_among_its_chip
 def test_gpu_pods_meet_at_the_first_pod_by_the_name_that_jobset_gives_it():
   manifest = jobset('gpu', NAME='mine', NODES='4')
   job, _, pod = pods_of(manifest)
-  assert f'--distributed=mine-{job["name"]}-0-0.mine:4321,$(JOB_COMPLETION_INDEX),4' in pod['containers'][0]['args']
+  assert f'--distributed=mine-{job["name"]}-0-0.mine:4321,$(JOB_COMPLETION_INDEX),4' in pod[
+    'containers'][0]['args']
 
 
 def test_slices_become_jobs_and_parts_of_the_data_axis():
@@ -127,9 +131,10 @@ def test_the_image_is_made_of_files_that_exist():
   assert (ROOT / entrypoint) == LAUNCH / 'run.sh'
 
 
-# ---- SLURM -----------------------------------------------------------------------------------------------------------
+# ---- SLURM ---------------------------------------------------------------------------------------
 def submitted(folder, name, status=0):
-  env = programs(folder, srun=f'echo "$JAX_LOCAL_DEVICE_IDS" > {folder}/devices; exit {status}', scontrol='')
+  env = programs(folder, srun=f'echo "$JAX_LOCAL_DEVICE_IDS" > {folder}/devices; exit {status}',
+                 scontrol='')
   env |= dict(SLURM_JOB_NAME='molmo', SLURM_JOB_ID='17', SLURM_GPUS_ON_NODE='8')
   done = run('bash', LAUNCH / 'slurm' / name, **env)
   [call] = calls(folder, 'srun')
@@ -138,7 +143,8 @@ def submitted(folder, name, status=0):
 
 def directives(name):
   text = (LAUNCH / 'slurm' / name).read_text()
-  return dict((line.split('=', 1) + [''])[:2] for line in re.findall(r'^#SBATCH --(.*)$', text, re.MULTILINE))
+  return dict((line.split('=', 1) + [''])[:2]
+              for line in re.findall(r'^#SBATCH --(.*)$', text, re.MULTILINE))
 
 
 @pytest.mark.parametrize('name', ['node.sbatch', 'gpu.sbatch'])
@@ -174,10 +180,11 @@ def test_one_process_a_gpu_leaves_the_choice_to_jax(tmp_path):
   assert not (tmp_path / 'devices').read_text().strip()
   found = directives('gpu.sbatch')
   assert found['ntasks-per-node'] == found['gpus-per-node']
-  assert 'gpus-per-task' not in found                          # every process would see one GPU, number 0
+  # every process would see one GPU, number 0
+  assert 'gpus-per-task' not in found
 
 
-# ---- TPU VMs ---------------------------------------------------------------------------------------------------------
+# ---- TPU VMs -------------------------------------------------------------------------------------
 def tpu_vm(folder, command, **environment):
   done = run(LAUNCH / 'tpu_vm.sh', command, **programs(folder, gcloud=''), **environment)
   assert done.returncode == 0, done.stdout
@@ -220,12 +227,14 @@ def test_without_a_command_the_usage_is_printed():
     assert f'launch/tpu_vm.sh {name}' in printed.stdout
 
 
-# ---- SkyPilot --------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize('name, distributed', [('tpu.yaml', 'auto'), ('gpu.yaml', '10.0.0.1:4321,1,2')])
+# ---- SkyPilot ------------------------------------------------------------------------------------
+@pytest.mark.parametrize('name, distributed',
+                         [('tpu.yaml', 'auto'), ('gpu.yaml', '10.0.0.1:4321,1,2')])
 def test_skypilot_tasks_run_train(tmp_path, name, distributed):
   task = yaml.safe_load((LAUNCH / 'sky' / name).read_text())
   env = {key: str(value) for key, value in task['envs'].items()}
-  env |= dict(SKYPILOT_NODE_IPS='10.0.0.1\n10.0.0.2', SKYPILOT_NODE_RANK='1', SKYPILOT_NUM_NODES='2')
+  env |= dict(SKYPILOT_NODE_IPS='10.0.0.1\n10.0.0.2', SKYPILOT_NODE_RANK='1',
+              SKYPILOT_NUM_NODES='2')
   (tmp_path / 'launch').mkdir()
   env |= programs(tmp_path, **{'run.sh': ''})
   (tmp_path / 'launch' / 'run.sh').symlink_to(tmp_path / 'bin' / 'run.sh')
@@ -248,7 +257,7 @@ def test_skypilot_gets_lost_machines_and_stopped_runs_back(name):
   assert task['envs']['DATA'].startswith(share + '/')
 
 
-# ---- docs/launch.md --------------------------------------------------------------------------------------------------
+# ---- docs/launch.md ------------------------------------------------------------------------------
 def test_the_documentation_links_to_files_that_exist():
   for target in re.findall(r'\]\(([^)#]+)', DOCS.read_text()):
     assert target.startswith('http') or (DOCS.parent / target).exists(), target
@@ -268,5 +277,6 @@ def test_paths_and_configuration_flags_in_the_documentation_exist():
 def test_the_xla_flags_of_the_documentation_are_known_to_jaxlib():
   flags = sorted(set(re.findall(r'`(--xla_gpu_\w+(?:=\w*)?)`', DOCS.read_text())))
   assert len(flags) >= 4
-  done = run(sys.executable, '-c', 'import jax; jax.devices()', JAX_PLATFORMS='cpu', XLA_FLAGS=' '.join(flags))
+  done = run(sys.executable, '-c', 'import jax; jax.devices()', JAX_PLATFORMS='cpu',
+             XLA_FLAGS=' '.join(flags))
   assert done.returncode == 0, done.stdout[-500:]

@@ -21,7 +21,8 @@ esac"""
 
 def run_sh(folder, reached, then='exit 0', *more):
   body = TRAIN.format(workdir=folder / 'run', reached=reached, then=then, python=sys.executable)
-  return run(LAUNCH / 'run.sh', f'--workdir={folder / "run"}', *more, **programs(folder, python=body))
+  return run(LAUNCH / 'run.sh', f'--workdir={folder / "run"}', *more,
+             **programs(folder, python=body))
 
 
 @pytest.mark.parametrize('reached, then, status', [
@@ -32,7 +33,8 @@ def test_the_exit_status_tells_a_finished_run_from_a_stopped_one(tmp_path, reach
 
 def test_train_gets_all_arguments(tmp_path):
   run_sh(tmp_path, 40, 'exit 0', '--config=a b.py', '--distributed=auto')
-  assert calls(tmp_path, 'python')[0][1:] == [f'--workdir={tmp_path / "run"}', '--config=a b.py', '--distributed=auto']
+  assert calls(tmp_path, 'python')[0][1:] == [f'--workdir={tmp_path / "run"}', '--config=a b.py',
+                                              '--distributed=auto']
 
 
 def test_the_working_folder_must_be_given(tmp_path):

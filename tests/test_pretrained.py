@@ -1,4 +1,6 @@
-"""The public face on a tiny checkpoint: batches, streams, meshes, saving, and input that does not fit."""
+"""The public face on a tiny checkpoint: batches, streams, meshes, saving, and input that does not
+fit.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ NEW = 4
 
 
 def user(text, *images, **video):
-  parts = [{'type': 'image', 'image': image} for image in images] + ([{'type': 'video', **video}] if video else [])
+  parts = [{'type': 'image', 'image': image} for image in images] + ([{'type': 'video', **video}]
+                                                                     if video else [])
   return [{'role': 'user', 'content': [*parts, {'type': 'text', 'text': text}]}]
 
 
@@ -89,7 +92,8 @@ def test_the_end_token_ends_an_answer_and_is_not_part_of_the_text(molmo, alone):
 def test_a_mesh_of_eight_devices_gives_the_same(alone):
   spread = molmo_jax.from_pretrained(FOLDER, dtype='float32', mesh=MeshConfig(fsdp=4, tensor=2))
   kernel = spread.params['decoder']['blocks']['mlp']['up']['kernel']
-  assert kernel.sharding.shard_shape(kernel.shape) == (kernel.shape[0], kernel.shape[1] // 4, kernel.shape[2] // 2)
+  assert kernel.sharding.shard_shape(kernel.shape) == (kernel.shape[0], kernel.shape[1] // 4,
+                                                       kernel.shape[2] // 2)
   scores = spread.logits(spread.processor(CONVERSATIONS[0]))
   assert np.abs(scores - alone[0][0]).max() < 2e-5
 
@@ -149,14 +153,16 @@ def spoilt(inputs, **changes):
 
 @pytest.mark.parametrize(('change', 'message'), [
   (lambda i: {k: v for k, v in i.items() if k != 'pool_index'}, 'lack pool_index'),
-  (lambda i: spoilt(i, tokens=np.where(i['tokens'] == 514, 5, i['tokens'])), '<im_patch> tokens, but'),
+  (lambda i: spoilt(i, tokens=np.where(i['tokens'] == 514, 5, i['tokens'])),
+   '<im_patch> tokens, but'),
   (lambda i: spoilt(i, pool_index=i['pool_index'][:-1]), '<im_patch> tokens, but'),
   (lambda i: spoilt(i, tokens=i['tokens'] + 600), 'the model has 0 to 639'),
   (lambda i: spoilt(i, crops=i['crops'][:, :100]), 'crops of 126×126×3'),
   (lambda i: spoilt(i, pool_index=i['pool_index'] + 10_000), 'pool_index reaches patch'),
   (lambda i: spoilt(i, tokens=i['tokens'][:0]), 'at least one token'),
 ])
-def test_inputs_that_do_not_fit_are_refused_before_anything_is_compiled(molmo, change, message, monkeypatch):
+def test_inputs_that_do_not_fit_are_refused_before_anything_is_compiled(molmo, change, message,
+                                                                        monkeypatch):
   monkeypatch.setattr('molmo_jax.pretrained._logits', None)
   with pytest.raises(EncodingError, match=re.escape(message)):
     molmo.logits(change(molmo.processor(CONVERSATIONS[0])))

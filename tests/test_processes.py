@@ -1,4 +1,6 @@
-"""Runs of several processes over the loopback, and runs that die: nothing may be lost, doubled or left hanging."""
+"""Runs of several processes over the loopback, and runs that die: nothing may be lost, doubled or
+left hanging.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,16 @@ from tests.programs import command, finish, together
 from tests.tiny_run import tiny_config
 
 CONFIG = tiny_config(12)
-for old, new in (('batch_size=2, sequence', 'batch_size=8, sequence'), ('val_per_task=1', 'val_per_task=4'),
-                 ('limit=2', 'limit=0'), ('checkpoint_every=25', 'checkpoint_every=4, keep_checkpoints=9'),
+for old, new in (('batch_size=2, sequence', 'batch_size=8, sequence'),
+                 ('val_per_task=1', 'val_per_task=4'),
+                 ('limit=2', 'limit=0'), ('checkpoint_every=25',
+                                          'checkpoint_every=4, keep_checkpoints=9'),
                  ('optimizer=dict(', 'optimizer=dict(schedule_steps=12, '),
                  ("on_error='skip'", "on_error='skip', workers=0")):
   assert old in CONFIG
   CONFIG = CONFIG.replace(old, new)
-PLAIN = '--config.model.llm.residual_dropout=0.0'   # whose noise depends on the place of a row in its batch
+# whose noise depends on the place of a row in its batch
+PLAIN = '--config.model.llm.residual_dropout=0.0'
 DEVICES = 2   # of each of two processes; one process has as many in all
 TRAIN = ('train.py', '--config=tiny.py', '--noevaluate', PLAIN)
 
@@ -40,7 +45,8 @@ def folder(tmp_path_factory):
 
 
 def losses(workdir):
-  return {row['step']: row['loss'] for row in map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())}
+  return {row['step']: row['loss']
+          for row in map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())}
 
 
 def params(workdir, step):
@@ -55,7 +61,8 @@ def params(workdir, step):
 
 def succeed(processes):
   printed = [finish(process) for process in processes]
-  assert [status for status, _ in printed] == [0] * len(processes), '\n'.join(text for _, text in printed)
+  assert [status for status, _ in printed] == [0] * len(processes), '\n'.join(
+    text for _, text in printed)
   return [text for _, text in printed]
 
 
@@ -85,7 +92,8 @@ def test_two_processes_train_like_one(one, two):
   for step in (1, 2, 3, 4):
     assert second[step] == pytest.approx(first[step], rel=1e-5)
   assert second[12] == pytest.approx(first[12], rel=1e-3)   # rounding grows with every step
-  a, b = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(params(run, 4))]) for run in (one, two[0]))
+  a, b = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(params(run, 4))])
+          for run in (one, two[0]))
   assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
 
 
@@ -105,7 +113,8 @@ def test_two_processes_evaluate_like_one(folder, evaluated):
   succeed(together(folder, 'eval.py', '--workdir=one', '--out=by_two'))
   for name in ('predictions.jsonl', 'summary.json'):
     assert (folder / 'by_two' / name).read_text() == (evaluated / name).read_text()
-  assert len((evaluated / 'predictions.jsonl').read_text().splitlines()) == 36   # 4 of each of 9 tasks, each once
+  # 4 of each of 9 tasks, each once
+  assert len((evaluated / 'predictions.jsonl').read_text().splitlines()) == 36
 
 
 @pytest.mark.parametrize('lines', [2, 9])
@@ -119,7 +128,8 @@ def test_an_evaluation_that_was_killed_goes_on_where_it_was(folder, evaluated, l
   assert not (out / 'predictions.jsonl').exists()
   before = len(partial.read_bytes().splitlines()) - 1
   printed, = succeed([command(folder, 'eval.py', '--workdir=one', f'--out={out.name}')])
-  assert re.search(r'(\d+) of 36 examples were evaluated before', printed).group(1) in (str(before), str(before - 1))
+  assert re.search(r'(\d+) of 36 examples were evaluated before',
+                   printed).group(1) in (str(before), str(before - 1))
   for name in ('predictions.jsonl', 'summary.json'):
     assert (out / name).read_text() == (evaluated / name).read_text()
   assert not partial.exists()
@@ -173,7 +183,9 @@ def test_sigterm_to_one_process_stops_all_at_the_same_step_and_loses_none(folder
 
 
 def test_another_number_of_processes_goes_on(folder, two):
-  """Two processes stop in the middle, one goes on with the same batches: without packing nothing is passed over."""
+  """Two processes stop in the middle, one goes on with the same batches: without packing nothing is
+  passed over.
+  """
   begun = succeed(together(folder, *TRAIN, '--workdir=fewer', '--config.training.steps=6',
                            devices=DEVICES))
   assert 'training 6/6' in begun[0]
@@ -208,7 +220,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(folder):
   succeed([command(folder, *flags, '--workdir=killed')])
   assert losses(folder / 'killed') == losses(folder / 'undisturbed')
   first, second = (params(folder / name, steps) for name in ('undisturbed', 'killed'))
-  assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
+  assert all(np.array_equal(a, b)
+             for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
 
 
 def workers_of(pid):

@@ -1,4 +1,6 @@
-"""Twenty steps of every released stage: its own recipe and data adapters, tiny sizes, fake media of the real schema."""
+"""Twenty steps of every released stage: its own recipe and data adapters, tiny sizes, fake media of
+the real schema.
+"""
 
 from __future__ import annotations
 
@@ -58,13 +60,16 @@ def test_a_stage_trains(tmp_path, file, stage, validation):
   train_tokenizer(texts(data), 400, data / 'tokenizer.json')
   text = SHRUNK.format(file=file, stage=stage, data=data, validation=validation, steps=STEPS)
   (tmp_path / 'stage.py').write_text(text)
-  status, printed = finish(command(tmp_path, 'train.py', '--config=stage.py', '--workdir=run', '--noevaluate'))
+  status, printed = finish(
+    command(tmp_path, 'train.py', '--config=stage.py', '--workdir=run', '--noevaluate'))
   assert status == 0, printed
-  rows = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+  rows = [json.loads(line) for line in (tmp_path / 'run'
+                                        / 'metrics.jsonl').read_text().splitlines()]
   losses = [row['loss'] for row in rows if 'loss' in row]
   assert len(losses) == STEPS
   assert sum(losses[-4:]) < sum(losses[:4])
   assert [row['step'] for row in rows if 'validation/loss' in row] == [10, 20]
-  assert min(row['padding/tokens'] for row in rows if 'padding/tokens' in row) < 0.5   # rows are packed
+  # rows are packed
+  assert min(row['padding/tokens'] for row in rows if 'padding/tokens' in row) < 0.5
   assert {'learning_rate/connector', 'learning_rate/vit', 'learning_rate/llm'} <= rows[0].keys()
   assert (tmp_path / 'run' / 'checkpoints' / str(STEPS)).is_dir()

@@ -38,7 +38,8 @@ def checkpoint(workdir, step):
 
 def position_of_data(workdir, step):
   """Where the data was: the next batch follows from it."""
-  return ocp.load_checkpointables(workdir / 'checkpoints' / str(step), {'meta': None})['meta']['data']
+  return ocp.load_checkpointables(workdir / 'checkpoints' / str(step),
+                                  {'meta': None})['meta']['data']
 
 
 @pytest.fixture(scope='module')
@@ -58,7 +59,9 @@ def straight(folder):
 
 @pytest.fixture(scope='module')
 def interrupted(folder, straight):
-  """A run that got a SIGTERM and was started again: its folder, the step of the signal, and what both printed."""
+  """A run that got a SIGTERM and was started again: its folder, the step of the signal, and what
+  both printed.
+  """
   workdir = folder / 'interrupted'
   arguments = ('train.py', '--config=tiny.py', '--workdir=interrupted', '--noevaluate')
   process = command(folder, *arguments)
@@ -87,7 +90,8 @@ def test_a_run_shows_its_parameters_and_its_first_batch(straight):
 def test_a_run_writes_a_row_of_metrics_for_every_step(straight):
   found = rows(straight[0])
   assert [row['step'] for row in found] == list(range(1, STEPS + 1))
-  assert {'loss', 'accuracy', 'gradient_norm', 'gradient_norm/all', 'learning_rate/all', 'tokens_per_second', 'tflops',
+  assert {'loss', 'accuracy', 'gradient_norm', 'gradient_norm/all', 'learning_rate/all',
+          'tokens_per_second', 'tflops',
           'padding/tokens', 'time/data'} <= set(found[0])
   assert found[-1]['loss'] < found[0]['loss']
   assert (straight[0] / 'curves.html').exists()
@@ -111,7 +115,8 @@ def test_an_interrupted_run_equals_a_straight_one_bit_for_bit(straight, interrup
   first, second = checkpoint(straight[0], STEPS), checkpoint(interrupted[0], STEPS)
   assert jax.tree.structure(first) == jax.tree.structure(second)
   different = [jax.tree_util.keystr(path) for (path, a), b in
-               zip(jax.tree_util.tree_flatten_with_path(first)[0], jax.tree.leaves(second), strict=True)
+               zip(jax.tree_util.tree_flatten_with_path(first)[0], jax.tree.leaves(second),
+                   strict=True)
                if not np.array_equal(a, b)]
   assert different == []
   assert values(straight[0]) == values(interrupted[0])
@@ -134,12 +139,14 @@ def test_training_ends_with_an_evaluation(straight):
 def test_a_checkpoint_is_evaluated_on_records_of_ones_own(folder, straight):
   Image.new('RGB', (30, 20), 'red').save(folder / 'mine.png')
   (folder / 'mine.jsonl').write_text(
-    '{"image": "mine.png", "question": "Which colour?", "answer": "red", "task": "colour", "id": "a"}\n'
-    '{"question": "How many?", "answers": ["1", "one"], "task": "text"}\n')
-  status, printed = finish(command(folder, 'eval.py', '--workdir=straight', '--manifest=mine.jsonl', '--out=mine',
-                                   f'--step={STEPS}'))
+    '{"image": "mine.png", "question": "Which colour?", "answer": "red", "task": "colour", "id": '
+    '"a"}\n{"question": "How many?", "answers": ["1", "one"], "task": "text"}\n')
+  status, printed = finish(
+    command(folder, 'eval.py', '--workdir=straight', '--manifest=mine.jsonl', '--out=mine',
+            f'--step={STEPS}'))
   assert status == 0, printed
-  predictions = [json.loads(line) for line in (folder / 'mine' / 'predictions.jsonl').read_text().splitlines()]
+  predictions = [json.loads(line)
+                 for line in (folder / 'mine' / 'predictions.jsonl').read_text().splitlines()]
   assert [(p['task'], p['id'], p['answers']) for p in predictions] == [
     ('colour', 'a', ['red']), ('text', 'mine.jsonl:2', ['1', 'one'])]
   assert json.loads((folder / 'mine' / 'summary.json').read_text())['manifest'] == 'mine.jsonl'
@@ -147,22 +154,26 @@ def test_a_checkpoint_is_evaluated_on_records_of_ones_own(folder, straight):
 
 
 def test_another_configuration_in_the_same_folder_is_refused(folder, straight):
-  printed = one_line_error(folder, 'train.py', '--config=tiny.py', '--workdir=straight', '--config.seed=5')
+  printed = one_line_error(folder, 'train.py', '--config=tiny.py', '--workdir=straight',
+                           '--config.seed=5')
   assert 'config.seed: 0 there, 5 now' in printed
 
 
 def test_a_wrong_flag_is_named_without_a_traceback(folder):
-  printed = one_line_error(folder, 'train.py', '--config=tiny.py', '--workdir=wrong', '--config.training.stepz=5')
+  printed = one_line_error(folder, 'train.py', '--config=tiny.py', '--workdir=wrong',
+                           '--config.training.stepz=5')
   assert 'stepz' in printed
   assert 'steps' in printed
   assert not (folder / 'wrong').exists()
-  printed = one_line_error(folder, 'train.py', '--config.training.stepz=5')   # of the default configuration
+  # of the default configuration
+  printed = one_line_error(folder, 'train.py', '--config.training.stepz=5')
   assert 'error: --config.training.stepz=5: no such configuration key. Did you mean steps instead of stepz?' in printed
 
 
 def test_a_flag_that_the_configuration_file_leaves_at_its_default_can_be_set(folder):
   """The ablation that train.py's first lines show; the wrong value proves that the flag arrives."""
-  printed = one_line_error(folder, 'train.py', f'--config={ROOT}/configs/scenes.py', '--workdir=wrong',
+  printed = one_line_error(folder, 'train.py', f'--config={ROOT}/configs/scenes.py',
+                           '--workdir=wrong',
                            '--config.model.connector.pooling=maen')
   assert "'model.connector.pooling' is 'maen'; it must be one of 'attention_meanq'" in printed
 
@@ -179,8 +190,10 @@ def test_a_run_that_does_not_exist_is_named(folder):
 
 def test_a_broken_image_is_named(folder, straight):
   (folder / 'broken.png').write_bytes(b'no image')
-  (folder / 'broken.jsonl').write_text('{"image": "broken.png", "question": "Which?", "answer": "red"}\n')
-  text = re.sub(r'    scenes=.*\n', '', CONFIG).replace("'skip'", "'raise'").replace('scenes/train', 'broken')
+  (folder / 'broken.jsonl').write_text('{"image": "broken.png", "question": "Which?", "answer": '
+    '"red"}\n')
+  text = re.sub(r'    scenes=.*\n', '', CONFIG).replace("'skip'", "'raise'").replace('scenes/train',
+                                                                                     'broken')
   (folder / 'mine.py').write_text(text)
   printed = one_line_error(folder, 'train.py', '--config=mine.py', '--workdir=broken')
   assert re.search(r'^error: broken.jsonl:1.*broken\.png', printed, re.MULTILINE)

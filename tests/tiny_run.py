@@ -1,4 +1,6 @@
-"""The configuration of a run that is over in seconds: one layer each, a handful of generated scenes."""
+"""The configuration of a run that is over in seconds: one layer each, a handful of generated
+scenes.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Parameters from and to Hugging Face checkpoints, a tensor at a time (spec/model §9).
+"""Parameters from and to Hugging Face checkpoints, a tensor at a time (docs/model.md §9).
 
-Host memory above the parameters' own share stays at a few pieces: a table is read in runs of rows, a tower a few
-layers at a time, each straight into the sharded array that it belongs to.
+Host memory above the parameters' own share stays at a few pieces: a table is read in runs of rows,
+a tower a few layers at a time, each straight into the sharded array that it belongs to.
 """
 
 from __future__ import annotations
@@ -27,28 +27,33 @@ from molmo_jax.parameters import flatten_paths
 
 Initializer = Callable[[tuple[int, ...], Any], Any]
 Progress = Callable[[int, int], None]
-Box = tuple[tuple[int, int], ...]   # first and last + 1 on every axis; slices cannot be keys before Python 3.12
+# first and last + 1 on every axis; slices cannot be keys before Python 3.12
+Box = tuple[tuple[int, int], ...]
 SHARD_BYTES = 5_000_000_000
 PIECE = 64 << 20   # bytes that are read at once, where the first axis can be cut
 
 
-def load_params(folder: str | Path, abstract: Any, dtype: Any = None, fresh: Mapping[str, Initializer] | None = None,
+def load_params(folder: str | Path, abstract: Any, dtype: Any = None,
+                fresh: Mapping[str, Initializer] | None = None,
                 progress: Progress | None = None) -> Any:
-  """The parameters of a Hugging Face checkpoint, of any layout, as the tree that `init_params` gives.
+  """The parameters of a Hugging Face checkpoint, of any layout, as the tree that `init_params`
+  gives.
 
-  Every process reads only what its own devices hold. All headers are checked before the first tensor is read.
+  Every process reads only what its own devices hold. All headers are checked before the first
+  tensor is read.
 
   Args:
     folder: with model.safetensors, or shards and their index.
-    abstract: a tree of `jax.ShapeDtypeStruct` (or arrays) with the shapes of the configuration's parameters; a leaf's
-      sharding says where it goes, without one it goes to the first device.
+    abstract: a tree of `jax.ShapeDtypeStruct` (or arrays) with the shapes of the configuration's
+      parameters; a leaf's sharding says where it goes, without one it goes to the first device.
     dtype: of all parameters; None takes each leaf's own.
-    fresh: parameters that the file may lack: pattern (`re.search` on the path) → `initializer(shape, dtype)`, for
-      example `{'connector/layout/': jnp.zeros}`.
+    fresh: parameters that the file may lack: pattern (`re.search` on the path) →
+      `initializer(shape, dtype)`, for example `{'connector/layout/': jnp.zeros}`.
     progress: called with the MiB that are done and those of the whole.
 
   Raises:
-    CheckpointError: unreadable files; tensors that are missing, left over, of another shape or dtype, all in one list.
+    CheckpointError: unreadable files; tensors that are missing, left over, of another shape or
+      dtype, all in one list.
   """
   files = TensorFolder(folder)
   leaves, structure = jax.tree.flatten(abstract)
@@ -59,7 +64,9 @@ def load_params(folder: str | Path, abstract: Any, dtype: Any = None, fresh: Map
 
 
 def counter(leaves: Iterable[Any], dtype: Any, progress: Progress | None) -> Callable[[int], None]:
-  """A function that is told how many bytes more are loaded, and tells `progress` the MiB that are done and all."""
+  """A function that is told how many bytes more are loaded, and tells `progress` the MiB that are
+  done and all.
+  """
   total = sum(math.prod(x.shape) * jnp.dtype(dtype or x.dtype).itemsize for x in leaves)
   done = 0
 
@@ -92,14 +99,18 @@ def _sharding(leaf: Any) -> Sharding:
   return SingleDeviceSharding(jax.local_devices()[0]) if sharding is None else sharding
 
 
-def _load(files: TensorFolder, source: Source, shape: tuple[int, ...], dtype: np.dtype, sharding: Sharding,
+def _load(files: TensorFolder, source: Source, shape: tuple[int, ...], dtype: np.dtype,
+          sharding: Sharding,
           advance: Callable[[int], None]) -> jax.Array:
-  """One parameter: whole if it is small or if its first axis is split over devices, else in pieces of that axis."""
+  """One parameter: whole if it is small or if its first axis is split over devices, else in pieces
+  of that axis.
+  """
   def read(index: tuple[slice, ...]) -> np.ndarray:
     return read_box(files, source, shape, index, dtype)
 
   row = math.prod(shape[1:]) * dtype.itemsize
-  step = max(1, PIECE // max(row, 1)) if shape and sharding.shard_shape(shape)[0] == shape[0] else max(shape[:1] or [1])
+  step = max(1, PIECE // max(row, 1)) if shape and sharding.shard_shape(
+    shape)[0] == shape[0] else max(shape[:1] or [1])
   if not shape or step >= shape[0]:
     array = place(sharding, shape, read)
     advance(array.nbytes)
@@ -123,71 +134,89 @@ def _zeros(shape: tuple[int, ...], dtype: np.dtype, sharding: Sharding) -> Calla
 @functools.lru_cache(maxsize=256)
 def _updater(sharding: Sharding) -> Callable[..., jax.Array]:
   """Writes a piece into its place without a second copy of the array, which is donated."""
-  update = lambda array, piece, start: jax.lax.dynamic_update_slice_in_dim(array, piece, start, axis=0)
+  update = lambda array, piece, start: jax.lax.dynamic_update_slice_in_dim(array, piece, start,
+                                                                           axis=0)
   return jax.jit(update, donate_argnums=0, out_shardings=sharding)
 
 
-def place(sharding: Sharding, shape: tuple[int, ...], read: Callable[[tuple[slice, ...]], np.ndarray]) -> jax.Array:
-  """An array of `shape` whose parts on this process's devices come from `read(index)`; nothing is read twice."""
+def place(sharding: Sharding, shape: tuple[int, ...],
+          read: Callable[[tuple[slice, ...]], np.ndarray]) -> jax.Array:
+  """An array of `shape` whose parts on this process's devices come from `read(index)`; nothing is
+  read twice.
+  """
   devices = sharding.addressable_devices_indices_map(shape)
-  wanted = {d: tuple(s.indices(n)[:2] for s, n in zip(index, shape)) for d, index in devices.items()}
+  wanted = {d: tuple(s.indices(n)[:2] for s, n in zip(index, shape))
+            for d, index in devices.items()}
   parts = read_parts(set(wanted.values()), read)
   return jax.make_array_from_single_device_arrays(
     shape, sharding, [jax.device_put(parts[box], device) for device, box in wanted.items()])
 
 
-def read_parts(wanted: set[Box], read: Callable[[tuple[slice, ...]], np.ndarray]) -> dict[Box, np.ndarray]:
-  """All `wanted` boxes; by one read of the box around them if they fill it, which is faster than many strided ones."""
+def read_parts(wanted: set[Box],
+               read: Callable[[tuple[slice, ...]], np.ndarray]) -> dict[Box, np.ndarray]:
+  """All `wanted` boxes; by one read of the box around them if they fill it, which is faster than
+  many strided ones.
+  """
   around = tuple((min(a for a, _ in axis), max(b for _, b in axis)) for axis in zip(*wanted))
   volume = lambda box: math.prod(b - a for a, b in box)
   if sum(map(volume, wanted)) != volume(around):
     return {box: read(tuple(slice(*s) for s in box)) for box in wanted}
   whole = read(tuple(slice(*s) for s in around))
-  return {box: whole[tuple(slice(a - first, b - first) for (a, b), (first, _) in zip(box, around))] for box in wanted}
+  return {box: whole[tuple(slice(a - first, b - first) for (a, b), (first, _) in zip(box, around))]
+          for box in wanted}
 
 
-def read_box(files: TensorFolder, source: Source, shape: tuple[int, ...], index: tuple[slice, ...], dtype: np.dtype
+def read_box(files: TensorFolder, source: Source, shape: tuple[int, ...], index: tuple[slice, ...],
+             dtype: np.dtype
              ) -> np.ndarray:
   """The box `index` of a parameter, read from the tensors that hold it."""
   if source.layers is None:
     return _read_matrix(files, source, source.spans[0], shape, index, dtype)
   layers = range(*index[0].indices(source.layers))
-  blocks = (_read_matrix(files, source, source.spans[i], shape[1:], index[1:], dtype) for i in layers)
+  blocks = (_read_matrix(files, source, source.spans[i], shape[1:], index[1:], dtype)
+            for i in layers)
   if len(layers) == 1:
     return next(blocks)[None]
   return np.stack(list(blocks))
 
 
-def _read_matrix(files: TensorFolder, source: Source, spans: tuple[tuple[str, int, int], ...], shape: tuple[int, ...],
+def _read_matrix(files: TensorFolder, source: Source, spans: tuple[tuple[str, int, int], ...],
+                 shape: tuple[int, ...],
                  index: tuple[slice, ...], dtype: np.dtype) -> np.ndarray:
   slices, held, rest = file_index(source.kind, shape, index)
   first, last = slices[0].start + source.offset, slices[0].stop + source.offset
-  blocks = [files.read(name, (slice(max(first, start) - start, min(last, stop) - start), *slices[1:]))
+  blocks = [files.read(name,
+                       (slice(max(first, start) - start, min(last, stop) - start), *slices[1:]))
             for name, start, stop in spans if start < last and stop > first]
   block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
   return from_file(source.kind, block.astype(dtype, copy=False), held)[rest]
 
 
-def save_params(params: Any, config: ModelConfig, folder: Path, layout: Layout = 'hub', dtype: Any = None,
+def save_params(params: Any, config: ModelConfig, folder: Path, layout: Layout = 'hub',
+                dtype: Any = None,
                 special: Mapping[str, int] | None = None, shard_bytes: int = SHARD_BYTES,
                 max_positions: int | None = None, generation: Mapping[str, Any] | None = None,
                 source: Mapping[str, Any] | None = None, progress: Progress | None = None) -> None:
-  """Writes weights and config.json of a Hugging Face checkpoint into a folder, normally the one of `new_folder`.
+  """Writes weights and config.json of a Hugging Face checkpoint into a folder, normally the one of
+  `new_folder`.
 
-  The host holds one layer's tensor at a time. With several processes all of them call this; the first one writes.
+  The host holds one layer's tensor at a time. With several processes all of them call this; the
+  first one writes.
 
   Args:
     layout: 'hub' as released (Molmo2, or Molmo v1), 'native' as transformers names things.
     dtype: of the tensors; None: that of the parameters.
-    special: ids of the extra tokens by their text; None: the order of spec/model §10.
+    special: ids of the extra tokens by their text; None: the order of docs/model.md §10.
     shard_bytes: most bytes of tensors in one file.
     max_positions: longest sequence, written for other programs; None: that of the releases.
     generation: contents of generation_config.json (ids of bos, eos, pad); None writes no such file.
-    source: contents of the config.json that a Molmo v1 came from, which are kept if they describe it.
+    source: contents of the config.json that a Molmo v1 came from, which are kept if they describe
+      it.
     progress: called with the tensors that are done and their number.
 
   Raises:
-    CheckpointError: parameters or settings that the layout has no place for; nothing has been written then.
+    CheckpointError: parameters or settings that the layout has no place for; nothing has been
+      written then.
   """
   arrays = flatten_paths(params)
   plan = plan_export(params, tensor_layout(config, layout))
@@ -197,7 +226,8 @@ def save_params(params: Any, config: ModelConfig, folder: Path, layout: Layout =
   if is_writer:
     (folder / 'config.json').write_text(json.dumps(text, indent=2) + '\n', encoding='utf-8')
     if generation is not None:
-      (folder / 'generation_config.json').write_text(json.dumps(dict(generation), indent=2) + '\n', encoding='utf-8')
+      (folder / 'generation_config.json').write_text(json.dumps(dict(generation), indent=2) + '\n',
+                                                     encoding='utf-8')
   tensors = [Planned(d.name, d.shape, stored, functools.partial(_rows, arrays, d)) for d in plan]
   write_shards(folder if is_writer else None, tensors, shard_bytes, progress)
 
@@ -210,13 +240,16 @@ def _rows(arrays: Mapping[str, jax.Array], destination: Destination) -> Iterator
       yield to_file(destination.kind, _fetch(array, destination.index))
       continue
     row = math.prod(array.shape[1:]) * array.dtype.itemsize
-    step = max(1, PIECE // row) if destination.kind == 'table' else array.shape[0]   # others have columns there
+    # others have columns there
+    step = max(1, PIECE // row) if destination.kind == 'table' else array.shape[0]
     for start in range(0, array.shape[0], step):
       yield to_file(destination.kind, _fetch(array, (start,), min(step, array.shape[0] - start)))
 
 
 def _fetch(array: jax.Array, start: tuple[int, ...], size: int | None = None) -> np.ndarray:
-  """`array[start]`, or with a size the rows `array[start[0]:start[0] + size]`, on the host, on every process."""
+  """`array[start]`, or with a size the rows `array[start[0]:start[0] + size]`, on the host, on
+  every process.
+  """
   everywhere = None
   if not array.is_fully_addressable:
     everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
@@ -228,7 +261,8 @@ def _slicer(axes: int, size: int | None, sharding: Sharding | None) -> Callable[
   def cut(array: jax.Array, start: jax.Array) -> jax.Array:
     if size is not None:
       return jax.lax.dynamic_slice_in_dim(array, start[0], size)
-    box = jax.lax.dynamic_slice(array, [*start, *[0] * (array.ndim - axes)], (1,) * axes + array.shape[axes:])
+    box = jax.lax.dynamic_slice(array, [*start, *[0] * (array.ndim - axes)],
+                                (1,) * axes + array.shape[axes:])
     return box.reshape(array.shape[axes:])
 
   return jax.jit(cut, out_shardings=sharding)

@@ -1,8 +1,10 @@
-"""Plain language models and image towers as transformers stores them: the tables from their tensors to our parameters.
+"""Plain language models and image towers as transformers stores them: the tables from their tensors
+to our parameters.
 
-Every tensor of such a folder is in one of three places here: an entry of the table, the stem of a tower (small tensors
-that are changed on the way), or the list of those that are not read, with the reason. Anything else is left over, which
-is an error. Names are those of transformers' classes; what Molmo takes of a tower is in spec/model §2.
+Every tensor of such a folder is in one of three places here: an entry of the table, the stem of a
+tower (small tensors that are changed on the way), or the list of those that are not read, with the
+reason. Anything else is left over, which is an error. Names are those of transformers' classes;
+what Molmo takes of a tower is in docs/model.md §2.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ class Stem:
   """A tensor of a tower's first layer. Axes of length one in front do not count.
 
   Attributes:
-    kind: 'patches' a convolution [E, 3, p, p] → [p·p·3, E], pixels in the order row, column, channel; 'class' [E];
-      'positions' [rows, E], of which `class_rows` come first and belong to no patch.
+    kind: 'patches' a convolution [E, 3, p, p] → [p·p·3, E], pixels in the order row, column,
+      channel; 'class' [E]; 'positions' [rows, E], of which `class_rows` come first and belong to no
+      patch.
   """
   name: str
   path: str
@@ -40,7 +43,8 @@ class Tower:
 
   Attributes:
     block: name of the blocks, with '{i}' for their number.
-    unused: what is not read: pattern (`re.fullmatch`) → reason. Blocks above those that exist are not read either.
+    unused: what is not read: pattern (`re.fullmatch`) → reason. Blocks above those that exist are
+      not read either.
   """
   stem: tuple[Stem, ...]
   entries: tuple[Entry, ...]
@@ -57,7 +61,8 @@ def _language_model(attention_norm: str, mlp_norm: str) -> tuple[Entry, ...]:
     *(dataclasses.replace(e, spare=True) for e in tables),
     *decoder('model', attention_norm, mlp_norm),
     entry('model.layers.{i}.mlp.gate.weight', 'decoder/blocks/mlp/router/kernel', 'kernel'),
-    *(entry(f'{experts}.{w}_proj.weight', f'decoder/blocks/mlp/{w}', 'experts') for w in ('gate', 'up', 'down')))
+    *(entry(f'{experts}.{w}_proj.weight', f'decoder/blocks/mlp/{w}', 'experts')
+      for w in ('gate', 'up', 'down')))
 
 
 _PRE = _language_model('input_layernorm', 'post_attention_layernorm')
@@ -68,15 +73,21 @@ LANGUAGE_MODELS: dict[str, tuple[Entry, ...]] = {
 LANGUAGE_MODEL_UNUSED = {
   r'model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq': 'a constant, which old files store'}
 
-_CLIP_BLOCK = {'attention': 'self_attn', 'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj', 'out': 'out_proj',
-               'mlp up': 'mlp.fc1', 'mlp down': 'mlp.fc2', 'attention_norm': 'layer_norm1', 'mlp_norm': 'layer_norm2'}
+_CLIP_BLOCK = {'attention': 'self_attn', 'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj',
+               'out': 'out_proj',
+               'mlp up': 'mlp.fc1', 'mlp down': 'mlp.fc2', 'attention_norm': 'layer_norm1',
+               'mlp_norm': 'layer_norm2'}
 _DINOV2_BLOCK = {'attention': 'attention', 'query': 'attention.query', 'key': 'attention.key',
-                 'value': 'attention.value', 'out': 'output.dense', 'mlp up': 'mlp.fc1', 'mlp down': 'mlp.fc2',
+                 'value': 'attention.value', 'out': 'output.dense', 'mlp up': 'mlp.fc1',
+                 'mlp down': 'mlp.fc2',
                  'attention_norm': 'norm1', 'mlp_norm': 'norm2'}
 # of the tensors of CLIP and SigLIP
-_PAIR = {r'text_model\..*': 'the text tower', r'(visual|text)_projection\.weight': 'into the space of texts and images',
-         r'logit_(scale|bias)': 'of the contrastive loss', r'(vision_model\.)?embeddings\.position_ids': 'a constant',
-         r'(vision_model\.)?post_layernorm\.(weight|bias)': 'a norm above the last block, where nothing is read',
+_PAIR = {r'text_model\..*': 'the text tower',
+         r'(visual|text)_projection\.weight': 'into the space of texts and images',
+         r'logit_(scale|bias)': 'of the contrastive loss',
+         r'(vision_model\.)?embeddings\.position_ids': 'a constant',
+         r'(vision_model\.)?post_layernorm\.(weight|bias)': 'a norm above the last block, where '
+         'nothing is read',
          r'(vision_model\.)?head\..*': 'the pooling head, above the last block'}
 
 
@@ -85,8 +96,10 @@ def _clip(prefix: str) -> Tower:
   return Tower(
     (Stem(f'{prefix}embeddings.patch_embedding.weight', 'vit/patch_embedding/kernel', 'patches'),
      Stem(f'{prefix}embeddings.class_embedding', 'vit/class_embedding', 'class'),
-     Stem(f'{prefix}embeddings.position_embedding.weight', 'vit/position_embedding', 'positions', class_rows=1)),
-    (*norm(f'{prefix}pre_layrnorm', 'vit/pre_norm', bias=True), *tower_blocks(block, _CLIP_BLOCK)), block, _PAIR)
+     Stem(f'{prefix}embeddings.position_embedding.weight', 'vit/position_embedding', 'positions',
+          class_rows=1)),
+    (*norm(f'{prefix}pre_layrnorm', 'vit/pre_norm', bias=True), *tower_blocks(block, _CLIP_BLOCK)),
+    block, _PAIR)
 
 
 def _siglip(prefix: str) -> Tower:
@@ -103,8 +116,10 @@ def _dinov2(prefix: str) -> Tower:
   return Tower(
     (Stem(f'{patches}.weight', 'vit/patch_embedding/kernel', 'patches'),
      Stem(f'{prefix}embeddings.cls_token', 'vit/class_embedding', 'class'),
-     Stem(f'{prefix}embeddings.position_embeddings', 'vit/position_embedding', 'positions', class_rows=1)),
-    (linear(patches, 'vit/patch_embedding')[1], *tower_blocks(block, _DINOV2_BLOCK), scale(1, 'attention_scale'),
+     Stem(f'{prefix}embeddings.position_embeddings', 'vit/position_embedding', 'positions',
+          class_rows=1)),
+    (linear(patches, 'vit/patch_embedding')[1], *tower_blocks(block, _DINOV2_BLOCK),
+     scale(1, 'attention_scale'),
      scale(2, 'mlp_scale')), block,
     {r'embeddings\.mask_token': 'for pretraining with hidden patches',
      r'layernorm\.(weight|bias)': 'a norm above the last block, where nothing is read'})
@@ -114,12 +129,15 @@ TOWERS: dict[str, Callable[[str], Tower]] = {'clip': _clip, 'siglip': _siglip, '
 
 
 def tower(family: str, is_part: bool) -> Tower:
-  """The table of a family; `is_part`: the tower's names begin with 'vision_model.', as beside a text tower."""
+  """The table of a family; `is_part`: the tower's names begin with 'vision_model.', as beside a
+  text tower.
+  """
   return TOWERS[family]('vision_model.' if is_part else '')
 
 
 def stem_problem(stem: Stem, stored: tuple[int, ...], shape: tuple[int, ...]) -> str | None:
-  """Which shape a stem's tensor must have, if the stored one does not make a parameter of `shape`."""
+  """Which shape a stem's tensor must have, if the stored one does not make a parameter of `shape`.
+  """
   width = shape[-1]
   if stem.kind == 'patches':
     side = math.isqrt(shape[0] // 3)
@@ -149,8 +167,9 @@ def stem_from_file(stem: Stem, stored: np.ndarray, shape: tuple[int, ...]) -> np
 def resize_grid(table: np.ndarray, patches: int) -> np.ndarray:
   """A position table [n·n, E] for another square grid: float32 [patches, E].
 
-  As upstream converts towers (spec/model §2): bicubic without antialias. The scale is (new + 0.1) / old, so that the
-  places where the old grid is read lie a little closer to each other than the cells of the new one.
+  As upstream converts towers (docs/model.md §2): bicubic without antialias. The scale is (new +
+  0.1) / old, so that the places where the old grid is read lie a little closer to each other than
+  the cells of the new one.
   """
   old, new = math.isqrt(len(table)), math.isqrt(patches)
   if old == new:
@@ -159,7 +178,8 @@ def resize_grid(table: np.ndarray, patches: int) -> np.ndarray:
   at = (np.arange(new) + 0.5) * old / (new + 0.1) - 0.5
   for offset in (-1, 0, 1, 2):
     cell = np.floor(at) + offset
-    np.add.at(weights, (np.arange(new), np.clip(cell, 0, old - 1).astype(int)), _cubic(np.abs(at - cell)))
+    np.add.at(weights, (np.arange(new), np.clip(cell, 0, old - 1).astype(int)),
+              _cubic(np.abs(at - cell)))
   grid = np.einsum('ia,jb,abe->ije', weights, weights, table.reshape(old, old, -1), optimize=True)
   return grid.reshape(patches, -1).astype(np.float32)
 

@@ -1,4 +1,6 @@
-"""Which tensors of a plain language model or image tower fill which of our parameters; only headers are read."""
+"""Which tensors of a plain language model or image tower fill which of our parameters; only headers
+are read.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +43,13 @@ def plan_llm(folder: Path, llm: LlmConfig, shapes: Shapes) -> Backbone:
     shapes: of all parameters of the model, by path.
 
   Raises:
-    CheckpointError: unreadable files, another architecture, tensors that are missing, left over or of another shape.
+    CheckpointError: unreadable files, another architecture, tensors that are missing, left over or
+      of another shape.
   """
   family, may_be_tied, remarks = check_llm(folder, llm)
   files, findings = TensorFolder(folder), Findings()
-  wanted = {p: shape for p, shape in shapes.items() if p.startswith('decoder/') or p in (BASE, HEAD)}
+  wanted = {p: shape for p, shape in shapes.items() if p.startswith('decoder/')
+            or p in (BASE, HEAD)}
   table = LANGUAGE_MODELS[family]
   name_of = {e.paths[0]: e.names[0] for e in table}
   base, head = name_of[BASE], name_of[HEAD]
@@ -65,12 +69,15 @@ def plan_llm(folder: Path, llm: LlmConfig, shapes: Shapes) -> Backbone:
 
 
 def plan_vit(folder: Path, vit: VitConfig, shapes: Shapes) -> Backbone:
-  """Sources of the tower up to the deepest block that exists in our model; arguments and errors as `plan_llm`."""
+  """Sources of the tower up to the deepest block that exists in our model; arguments and errors as
+  `plan_llm`.
+  """
   family, blocks = check_vit(folder, vit)
   files, findings = TensorFolder(folder), Findings()
   table = tower(family, any(name.startswith('vision_model.') for name in files.tensors))
   wanted = {path: shape for path, shape in shapes.items() if path.startswith('vit/')}
-  sources = _match_table(files, table.entries, wanted, findings, skipped=[s.path for s in table.stem])
+  sources = _match_table(files, table.entries, wanted, findings,
+                         skipped=[s.path for s in table.stem])
   remarks = []
   for stem in table.stem:
     sources |= _match_stem(files, stem, wanted[stem.path], findings, remarks)
@@ -93,7 +100,8 @@ def _match_table(files: TensorFolder, table: Iterable[Entry], wanted: Shapes, fi
   return sources
 
 
-def _match_stem(files: TensorFolder, stem: Stem, shape: tuple[int, ...], findings: Findings, remarks: list[str]
+def _match_stem(files: TensorFolder, stem: Stem, shape: tuple[int, ...], findings: Findings,
+                remarks: list[str]
                 ) -> dict[str, Whole]:
   findings.settled.add(stem.name)
   if stem.name not in files.tensors:
@@ -107,13 +115,15 @@ def _match_stem(files: TensorFolder, stem: Stem, shape: tuple[int, ...], finding
     findings.add(f'{stem.name}: stored {list(stored.shape)}, the configuration makes {needed}')
   elif stem.kind == 'positions' and stored.shape[-2] != shape[0]:
     own, ours = stored.shape[-2] - stem.class_rows, shape[0] - stem.class_rows
-    remarks.append(f'{stem.name}: resized from {own} to {ours} patches; model.vit.positions={own} keeps it as it is')
+    remarks.append(f'{stem.name}: resized from {own} to {ours} patches; model.vit.positions={own} '
+      'keeps it as it is')
   return {stem.path: Whole(stem.name, functools.partial(stem_from_file, stem, shape=shape))}
 
 
 def _drop(files: TensorFolder, unused: Mapping[str, str], findings: Findings) -> None:
   """Marks the tensors that the table says are not read."""
-  findings.settled.update(n for n in files.tensors if any(re.fullmatch(pattern, n) for pattern in unused))
+  findings.settled.update(n for n in files.tensors
+                          if any(re.fullmatch(pattern, n) for pattern in unused))
 
 
 def _drop_blocks(files: TensorFolder, table: Tower, above: range, findings: Findings) -> set[str]:

@@ -1,4 +1,5 @@
-"""Safetensors folders: any slice of any tensor read on its own, shards written tensor by tensor, nothing half-written.
+"""Safetensors folders: any slice of any tensor read on its own, shards written tensor by tensor,
+nothing half-written.
 
 Only safetensors is read: other weight files are pickles, which can run code when they are opened.
 """
@@ -25,8 +26,8 @@ SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 DTYPES: dict[str, Any] = {'F32': np.dtype(np.float32), 'BF16': np.dtype(ml_dtypes.bfloat16),
                           'F16': np.dtype(np.float16)}
 PICKLES = ('.bin', '.pt', '.pth', '.ckpt')
-CONVERT = ('load it once with transformers where you trust it, and give the folder that its save_pretrained(FOLDER) '
-           f'writes ({SINGLE})')
+CONVERT = ('load it once with transformers where you trust it, and give the folder that its '
+  f'save_pretrained(FOLDER) writes ({SINGLE})')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +39,16 @@ class Stored:
 
 
 class TensorFolder:
-  """The weights of a folder. All headers are read and checked when it is made; the tensors stay on disk.
+  """The weights of a folder. All headers are read and checked when it is made; the tensors stay on
+  disk.
 
   Attributes:
     tensors: what the folder holds, by name.
     bytes_read: size of all slices that were read so far.
 
   Raises:
-    CheckpointError: no safetensors, a shard that is missing, cut off or something else, an index that is wrong.
+    CheckpointError: no safetensors, a shard that is missing, cut off or something else, an index
+      that is wrong.
   """
 
   def __init__(self, folder: str | Path):
@@ -55,7 +58,8 @@ class TensorFolder:
       raise CheckpointError(f'{self.folder}: no such folder')
     single, index = self.folder / SINGLE, self.folder / INDEX
     if single.exists() and index.exists():
-      raise CheckpointError(f'{self.folder}: holds both {SINGLE} and {INDEX}; delete the one that does not belong')
+      raise CheckpointError(f'{self.folder}: holds both {SINGLE} and {INDEX}; delete the one that '
+        'does not belong')
     if index.exists():
       self.tensors = _indexed(index)
     elif single.exists():
@@ -66,8 +70,8 @@ class TensorFolder:
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
     """A copy of the box `index` of a tensor, in the dtype of the file.
 
-    The file is opened for this slice alone: the pages of a memory map count as memory of the process until it is
-    closed.
+    The file is opened for this slice alone: the pages of a memory map count as memory of the
+    process until it is closed.
     """
     stored = self.tensors[name]
     with _open(stored.file) as file:
@@ -82,7 +86,8 @@ def _open(file: Path) -> Iterator[Any]:
     with safe_open(file, framework='numpy') as opened:
       yield opened
   except SafetensorError as error:
-    raise CheckpointError(f'{file}: not a whole safetensors file ({error}); fetch or write it again') from None
+    raise CheckpointError(
+      f'{file}: not a whole safetensors file ({error}); fetch or write it again') from None
   except OSError as error:
     raise CheckpointError(f'{file}: cannot be read ({error.strerror or error})') from None
 
@@ -91,7 +96,8 @@ def _header(file: Path) -> dict[str, Stored]:
   """The tensors of one file; opening it checks that its size is what the header says."""
   with _open(file) as opened:
     slices = {name: opened.get_slice(name) for name in opened.keys()}
-    return {name: Stored(file, tuple(s.get_shape()), str(s.get_dtype())) for name, s in slices.items()}
+    return {name: Stored(file, tuple(s.get_shape()), str(s.get_dtype()))
+            for name, s in slices.items()}
 
 
 def _indexed(index: Path) -> dict[str, Stored]:
@@ -101,8 +107,8 @@ def _indexed(index: Path) -> dict[str, Stored]:
     if any(not isinstance(f, str) or Path(f).name != f for f in files):
       raise ValueError('a shard must be the name of a file in the same folder')
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise CheckpointError(f'{index}: not an index of shards ({type(error).__name__}: {error}); it needs '
-                          '{"weight_map": {tensor: file}}') from None
+    raise CheckpointError(f'{index}: not an index of shards ({type(error).__name__}: {error}); it '
+      f'needs {{"weight_map": {{tensor: file}}}}') from None
   missing = [f for f in files if not (index.parent / f).is_file()]
   if missing:
     raise CheckpointError(f'{index}: names shards that are not there: {listing(missing)}')
@@ -124,20 +130,23 @@ def _indexed(index: Path) -> dict[str, Stored]:
 def _no_weights(folder: Path) -> str:
   pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
   if pickles:
-    return (f'{folder}: its weights are pickles ({listing(pickles)}), which can run any code when opened and are never '
-            f'read here; {CONVERT}')
-  return (f'{folder}: holds no weights; a checkpoint folder has {SINGLE} or {INDEX}. Nothing else is downloaded of a '
-          f'repository on the Hub; if it has pickles (.bin) alone, {CONVERT}')
+    return (f'{folder}: its weights are pickles ({listing(pickles)}), which can run any code when '
+      f'opened and are never read here; {CONVERT}')
+  return (f'{folder}: holds no weights; a checkpoint folder has {SINGLE} or {INDEX}. Nothing else '
+    f'is downloaded of a repository on the Hub; if it has pickles (.bin) alone, {CONVERT}')
 
 
 def listing(items: Sequence[str], separator: str = ', ', most: int = 20) -> str:
   """The first `most` items and how many there are more."""
-  return separator.join([*items[:most], *([f'… and {len(items) - most} more'] if len(items) > most else [])])
+  return separator.join([*items[:most],
+                         *([f'… and {len(items) - most} more'] if len(items) > most else [])])
 
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-  """A tensor to be written: `blocks` makes its rows, one array after another, when their turn comes."""
+  """A tensor to be written: `blocks` makes its rows, one array after another, when their turn
+  comes.
+  """
   name: str
   shape: tuple[int, ...]
   dtype: Any
@@ -149,7 +158,9 @@ class Planned:
 
 
 def split_shards(tensors: Sequence[Planned], shard_bytes: int) -> list[tuple[str, list[Planned]]]:
-  """Names and contents of files of at most `shard_bytes` of tensors each; a larger tensor gets a file of its own."""
+  """Names and contents of files of at most `shard_bytes` of tensors each; a larger tensor gets a
+  file of its own.
+  """
   shards: list[list[Planned]] = [[]]
   used = 0
   for tensor in tensors:
@@ -165,7 +176,9 @@ def split_shards(tensors: Sequence[Planned], shard_bytes: int) -> list[tuple[str
 
 def write_shards(folder: Path | None, tensors: Sequence[Planned], shard_bytes: int,
                  progress: Callable[[int, int], None] | None = None) -> None:
-  """Writes the tensors and, where there are several shards, their index. `folder` None: only the blocks are made."""
+  """Writes the tensors and, where there are several shards, their index. `folder` None: only the
+  blocks are made.
+  """
   shards, done = split_shards(tensors, shard_bytes), 0
   for name, content in shards:
     with contextlib.ExitStack() as stack:
@@ -187,12 +200,15 @@ def write_shards(folder: Path | None, tensors: Sequence[Planned], shard_bytes: i
 
 
 def _header_bytes(tensors: Sequence[Planned]) -> bytes:
-  """Length and JSON of the header. Written here because the library's own writer wants all of a shard in memory."""
+  """Length and JSON of the header. Written here because the library's own writer wants all of a
+  shard in memory.
+  """
   words = {dtype: word for word, dtype in DTYPES.items()}
   header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}   # transformers asks for it
   at = 0
   for t in tensors:
-    header[t.name] = {'dtype': words[np.dtype(t.dtype)], 'shape': list(t.shape), 'data_offsets': [at, at + t.nbytes]}
+    header[t.name] = {'dtype': words[np.dtype(t.dtype)], 'shape': list(t.shape),
+                      'data_offsets': [at, at + t.nbytes]}
     at += t.nbytes
   text = json.dumps(header, separators=(',', ':')).encode()
   text += b' ' * (-len(text) % 8)   # the data begin at a multiple of eight
@@ -212,10 +228,12 @@ def _write_tensor(file: Any, tensor: Planned) -> None:
 
 @contextlib.contextmanager
 def new_folder(path: str | Path, keep: bool = True) -> Iterator[Path]:
-  """A temporary folder beside `path` that becomes `path` when the block ends well, and vanishes when it does not.
+  """A temporary folder beside `path` that becomes `path` when the block ends well, and vanishes
+  when it does not.
 
   Args:
-    keep: False makes a folder that always vanishes: for the processes of a run that are not to write.
+    keep: False makes a folder that always vanishes: for the processes of a run that are not to
+      write.
 
   Raises:
     CheckpointError: `path` is a file or a folder with something in it; nothing is overwritten.

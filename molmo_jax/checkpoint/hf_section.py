@@ -1,4 +1,6 @@
-"""Reading a configuration file key by key: what is missing or wrong is one error that names file, key and value."""
+"""Reading a configuration file key by key: what is missing or wrong is one error that names file,
+key and value.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ _REQUIRED: Any = object()
 
 
 class Section:
-  """One section of the file. A value may stand under several spellings; those that are there must agree.
+  """One section of the file. A value may stand under several spellings; those that are there must
+  agree.
 
   Attributes:
     file: path of config.json, for messages.
@@ -33,15 +36,20 @@ class Section:
     if len(found) != 1:
       what = f'has both {" and ".join(found)}; keep one' if found else f'has no section {" or ".join(spellings)}'
       raise CheckpointError(f'{self.file}: the configuration {what}')
-    return Section(self.file, '.'.join(p for p in (self.name, found[0]) if p), self.values[found[0]])
+    return Section(self.file, '.'.join(p for p in (self.name, found[0]) if p),
+                   self.values[found[0]])
 
-  def take(self, *spellings: str, kind: type | tuple[type, ...] = int, default: Any = _REQUIRED) -> Any:
-    """The value of whichever spelling is there, of the given type; int is taken for float, null for absent."""
+  def take(self, *spellings: str, kind: type | tuple[type, ...] = int,
+           default: Any = _REQUIRED) -> Any:
+    """The value of whichever spelling is there, of the given type; int is taken for float, null for
+    absent.
+    """
     found = [s for s in spellings if self.values.get(s) is not None]
     if not found:
       if default is _REQUIRED:
         where = f' in {self.name}' if self.name else ''
-        raise CheckpointError(f'{self.file}: {" (or ".join(spellings)}{")" * (len(spellings) - 1)} is missing{where}')
+        raise CheckpointError(f'{self.file}: {" (or ".join(spellings)}{")" * (len(spellings) - 1)} '
+          f'is missing{where}')
       return default
     value = self.values[found[0]]
     for other in found[1:]:
@@ -68,12 +76,14 @@ class Section:
     return table[value]
 
   def demand(self, *spellings: str, value: Any, default: Any = _REQUIRED) -> None:
-    """A setting that is only built in one way; `default` is what a file means that does not have it."""
+    """A setting that is only built in one way; `default` is what a file means that does not have
+    it.
+    """
     found = self.take(*spellings, kind=object, default=value if default is _REQUIRED else default)
     if found != value or isinstance(found, bool) != isinstance(value, bool):
       given = next((s for s in spellings if self.values.get(s) is not None), None)
-      self.fail(given or spellings[0], found, f'only {value!r} is built' if given else f'left out, it means that, and '
-                f'only {value!r} is built')
+      self.fail(given or spellings[0], found, f'only {value!r} is built' if given
+                else f'left out, it means that, and only {value!r} is built')
 
 
 def read_json(file: Path) -> Any:
@@ -81,6 +91,7 @@ def read_json(file: Path) -> Any:
   try:
     return json.loads(file.read_text(encoding='utf-8'))
   except OSError as error:
-    raise CheckpointError(f'{file}: cannot be read ({error.strerror}); a checkpoint folder holds {file.name}') from None
+    raise CheckpointError(f'{file}: cannot be read ({error.strerror}); a checkpoint folder holds '
+      f'{file.name}') from None
   except ValueError as error:
     raise CheckpointError(f'{file}: not valid JSON ({error})') from None

@@ -1,7 +1,9 @@
-"""The one table between the tensors of a Hugging Face checkpoint and our parameters, for import and export alike.
+"""The one table between the tensors of a Hugging Face checkpoint and our parameters, for import and
+export alike.
 
-A PyTorch linear weight is [out, in]; our kernels are [in…, out…] with the heads apart, stacked over layers. `att_proj`
-holds the rows of q, k, v; `ff_proj` those of up, then gate (spec/model §4.2, §9).
+A PyTorch linear weight is [out, in]; our kernels are [in…, out…] with the heads apart, stacked over
+layers. `att_proj` holds the rows of q, k, v; `ff_proj` those of up, then gate (docs/model.md §4.2,
+§9).
 """
 
 from __future__ import annotations
@@ -20,15 +22,18 @@ QKV = tuple(f'{_OURS}/attention/{w}' for w in ATTENTION[:3])
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """Tensors of a file and the parameters that they hold, both joined along their first axis ("rows").
+  """Tensors of a file and the parameters that they hold, both joined along their first axis
+  ("rows").
 
   Attributes:
-    names: tensors of the file; '{i}' stands for the layer, '{e}' for the expert where each has a tensor of its own.
-      Where there are several, rows may be cut between them anywhere: the parameters' own shapes decide where one ends.
-    paths: parameters, in the order of their rows; with '{i}' in the names they have a leading layer axis.
-    kind: how a parameter (without its layer axis) becomes rows: 'vector' flattened; 'table' as it is;
-      'kernel' [in, out…] → [out, in]; 'output' [in…, out] → [out, in]; 'experts' [expert, in, out] →
-      [expert·out, in]; 'experts_out' [expert, in, out] → [expert·in, out].
+    names: tensors of the file; '{i}' stands for the layer, '{e}' for the expert where each has a
+      tensor of its own. Where there are several, rows may be cut between them anywhere: the
+      parameters' own shapes decide where one ends.
+    paths: parameters, in the order of their rows; with '{i}' in the names they have a leading layer
+      axis.
+    kind: how a parameter (without its layer axis) becomes rows: 'vector' flattened; 'table' as it
+      is; 'kernel' [in, out…] → [out, in]; 'output' [in…, out] → [out, in]; 'experts' [expert, in,
+      out] → [expert·out, in]; 'experts_out' [expert, in, out] → [expert·in, out].
     spare: the file may have more rows than the parameters; they are not read.
   """
   names: tuple[str, ...]
@@ -76,8 +81,8 @@ def file_index(kind: Kind, shape: tuple[int, ...], index: tuple[slice, ...]
   """Which part of the file's tensor holds the box `index` of a parameter of `shape`.
 
   Returns:
-    The slices in the file, the shape of our array that they hold, and the slices of that array that are `index`: all of
-    it, unless an inner axis of several that share rows or columns is cut.
+    The slices in the file, the shape of our array that they hold, and the slices of that array that
+    are `index`: all of it, unless an inner axis of several that share rows or columns is cut.
   """
   bounds = [s.indices(n)[:2] for s, n in zip(index, shape)]
   slices, held, rest = [], list(shape), [slice(*b) for b in bounds]
@@ -90,7 +95,8 @@ def file_index(kind: Kind, shape: tuple[int, ...], index: tuple[slice, ...]
 
 
 def entry(names: str | tuple[str, ...], paths: str | tuple[str, ...], kind: Kind) -> Entry:
-  return Entry((names,) if isinstance(names, str) else names, (paths,) if isinstance(paths, str) else paths, kind)
+  return Entry((names,) if isinstance(names, str) else names,
+               (paths,) if isinstance(paths, str) else paths, kind)
 
 
 def linear(name: str, path: str, kind: Kind = 'kernel', bias: bool = True) -> tuple[Entry, ...]:
@@ -108,22 +114,26 @@ def tower_blocks(block: str, names: dict[str, str]) -> tuple[Entry, ...]:
   """The blocks of an image tower; `names` turns our words into the file's."""
   blocks = 'vit/blocks'
   return (
-    *(e for w in ATTENTION for e in linear(f'{block}.{names["attention"]}.{names[w]}', f'{blocks}/{w}', _side(w))),
+    *(e for w in ATTENTION for e in linear(f'{block}.{names["attention"]}.{names[w]}',
+                                           f'{blocks}/{w}', _side(w))),
     *(e for w in ('up', 'down') for e in linear(f'{block}.{names[f"mlp {w}"]}', f'{blocks}/{w}')),
-    *(e for w in ('attention_norm', 'mlp_norm') for e in norm(f'{block}.{names[w]}', f'{blocks}/{w}', bias=True)))
+    *(e for w in ('attention_norm', 'mlp_norm')
+      for e in norm(f'{block}.{names[w]}', f'{blocks}/{w}', bias=True)))
 
 
 def _side(word: str) -> Kind:
   return 'output' if word == 'out' else 'kernel'
 
 
-def _vision(tower: str, block: str, pooling: str, projector: str, names: dict[str, str]) -> tuple[Entry, ...]:
+def _vision(tower: str, block: str, pooling: str, projector: str,
+            names: dict[str, str]) -> tuple[Entry, ...]:
   """The tower and the connector; `names` turns our words into the layout's."""
   return (
     entry(f'{tower}.positional_embedding', 'vit/position_embedding', 'table'),
     *linear(f'{tower}.patch_embedding', 'vit/patch_embedding'),
     *tower_blocks(block, names),
-    *(e for w in ATTENTION for e in linear(f'{pooling}.{names[w]}', f'connector/pooling/attention/{w}', _side(w))),
+    *(e for w in ATTENTION for e in linear(f'{pooling}.{names[w]}',
+                                           f'connector/pooling/attention/{w}', _side(w))),
     *(linear(f'{projector}.{names[w]}', f'connector/projector/mlp/{w}', bias=False)[0]
       for w in ('gate', 'down', 'up')))
 
@@ -138,21 +148,26 @@ def decoder(model: str, attention_norm: str, mlp_norm: str) -> tuple[Entry, ...]
     *norm(f'{block}.self_attn.k_norm', f'{_OURS}/attention/key_norm'),
     *norm(f'{block}.{attention_norm}', f'{_OURS}/attention_norm'),
     *norm(f'{block}.{mlp_norm}', f'{_OURS}/mlp_norm'),
-    *(linear(f'{block}.mlp.{w}_proj', f'{_OURS}/mlp/{w}', bias=False)[0] for w in ('up', 'gate', 'down')),
+    *(linear(f'{block}.mlp.{w}_proj', f'{_OURS}/mlp/{w}', bias=False)[0]
+      for w in ('up', 'gate', 'down')),
     *norm(f'{model}.norm', 'decoder/norm'))
 
 
 HUB_VISION = {'attention': 'attention', 'query': 'wq', 'key': 'wk', 'value': 'wv', 'out': 'wo',
-              'mlp up': 'feed_forward.w1', 'mlp down': 'feed_forward.w2', 'attention_norm': 'attention_norm',
+              'mlp up': 'feed_forward.w1', 'mlp down': 'feed_forward.w2',
+              'attention_norm': 'attention_norm',
               'mlp_norm': 'ffn_norm', 'gate': 'w1', 'down': 'w2', 'up': 'w3'}
-NATIVE_VISION = {'attention': 'self_attn', 'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj', 'out': 'o_proj',
+NATIVE_VISION = {'attention': 'self_attn', 'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj',
+                 'out': 'o_proj',
                  'mlp up': 'mlp.fc1', 'mlp down': 'mlp.fc2', 'attention_norm': 'layer_norm1',
-                 'mlp_norm': 'layer_norm2', 'gate': 'gate_proj', 'down': 'down_proj', 'up': 'up_proj'}
+                 'mlp_norm': 'layer_norm2', 'gate': 'gate_proj', 'down': 'down_proj',
+                 'up': 'up_proj'}
 _HUB = 'model.transformer.blocks.{i}'
 _TABLES = ('embedding/base', 'embedding/extra')
 
 HUB: tuple[Entry, ...] = (
-  entry(('model.transformer.wte.embedding', 'model.transformer.wte.new_embedding'), _TABLES, 'table'),
+  entry(('model.transformer.wte.embedding', 'model.transformer.wte.new_embedding'), _TABLES,
+        'table'),
   entry(f'{_HUB}.self_attn.att_proj.weight', tuple(f'{p}/kernel' for p in QKV), 'kernel'),
   entry(f'{_HUB}.self_attn.att_proj.bias', tuple(f'{p}/bias' for p in QKV), 'vector'),
   entry(f'{_HUB}.self_attn.attn_out.weight', f'{_OURS}/attention/out/kernel', 'output'),
@@ -160,24 +175,29 @@ HUB: tuple[Entry, ...] = (
   *norm(f'{_HUB}.self_attn.k_norm', f'{_OURS}/attention/key_norm'),
   *norm(f'{_HUB}.attn_norm', f'{_OURS}/attention_norm'),
   *norm(f'{_HUB}.ff_norm', f'{_OURS}/mlp_norm'),
-  entry(f'{_HUB}.mlp.ff_proj.weight', (f'{_OURS}/mlp/up/kernel', f'{_OURS}/mlp/gate/kernel'), 'kernel'),
+  entry(f'{_HUB}.mlp.ff_proj.weight', (f'{_OURS}/mlp/up/kernel', f'{_OURS}/mlp/gate/kernel'),
+        'kernel'),
   entry(f'{_HUB}.mlp.ff_out.weight', f'{_OURS}/mlp/down/kernel', 'kernel'),
   *norm('model.transformer.ln_f', 'decoder/norm'),
   entry('lm_head.weight', 'embedding/head', 'table'),
-  *_vision('model.vision_backbone.image_vit', 'model.vision_backbone.image_vit.transformer.resblocks.{i}',
-           'model.vision_backbone.image_pooling_2d', 'model.vision_backbone.image_projector', HUB_VISION))
+  *_vision('model.vision_backbone.image_vit',
+           'model.vision_backbone.image_vit.transformer.resblocks.{i}',
+           'model.vision_backbone.image_pooling_2d', 'model.vision_backbone.image_projector',
+           HUB_VISION))
 
 NATIVE: tuple[Entry, ...] = (
   entry('model.language_model.embed_tokens.weight', _TABLES, 'table'),
   *decoder('model.language_model', 'input_layernorm', 'post_attention_layernorm'),
   entry('lm_head.weight', 'embedding/head', 'table'),
-  *_vision('model.vision_tower', 'model.vision_tower.layers.{i}', 'model.multi_modal_projector.image_pooling_2d',
+  *_vision('model.vision_tower', 'model.vision_tower.layers.{i}',
+           'model.multi_modal_projector.image_pooling_2d',
            'model.multi_modal_projector.image_projector', NATIVE_VISION))
 
 _V1, _TOWER = 'transformer.blocks.{i}', 'vision_backbone.image_vit'
 _EXPERTS = f'{_V1}.ffn.experts.mlp'
 
-# Molmo v1 (spec/model §9.3). The top-level `ff_out` is the head, those of the blocks belong to the MLP.
+# Molmo v1 (docs/model.md §9.3). The top-level `ff_out` is the head, those of the blocks belong to
+# the MLP.
 V1: tuple[Entry, ...] = (
   entry(('transformer.wte.embedding', 'transformer.wte.new_embedding'), _TABLES, 'table'),
   entry(f'{_V1}.att_proj.weight', tuple(f'{p}/kernel' for p in QKV), 'kernel'),
@@ -205,12 +225,13 @@ V1: tuple[Entry, ...] = (
   *linear('vision_backbone.image_projector', 'connector/projector/linear', bias=False))
 V1_HUB = tuple(dataclasses.replace(e, names=tuple(f'model.{n}' for n in e.names)) for e in V1)
 
-# MolmoE on the Hub: other groups of the parts of a block, an MLP for each expert, and another name of the head. Taken
-# from copies of its code; the released file itself has not been seen.
+# MolmoE on the Hub: other groups of the parts of a block, an MLP for each expert, and another name
+# of the head. Taken from copies of its code; the released file itself has not been seen.
 _BLOCK = f'model.{_V1}'
 _MOVED = ('att_proj', 'attn_out', 'q_norm', 'k_norm', 'attn_norm')
 _REGROUPED = {
-  **{f'{_BLOCK}.{w}': f'{_BLOCK}.attn.{w}' for w in _MOVED}, f'{_BLOCK}.ff_norm': f'{_BLOCK}.mlp.ff_norm',
+  **{f'{_BLOCK}.{w}': f'{_BLOCK}.attn.{w}' for w in _MOVED},
+  f'{_BLOCK}.ff_norm': f'{_BLOCK}.mlp.ff_norm',
   f'{_BLOCK}.ffn.router.layer': f'{_BLOCK}.mlp.gate', 'model.transformer.ff_out': 'lm_head'}
 
 
@@ -227,6 +248,7 @@ V1_EXPERTS_HUB = (
 
 # A layout is recognised by the start of a name that only it has.
 LAYOUTS: dict[str, tuple[str, tuple[Entry, ...]]] = {
-  'hub': ('model.transformer.blocks.0.self_attn.', HUB), 'native': ('model.language_model.', NATIVE),
+  'hub': ('model.transformer.blocks.0.self_attn.', HUB),
+  'native': ('model.language_model.', NATIVE),
   'v1': ('transformer.', V1), 'v1 hub': ('model.transformer.blocks.0.att_proj.', V1_HUB),
   'v1 experts hub': ('model.transformer.blocks.0.attn.', V1_EXPERTS_HUB)}

@@ -1,4 +1,5 @@
-"""Checkpoints of a training run: weights, optimiser, RNG and data position together, through Orbax."""
+"""Checkpoints of a training run: weights, optimiser, RNG and data position together, through Orbax.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +15,22 @@ from orbax.checkpoint import v1 as ocp
 from molmo_jax.parallel.processes import gather, is_first
 from molmo_jax.parameters import flatten_paths
 
-FORMAT = 2                           # 1 had no checksums, and the data's position in a file of its own
+# 1 had no checksums, and the data's position in a file of its own
+FORMAT = 2
 DAMAGED = 'damaged_'                 # before the name of a folder that was set aside
 
 
 class CheckpointError(ValueError):
-  """A checkpoint that is missing or does not fit; the message names the folder and the difference."""
+  """A checkpoint that is missing or does not fit; the message names the folder and the difference.
+  """
 
 
-def open_checkpoints(directory: str | Path, keep: int = 2, keep_every: int = 0) -> ocp.training.Checkpointer:
+def open_checkpoints(directory: str | Path, keep: int = 2,
+                     keep_every: int = 0) -> ocp.training.Checkpointer:
   """The checkpoints below `directory`, which is made if missing.
 
-  The newest `keep` are kept, and for good those whose step is a multiple of `keep_every`, if that is not 0.
+  The newest `keep` are kept, and for good those whose step is a multiple of `keep_every`, if that
+  is not 0.
   """
   policies = ocp.training.preservation_policies
   kept = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
@@ -34,7 +39,8 @@ def open_checkpoints(directory: str | Path, keep: int = 2, keep_every: int = 0) 
 
 
 def save(checkpoints: ocp.training.Checkpointer, step: int, state: Any, data: Any) -> None:
-  """Writes `state` and `data` in the background; the folder appears when it is complete. All processes call it.
+  """Writes `state` and `data` in the background; the folder appears when it is complete. All
+  processes call it.
 
   Args:
     data: the position in the data, as plain values that JSON can write; the same in all processes.
@@ -44,16 +50,19 @@ def save(checkpoints: ocp.training.Checkpointer, step: int, state: Any, data: An
   checkpoints.save_checkpointables_async(step, {'state': state, 'meta': meta}, force=True)
 
 
-def restore(checkpoints: ocp.training.Checkpointer, step: int | None, abstract_state: Any) -> tuple[Any, Any]:
-  """Reads a whole state straight into the shardings of `abstract_state`, and the position in the data.
+def restore(checkpoints: ocp.training.Checkpointer, step: int | None,
+            abstract_state: Any) -> tuple[Any, Any]:
+  """Reads a whole state straight into the shardings of `abstract_state`, and the position in the
+  data.
 
   Args:
-    step: None takes the newest one that is whole. Newer ones that are damaged are set aside: their folders get the
-      prefix `damaged_`.
+    step: None takes the newest one that is whole. Newer ones that are damaged are set aside: their
+      folders get the prefix `damaged_`.
     abstract_state: `jax.ShapeDtypeStruct`s with shardings.
 
   Raises:
-    CheckpointError: no checkpoint, another step than those there are, arrays of another shape, or nothing but damage.
+    CheckpointError: no checkpoint, another step than those there are, arrays of another shape, or
+      nothing but damage.
   """
   number = _choose(checkpoints, step)
   try:
@@ -62,7 +71,8 @@ def restore(checkpoints: ocp.training.Checkpointer, step: int | None, abstract_s
     folder = checkpoints.directory / str(number)
     if step is not None:
       raise CheckpointError(f'the checkpoint {folder} is damaged: {damage}') from None
-    logging.warning('the checkpoint %s is damaged: %s. It is set aside; trying the one before', folder, damage)
+    logging.warning('the checkpoint %s is damaged: %s. It is set aside; trying the one before',
+                    folder, damage)
     if is_first():
       folder.rename(folder.with_name(f'{DAMAGED}{number}'))
     gather(None)                     # nobody lists the folder before it has its new name
@@ -74,8 +84,11 @@ class _Damage(Exception):
   """What was stored is not what can be read; the message says what is wrong."""
 
 
-def _load(checkpoints: ocp.training.Checkpointer, step: int, abstract_state: Any) -> tuple[Any, Any]:
-  """State and position of one step, compared with the checksums; in every process _Damage if in any."""
+def _load(checkpoints: ocp.training.Checkpointer, step: int,
+          abstract_state: Any) -> tuple[Any, Any]:
+  """State and position of one step, compared with the checksums; in every process _Damage if in
+  any.
+  """
   problem, found = None, {}
   try:
     _check_shapes(checkpoints, step, abstract_state, '')
@@ -92,15 +105,20 @@ def _load(checkpoints: ocp.training.Checkpointer, step: int, abstract_state: Any
 
 
 def _unreadable(error: Exception) -> str:
-  """Orbax and TensorStore have no common error for files that cannot be read, and tell long stories."""
+  """Orbax and TensorStore have no common error for files that cannot be read, and tell long
+  stories.
+  """
   return f'{type(error).__name__}: {(str(error).splitlines() or ["no details"])[0][:300]}'
 
 
 def _checksums(tree: Any) -> dict[str, tuple[str, int]]:
-  """Every array's dtype, and the sum of its bits as integers modulo 2³²: the same for every sharding."""
+  """Every array's dtype, and the sum of its bits as integers modulo 2³²: the same for every
+  sharding.
+  """
   arrays = flatten_paths(tree)
   sums = np.asarray(_sums_of_bits(tree)).tolist()
-  return {path: (str(x.dtype), total) for (path, x), total in zip(arrays.items(), sums, strict=True)}
+  return {path: (str(x.dtype), total)
+          for (path, x), total in zip(arrays.items(), sums, strict=True)}
 
 
 @jax.jit   # one program: several with collectives in flight at once can block each other on a CPU
@@ -112,22 +130,28 @@ def _sums_of_bits(tree: Any) -> jax.Array:
 
 
 def _compare(meta: dict[str, Any], tree: Any, prefix: str = '') -> str | None:
-  """What is wrong with arrays that were read: those whose checksums differ. Nothing is known of other dtypes."""
+  """What is wrong with arrays that were read: those whose checksums differ. Nothing is known of
+  other dtypes.
+  """
   if meta['format'] != FORMAT:
-    raise CheckpointError(f'checkpoints have format {FORMAT}, this one {meta["format"]}: it is of another version')
+    raise CheckpointError(f'checkpoints have format {FORMAT}, this one {meta["format"]}: it is of '
+      'another version')
   stored = {path: tuple(meta['checksums'][prefix + path]) for path in flatten_paths(tree)}
-  wrong = [path for path, found in _checksums(tree).items() if found[0] == stored[path][0] and found != stored[path]]
+  wrong = [path for path, found in _checksums(tree).items() if found[0] == stored[path][0]
+           and found != stored[path]]
   return f'{len(wrong)} arrays have other contents than were saved, the first is {wrong[0]}' if wrong else None
 
 
-def restore_params(checkpoints: ocp.training.Checkpointer, step: int | None, abstract_params: Any) -> tuple[Any, int]:
+def restore_params(checkpoints: ocp.training.Checkpointer, step: int | None,
+                   abstract_params: Any) -> tuple[Any, int]:
   """Reads the parameters only, and tells the step they are from; raises like `restore`."""
   step = _choose(checkpoints, step)
   options = ocp.options.PyTreeOptions(loading=ocp.options.PyTreeOptions.Loading(partial_load=True))
   try:
     _check_shapes(checkpoints, step, abstract_params, 'params/')
     with ocp.Context(pytree_options=options):
-      found = checkpoints.load_checkpointables(step, {'state': {'params': abstract_params}, 'meta': None})
+      found = checkpoints.load_checkpointables(
+        step, {'state': {'params': abstract_params}, 'meta': None})
     problem = _compare(found['meta'], found['state']['params'], 'params/')
   except CheckpointError:
     raise
@@ -141,19 +165,24 @@ def restore_params(checkpoints: ocp.training.Checkpointer, step: int | None, abs
 def _choose(checkpoints: ocp.training.Checkpointer, step: int | None) -> int:
   steps = [c.step for c in checkpoints.checkpoints]
   if not steps:
-    raise CheckpointError(f'{checkpoints.directory} holds no checkpoint: train first, or give another --workdir')
+    raise CheckpointError(f'{checkpoints.directory} holds no checkpoint: train first, or give '
+      'another --workdir')
   if step is not None and step not in steps:
     raise CheckpointError(f'{checkpoints.directory} holds no step {step}; it holds {steps}')
   return max(steps) if step is None else step
 
 
-def _check_shapes(checkpoints: ocp.training.Checkpointer, step: int, abstract: Any, prefix: str) -> None:
+def _check_shapes(checkpoints: ocp.training.Checkpointer, step: int, abstract: Any,
+                  prefix: str) -> None:
   """One error that lists every array that differs, instead of the first that fails deep inside."""
   stored = flatten_paths(checkpoints.checkpointables_metadata(step).metadata['state'])
-  have = {name.removeprefix(prefix): tuple(x.shape) for name, x in stored.items() if name.startswith(prefix)}
+  have = {name.removeprefix(prefix): tuple(x.shape) for name, x in stored.items()
+          if name.startswith(prefix)}
   want = {name: tuple(x.shape) for name, x in flatten_paths(abstract).items()}
-  wrong = [f'  {name}: stored {have.get(name, "nothing")}, the configuration makes {want.get(name, "nothing")}'
-           for name in sorted(have.keys() | want.keys()) if have.get(name) != want.get(name)]
+  wrong = [f'  {name}: stored {have.get(name, "nothing")}, the configuration makes '
+    f'{want.get(name, "nothing")}'
+    for name in sorted(have.keys() | want.keys()) if have.get(name) != want.get(name)]
   if wrong:
-    raise CheckpointError(f'the checkpoint {checkpoints.directory}/{step} does not fit this configuration:\n'
-                          + '\n'.join(wrong[:20]) + ('' if len(wrong) <= 20 else f'\n  … {len(wrong) - 20} more'))
+    raise CheckpointError(f'the checkpoint {checkpoints.directory}/{step} does not fit this '
+      'configuration:\n'
+      + '\n'.join(wrong[:20]) + ('' if len(wrong) <= 20 else f'\n  … {len(wrong) - 20} more'))

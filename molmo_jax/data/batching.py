@@ -27,25 +27,29 @@ def shape_of(encoded: Mapping[str, np.ndarray], slots: int) -> RowShape:
 def bucket(shape: RowShape, smallest: tuple[int, int, int] = (64, 2, 16)) -> RowShape:
   """The next larger of a small set of shapes, so that few programs are compiled.
 
-  Sizes are powers of two and their 1.5-folds, from `smallest` (tokens, crops, visual tokens) on; rows without any media
-  have none.
+  Sizes are powers of two and their 1.5-folds, from `smallest` (tokens, crops, visual tokens) on;
+  rows without any media have none.
   """
   def up(n: int, least: int) -> int:
     size = least
     while size < n:
-      size = size * 3 // 2 if size & (size - 1) == 0 and size * 3 // 2 >= n else 1 << size.bit_length()
+      size = size * 3 // 2 if size & (size
+                                      - 1) == 0 and size * 3 // 2 >= n else 1 << size.bit_length()
     return size
-  crops, visual = (up(shape.crops, smallest[1]), up(shape.visual, smallest[2])) if shape.visual else (0, 0)
+  crops, visual = (up(shape.crops, smallest[1]),
+                   up(shape.visual, smallest[2])) if shape.visual else (0, 0)
   return RowShape(up(shape.sequence, smallest[0]), crops, visual, shape.slots)
 
 
 def check_fits(encoded: Mapping[str, np.ndarray], shape: RowShape) -> None:
-  """Raises `EncodingError` for an example that no row of `shape` holds; says which limit it passes."""
+  """Raises `EncodingError` for an example that no row of `shape` holds; says which limit it passes.
+  """
   need = shape_of(encoded, shape.slots)
-  for name, flag in (('sequence', 'sequence_length'), ('crops', 'crops'), ('visual', 'visual_tokens')):
+  for name, flag in (('sequence', 'sequence_length'), ('crops', 'crops'),
+                     ('visual', 'visual_tokens')):
     if getattr(need, name) > getattr(shape, name):
-      raise EncodingError(f'needs {getattr(need, name)} {name.replace("visual", "visual tokens")}, more than '
-                          f'data.{flag}={getattr(shape, name)}')
+      raise EncodingError(f'needs {getattr(need, name)} {name.replace("visual", "visual tokens")}, '
+        f'more than data.{flag}={getattr(shape, name)}')
 
 
 def pad_row(encoded: Mapping[str, np.ndarray], shape: RowShape) -> dict[str, np.ndarray]:
@@ -58,7 +62,8 @@ def pad_row(encoded: Mapping[str, np.ndarray], shape: RowShape) -> dict[str, np.
 
   def pad(name: str, sizes: tuple[int, ...]) -> np.ndarray:
     x = encoded[name]
-    out = np.full(sizes, PADDING[name], x.dtype) if PADDING[name] else np.zeros(sizes, x.dtype)   # zeros cost nothing
+    # zeros cost nothing
+    out = np.full(sizes, PADDING[name], x.dtype) if PADDING[name] else np.zeros(sizes, x.dtype)
     out[tuple(slice(0, n) for n in x.shape)] = x
     return out
 
@@ -74,9 +79,12 @@ def pad_row(encoded: Mapping[str, np.ndarray], shape: RowShape) -> dict[str, np.
 def empty_row(shape: RowShape, image: ImageConfig) -> dict[str, np.ndarray]:
   """A row of padding alone, with the fields that rows of this configuration have."""
   side, patches = image.crop_size, image.grid ** 2
-  nothing = {name: np.zeros(0, np.float32 if name == 'loss_weights' else np.int32) for name in SEQUENCE_FIELDS}
-  nothing |= dict(crops=np.zeros((0, side, side, 3), np.float32 if image.resize == 'letterbox' else np.uint8),
-                  pool_index=np.zeros((0, shape.slots), np.int32), layout_index=np.zeros((0, 4), np.int32),
+  nothing = {name: np.zeros(0, np.float32 if name == 'loss_weights' else np.int32)
+             for name in SEQUENCE_FIELDS}
+  nothing |= dict(crops=np.zeros((0, side, side, 3),
+                                 np.float32 if image.resize == 'letterbox' else np.uint8),
+                  pool_index=np.zeros((0, shape.slots), np.int32),
+                  layout_index=np.zeros((0, 4), np.int32),
                   layout_box=np.zeros((0, 4), np.float32))
   if image.has_patch_mask:
     nothing['patch_mask'] = np.zeros((0, patches), np.float32)

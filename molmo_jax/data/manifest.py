@@ -1,4 +1,6 @@
-"""The JSONL manifest that users write, read line by line into `Example`. Schema with examples: docs/data.md."""
+"""The JSONL manifest that users write, read line by line into `Example`. Schema with examples:
+docs/data.md.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +18,30 @@ from molmo_jax.preprocess.types import Example, Message, Subtitle
 
 MEDIA_KEYS = ('image', 'images', 'video')
 TEXT_KEYS = ('messages', 'conversations', 'question')
-KEYS = MEDIA_KEYS + TEXT_KEYS + ('answer', 'subtitles', 'clip', 'weights', 'style', 'styles', 'task', 'metric',
+KEYS = MEDIA_KEYS + TEXT_KEYS + ('answer', 'subtitles', 'clip', 'weights', 'style', 'styles',
+                                 'task', 'metric',
                                  'answers', 'options', 'points', 'metadata', 'id')
 ROLES = ('user', 'assistant')
 
 
 class ManifestError(ValueError):
-  """A manifest, or one line of it, that cannot be used; the message says where and what would be right."""
+  """A manifest, or one line of it, that cannot be used; the message says where and what would be
+  right.
+  """
 
 
 class Manifest:
   """Random access to the records of a JSONL file; blank lines are skipped.
 
-  Only the places of the lines are kept in memory. The file is opened at the first access and not pickled, and lines are
-  read with `pread`, so one instance may be shared by threads and sent to worker processes.
+  Only the places of the lines are kept in memory. The file is opened at the first access and not
+  pickled, and lines are read with `pread`, so one instance may be shared by threads and sent to
+  worker processes.
   """
 
   def __init__(self, path: Path, starts: np.ndarray, lengths: np.ndarray, numbers: np.ndarray):
-    """Keeps `starts` and `lengths` int64 [n] in bytes, and `numbers` int64 [n], the lines' numbers from 1."""
+    """Keeps `starts` and `lengths` int64 [n] in bytes, and `numbers` int64 [n], the lines' numbers
+    from 1.
+    """
     self.path = path
     self._starts, self._lengths, self._numbers = starts, lengths, numbers
     self._file: BinaryIO | None = None
@@ -93,8 +101,10 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
     raise ManifestError(f'{path}: cannot read the manifest ({error.strerror}); '
                         'give the path of a .jsonl file with one record per line') from None
   if not starts:
-    raise ManifestError(f'{path}: the manifest is empty; write one JSON object per line (docs/data.md)')
-  return Manifest(path, np.array(starts, np.int64), np.array(lengths, np.int64), np.array(numbers, np.int64))
+    raise ManifestError(f'{path}: the manifest is empty; write one JSON object per line '
+      '(docs/data.md)')
+  return Manifest(path, np.array(starts, np.int64), np.array(lengths, np.int64),
+                  np.array(numbers, np.int64))
 
 
 def parse_record(record: Any, source: str, folder: str | os.PathLike | None = None) -> Example:
@@ -106,7 +116,8 @@ def parse_record(record: Any, source: str, folder: str | os.PathLike | None = No
     folder: relative media paths start here; None leaves them as they are.
 
   Raises:
-    ManifestError: an unknown key, a value of the wrong type, two kinds of media, or no conversation.
+    ManifestError: an unknown key, a value of the wrong type, two kinds of media, or no
+      conversation.
   """
   if not isinstance(record, Mapping):
     _fail(source, f'a record is a JSON object {{"key": value, …}}, not {_kind(record)}')
@@ -119,21 +130,26 @@ def parse_record(record: Any, source: str, folder: str | os.PathLike | None = No
     _fail(source, f"a record has at most one of 'image', 'images' and 'video', not {_names(media)}")
   for key in ('subtitles', 'clip'):
     if key in record and 'video' not in record:
-      _fail(source, f"'{key}' belong{'s' if key == 'clip' else ''} to a video; add 'video' or remove it")
+      _fail(source,
+            f"'{key}' belong{'s' if key == 'clip' else ''} to a video; add 'video' or remove it")
   if 'clip' in record and isinstance(record.get('subtitles'), list):
-    _fail(source, "'subtitles' with times cannot be combined with 'clip': times are those of the whole video")
+    _fail(source, "'subtitles' with times cannot be combined with 'clip': times are those of the "
+          "whole video")
   conversations = _conversations(record, source)
-  fields = {key: _string(record[key], key, source) for key in ('style', 'task', 'metric', 'id') if key in record}
+  fields = {key: _string(record[key], key, source) for key in ('style', 'task', 'metric', 'id')
+            if key in record}
   answers = _strings(record.get('answers', []), 'answers', source)
   if not answers and len(conversations) == 1 and conversations[0][-1].role == 'assistant':
     answers = (conversations[0][-1].content,)   # the reply that is there is the accepted one
   return Example(
       images=_images(record, source, folder),
-      video=_resolve(_string(record['video'], 'video', source), 'video', source, folder) if 'video' in record else None,
+      video=_resolve(_string(record['video'], 'video', source), 'video', source, folder)
+      if 'video' in record else None,
       clip=_clip(record['clip'], source) if 'clip' in record else None,
       subtitles=_subtitles(record['subtitles'], source) if 'subtitles' in record else None,
       conversations=conversations,
-      weights=_weights(record['weights'], len(conversations), source) if 'weights' in record else None,
+      weights=_weights(record['weights'], len(conversations), source) if 'weights' in record
+      else None,
       styles=_styles(record, len(conversations), source),
       answers=answers,
       options=_strings(record.get('options', []), 'options', source),
@@ -180,14 +196,16 @@ def _messages(value: Any, where: str, source: str) -> tuple[Message, ...]:
   return tuple(messages)
 
 
-def _images(record: Mapping[str, Any], source: str, folder: str | os.PathLike | None) -> tuple[str, ...]:
+def _images(record: Mapping[str, Any], source: str,
+            folder: str | os.PathLike | None) -> tuple[str, ...]:
   if 'image' in record:
     return (_resolve(_string(record['image'], 'image', source), 'image', source, folder),)
   if 'images' not in record:
     return ()
   paths = _strings(record['images'], 'images', source)
   if not paths:
-    _fail(source, "'images' is empty; name at least one image, or remove the key for a text-only record")
+    _fail(source,
+          "'images' is empty; name at least one image, or remove the key for a text-only record")
   return tuple(_resolve(path, f'images[{i}]', source, folder) for i, path in enumerate(paths))
 
 
@@ -203,15 +221,16 @@ def _subtitles(value: Any, source: str) -> str | tuple[Subtitle, ...]:
   if isinstance(value, str):
     return value
   if not isinstance(value, list):
-    _fail(source, '\'subtitles\' must be a string or a list of {"start": seconds, "end": seconds, "text": …}, '
-                  f'not {_kind(value)}')
+    _fail(source, f'\'subtitles\' must be a string or a list of {{"start": seconds, "end": '
+          f'seconds, "text": …}}, not {_kind(value)}')
   lines = []
   for i, item in enumerate(value):
     here = f'subtitles[{i}]'
     _keys(item, ('start', 'end', 'text'), here, source)
     start, end = (_number(item[key], f'{here}.{key}', source) for key in ('start', 'end'))
     if not 0 <= start <= end:
-      _fail(source, f"'{here}' lasts from {start} s to {end} s; times must satisfy 0 <= start <= end")
+      _fail(source,
+            f"'{here}' lasts from {start} s to {end} s; times must satisfy 0 <= start <= end")
     lines.append(Subtitle(start, end, _string(item['text'], f'{here}.text', source)))
   return tuple(lines)
 
@@ -219,8 +238,8 @@ def _subtitles(value: Any, source: str) -> str | tuple[Subtitle, ...]:
 def _styles(record: Mapping[str, Any], count: int, source: str) -> tuple[str, ...]:
   styles = _strings(record.get('styles', []), 'styles', source)
   if 'styles' in record and ('style' in record or len(styles) != count):
-    _fail(source, f"'styles' has {len(styles)} values for {count} conversations; give one per conversation, "
-                  "and no 'style'")
+    _fail(source, f"'styles' has {len(styles)} values for {count} conversations; give one per "
+          "conversation, and no 'style'")
   return styles
 
 
@@ -228,16 +247,18 @@ def _clip(value: Any, source: str) -> tuple[float, float]:
   items = _list(value, 'clip', source, 'of two numbers, start and end in seconds')
   clip = tuple(_number(v, 'clip', source) for v in items)
   if len(clip) != 2 or not 0 <= clip[0] < clip[1]:
-    _fail(source, f"'clip' is {_shown(value)}; it must be [start, end] in seconds with 0 <= start < end")
+    _fail(source,
+          f"'clip' is {_shown(value)}; it must be [start, end] in seconds with 0 <= start < end")
   return clip
 
 
 def _weights(value: Any, count: int, source: str) -> tuple[float | None, ...]:
   items = _list(value, 'weights', source, 'of numbers, one per conversation')
   if len(items) != count:
-    _fail(source, f"'weights' has {len(items)} values for {count} conversation{'s' if count != 1 else ''}; "
-                  'give one per conversation')
-  weights = tuple(None if w is None else _number(w, f'weights[{i}]', source) for i, w in enumerate(items))
+    _fail(source, f"'weights' has {len(items)} values for {count} "
+          f"conversation{'s' if count != 1 else ''}; give one per conversation")
+  weights = tuple(None if w is None else _number(w, f'weights[{i}]', source)
+                  for i, w in enumerate(items))
   if any(w is not None and w < 0 for w in weights):
     _fail(source, f"'weights' must not be negative: {items}")
   return weights
@@ -260,7 +281,8 @@ def _keys(value: Any, keys: tuple[str, ...], where: str, source: str) -> None:
   if not isinstance(value, Mapping):
     _fail(source, f"'{where}' must be an object with {_names(keys)}, not {_kind(value)}")
   if set(value) != set(keys):
-    _fail(source, f"'{where}' must have exactly the keys {_names(keys)}; it has {_names(value) or 'none'}")
+    _fail(source,
+          f"'{where}' must have exactly the keys {_names(keys)}; it has {_names(value) or 'none'}")
 
 
 def _object(value: Any, where: str, source: str) -> Mapping[str, Any]:
@@ -293,7 +315,8 @@ def _number(value: Any, where: str, source: str) -> float:
 
 
 def _kind(value: Any) -> str:
-  kinds = {dict: 'an object', list: 'a list', str: 'a string', bool: 'a boolean', int: 'a number', float: 'a number',
+  kinds = {dict: 'an object', list: 'a list', str: 'a string', bool: 'a boolean', int: 'a number',
+           float: 'a number',
            type(None): 'null'}
   return f'{kinds.get(type(value), type(value).__name__)} ({_shown(value)})'
 

@@ -1,8 +1,10 @@
-"""Several manifests as one stream of examples: how often each dataset is drawn, and which record of it comes when.
+"""Several manifests as one stream of examples: how often each dataset is drawn, and which record of
+it comes when.
 
-Source: spec/training-and-eval §2.1. Every draw picks a dataset at random by its rate; the records of a dataset come in
-epochs that are shuffled anew. Which record the n-th draw is follows from (seed, n) in O(log n): nothing is replayed
-when a run resumes, and processes and workers share the draws by their numbers.
+Source: docs/training.md §2.1. Every draw picks a dataset at random by its rate; the records of a
+dataset come in epochs that are shuffled anew. Which record the n-th draw is follows from (seed, n)
+in O(log n): nothing is replayed when a run resumes, and processes and workers share the draws by
+their numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import numpy as np
 from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
 from molmo_jax.preprocess.types import Example, PreprocessConfig
 
-SPAN = 1 << 29                  # draws under one root of the tree; numpy's hypergeometric draws need less than 1e9
+# draws under one root of the tree; numpy's hypergeometric draws need less than 1e9
+SPAN = 1 << 29
 LEAF = 1 << 10                  # draws of a leaf
 
 
@@ -29,10 +32,13 @@ class DatasetConfig:
   """One dataset of a mixture: `data.mixture.<name>`."""
   manifest: str                   # docs/data.md
   group: str = ''                 # whose rate it shares: a key of `data.groups`
-  size: float | None = None       # counted as this many records; 0…1: this part of them; 0: one; None: all of them
+  # counted as this many records; 0…1: this part of them; 0: one; None: all of them
+  size: float | None = None
   rate: float = 1.0               # factor on the square root of the size
-  message_weight: float | None = None  # loss weight per token of conversations without one of their own
-  p_high_res: float = 0.0         # probability that an example's images are cut into up to `high_res_crops` crops
+  # loss weight per token of conversations without one of their own
+  message_weight: float | None = None
+  # probability that an example's images are cut into up to `high_res_crops` crops
+  p_high_res: float = 0.0
   high_res_crops: int = 24
 
 
@@ -60,7 +66,8 @@ class Dataset:
       config, image=dataclasses.replace(config.image, max_crops=self.config.high_res_crops))
 
 
-def read_mixture(datasets: Mapping[str, DatasetConfig], groups: Mapping[str, float]) -> tuple[Dataset, ...]:
+def read_mixture(datasets: Mapping[str, DatasetConfig],
+                 groups: Mapping[str, float]) -> tuple[Dataset, ...]:
   """Opens the manifests of a mixture; sorted by name.
 
   Raises:
@@ -72,35 +79,41 @@ def read_mixture(datasets: Mapping[str, DatasetConfig], groups: Mapping[str, flo
       manifests[name] = read_manifest(config.manifest)
     except ManifestError as error:
       raise ManifestError(f'data.mixture.{name}: {error}') from None
-  rates = sampling_rates(datasets, {name: len(manifest) for name, manifest in manifests.items()}, groups)
-  return tuple(Dataset(name, manifest, datasets[name], rates[name]) for name, manifest in manifests.items())
+  rates = sampling_rates(datasets, {name: len(manifest) for name, manifest in manifests.items()},
+                         groups)
+  return tuple(Dataset(name, manifest, datasets[name], rates[name])
+               for name, manifest in manifests.items())
 
 
 def sampling_rates(datasets: Mapping[str, DatasetConfig], lengths: Mapping[str, int],
                    groups: Mapping[str, float]) -> dict[str, float]:
-  """The share of every dataset in the draws, sorted by name; they sum to 1 (spec §2.1).
+  """The share of every dataset in the draws, sorted by name; they sum to 1 (docs/training.md §2.1).
 
-  In a group, a dataset counts √N · rate, with N as `DatasetConfig.size` says. The group's rate is divided in these
-  proportions, and what comes out is normalised over all groups.
+  In a group, a dataset counts √N · rate, with N as `DatasetConfig.size` says. The group's rate is
+  divided in these proportions, and what comes out is normalised over all groups.
 
   Args:
     lengths: records of each dataset.
     groups: the rate of each group; empty if no dataset names one.
 
   Raises:
-    ManifestError: a group without a rate or without datasets, a negative number, or nothing left to draw from.
+    ManifestError: a group without a rate or without datasets, a negative number, or nothing left to
+      draw from.
   """
   named = {config.group for config in datasets.values()}
   groups = groups or {'': 1.0}
   if named != set(groups):
-    raise ManifestError(f'data.mixture names the groups {sorted(named)}, data.groups has {sorted(groups)}; '
-                        'every group needs a rate and at least one dataset')
+    raise ManifestError(f'data.mixture names the groups {sorted(named)}, data.groups has '
+      f'{sorted(groups)}; every group needs a rate and at least one dataset')
   sizes = {name: _root_size(name, config, lengths[name]) for name, config in datasets.items()}
-  totals = {group: math.fsum(sizes[n] for n, c in datasets.items() if c.group == group) for group in groups}
-  if any(rate < 0 for rate in groups.values()) or any(groups[g] > 0 and not totals[g] for g in groups):
-    raise ManifestError(f'data.groups={dict(groups)}: rates are not negative, and a group with a rate needs a dataset '
-                        'with one')
-  rates = {name: groups[c.group] * sizes[name] / (totals[c.group] or 1.0) for name, c in sorted(datasets.items())}
+  totals = {group: math.fsum(sizes[n] for n, c in datasets.items() if c.group == group)
+            for group in groups}
+  if any(rate < 0 for rate in groups.values()) or any(groups[g] > 0 and not totals[g]
+                                                      for g in groups):
+    raise ManifestError(f'data.groups={dict(groups)}: rates are not negative, and a group with a '
+      'rate needs a dataset with one')
+  rates = {name: groups[c.group] * sizes[name] / (totals[c.group] or 1.0)
+           for name, c in sorted(datasets.items())}
   total = math.fsum(rates.values())
   if not total:
     raise ManifestError('data.mixture: all rates are 0, so there is nothing to draw from')
@@ -110,19 +123,24 @@ def sampling_rates(datasets: Mapping[str, DatasetConfig], lengths: Mapping[str, 
 def _root_size(name: str, config: DatasetConfig, length: int) -> float:
   size = config.size
   if config.rate < 0 or size is not None and size < 0:
-    raise ManifestError(f'data.mixture.{name}: rate and size must not be negative, got {config.rate} and {size}')
+    raise ManifestError(f'data.mixture.{name}: rate and size must not be negative, got '
+      f'{config.rate} and {size}')
   count = length if size is None else size if size >= 1 else length * size if size > 0 else 1
   return math.sqrt(count) * config.rate
 
 
 class Draws(grain.MapDataset[tuple[int, int]]):
-  """The endless sequence of draws: draw number → (number of the dataset, number of the record in its manifest)."""
+  """The endless sequence of draws: draw number → (number of the dataset, number of the record in
+  its manifest).
+  """
 
   def __init__(self, datasets: Sequence[Dataset], seed: int):
     super().__init__()
     self._rates, self._seed_of_draws = tuple(dataset.rate for dataset in datasets), seed
-    # a shuffled epoch is a function of the place in it, and an index past the end is one in a later epoch
-    self._orders = [grain.MapDataset.range(len(d.records)).shuffle(seed=_seed(seed, d.name)) for d in datasets]
+    # a shuffled epoch is a function of the place in it, and an index past the end is one in a later
+    # epoch
+    self._orders = [grain.MapDataset.range(len(d.records)).shuffle(seed=_seed(seed, d.name))
+                    for d in datasets]
 
   def __len__(self) -> int:
     return sys.maxsize
@@ -141,9 +159,10 @@ def _seed(seed: int, name: str) -> int:
 def draw(rates: tuple[float, ...], seed: int, number: int) -> tuple[int, int]:
   """Which dataset the draw of this number takes, and how often it was taken before.
 
-  The draws are independent with probabilities `rates`. How many of the first n take each dataset is found without
-  looking at them: a binary tree over the draws holds the counts of every span; the counts of a root are multinomial,
-  those of a left half given its parent's multivariate hypergeometric, and in a leaf their order is a permutation.
+  The draws are independent with probabilities `rates`. How many of the first n take each dataset is
+  found without looking at them: a binary tree over the draws holds the counts of every span; the
+  counts of a root are multinomial, those of a left half given its parent's multivariate
+  hypergeometric, and in a leaf their order is a permutation.
   """
   labels, earlier = _leaf(rates, seed, number // LEAF)
   at = number % LEAF
@@ -154,12 +173,14 @@ def draw(rates: tuple[float, ...], seed: int, number: int) -> tuple[int, int]:
 def _leaf(rates: tuple[float, ...], seed: int, leaf: int) -> tuple[np.ndarray, np.ndarray]:
   """Datasets of a leaf's draws, and how often each was drawn before: int64 [LEAF] both."""
   root, inside = divmod(leaf, SPAN // LEAF)
-  *before_root, counts = (_generator(seed, r, SPAN, 0).multinomial(SPAN, rates) for r in range(root + 1))
+  *before_root, counts = (_generator(seed, r, SPAN, 0).multinomial(SPAN, rates)
+                          for r in range(root + 1))
   before = sum(before_root, np.zeros(len(rates), np.int64))
   span, node = SPAN, 0
   while span > LEAF:
     span //= 2
-    left = _generator(seed, root, span, node).multivariate_hypergeometric(counts, span, method='marginals')
+    left = _generator(seed, root, span, node).multivariate_hypergeometric(counts, span,
+                                                                          method='marginals')
     right_side = inside * LEAF // span % 2
     before, counts = (before + left, counts - left) if right_side else (before, left)
     node = 2 * node + right_side

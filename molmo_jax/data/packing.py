@@ -1,7 +1,8 @@
-"""Several examples in one row: which of the waiting ones fill it best, and how their arrays are joined.
+"""Several examples in one row: which of the waiting ones fill it best, and how their arrays are
+joined.
 
-Source: spec/training-and-eval §3.6. Tokens and crops are the two limits of a knapsack; the buffer of waiting examples
-is what it chooses from.
+Source: docs/training.md §3.6. Tokens and crops are the two limits of a knapsack; the buffer of
+waiting examples is what it chooses from.
 
     arriving   ──►  buffer (48 examples)  ──►  row
     tokens crops     ▇▇▇▇ ▇▇ ▇▇▇▇▇▇ ▇ …        ▇▇▇▇▇▇▇▇▇▇▇▇│▇▇▇▇▇│▇▇▇▇│░    segments 0…│100000…│200000…│−1
@@ -20,7 +21,8 @@ import numpy as np
 from molmo_jax.data.batching import RowShape, pad_row, shape_of
 from molmo_jax.preprocess.types import SEQUENCE_FIELDS
 
-EXAMPLE_STRIDE = 100_000        # segment = EXAMPLE_STRIDE * example + subsegment (preprocess.types.Encoded)
+# segment = EXAMPLE_STRIDE * example + subsegment (preprocess.types.Encoded)
+EXAMPLE_STRIDE = 100_000
 TOKEN_UNITS = 512               # the knapsack counts tokens in 512ths of a row, rounded up
 
 
@@ -30,26 +32,31 @@ class PackingConfig:
   buffer: int = 0                 # examples to choose from; 0: one example per row
   token_weight: float = 1.0       # value of a token in a row
   image_weight: float = 30.0      # value of a crop in a row
-  shortcut: bool = False          # an example whose crops fill a row is a row at once (one whose tokens do always is)
+  # an example whose crops fill a row is a row at once (one whose tokens do always is)
+  shortcut: bool = False
 
   def __post_init__(self):
     if self.buffer < 0 or self.token_weight <= 0 or self.image_weight < 0:
-      raise ValueError(f'packing needs buffer ≥ 0, token_weight > 0 and image_weight ≥ 0, got {self}')
+      raise ValueError('packing needs buffer ≥ 0, token_weight > 0 and image_weight ≥ 0, got '
+        f'{self}')
 
 
-def place(waiting: Sequence[RowShape], new: RowShape, limits: RowShape, config: PackingConfig) -> list[int]:
-  """What leaves the packer when an example arrives: indices into [*waiting, new], in the order of the row.
+def place(waiting: Sequence[RowShape], new: RowShape, limits: RowShape,
+          config: PackingConfig) -> list[int]:
+  """What leaves the packer when an example arrives: indices into [*waiting, new], in the order of
+  the row.
 
-  An example that fills a row alone leaves at once. Otherwise nothing leaves before the buffer is full; then the best
-  set of the waiting examples leaves and the new one takes a place. At most one row leaves at an arrival, and a full
-  buffer never grows.
+  An example that fills a row alone leaves at once. Otherwise nothing leaves before the buffer is
+  full; then the best set of the waiting examples leaves and the new one takes a place. At most one
+  row leaves at an arrival, and a full buffer never grows.
 
   Args:
     waiting: sizes in the order of arrival.
     limits: size of a row; every example fits it alone.
   """
   unit = token_unit(limits.sequence)
-  if -(-new.sequence // unit) >= limits.sequence // unit or config.shortcut and new.crops >= limits.crops:
+  if -(-new.sequence
+       // unit) >= limits.sequence // unit or config.shortcut and new.crops >= limits.crops:
     return [len(waiting)]
   if len(waiting) < config.buffer:
     return []
@@ -68,15 +75,18 @@ def token_unit(sequence_length: int) -> int:
 
 
 def choose(waiting: Sequence[RowShape], limits: RowShape, config: PackingConfig) -> list[int]:
-  """The set of examples of the highest value that fits a row's tokens and crops, the last arrived first.
+  """The set of examples of the highest value that fits a row's tokens and crops, the last arrived
+  first.
 
-  Exact: a float32 table over examples, units of tokens and crops, with value = token_weight · tokens + image_weight ·
-  crops. An example that does not raise the value stays out, so of equal sets the earlier examples win.
+  Exact: a float32 table over examples, units of tokens and crops, with value = token_weight ·
+  tokens + image_weight · crops. An example that does not raise the value stays out, so of equal
+  sets the earlier examples win.
   """
   unit = token_unit(limits.sequence)
   capacity = limits.sequence // unit
   tokens = [-(-size.sequence // unit) for size in waiting]
-  best = np.zeros((capacity + 1, limits.crops + 1), np.float32)    # of the examples so far, for every remaining space
+  # of the examples so far, for every remaining space
+  best = np.zeros((capacity + 1, limits.crops + 1), np.float32)
   taken = np.zeros((len(waiting), *best.shape), bool)
   for i, (t, size) in enumerate(zip(tokens, waiting)):
     value = np.float32(config.token_weight * size.sequence + config.image_weight * size.crops)
@@ -93,15 +103,17 @@ def choose(waiting: Sequence[RowShape], limits: RowShape, config: PackingConfig)
 
 
 def join(examples: Sequence[Mapping[str, np.ndarray]], patches: int) -> dict[str, np.ndarray]:
-  """One example made of several: their arrays one after the other, none of which sees another (spec §3.6).
+  """One example made of several: their arrays one after the other, none of which sees another
+  (docs/training.md §3.6).
 
   Args:
     examples: arrays as in `types.Encoded`.
     patches: P of a crop.
 
   Returns:
-    The fields of `Encoded` without `frame_times`. Segments of the k-th example grow by 100000·k, `pool_index` by the
-    patches and `feature_index` by the visual tokens before it; windows are as wide as the widest.
+    The fields of `Encoded` without `frame_times`. Segments of the k-th example grow by 100000·k,
+    `pool_index` by the patches and `feature_index` by the visual tokens before it; windows are as
+    wide as the widest.
   """
   slots = max(example['pool_index'].shape[1] for example in examples)
   parts: dict[str, list[np.ndarray]] = {}
@@ -109,7 +121,8 @@ def join(examples: Sequence[Mapping[str, np.ndarray]], patches: int) -> dict[str
   for number, example in enumerate(examples):
     feature, pool = example['feature_index'], example['pool_index']
     pool = np.pad(pool, ((0, 0), (0, slots - pool.shape[1])), constant_values=-1)
-    part = {name: example[name] for name in (*SEQUENCE_FIELDS, 'crops', 'layout_index', 'layout_box')}
+    part = {name: example[name]
+            for name in (*SEQUENCE_FIELDS, 'crops', 'layout_index', 'layout_box')}
     if example.get('patch_mask') is not None:
       part['patch_mask'] = example['patch_mask']
     part |= dict(segments=example['segments'] + EXAMPLE_STRIDE * number,
@@ -124,7 +137,8 @@ def join(examples: Sequence[Mapping[str, np.ndarray]], patches: int) -> dict[str
 class PackRows(grain.IterDataset):
   """Encoded examples → padded rows of several examples, as a Grain stage."""
 
-  def __init__(self, parent: grain.IterDataset, config: PackingConfig, shape: RowShape, patches: int,
+  def __init__(self, parent: grain.IterDataset, config: PackingConfig, shape: RowShape,
+               patches: int,
                reread: Callable[[int], Mapping[str, np.ndarray]], threads: int = 1):
     """Packs what `parent` gives.
 
@@ -143,12 +157,14 @@ class PackRows(grain.IterDataset):
 
 
 class _PackIterator(grain.DatasetIterator):
-  """The state is the parent's and the places of the waiting examples, whose arrays are read again when it is restored.
+  """The state is the parent's and the places of the waiting examples, whose arrays are read again
+  when it is restored.
 
   Nothing is read ahead here, so a state taken between two rows is all that the next rows depend on.
   """
 
-  def __init__(self, parent: grain.DatasetIterator, config: PackingConfig, shape: RowShape, patches: int,
+  def __init__(self, parent: grain.DatasetIterator, config: PackingConfig, shape: RowShape,
+               patches: int,
                reread: Callable[[int], Mapping[str, np.ndarray]], threads: int):
     super().__init__(parent)
     self._config, self._shape, self._patches, self._reread, self._threads = config, shape, patches, reread, threads

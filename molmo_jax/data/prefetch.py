@@ -13,7 +13,8 @@ from molmo_jax.data.pipeline import TrainingData
 
 
 class Prefetched:
-  """The batches of `data`, up to `depth` of them ahead; position and counts are those of the batch given last.
+  """The batches of `data`, up to `depth` of them ahead; position and counts are those of the batch
+  given last.
 
   Errors of making a batch are raised when it is asked for.
   """

@@ -1,4 +1,6 @@
-"""What must exist before a run can read its data: generated scenes and their tokenizer, or the user's own files."""
+"""What must exist before a run can read its data: generated scenes and their tokenizer, or the
+user's own files.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,14 @@ from molmo_jax.progress import Display
 POINT_MARKUP = ('<points coords="', '</points>')
 
 
-def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int, console: Console) -> Tokenizer:
-  """Generates the scenes and trains their tokenizer if asked for and missing, then loads the tokenizer.
+def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int,
+            console: Console) -> Tokenizer:
+  """Generates the scenes and trains their tokenizer if asked for and missing, then loads the
+  tokenizer.
 
   Args:
-    scenes: what to generate into `config.scenes_root` if a manifest of `config` lies there; otherwise all files are the
-      user's own.
+    scenes: what to generate into `config.scenes_root` if a manifest of `config` lies there;
+      otherwise all files are the user's own.
     vocab: rows of the model's base embedding: the ids of the extra tokens begin there.
   """
   folder = Path(config.scenes_root)
@@ -32,8 +36,10 @@ def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int, console
     with Display(console, 'generating', 1) as display:
       generate(scenes, folder, display.of)
     if not Path(config.tokenizer).exists():
-      # every message format puts a blank or a line break before a message: the first word must be a token with it too
-      train_tokenizer((f' {text}' for text in all_text(folder)), vocab, config.tokenizer, whole=POINT_MARKUP)
+      # every message format puts a blank or a line break before a message: the first word must be a
+      # token with it too
+      train_tokenizer((f' {text}' for text in all_text(folder)), vocab, config.tokenizer,
+                      whole=POINT_MARKUP)
   try:
     return Tokenizer.from_file(config.tokenizer, base_vocab_size=vocab)
   except (OSError, ValueError) as error:

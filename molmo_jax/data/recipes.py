@@ -1,7 +1,9 @@
-"""The datasets of the released training stages as data: what, how often, from where, under which licence.
+"""The datasets of the released training stages as data: what, how often, from where, under which
+licence.
 
-Source: spec/training-and-eval §2.2–§2.4. A dataset's name is that of its adapter (`data/adapters`) where there is one.
-Licences are those of the annotations as far as they are known here; media have their own. Read the source's terms.
+Source: docs/training.md §2.2–§2.4. A dataset's name is that of its adapter (`data/adapters`) where
+there is one. Licences are those of the annotations as far as they are known here; media have their
+own. Read the source's terms.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ Kind = Literal['image', 'images', 'video', 'text', 'mixed']
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One dataset of a stage; `size`, `rate`, `message_weight` and `p_high_res` as in `mixture.DatasetConfig`."""
+  """One dataset of a stage; `size`, `rate`, `message_weight` and `p_high_res` as in
+  `mixture.DatasetConfig`.
+  """
   name: str
   kind: Kind
   style: str
@@ -55,7 +59,8 @@ POINTING = (
 TULU = 'allenai/molmo2-tulu4-classified'
 
 PRETRAIN = {
-  'caption': Group(0.60, (Entry('pixmo_cap_with_transcripts', 'image', 'long_caption, transcript', 'allenai/pixmo-cap',
+  'caption': Group(0.60, (Entry('pixmo_cap_with_transcripts', 'image', 'long_caption, transcript',
+                                'allenai/pixmo-cap',
                                 ODC),)),
   'pointing': Group(0.30, POINTING),
   'nlp': Group(0.10, (Entry('tulu4_max_2304', 'text', 'text_sft', TULU),)),
@@ -67,7 +72,8 @@ DEMO = (
   Entry('pixmo_cap_qa_as_user_qa', 'image', 'user_qa', 'allenai/pixmo-cap-qa', ODC),
   Entry('pixmo_multi_image_qa', 'images', 'correction_qa', 'allenai/Molmo2-MultiImageQA', ODC),
   Entry('molmo2_human_qa', 'video', 'user_qa', 'allenai/Molmo2-AskModelAnything', ODC),
-  Entry('molmo2_captions_min_3', 'video', 'video_merged_caption, video_short_caption, video_long_caption',
+  Entry('molmo2_captions_min_3', 'video',
+        'video_merged_caption, video_short_caption, video_long_caption',
         'allenai/Molmo2-Cap', ODC, rate=1.5, message_weight=0.1))
 
 _OPEN, _CHOICE = 'video_short_answer', 'video_multiple_choice'
@@ -134,7 +140,8 @@ IMAGE_ACADEMIC = (
     for name in ('llava_665k_multi', 'nlvr2', 'spot_the_diff')),
   *(Entry(f'cosyn_{kind}_exp', 'image', f'cosyn_{kind}_exp', 'allenai/CoSyn-400K', ODC)
     for kind in ('chart', 'chemical', 'diagram', 'math', 'music', 'table', 'document')),
-  *(Entry(f'cosyn_multidoc_{kind}_exp', 'images', f'cosyn_{kind}_exp', 'allenai/Molmo2-SynMultiImageQA', ODC)
+  *(Entry(f'cosyn_multidoc_{kind}_exp', 'images', f'cosyn_{kind}_exp',
+          'allenai/Molmo2-SynMultiImageQA', ODC)
     for kind in ('chart', 'chemical', 'diagram', 'doc', 'music', 'table')))
 
 _TRACK, _GROUND = 'video_point_track_per_frame', 'video_point_ground_start_end'
@@ -144,12 +151,14 @@ _OWN = Entry('molmo2_video_track', 'video', _TRACK, 'allenai/Molmo2-VideoTrack',
 
 def _tracks(task: str, style: str, rate: float, *names: str) -> tuple[Entry, ...]:
   """Sets of the Hub; vicas counts as 30,000 records."""
-  return tuple(Entry(f'{name}_{task}', 'video', style, f'allenai/molmo2-{name.replace("_", "-")}', rate=rate,
+  return tuple(Entry(f'{name}_{task}', 'video', style, f'allenai/molmo2-{name.replace("_", "-")}',
+                     rate=rate,
                      size=30_000 if name == 'vicas' else None) for name in names)
 
 
 def _objects(rate: float, *names: str) -> tuple[Entry, ...]:
-  return tuple(Entry(f'{name}_single_object_track', 'video', _SINGLE, 'allenai/molmo2-single-object-track', rate=rate)
+  return tuple(Entry(f'{name}_single_object_track', 'video', _SINGLE,
+                     'allenai/molmo2-single-object-track', rate=rate)
                for name in names)
 
 
@@ -168,7 +177,8 @@ TRACKING = _each((
 ), message_weight=0.2)
 
 VIDEO_POINTING = tuple(
-  Entry(name, 'video', 'video_point, video_point_count', source, licence, size=1, rate=rate, message_weight=0.2)
+  Entry(name, 'video', 'video_point, video_point_count', source, licence, size=1, rate=rate,
+        message_weight=0.2)
   for name, rate, source, licence in (
     ('molmo2_video_points_0_5', 0.4, 'allenai/Molmo2-VideoPoint', ODC),
     ('molmo2_video_points_6_25', 0.3, 'allenai/Molmo2-VideoPoint', ODC),
@@ -177,7 +187,8 @@ VIDEO_POINTING = tuple(
 
 IMAGE_POINTING = _each((
   Entry('pixmo_multi_points', 'images', 'multi_image_pointing, multi_image_point_then_count',
-        'allenai/Molmo2-MultiImagePoint', ODC, size=200_000), *POINTING), message_weight=0.2, p_high_res=0.3)
+        'allenai/Molmo2-MultiImagePoint', ODC, size=200_000), *POINTING), message_weight=0.2,
+                       p_high_res=0.3)
 
 SFT = {
   'demo': Group(0.15, DEMO),
@@ -187,19 +198,21 @@ SFT = {
   'video_pointing': Group(0.15, VIDEO_POINTING),
   'image_pointing': Group(0.10, IMAGE_POINTING),
   'nlp': Group(0.0995, (Entry('tulu4', 'text', 'text_sft', TULU),)),
-  'hardcodes': Group(0.0005, (Entry('molmo2_hardcodes', 'mixed', 'user_qa', 'allenai/molmo2-hardcodes'),)),
+  'hardcodes': Group(0.0005,
+                     (Entry('molmo2_hardcodes', 'mixed', 'user_qa', 'allenai/molmo2-hardcodes'),)),
 }
 
 STAGES: Mapping[str, Mapping[str, Group]] = {'pretrain': PRETRAIN, 'sft': SFT, 'long_context': SFT}
 
 
 def recipe(stage: str, folder: str | Path, present_only: bool = False) -> dict[str, dict[str, Any]]:
-  """The sections `mixture` and `groups` of `data` for a stage whose manifests are `folder`/<name>.jsonl.
+  """The sections `mixture` and `groups` of `data` for a stage whose manifests are
+  `folder`/<name>.jsonl.
 
   Args:
     stage: one of `STAGES`.
-    present_only: leave out datasets without a manifest, and groups without datasets; the rates of the others grow in
-      proportion.
+    present_only: leave out datasets without a manifest, and groups without datasets; the rates of
+      the others grow in proportion.
 
   Raises:
     ValueError: no such stage, or no manifest at all.
@@ -213,7 +226,8 @@ def recipe(stage: str, folder: str | Path, present_only: bool = False) -> dict[s
       if present_only and not manifest.exists():
         continue
       fields = dict(size=entry.size, message_weight=entry.message_weight)
-      mixture[entry.name] = dict(manifest=str(manifest), group=name, rate=entry.rate, p_high_res=entry.p_high_res,
+      mixture[entry.name] = dict(manifest=str(manifest), group=name, rate=entry.rate,
+                                 p_high_res=entry.p_high_res,
                                  **{k: v for k, v in fields.items() if v is not None})
       groups[name] = group.rate
   if not mixture:

@@ -1,4 +1,6 @@
-"""Public datasets come as tables: reads JSON, JSON lines, CSV, TSV, text and parquet, one record (a dict) at a time."""
+"""Public datasets come as tables: reads JSON, JSON lines, CSV, TSV, text and parquet, one record (a
+dict) at a time.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-SUFFIXES = ('.json', '.jsonl', '.csv', '.tsv', '.txt', '.parquet')   # all but parquet also with .gz behind
+# all but parquet also with .gz behind
+SUFFIXES = ('.json', '.jsonl', '.csv', '.tsv', '.txt', '.parquet')
 
 
 class TableError(ValueError):
-  """A file that cannot be read as a table; the message names it, the line where it can, and what would be right."""
+  """A file that cannot be read as a table; the message names it, the line where it can, and what
+  would be right.
+  """
 
 
 def read_table(path: str | os.PathLike, records: str | None = None, key: str | None = None,
@@ -23,12 +28,14 @@ def read_table(path: str | os.PathLike, records: str | None = None, key: str | N
                kind: str | None = None) -> Iterator[dict[str, Any]]:
   """The records of a file, in its order. The suffix says what the file is: `SUFFIXES`.
 
-  A JSON file holds a list of objects, or an object of objects {"id": {…}, …}; JSON lines hold objects, or a list of
-  columns and then lists of values. Values of CSV and TSV are strings, a text file gives {'line': …} for every line, and
-  parquet gives Python objects (bytes, lists and dicts included), read a row group at a time.
+  A JSON file holds a list of objects, or an object of objects {"id": {…}, …}; JSON lines hold
+  objects, or a list of columns and then lists of values. Values of CSV and TSV are strings, a text
+  file gives {'line': …} for every line, and parquet gives Python objects (bytes, lists and dicts
+  included), read a row group at a time.
 
   Args:
-    records: where the records lie in a JSON object: 'annotations', or 'data.questions' for nested objects.
+    records: where the records lie in a JSON object: 'annotations', or 'data.questions' for nested
+      objects.
     key: the field that receives the name of each record, for a JSON object of objects.
     separator: of the columns of a text file; None: ',' in .csv and a tab in .tsv.
     columns: names of the columns of a CSV or TSV file whose first line is a record.
@@ -39,7 +46,8 @@ def read_table(path: str | os.PathLike, records: str | None = None, key: str | N
   """
   path = Path(path)
   suffixes = [s.lower() for s in path.suffixes]
-  kind = kind or (suffixes[-2] if suffixes[-1:] == ['.gz'] and len(suffixes) > 1 else (suffixes or [''])[-1])
+  kind = kind or (suffixes[-2] if suffixes[-1:] == ['.gz'] and len(suffixes) > 1
+                  else (suffixes or [''])[-1])
   if kind not in SUFFIXES:
     raise TableError(f'{path}: a table ends in {", ".join(SUFFIXES)} (or .gz behind it)')
   if not path.is_file():
@@ -51,11 +59,14 @@ def read_table(path: str | os.PathLike, records: str | None = None, key: str | N
   if kind == '.jsonl':
     return _decoded(path, lambda file: _lines(path, file))
   if kind == '.txt':
-    return _decoded(path, lambda file: ({'line': line.rstrip('\r\n')} for line in file if line.strip()))
-  return _decoded(path, lambda file: _separated(path, file, separator or (',' if kind == '.csv' else '\t'), columns))
+    return _decoded(path, lambda file: ({'line': line.rstrip('\r\n')} for line in file
+                                        if line.strip()))
+  return _decoded(path, lambda file: _separated(path, file, separator
+                                                or (',' if kind == '.csv' else '\t'), columns))
 
 
-def _decoded(path: Path, read: Callable[[TextIO], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+def _decoded(path: Path, read: Callable[[
+  TextIO], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
   with _open(path) as file:
     try:
       yield from read(file)
@@ -69,15 +80,18 @@ def _open(path: Path) -> TextIO:
   return open(path, encoding='utf-8-sig', newline='')   # csv reads line ends inside quotes itself
 
 
-def _json(path: Path, file: TextIO, records: str | None, key: str | None) -> Iterator[dict[str, Any]]:
+def _json(path: Path, file: TextIO, records: str | None,
+          key: str | None) -> Iterator[dict[str, Any]]:
   try:
     value = json.load(file)
   except json.JSONDecodeError as error:
     raise TableError(f'{path}:{error.lineno}: not valid JSON ({error.msg})') from None
   for name in records.split('.') if records else ():
     if not isinstance(value, Mapping) or name not in value:
-      known = ', '.join(map(repr, list(value)[:10])) if isinstance(value, Mapping) else type(value).__name__
-      raise TableError(f"{path}: the records should lie under '{records}', but there is no '{name}'; there is: {known}")
+      known = ', '.join(map(repr, list(value)[:10])) if isinstance(value, Mapping) else type(
+        value).__name__
+      raise TableError(f"{path}: the records should lie under '{records}', but there is no "
+        f"'{name}'; there is: {known}")
     value = value[name]
   where = f"{path}: '{records}'" if records else str(path)
   if isinstance(value, Mapping):
@@ -98,8 +112,10 @@ def _lines(path: Path, file: TextIO) -> Iterator[dict[str, Any]]:
     try:
       record = json.loads(line)
     except json.JSONDecodeError as error:
-      raise TableError(f'{path}:{number}: not valid JSON ({error.msg}); every line is one JSON object') from None
-    if isinstance(record, list) and columns is None and all(isinstance(name, str) for name in record):
+      raise TableError(f'{path}:{number}: not valid JSON ({error.msg}); every line is one JSON '
+        'object') from None
+    if isinstance(record, list) and columns is None and all(isinstance(name, str)
+                                                            for name in record):
       columns = record
     elif isinstance(record, list) and columns and len(record) == len(columns):
       yield dict(zip(columns, record))
@@ -107,16 +123,18 @@ def _lines(path: Path, file: TextIO) -> Iterator[dict[str, Any]]:
       yield _record(record, f'{path}:{number}')
 
 
-def _separated(path: Path, file: TextIO, separator: str, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def _separated(path: Path, file: TextIO, separator: str,
+               columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
   # quotes are part of the text in TSV files as they are published
   quoting = csv.QUOTE_MINIMAL if separator == ',' else csv.QUOTE_NONE
-  reader = csv.DictReader(file, columns, delimiter=separator, quoting=quoting, restkey='', restval=None)
+  reader = csv.DictReader(file, columns, delimiter=separator, quoting=quoting, restkey='',
+                          restval=None)
   limit = csv.field_size_limit(1 << 27)   # transcripts are longer than csv's 128 KiB
   try:
     for record in reader:
       if '' in record or None in record.values():
-        raise TableError(f'{path}:{reader.line_num}: the line does not have {len(reader.fieldnames)} columns '
-                         f'({", ".join(reader.fieldnames)})')
+        raise TableError(f'{path}:{reader.line_num}: the line does not have '
+          f'{len(reader.fieldnames)} columns ({", ".join(reader.fieldnames)})')
       yield record
   except csv.Error as error:
     raise TableError(f'{path}:{reader.line_num}: {error}') from None
@@ -145,5 +163,6 @@ def _batches(file: Any) -> Iterator[dict[str, Any]]:
 
 def _record(value: Any, where: str) -> dict[str, Any]:
   if not isinstance(value, dict):
-    raise TableError(f'{where}: a record is a JSON object {{"field": value, …}}, not {type(value).__name__}')
+    raise TableError(f'{where}: a record is a JSON object {{"field": value, …}}, not '
+      f'{type(value).__name__}')
   return value

@@ -1,4 +1,6 @@
-"""Two evaluations of the same examples side by side: paired differences with intervals and p-values."""
+"""Two evaluations of the same examples side by side: paired differences with intervals and
+p-values.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from rich.text import Text
 from molmo_jax.evaluation.records import Record, read_records
 from molmo_jax.evaluation.summary import bootstrap_interval
 
-EXACT = 12                                      # up to so many differing examples, all sign patterns are counted
+# up to so many differing examples, all sign patterns are counted
+EXACT = 12
 DRAWS = 10_000                                  # random sign patterns otherwise
 
 
@@ -30,7 +33,8 @@ class Difference:
   first: float                                # mean score of the first evaluation
   second: float
   mean: float                                 # of the paired differences
-  low: float                                  # 95 % interval of `mean`: percentile bootstrap over examples
+  # 95 % interval of `mean`: percentile bootstrap over examples
+  low: float
   high: float
   p: float                                    # two-sided sign-flip test of `mean` = 0
   better: int                                 # examples with a higher score in the second
@@ -49,8 +53,8 @@ def pair_records(first: Sequence[Record], second: Sequence[Record]) -> list[tupl
     table: dict[tuple[str, str], Record] = {}
     for record in records:
       if (record.task, record.id) in table:
-        raise CompareError(f"task '{record.task}' has the id '{record.id}' more than once; examples can only be paired "
-                           'if ids differ')
+        raise CompareError(f"task '{record.task}' has the id '{record.id}' more than once; "
+          "examples can only be paired if ids differ")
       table[record.task, record.id] = record
     tables.append(table)
   pairs = [(record, tables[1][key]) for key, record in tables[0].items() if key in tables[1]]
@@ -74,15 +78,18 @@ def difference(scores: np.ndarray, seed: int = 0) -> Difference:
   """Compares float [n,2]: the scores of n examples in the first and in the second evaluation."""
   d = scores[:, 1] - scores[:, 0]
   low, high = bootstrap_interval(d, seed=seed)
-  return Difference(float(scores[:, 0].mean()), float(scores[:, 1].mean()), float(d.mean()), low, high,
-                    sign_flip_p(d, np.random.default_rng(seed)), int((d > 0).sum()), int((d < 0).sum()), len(d))
+  return Difference(float(scores[:, 0].mean()), float(scores[:, 1].mean()), float(d.mean()), low,
+                    high,
+                    sign_flip_p(d, np.random.default_rng(seed)), int((d > 0).sum()),
+                    int((d < 0).sum()), len(d))
 
 
 def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
-  """How often the mean would be at least as far from 0 if the sign of every difference were a coin's toss.
+  """How often the mean would be at least as far from 0 if the sign of every difference were a
+  coin's toss.
 
-  Counted over all patterns of up to `EXACT` differences that are not 0, else over `DRAWS` random ones, the given one
-  among them, so that it is never 0.
+  Counted over all patterns of up to `EXACT` differences that are not 0, else over `DRAWS` random
+  ones, the given one among them, so that it is never 0.
   """
   d = differences[differences != 0]
   if not len(d):
@@ -91,14 +98,18 @@ def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
   if len(d) <= EXACT:
     signs = np.array(list(itertools.product((-1, 1), repeat=len(d))))
     return float((np.abs(signs @ d) >= limit).mean())
-  extreme = sum(int((np.abs(rng.choice((-1.0, 1.0), (500, len(d))) @ d) >= limit).sum()) for _ in range(DRAWS // 500))
+  extreme = sum(int((np.abs(rng.choice((-1.0, 1.0), (500, len(d))) @ d) >= limit).sum())
+                for _ in range(DRAWS // 500))
   return (extreme + 1) / (DRAWS + 1)
 
 
 def read_evaluation(folder: str | Path) -> list[Record]:
-  """The records of an evaluation: a folder with predictions.jsonl, the workdir of a run, or the file itself."""
+  """The records of an evaluation: a folder with predictions.jsonl, the workdir of a run, or the
+  file itself.
+  """
   path = Path(folder)
-  places = [path] if path.is_file() else [path / 'predictions.jsonl', path / 'evaluation' / 'predictions.jsonl']
+  places = [path] if path.is_file() else [path / 'predictions.jsonl',
+                                          path / 'evaluation' / 'predictions.jsonl']
   for place in places:
     if place.is_file():
       return read_records(place)
@@ -114,16 +125,20 @@ def comparison_table(found: dict[str, Difference], names: tuple[str, str]) -> Ta
   for task, d in found.items():
     if task == 'all examples':
       table.add_section()
-    table.add_row(Text(task), f'{100 * d.first:.1f}', f'{100 * d.second:.1f}', f'{100 * d.mean:+.1f}',
-                  f'{100 * d.low:+.1f} … {100 * d.high:+.1f}', f'{d.p:.4f}', str(d.better), str(d.worse), str(d.n),
+    table.add_row(Text(task), f'{100 * d.first:.1f}', f'{100 * d.second:.1f}',
+                  f'{100 * d.mean:+.1f}',
+                  f'{100 * d.low:+.1f} … {100 * d.high:+.1f}', f'{d.p:.4f}', str(d.better),
+                  str(d.worse), str(d.n),
                   style='bold' if d.p < 0.05 else None)
   return table
 
 
-def print_comparison(found: dict[str, Difference], names: tuple[str, str], console: Console) -> None:
+def print_comparison(found: dict[str, Difference], names: tuple[str, str],
+                     console: Console) -> None:
   """The table, and how to read it."""
   console.print(comparison_table(found, names))
-  console.print(f'difference: {names[1]} − {names[0]}, in points of per cent; bold where p < 0.05', highlight=False)
+  console.print(f'difference: {names[1]} − {names[0]}, in points of per cent; bold where p < 0.05',
+                highlight=False)
 
 
 def as_json(found: dict[str, Difference]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The comparison of two evaluations as one HTML file: the table, and every example that one of them answers better."""
+"""The comparison of two evaluations as one HTML file: the table, and every example that one of them
+answers better.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,22 @@ from molmo_jax.files import write_atomically
 _HEADS = ('difference', '95 % interval', 'p', 'better', 'worse', 'n')
 
 
-def write_comparison(path: str | os.PathLike, found: Mapping[str, Difference], pairs: Sequence[tuple[Record, Record]],
-                     names: tuple[str, str], media_loader: MediaLoader, cards_per_task: int = 24) -> None:
+def write_comparison(path: str | os.PathLike, found: Mapping[str, Difference],
+                     pairs: Sequence[tuple[Record, Record]],
+                     names: tuple[str, str], media_loader: MediaLoader,
+                     cards_per_task: int = 24) -> None:
   """Writes the page, at most `MAX_BYTES` large.
 
   Args:
     found: what `compare(pairs)` gave.
     names: of the first and the second evaluation.
-    media_loader: the pictures of a record; if it raises OSError or ValueError, the message is shown instead.
+    media_loader: the pictures of a record; if it raises OSError or ValueError, the message is shown
+      instead.
     cards_per_task: examples shown of a task, those where the second is worse first.
   """
   title = f'{names[1]} against {names[0]}'
-  head = [f'<h1>{report_html.escape(title)}</h1>', f'<p class="lead">{_lead(found, names)}</p>', _table(found, names)]
+  head = [f'<h1>{report_html.escape(title)}</h1>', f'<p class="lead">{_lead(found, names)}</p>',
+          _table(found, names)]
   tasks = [task for task in found if any(a.task == task for a, _ in pairs)]
   room, sections = MAX_BYTES - 100_000, []
   for number, task in enumerate(tasks):
@@ -60,13 +66,14 @@ def _table(found: Mapping[str, Difference], names: tuple[str, str]) -> str:
     kind = ' class="accuracy"' if d.p < 0.05 else ''
     labels = (*names, *_HEADS)
     rows.append(f'<tr><td>{report_html.escape(task)}</td>' + ''.join(
-      f'<td{kind if label in ("difference", "p") else ""} data-label="{html.escape(label)}">{cell}</td>'
+      f'<td{kind if label in ("difference", "p") else ""} '
+      f'data-label="{html.escape(label)}">{cell}</td>'
       for label, cell in zip(labels, cells, strict=True)) + '</tr>')
   head = ''.join(f'<th>{report_html.escape(name)}</th>' for name in ('task', *names, *_HEADS))
-  return (f'<div class="panel"><table class="tasks"><thead><tr>{head}</tr></thead>'
-          f'<tbody>{"".join(rows)}</tbody></table>'
-          '<p class="key">Paired over the same examples. Interval: bootstrap. p: two-sided sign-flip test; bold below '
-          '0.05.</p></div>')
+  return ('<div class="panel"><table '
+    f'class="tasks"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table><p '
+    'class="key">Paired over the same examples. Interval: bootstrap. p: two-sided sign-flip test; '
+    'bold below 0.05.</p></div>')
 
 
 def _card(a: Record, b: Record, names: tuple[str, str], media_loader: MediaLoader) -> str:

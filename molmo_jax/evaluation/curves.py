@@ -24,9 +24,11 @@ TITLES = {
   'tokens_per_second': 'Tokens per second',
 }
 
-WIDTH, HEIGHT = 420, 240                        # user units of one panel; on a wide screen about CSS pixels
+# user units of one panel; on a wide screen about CSS pixels
+WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 22, 34, 34       # margins of the plot inside the panel
-MAX_POINTS = 800                                # of one panel; longer runs are thinned, their extremes kept
+# of one panel; longer runs are thinned, their extremes kept
+MAX_POINTS = 800
 
 CSS = """
 .curves{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));gap:16px}
@@ -52,10 +54,12 @@ h1{{font-size:1.35rem;overflow-wrap:anywhere}}
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """The rows of a metrics JSONL. A last line without its newline (a run is writing it) is left out if unreadable.
+  """The rows of a metrics JSONL. A last line without its newline (a run is writing it) is left out
+  if unreadable.
 
   Raises:
-    ValueError: a line that is not a JSON object with a numeric 'step'; the message names file and line.
+    ValueError: a line that is not a JSON object with a numeric 'step'; the message names file and
+      line.
   """
   rows = []
   with open(path, encoding='utf-8') as file:
@@ -69,27 +73,31 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
           break
         raise ValueError(f'{path}:{number}: not JSON: {error}') from error
       if not isinstance(row, dict) or not _is_finite(row.get('step')):
-        raise ValueError(f"{path}:{number}: a JSON object with a numeric 'step' is needed, not {line.strip()[:80]}")
+        raise ValueError(f"{path}:{number}: a JSON object with a numeric 'step' is needed, not "
+          f"{line.strip()[:80]}")
       rows.append(row)
   return rows
 
 
-def write_curves(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], *, title: str = 'Training curves',
+def write_curves(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], *,
+                 title: str = 'Training curves',
                  log_loss: bool = False, smoothing: float = 0.9) -> None:
   """Writes one HTML file with the curves of `rows`; arguments as in `curves_svg`."""
   curves = curves_svg(rows, log_loss=log_loss, smoothing=smoothing)
   write_atomically(path, _PAGE.format(title=html.escape(title), curves=curves))
 
 
-def curves_svg(rows: Sequence[Mapping[str, Any]], *, log_loss: bool = False, smoothing: float = 0.9) -> str:
+def curves_svg(rows: Sequence[Mapping[str, Any]], *, log_loss: bool = False,
+               smoothing: float = 0.9) -> str:
   """One SVG panel per column of `TITLES` that `rows` have, in a `<div>` that brings its own style.
 
   Args:
-    rows: `{'step': …, column: value}`; a row without a column, or with a value that is not a finite number, is a gap of
-      that curve. Where a step occurs twice (a resumed run) the later value counts.
+    rows: `{'step': …, column: value}`; a row without a column, or with a value that is not a finite
+      number, is a gap of that curve. Where a step occurs twice (a resumed run) the later value
+      counts.
     log_loss: logarithmic axis for the loss; values that are not positive are then left out.
-    smoothing: how wide the average is that is drawn over the raw points (`smooth`), 0 ≤ smoothing < 1; 0 joins them.
-      The learning rate has no noise and is never smoothed.
+    smoothing: how wide the average is that is drawn over the raw points (`smooth`), 0 ≤ smoothing <
+      1; 0 joins them. The learning rate has no noise and is never smoothed.
 
   Returns:
     HTML, colours for light and dark backgrounds; the text takes the page's colour.
@@ -106,7 +114,8 @@ def curves_svg(rows: Sequence[Mapping[str, Any]], *, log_loss: bool = False, smo
     if values:
       panels.append(_panel(title, values, log, 0.0 if column == 'learning_rate' else smoothing))
   if not panels:
-    raise ValueError(f"no row has 'step' and a finite value of any of: {', '.join(TITLES)}; there is nothing to draw")
+    raise ValueError(f"no row has 'step' and a finite value of any of: {', '.join(TITLES)}; there "
+      "is nothing to draw")
   return f'<div class="curves"><style>{CSS}</style>{"".join(panels)}</div>'
 
 
@@ -114,19 +123,23 @@ def _is_finite(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _column(rows: Sequence[Mapping[str, Any]], column: str, positive: bool) -> list[tuple[float, float]]:
+def _column(rows: Sequence[Mapping[str, Any]], column: str,
+            positive: bool) -> list[tuple[float, float]]:
   """(step, value) in the order of the steps."""
-  values = {row['step']: row[column] for row in rows if _is_finite(row.get('step')) and _is_finite(row.get(column))}
+  values = {row['step']: row[column] for row in rows if _is_finite(row.get('step'))
+            and _is_finite(row.get(column))}
   return [(float(s), float(v)) for s, v in sorted(values.items()) if v > 0 or not positive]
 
 
 def smooth(values: Sequence[float], smoothing: float) -> list[float]:
   """The average of all values around each one, a value d rows away having the weight smoothing^d.
 
-  The weights reach both ways, so that the line does not lag behind the points as a moving average of the past does.
+  The weights reach both ways, so that the line does not lag behind the points as a moving average
+  of the past does.
   """
   past, future = _decayed_sums(values, smoothing), _decayed_sums(values[::-1], smoothing)[::-1]
-  return [(p + f - v) / (pw + fw - 1) for v, (p, pw), (f, fw) in zip(values, past, future, strict=True)]
+  return [(p + f - v) / (pw + fw - 1)
+          for v, (p, pw), (f, fw) in zip(values, past, future, strict=True)]
 
 
 def _decayed_sums(values: Sequence[float], decay: float) -> list[tuple[float, float]]:
@@ -138,8 +151,11 @@ def _decayed_sums(values: Sequence[float], decay: float) -> list[tuple[float, fl
   return sums
 
 
-def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list[tuple[float, float]]:
-  """At most `limit` of the points: the first, the last, and the lowest and highest of equal pieces between them."""
+def thin(points: Sequence[tuple[float, float]],
+         limit: int = MAX_POINTS) -> list[tuple[float, float]]:
+  """At most `limit` of the points: the first, the last, and the lowest and highest of equal pieces
+  between them.
+  """
   if len(points) <= limit:
     return list(points)
   pieces = (limit - 2) // 2
@@ -186,10 +202,12 @@ class _Axis:
     return log_ticks(self.low, self.high) if self.log else linear_ticks(self.low, self.high)
 
 
-def _axis(values: Sequence[float], start: float, end: float, log: bool = False, margin: float = 0.0) -> _Axis:
+def _axis(values: Sequence[float], start: float, end: float, log: bool = False,
+          margin: float = 0.0) -> _Axis:
   low, high = min(values), max(values)
   if high - low <= 1e-9 * max(abs(low), abs(high)):   # one value only: a range around it
-    low, high = (low / 2, high * 2) if log else (low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5))
+    low, high = (low / 2, high * 2) if log else (low - (abs(low) / 2 or 0.5),
+                                                 high + (abs(high) / 2 or 0.5))
   elif log:
     low, high = low * (low / high) ** margin, high * (high / low) ** margin
   else:
@@ -216,11 +234,12 @@ def _panel(title: str, points: Sequence[tuple[float, float]], log: bool, smoothi
 def _grid(x: _Axis, y: _Axis) -> str:
   parts = []
   for value in y.ticks():
-    parts.append(f'<path class="grid" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>'
-                 f'<text class="tick" x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+    parts.append(f'<path class="grid" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/><text '
+      f'class="tick" x="{LEFT - 6}" y="{y(value) + 4:.1f}" '
+      f'text-anchor="end">{_number(value)}</text>')
   for value in x.ticks():
-    parts.append(f'<text class="tick" x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">'
-                 f'{_number(value)}</text>')
+    parts.append(f'<text class="tick" x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 17}" '
+      f'text-anchor="middle">{_number(value)}</text>')
   return ''.join(parts)
 
 

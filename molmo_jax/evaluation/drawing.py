@@ -1,4 +1,6 @@
-"""Draws points and tracks on images and frames, as answers give them (`preprocess.points`, `preprocess.tracks`)."""
+"""Draws points and tracks on images and frames, as answers give them (`preprocess.points`,
+`preprocess.tracks`).
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,21 @@ Colour = tuple[int, int, int]
 
 # Distinct to most eyes, in this order (Okabe and Ito).
 COLOURS: tuple[Colour, ...] = (
-  (213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (240, 228, 66))
+  (213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
+  (240, 228, 66))
 
 _HALO = (255, 255, 255)
 _RADIUS = 0.012                                 # of a point, as a fraction of the longer side
 _MIN_RADIUS = 2                                 # pixels
-_NEAR_FRAME = 0.5                               # a point is drawn on the nearest frame if it is this near, seconds
+# a point is drawn on the nearest frame if it is this near, seconds
+_NEAR_FRAME = 0.5
 
 
-def draw_points(image: np.ndarray, points: Sequence[tuple[float, float]], *, labels: Sequence[str] | None = None,
+def draw_points(image: np.ndarray, points: Sequence[tuple[float, float]], *,
+                labels: Sequence[str] | None = None,
                 colour: Colour = COLOURS[0]) -> np.ndarray:
-  """A copy of an image with points on it: discs with a white rim, and a label next to each if given.
+  """A copy of an image with points on it: discs with a white rim, and a label next to each if
+  given.
 
   Args:
     image: uint8 [h,w,3].
@@ -40,19 +46,24 @@ def draw_points(image: np.ndarray, points: Sequence[tuple[float, float]], *, lab
 def draw_numbered_points(image: np.ndarray, points: Sequence[tuple[float, float]], *,
                          colour: Colour = COLOURS[0]) -> np.ndarray:
   """As `draw_points`, labelled 1, 2, … in their order."""
-  return draw_points(image, points, labels=[str(number) for number in range(1, len(points) + 1)], colour=colour)
+  return draw_points(image, points, labels=[str(number) for number in range(1, len(points) + 1)],
+                     colour=colour)
 
 
 def draw_image_points(images: Sequence[np.ndarray], points: Sequence[tuple[int, float, float]], *,
                       colour: Colour = COLOURS[0]) -> list[np.ndarray]:
-  """Copies of several images with the points (number of the image from 1, x, y in its pixels) of an answer."""
+  """Copies of several images with the points (number of the image from 1, x, y in its pixels) of an
+  answer.
+  """
   return [draw_points(image, [(x, y) for n, x, y in points if n == number], colour=colour)
           for number, image in enumerate(images, start=1)]
 
 
-def draw_video_points(frames: Sequence[np.ndarray], times: Sequence[float], points: Sequence[FramePoint], *,
+def draw_video_points(frames: Sequence[np.ndarray], times: Sequence[float],
+                      points: Sequence[FramePoint], *,
                       colour: Colour = COLOURS[0]) -> list[np.ndarray]:
-  """Copies of frames with the points of an answer (`points.parse_frame_points`), labelled with their numbers.
+  """Copies of frames with the points of an answer (`points.parse_frame_points`), labelled with
+  their numbers.
 
   Args:
     frames: uint8 [h,w,3] each.
@@ -66,26 +77,29 @@ def draw_video_points(frames: Sequence[np.ndarray], times: Sequence[float], poin
   for number, frame in enumerate(frames):
     height, width = frame.shape[:2]
     here = [p for p in points if _nearest(times, float(p.frame)) == number]
-    drawn.append(draw_points(frame, [(p.x * width, p.y * height) for p in here], labels=[p.index for p in here],
+    drawn.append(draw_points(frame, [(p.x * width, p.y * height) for p in here],
+                             labels=[p.index for p in here],
                              colour=colour))
   return drawn
 
 
-def draw_tracks(frames: Sequence[np.ndarray], times: Sequence[float], tracks: Sequence[TrackFrame], *,
+def draw_tracks(frames: Sequence[np.ndarray], times: Sequence[float], tracks: Sequence[TrackFrame],
+                *,
                 trail: bool = True) -> list[np.ndarray]:
   """Copies of frames with tracked objects, each in a colour of its own, labelled with its id.
 
   Args:
     frames: uint8 [h,w,3] each.
     times: of each frame, seconds.
-    tracks: moments (`tracks.parse_tracks` with the frames' size); each is drawn on the nearest frame, if that is within
-      half a second.
+    tracks: moments (`tracks.parse_tracks` with the frames' size); each is drawn on the nearest
+      frame, if that is within half a second.
     trail: also draw the way that an object came, as a line.
 
   Returns:
     One picture for every frame.
   """
-  ids = sorted({name for moment in tracks for name in moment.points}, key=lambda name: (len(name), name))
+  ids = sorted({name for moment in tracks for name in moment.points},
+               key=lambda name: (len(name), name))
   colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(ids)}
   ways: dict[str, list[tuple[float, float]]] = {name: [] for name in ids}
   by_frame: dict[int, dict[str, tuple[float, float]]] = {}
@@ -99,7 +113,8 @@ def draw_tracks(frames: Sequence[np.ndarray], times: Sequence[float], tracks: Se
     for name, point in here.items():
       ways[name].append(point)
     lines = [(ways[name], colours[name]) for name in here] if trail else []
-    drawn.append(_draw(frame, list(here.values()), list(here), [colours[name] for name in here], lines))
+    drawn.append(_draw(frame, list(here.values()), list(here), [colours[name] for name in here],
+                       lines))
   return drawn
 
 
@@ -110,7 +125,8 @@ def _nearest(times: Sequence[float], time: float) -> int | None:
 
 
 def _draw(image: np.ndarray, points: Sequence[tuple[float, float]], labels: Sequence[str] | None,
-          colours: Sequence[Colour], lines: Sequence[tuple[Sequence[tuple[float, float]], Colour]] = ()) -> np.ndarray:
+          colours: Sequence[Colour],
+          lines: Sequence[tuple[Sequence[tuple[float, float]], Colour]] = ()) -> np.ndarray:
   if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
     raise ValueError(f'an image to draw on is uint8 [h,w,3], not {image.dtype} {list(image.shape)}')
   picture = Image.fromarray(image)            # copies
@@ -123,6 +139,7 @@ def _draw(image: np.ndarray, points: Sequence[tuple[float, float]], labels: Sequ
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline=_HALO,
                 width=max(round(radius / 4), 1))
   for (x, y), colour, label in zip(points, colours, labels or (), strict=False):
-    pen.text((x + 1.5 * radius, y), label, fill=colour, anchor='lm', font_size=max(2.5 * radius, 10), stroke_width=1,
+    pen.text((x + 1.5 * radius, y), label, fill=colour, anchor='lm',
+             font_size=max(2.5 * radius, 10), stroke_width=1,
              stroke_fill=_HALO)
   return np.array(picture)

@@ -28,15 +28,18 @@ from molmo_jax.files import write_atomically
 
 PARTIAL, FINAL, INDEX = 'predictions.partial.jsonl', 'predictions.jsonl', 'predictions.index.json'
 
-Results = Mapping[int, Record | str]            # index in the manifest → record, or why there is none
+# index in the manifest → record, or why there is none
+Results = Mapping[int, Record | str]
 
 
 def identity(manifest: Manifest, settings: Any, params: Any) -> str:
   """A short text that differs if anything differs that predictions depend on.
 
   Args:
-    settings: a tree of plain values and dataclasses: how examples are prepared, generated and scored.
-    params: of them, the first and the last entry of every array count: quick, and the same on every mesh.
+    settings: a tree of plain values and dataclasses: how examples are prepared, generated and
+      scored.
+    params: of them, the first and the last entry of every array count: quick, and the same on every
+      mesh.
   """
   digest = hashlib.sha256(manifest.path.read_bytes())
   digest.update(json.dumps(settings, sort_keys=True, default=_plain).encode())
@@ -73,25 +76,33 @@ class Journal:
         file.write(''.join(_line(_row(*r)) for r in new.items()))
 
   def finish(self) -> tuple[list[Record], list[str]]:
-    """The records in the manifest's order, also written to `predictions.jsonl`, and why others have none."""
+    """The records in the manifest's order, also written to `predictions.jsonl`, and why others have
+    none.
+    """
     indices = sorted(self.done)
     records = {i: self.done[i] for i in indices if isinstance(self.done[i], Record)}
     problems = {i: self.done[i] for i in indices if i not in records}
     if self.writes:
       write_records(self.folder / FINAL, records.values())
       write_atomically(self.folder / INDEX, json.dumps(
-        {'identity': self.identity, 'indices': list(records), 'problems': list(problems.items())}) + '\n')
+        {'identity': self.identity, 'indices': list(records), 'problems': list(problems.items())})
+                       + '\n')
       (self.folder / PARTIAL).unlink(missing_ok=True)
     return list(records.values()), list(problems.values())
 
 
-def open_journal(folder: Path, identity: str, *, writes: bool = True, overwrite: bool = False) -> Journal:
-  """Goes on with what is in `folder`, if it is of the same `identity`; otherwise, or to `overwrite`, begins anew."""
+def open_journal(folder: Path, identity: str, *, writes: bool = True,
+                 overwrite: bool = False) -> Journal:
+  """Goes on with what is in `folder`, if it is of the same `identity`; otherwise, or to
+  `overwrite`, begins anew.
+  """
   if not writes:
     return Journal(folder, identity, {}, False)
   folder.mkdir(parents=True, exist_ok=True)
-  done = {} if overwrite else _read_final(folder, identity) or _read_partial(folder / PARTIAL, identity)
-  write_atomically(folder / PARTIAL, ''.join([_line({'identity': identity}), *(_line(_row(*r)) for r in done.items())]))
+  done = {} if overwrite else _read_final(folder, identity) or _read_partial(folder / PARTIAL,
+                                                                             identity)
+  write_atomically(folder / PARTIAL, ''.join(
+    [_line({'identity': identity}), *(_line(_row(*r)) for r in done.items())]))
   return Journal(folder, identity, done, True)
 
 
@@ -100,7 +111,8 @@ def _read_final(folder: Path, identity: str) -> dict[int, Record | str]:
     index = json.loads((folder / INDEX).read_text(encoding='utf-8'))
     if index['identity'] != identity:
       return {}
-    return dict(zip(index['indices'], read_records(folder / FINAL), strict=True)) | {i: p for i, p in index['problems']}
+    return dict(zip(index['indices'], read_records(folder / FINAL), strict=True)) | {
+      i: p for i, p in index['problems']}
   except (OSError, ValueError, KeyError):       # no complete evaluation, or somebody changed it
     return {}
 
@@ -110,7 +122,8 @@ def _read_partial(path: Path, identity: str) -> dict[int, Record | str]:
   rows = [json.loads(line) for line in lines if line.endswith(b'\n')]
   if not rows or rows[0] != {'identity': identity}:
     return {}
-  return {row['index']: row['problem'] if 'problem' in row else record_from(row['record']) for row in rows[1:]}
+  return {row['index']: row['problem'] if 'problem' in row else record_from(row['record'])
+          for row in rows[1:]}
 
 
 def _row(index: int, result: Record | str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Pictures for the report: read again from a record's media, made small, and written into the page."""
+"""Pictures for the report: read again from a record's media, made small, and written into the page.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +15,26 @@ from molmo_jax.preprocess.reading import load_image
 from molmo_jax.preprocess.types import VideoConfig
 from molmo_jax.preprocess.video import read_video
 
-PICTURE_SIDE = 320                              # longest side of a picture that stands alone, pixels
+# longest side of a picture that stands alone, pixels
+PICTURE_SIDE = 320
 STRIP_SIDE = 160                                # longest side of one picture of several, pixels
-TINY_SIDE = 128                                 # up to this longest side, pixels, a picture is kept as it is
+# up to this longest side, pixels, a picture is kept as it is
+TINY_SIDE = 128
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
   """What the report shows of one image, or of one frame of a video."""
   pixels: np.ndarray                          # uint8 [h,w,3]
-  label: str = ''                             # printed under the picture; empty: its time, or its number of several
+  # printed under the picture; empty: its time, or its number of several
+  label: str = ''
   time: float | None = None                   # seconds, for a frame of a video
 
   def __post_init__(self):
-    if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.dtype != np.uint8 or not self.pixels.size:
-      raise ValueError(f'a picture is uint8 [h,w,3], not {self.pixels.dtype} {list(self.pixels.shape)}')
+    if self.pixels.ndim != 3 or self.pixels.shape[
+      2] != 3 or self.pixels.dtype != np.uint8 or not self.pixels.size:
+      raise ValueError(f'a picture is uint8 [h,w,3], not {self.pixels.dtype} '
+        f'{list(self.pixels.shape)}')
 
 
 def load_media(record: Record, video: VideoConfig) -> list[Picture]:
@@ -47,7 +53,8 @@ def load_media(record: Record, video: VideoConfig) -> list[Picture]:
   if not record.times:
     return [Picture(_shrink(load_image(path))) for path in record.media]
   # Resized one by one: the frames of a long video in full size would not fit into memory.
-  frames, times = read_video(record.media[0], video.max_frames_eval, video, clip=record.clip or None, resize=_shrink)
+  frames, times = read_video(record.media[0], video.max_frames_eval, video,
+                             clip=record.clip or None, resize=_shrink)
   return [Picture(frame, time=float(time)) for frame, time in zip(frames, times, strict=True)]
 
 
@@ -56,7 +63,9 @@ def _shrink(pixels: np.ndarray) -> np.ndarray:
 
 
 def thumbnail(pixels: np.ndarray, side: int) -> tuple[Image.Image, bool]:
-  """`pixels` uint8 [h,w,3] with its longest side at most `side`, and whether it is tiny (shown pixelated, lossless)."""
+  """`pixels` uint8 [h,w,3] with its longest side at most `side`, and whether it is tiny (shown
+  pixelated, lossless).
+  """
   image = Image.fromarray(pixels)
   tiny = max(image.size) <= min(TINY_SIDE, side)
   if max(image.size) > side:

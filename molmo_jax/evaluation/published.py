@@ -1,4 +1,6 @@
-"""The numbers that benchmarks publish, from the records of an evaluation and the manifest that it read."""
+"""The numbers that benchmarks publish, from the records of an evaluation and the manifest that it
+read.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from molmo_jax.preprocess.types import Example
 
 
 def published_numbers(records: Sequence[Record], manifest: Manifest) -> dict[str, dict[str, float]]:
-  """The published numbers of every task, by name (`metrics.published`); those that are NaN are left out.
+  """The published numbers of every task, by name (`metrics.published`); those that are NaN are left
+  out.
 
   Where examples of a task have several metrics, the numbers of each are under 'metric/name'.
 
@@ -26,12 +29,15 @@ def published_numbers(records: Sequence[Record], manifest: Manifest) -> dict[str
   by_task: dict[str, dict[str, list[tuple[str, Example]]]] = {}
   for record in records:
     if (line := _line(record.source)) not in examples:
-      raise ValueError(f'{manifest.path}: there is no record in line {line}; were the predictions made from it?')
-    by_task.setdefault(record.task, {}).setdefault(record.metric, []).append((record.prediction, examples[line]))
+      raise ValueError(f'{manifest.path}: there is no record in line {line}; were the predictions '
+        'made from it?')
+    by_task.setdefault(record.task, {}).setdefault(record.metric,
+                                                   []).append((record.prediction, examples[line]))
   numbers: dict[str, dict[str, float]] = {}
   for task, by_metric in by_task.items():
     numbers[task] = {name if len(by_metric) == 1 else f'{metric}/{name}': value
-                     for metric, pairs in by_metric.items() for name, value in metrics.published(metric, pairs).items()
+                     for metric, pairs in by_metric.items()
+                     for name, value in metrics.published(metric, pairs).items()
                      if not math.isnan(value)}
   return numbers
 

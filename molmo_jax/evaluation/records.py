@@ -1,7 +1,8 @@
-"""What an evaluation writes down about every example: `Record`, one JSON object per line of `predictions.jsonl`.
+"""What an evaluation writes down about every example: `Record`, one JSON object per line of
+`predictions.jsonl`.
 
-Every file of an evaluation is written whole or not at all, by `write_atomically`: a run that is killed leaves either
-the old file or the new one.
+Every file of an evaluation is written whole or not at all, by `write_atomically`: a run that is
+killed leaves either the old file or the new one.
 """
 
 from __future__ import annotations
@@ -27,23 +28,30 @@ class Record:
   metric: str = 'exact_match'
   source: str = ''                            # 'file.jsonl:12' of the example
   answers: tuple[str, ...] = ()               # accepted answers
-  options: tuple[str, ...] = ()               # the possible answers, where the question has a closed set
+  # the possible answers, where the question has a closed set
+  options: tuple[str, ...] = ()
   media: tuple[str, ...] = ()                 # paths of the images, or of the one video
-  times: tuple[float, ...] = ()               # seconds of the sampled frames; not empty means that `media` is a video
-  points: tuple[tuple[float, float], ...] = ()  # reference points (x, y) as fractions of width and height
-  clip: tuple[float, ...] = ()                # start and end of the video that was shown, seconds; empty: all of it
+  # seconds of the sampled frames; not empty means that `media` is a video
+  times: tuple[float, ...] = ()
+  # reference points (x, y) as fractions of width and height
+  points: tuple[tuple[float, float], ...] = ()
+  # start and end of the video that was shown, seconds; empty: all of it
+  clip: tuple[float, ...] = ()
 
   def __post_init__(self):
-    if not (isinstance(self.score, int | float) and math.isfinite(self.score) and 0 <= self.score <= 1):
-      raise ValueError(f"score of task '{self.task}', id '{self.id}' is {self.score!r}; it must be a number in 0…1")
+    if not (isinstance(self.score, int | float) and math.isfinite(self.score)
+            and 0 <= self.score <= 1):
+      raise ValueError(f"score of task '{self.task}', id '{self.id}' is {self.score!r}; it must be "
+        "a number in 0…1")
     if self.times and len(self.media) != 1:
-      raise ValueError(f"task '{self.task}', id '{self.id}' has sampled times and {len(self.media)} media; sampled "
-                       'times belong to exactly one video')
+      raise ValueError(f"task '{self.task}', id '{self.id}' has sampled times and "
+        f"{len(self.media)} media; sampled times belong to exactly one video")
 
 
 def write_records(path: str | os.PathLike, records: Iterable[Record]) -> None:
   """Writes `records` as JSON lines in UTF-8, in their order."""
-  lines = [json.dumps(dataclasses.asdict(r), ensure_ascii=False, allow_nan=False) + '\n' for r in records]
+  lines = [json.dumps(dataclasses.asdict(r), ensure_ascii=False, allow_nan=False) + '\n'
+           for r in records]
   write_atomically(path, ''.join(lines))
 
 
@@ -72,7 +80,8 @@ def record_from(row: Any) -> Record:
   unknown = sorted(row.keys() - fields.keys())
   missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in row]
   if unknown or missing:
-    raise ValueError(f'unknown keys: {unknown}, missing keys: {missing}; a record has: {", ".join(fields)}')
+    raise ValueError(f'unknown keys: {unknown}, missing keys: {missing}; a record has: '
+      f'{", ".join(fields)}')
   values = dict(row)
   for name in ('task', 'id', 'question', 'prediction', 'metric', 'source'):
     if not isinstance(values.get(name, ''), str):

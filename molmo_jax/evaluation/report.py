@@ -1,4 +1,6 @@
-"""The evaluation report: one HTML file with the numbers, the pictures and the settings, that needs nothing else."""
+"""The evaluation report: one HTML file with the numbers, the pictures and the settings, that needs
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +37,15 @@ def write_report(
   """Writes the report of one evaluation.
 
   Args:
-    path: the HTML file, at most `MAX_BYTES` large: examples beyond that are left out, evenly over the tasks.
+    path: the HTML file, at most `MAX_BYTES` large: examples beyond that are left out, evenly over
+      the tasks.
     summary: what `summary.summarise(records)` gave.
     records: all examples; of every task, `choose_examples` picks the ones that are shown.
-    media_loader: the pictures of a record, e.g. `media.load_media`. If it raises `OSError` or `ValueError` (a file that
-      cannot be read) the example is shown with the message instead.
+    media_loader: the pictures of a record, e.g. `media.load_media`. If it raises `OSError` or
+      `ValueError` (a file that cannot be read) the example is shown with the message instead.
     title: heading of the page.
-    settings: what was run, e.g. the configuration and the checkpoint's step; nested mappings and dataclasses are shown
-      with dotted keys, in a section that is closed at first.
+    settings: what was run, e.g. the configuration and the checkpoint's step; nested mappings and
+      dataclasses are shown with dotted keys, in a section that is closed at first.
     pictures_per_task: how many examples of a task are shown, at most.
     curves: rows of a metrics JSONL, for training curves (`curves.curves_svg`).
 
@@ -53,7 +56,8 @@ def write_report(
   by_task = {task: [r for r in records if r.task == task] for task in tasks}
   strangers = sorted({r.task for r in records} - set(tasks))
   if strangers:
-    raise ValueError(f'the summary lacks tasks of the records: {", ".join(strangers)}; it has: {", ".join(tasks)}')
+    raise ValueError(f'the summary lacks tasks of the records: {", ".join(strangers)}; it has: '
+      f'{", ".join(tasks)}')
   head = [report_html.header(title, summary), report_html.task_table(summary)]
   if curves:
     head.append(f'<h2>Training</h2><div class="panel">{training_curves.curves_svg(curves)}</div>')
@@ -66,11 +70,14 @@ def write_report(
                         any(report_html.has_points(r) for r in chosen[task][:len(cards[task])]))
     for i, task in enumerate(tasks) if by_task[task]
   ]
-  write_atomically(path, report_html.page(title, [*head, report_html.filters(tasks), *sections, *tail]))
+  write_atomically(path, report_html.page(title,
+                                          [*head, report_html.filters(tasks), *sections, *tail]))
 
 
 def choose_examples(records: Sequence[Record], limit: int) -> list[Record]:
-  """At most `limit` records: wrong and right ones in turn, as long as there are both, each kind in its order."""
+  """At most `limit` records: wrong and right ones in turn, as long as there are both, each kind in
+  its order.
+  """
   wrong = [r for r in records if not report_html.is_right(r)]
   right = [r for r in records if report_html.is_right(r)]
   turns = itertools.chain.from_iterable(itertools.zip_longest(wrong, right))
@@ -91,8 +98,11 @@ def flatten(settings: Mapping[str, Any], prefix: str = '') -> dict[str, str]:
   return flat
 
 
-def _make_cards(chosen: Mapping[str, Sequence[Record]], media_loader: MediaLoader, room: int) -> dict[str, list[str]]:
-  """The cards of every task that fit into `room` bytes, the first of every task before the second of any."""
+def _make_cards(chosen: Mapping[str, Sequence[Record]], media_loader: MediaLoader,
+                room: int) -> dict[str, list[str]]:
+  """The cards of every task that fit into `room` bytes, the first of every task before the second
+  of any.
+  """
   cards: dict[str, list[str]] = {task: [] for task in chosen}
   for turn in itertools.zip_longest(*chosen.values()):
     for task, record in zip(chosen, turn, strict=True):
@@ -115,7 +125,9 @@ def _make_card(record: Record, media_loader: MediaLoader) -> str:
 
 
 def with_tracks(record: Record, pictures: Sequence[Picture]) -> Sequence[Picture]:
-  """The frames of a video with the tracks of the prediction on them, every object in its colour with its id."""
+  """The frames of a video with the tracks of the prediction on them, every object in its colour
+  with its id.
+  """
   if not report_html.has_tracks(record):
     return pictures
   height, width = pictures[0].pixels.shape[:2]

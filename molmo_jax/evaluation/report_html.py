@@ -1,4 +1,6 @@
-"""The pieces of the evaluation report as HTML text. Every text that comes from data passes through `escape`."""
+"""The pieces of the evaluation report as HTML text. Every text that comes from data passes through
+`escape`.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ from molmo_jax.evaluation.report_style import CSS, SCRIPT
 from molmo_jax.preprocess.points import parse_frame_points, parse_points
 
 MAX_PICTURES = 8                                # of one example; evenly chosen from more
-MAX_HEIGHT = 320                                # a tall picture is shown no higher than this, CSS pixels
+# a tall picture is shown no higher than this, CSS pixels
+MAX_HEIGHT = 320
 MAX_TEXT = 3000                                 # characters of a question or an answer
 MAX_ANSWERS = 12
-NEAR_FRAME = 0.5                                # a point is drawn on the nearest frame if it is this near, seconds
+# a point is drawn on the nearest frame if it is this near, seconds
+NEAR_FRAME = 0.5
 
 
 Points = Sequence[tuple[float, float]]
@@ -43,8 +47,9 @@ def page(title: str, body: Sequence[str]) -> str:
 
 def header(title: str, summary: dict[str, Any]) -> str:
   row, tasks = summary['overall'], len(summary['tasks'])
-  return (f'<h1>{escape(title)}</h1><p class="lead"><b>{percent(row["accuracy"])}\u00a0%</b> of {row["n"]} examples '
-          f'in {tasks} {"task" if tasks == 1 else "tasks"}; chance {percent(row["chance"])}\u00a0%</p>')
+  return (f'<h1>{escape(title)}</h1><p class="lead"><b>{percent(row["accuracy"])}\u00a0%</b> of '
+    f'{row["n"]} examples in {tasks} {"task" if tasks == 1 else "tasks"}; chance '
+    f'{percent(row["chance"])}\u00a0%</p>')
 
 
 def task_table(summary: dict[str, Any]) -> str:
@@ -54,37 +59,44 @@ def task_table(summary: dict[str, Any]) -> str:
   foot = ''
   if len(summary['tasks']) > 1:
     foot = f'<tfoot>{_task_row("all examples", summary["overall"], interval)}</tfoot>'
-  return ('<div class="panel"><table class="tasks"><thead><tr><th>task</th><th class="plot">0 – 100 %</th>'
-          f'<th>accuracy</th><th>{interval}</th><th>chance</th><th>n</th></tr></thead>'
-          f'<tbody>{body}</tbody>{foot}</table><p class="key"><i class="fill"></i>accuracy'
-          f'<i class="interval"></i>{interval}<i class="chance"></i>chance</p></div>')
+  return ('<div class="panel"><table class="tasks"><thead><tr><th>task</th><th class="plot">0 – '
+    '100 '
+    f'%</th><th>accuracy</th><th>{interval}</th><th>chance</th><th>n</th></tr></thead><tbody>{body}</tbody>{foot}</table><p '
+    f'class="key"><i class="fill"></i>accuracy<i class="interval"></i>{interval}<i '
+    'class="chance"></i>chance</p></div>')
 
 
 def _task_row(task: str, row: dict[str, Any], interval: str) -> str:
-  accuracy, low, high, chance = (percent(row[name]) for name in ('accuracy', 'low', 'high', 'chance'))
+  accuracy, low, high, chance = (percent(row[name])
+                                 for name in ('accuracy', 'low', 'high', 'chance'))
   width = 100 * (row['high'] - row['low'])
-  return (f'<tr><td>{escape(task)}</td><td class="plot"><div class="bar" role="img" aria-label="{accuracy} %">'
-          f'<span class="fill" style="width:{accuracy}%"></span>'
-          f'<span class="interval" style="left:{low}%;width:{width:.1f}%"></span>'
-          f'<span class="chance" style="left:{chance}%"></span></div></td>'
-          f'<td class="accuracy">{accuracy}</td><td data-label="{interval}">{low} – {high}</td>'
-          f'<td data-label="chance">{chance}</td><td data-label="n">{row["n"]}</td></tr>')
+  return (f'<tr><td>{escape(task)}</td><td class="plot"><div class="bar" role="img" '
+    f'aria-label="{accuracy} %"><span class="fill" style="width:{accuracy}%"></span><span '
+    f'class="interval" style="left:{low}%;width:{width:.1f}%"></span><span class="chance" '
+    f'style="left:{chance}%"></span></div></td><td class="accuracy">{accuracy}</td><td '
+    f'data-label="{interval}">{low} – {high}</td><td data-label="chance">{chance}</td><td '
+    f'data-label="n">{row["n"]}</td></tr>')
 
 
 def filters(tasks: Sequence[str]) -> str:
-  """The filter bar; hidden until the script runs, so that without scripts everything is shown and nothing is dead."""
+  """The filter bar; hidden until the script runs, so that without scripts everything is shown and
+  nothing is dead.
+  """
   options = ''.join(f'<option value="{i}">{escape(task)}</option>' for i, task in enumerate(tasks))
-  return ('<div class="filters" hidden><label>Task <select><option value="">all</option>'
-          f'{options}</select></label><label><input type="checkbox"> wrong only</label><output></output></div>')
+  return ('<div class="filters" hidden><label>Task <select><option '
+    f'value="">all</option>{options}</select></label><label><input type="checkbox"> wrong '
+    'only</label><output></output></div>')
 
 
 def section(number: int, task: str, cards: Sequence[str], total: int, with_points: bool) -> str:
-  return (f'<section data-task="{number}"><h2>{escape(task)}<small>{len(cards)} of {total} shown</small></h2>'
-          f'{_LEGEND if with_points else ""}<div class="cards">{"".join(cards)}</div></section>')
+  return (f'<section data-task="{number}"><h2>{escape(task)}<small>{len(cards)} of {total} '
+    f'shown</small></h2>{_LEGEND if with_points else ""}<div '
+    f'class="cards">{"".join(cards)}</div></section>')
 
 
 def settings_table(settings: dict[str, str]) -> str:
-  rows = ''.join(f'<tr><td>{escape(key)}</td><td>{escape(value)}</td></tr>' for key, value in settings.items())
+  rows = ''.join(f'<tr><td>{escape(key)}</td><td>{escape(value)}</td></tr>'
+                 for key, value in settings.items())
   return f'<details class="panel"><summary>Settings</summary><table class="settings">{rows}</table></details>'
 
 
@@ -105,22 +117,30 @@ def card(record: Record, pictures: Sequence[Picture], problem: str = '') -> str:
   return _card(record, 'right' if right else 'wrong', rows, pictures, problem)
 
 
-def comparison_card(pair: tuple[Record, Record], names: tuple[str, str], pictures: Sequence[Picture], problem: str = ''
+def comparison_card(pair: tuple[Record, Record], names: tuple[str, str],
+                    pictures: Sequence[Picture], problem: str = ''
                     ) -> str:
-  """One example that two evaluations answered: wrong where the second scores less. The points are the second's."""
+  """One example that two evaluations answered: wrong where the second scores less. The points are
+  the second's.
+  """
   rows = [_prediction(name, record) for name, record in zip(names, pair)]
-  rows += [('Accepted', _accepted(pair[1]), ''), ('Scores', f'{pair[0].score:.2f} → {pair[1].score:.2f}', '')]
-  return _card(pair[1], 'right' if pair[1].score > pair[0].score else 'wrong', rows, pictures, problem)
+  rows += [('Accepted', _accepted(pair[1]), ''),
+           ('Scores', f'{pair[0].score:.2f} → {pair[1].score:.2f}', '')]
+  return _card(pair[1], 'right' if pair[1].score > pair[0].score else 'wrong', rows, pictures,
+               problem)
 
 
 def _prediction(name: str, record: Record) -> tuple[str, str, str]:
   word, sign = ('right', '✓') if is_right(record) else ('wrong', '✗')
-  tagged = ' tagged' if '<point' in record.prediction or '<track' in record.prediction else ''   # coordinates: small
+  # coordinates: small
+  tagged = ' tagged' if '<point' in record.prediction or '<track' in record.prediction else ''
   mark = f'<span class="mark {word}" title="{word}">{sign}</span>'
-  return escape(name), f'{mark}{escape(record.prediction) or _NOTHING}', f' class="prediction{tagged}"'
+  return escape(
+    name), f'{mark}{escape(record.prediction) or _NOTHING}', f' class="prediction{tagged}"'
 
 
-def _card(record: Record, kind: str, rows: Sequence[tuple[str, str, str]], pictures: Sequence[Picture], problem: str
+def _card(record: Record, kind: str, rows: Sequence[tuple[str, str, str]],
+          pictures: Sequence[Picture], problem: str
           ) -> str:
   texts = ''.join(f'<dt>{name}</dt><dd{attribute}>{value}</dd>' for name, value, attribute in rows)
   missing = f'<div class="media"><p class="missing">{escape(problem)}</p></div>' if problem else ''
@@ -147,7 +167,8 @@ def has_tracks(record: Record) -> bool:
 def _accepted(record: Record) -> str:
   if record.answers:
     more = len(record.answers) - MAX_ANSWERS
-    return escape(' · '.join(record.answers[:MAX_ANSWERS]) + (f' · {more} more' if more > 0 else ''))
+    return escape(' · '.join(record.answers[:MAX_ANSWERS])
+                  + (f' · {more} more' if more > 0 else ''))
   if record.metric == 'points':
     count = len(record.points)
     places = ', '.join(f'({x:.2f}, {y:.2f})' for x, y in record.points[:MAX_ANSWERS])
@@ -176,8 +197,10 @@ def _figure(record: Record, pictures: Sequence[Picture], shown: Sequence[int], n
   picture, alone = pictures[number], len(pictures) == 1
   image, tiny = thumbnail(picture.pixels, PICTURE_SIDE if alone else STRIP_SIDE)
   height, width = picture.pixels.shape[:2]
-  marks = _marks(*_points_of(record, pictures, shown, number), height / width, 1.0 if alone else 1.8)
-  label = picture.label or (f'{picture.time:.1f} s' if picture.time is not None else '' if alone else f'{number + 1}')
+  marks = _marks(*_points_of(record, pictures, shown, number), height / width,
+                 1.0 if alone else 1.8)
+  label = picture.label or (f'{picture.time:.1f} s' if picture.time is not None else '' if alone
+                            else f'{number + 1}')
   caption = f'<figcaption>{escape(label)}</figcaption>' if label else ''
   return (f'<figure style="max-width:{MAX_HEIGHT * width / height:.0f}px"><div class="picture">'
           f'<img{" class=tiny" if tiny else ""} width="{image.width}" height="{image.height}" '
@@ -185,11 +208,12 @@ def _figure(record: Record, pictures: Sequence[Picture], shown: Sequence[int], n
           f'{marks}</div>{caption}</figure>')
 
 
-def _points_of(record: Record, pictures: Sequence[Picture], shown: Sequence[int], number: int) -> tuple[Points, Points]:
+def _points_of(record: Record, pictures: Sequence[Picture], shown: Sequence[int],
+               number: int) -> tuple[Points, Points]:
   """Reference and predicted points, fractions of the sides, that belong on picture `number`.
 
-  Reference points name no picture: they are drawn on the first image, and on every frame of a video. A point of a video
-  is drawn on the nearest of the frames that are shown.
+  Reference points name no picture: they are drawn on the first image, and on every frame of a
+  video. A point of a video is drawn on the nearest of the frames that are shown.
   """
   picture = pictures[number]
   reference = record.points if number == 0 or picture.time is not None else ()
@@ -210,15 +234,19 @@ def _points_of(record: Record, pictures: Sequence[Picture], shown: Sequence[int]
 
 
 def _marks(reference: Points, predicted: Points, aspect: float, scale: float) -> str:
-  """Circles and crosses in an SVG over the picture; its user unit is one hundredth of the picture's width."""
+  """Circles and crosses in an SVG over the picture; its user unit is one hundredth of the picture's
+  width.
+  """
   if not reference and not predicted:
     return ''
   marks = []
   for x, y in reference:
     cx, cy = f'{100 * x:.1f}', f'{100 * aspect * y:.1f}'
     radius = 100 * metrics.POINT_TOLERANCE
-    marks.append(f'<ellipse class="tolerance" cx="{cx}" cy="{cy}" rx="{radius:g}" ry="{radius * aspect:.1f}"/>')
-    marks += [f'<circle class="{c}" cx="{cx}" cy="{cy}" r="{2.6 * scale:g}"/>' for c in ('halo', 'reference')]
+    marks.append(f'<ellipse class="tolerance" cx="{cx}" cy="{cy}" rx="{radius:g}" '
+      f'ry="{radius * aspect:.1f}"/>')
+    marks += [f'<circle class="{c}" cx="{cx}" cy="{cy}" r="{2.6 * scale:g}"/>'
+              for c in ('halo', 'reference')]
   for x, y in predicted:
     cross = _cross(100 * x, 100 * aspect * y, 2.2 * scale)
     marks += [f'<path class="{c}" d="{cross}"/>' for c in ('halo', 'predicted')]
@@ -238,5 +266,6 @@ _CIRCLE = ''.join(f'<circle class="{c}" cx="9" cy="9" r="5"/>' for c in ('halo',
 _CROSS = ''.join(f'<path class="{c}" d="{_cross(9, 9, 4.5)}"/>' for c in ('halo', 'predicted'))
 _RING = '<circle class="tolerance" cx="9" cy="9" r="7.5"/>'
 
-_LEGEND = (f'<p class="legend"><span>{_legend_sign(_CIRCLE)}reference point</span>'
-           f'<span>{_legend_sign(_RING)}tolerance</span><span>{_legend_sign(_CROSS)}predicted point</span></p>')
+_LEGEND = (f'<p class="legend"><span>{_legend_sign(_CIRCLE)}reference '
+  f'point</span><span>{_legend_sign(_RING)}tolerance</span><span>{_legend_sign(_CROSS)}predicted '
+  'point</span></p>')

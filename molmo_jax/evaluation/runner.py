@@ -1,8 +1,8 @@
 """Evaluates a model on a manifest by generation: encode, batch by bucketed shape, generate, score.
 
-With several processes every one of them encodes and scores its share of the examples, while all generate together: in
-every round they agree on one shape, and each puts its waiting rows of that shape into the batch, or rows that do not
-count.
+With several processes every one of them encodes and scores its share of the examples, while all
+generate together: in every round they agree on one shape, and each puts its waiting rows of that
+shape into the batch, or rows that do not count.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class EvaluationConfig:
   """How an evaluation generates, and what it shows."""
   batch_size: int = 32               # prompts generated together, by all processes
   generation: GenerationConfig = GenerationConfig()    # greedy; docs/generation.md
-  smallest_shape: tuple[int, int, int] = (64, 2, 16)   # of a batch's rows: tokens, crops, visual tokens
+  # of a batch's rows: tokens, crops, visual tokens
+  smallest_shape: tuple[int, int, int] = (64, 2, 16)
   limit: int = 0                     # examples per evaluation, 0: all
   shown_per_task: int = 24           # cards per task in the HTML report
 
@@ -56,13 +57,14 @@ class Waiting:
   encoded: dict[str, np.ndarray]
 
 
-def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: PreprocessConfig, tokenizer: Tokenizer,
+def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: PreprocessConfig,
+             tokenizer: Tokenizer,
              config: EvaluationConfig, slots: int, mesh: Mesh, done: Collection[int] = (),
              shapes: set[RowShape] | None = None) -> Iterator[dict[int, Record | str]]:
   """Answers every example of `manifest`, scores it, and yields results as they come.
 
-  Where tokens are drawn, an example's draws depend on `config.generation.seed` and its own tokens and media: they are
-  the same in any batch and by any number of processes.
+  Where tokens are drawn, an example's draws depend on `config.generation.seed` and its own tokens
+  and media: they are the same in any batch and by any number of processes.
 
   Args:
     slots: W, slots of a pooling window.
@@ -70,14 +72,15 @@ def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: Preproce
     shapes: is given the shape of every batch; each needs programs of its own.
 
   Yields:
-    Per round, for some examples of this process or another: its index, and its record or why it could not be used. All
-    processes get the same. Every example comes once.
+    Per round, for some examples of this process or another: its index, and its record or why it
+    could not be used. All processes get the same. Every example comes once.
   """
   total = min(len(manifest), config.limit) if config.limit else len(manifest)
   share, shares = data_share(mesh)
   mine = [i for i in range(total) if i not in done][share::shares]
   groups = mesh.shape['data'] * mesh.shape['fsdp']
-  rows = -(-config.batch_size // groups) * groups // shares   # per process; every device has as many
+  # per process; every device has as many
+  rows = -(-config.batch_size // groups) * groups // shares
   source = _encoded(manifest, mine, preprocess, tokenizer)
   waiting: dict[RowShape, list[Waiting]] = defaultdict(list)
   exhausted = False
@@ -96,7 +99,8 @@ def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: Preproce
       if shapes is not None:
         shapes.add(shape)
       group, waiting[shape] = waiting[shape][:rows], waiting[shape][rows:]
-      for item, ids in zip(group, _answer(model, params, mesh, group, shape, rows, preprocess, config, tokenizer)):
+      for item, ids in zip(group, _answer(model, params, mesh, group, shape, rows, preprocess,
+                                          config, tokenizer)):
         prediction = _text(ids, tokenizer, config.generation)
         results[item.index] = _record(item.example, prediction, item.encoded['frame_times'])
     yield _share(results)
@@ -114,8 +118,11 @@ def _agree(counts: dict[RowShape, int]) -> RowShape | None:
 
 
 def _answer(model: Molmo, params: Any, mesh: Mesh, group: list[Waiting], shape: RowShape, rows: int,
-            preprocess: PreprocessConfig, config: EvaluationConfig, tokenizer: Tokenizer) -> list[np.ndarray]:
-  """New tokens for every example of `group`, this process's part of a batch; the rest of its `rows` do not count."""
+            preprocess: PreprocessConfig, config: EvaluationConfig,
+            tokenizer: Tokenizer) -> list[np.ndarray]:
+  """New tokens for every example of `group`, this process's part of a batch; the rest of its `rows`
+  do not count.
+  """
   batch = [pad_row(item.encoded, shape) for item in group]
   batch += [batch[-1] if batch else empty_row(shape, preprocess.image)] * (rows - len(batch))
   spare = rows - len(group)
@@ -123,21 +130,27 @@ def _answer(model: Molmo, params: Any, mesh: Mesh, group: list[Waiting], shape: 
     'row': np.array([item.index for item in group] + [-1] * spare, np.int32),
     'seed': np.array([content_seed(item.encoded) for item in group] + [0] * spare, np.uint32)}
   to_devices = batch_sharding(mesh)
-  arrays = {name: jax.make_array_from_process_local_data(to_devices, x) for name, x in arrays.items()}
-  numbers = arrays.pop('row')   # travels with its row: which rows of a global batch are whose is the mesh's affair
+  arrays = {name: jax.make_array_from_process_local_data(to_devices, x)
+            for name, x in arrays.items()}
+  # travels with its row: which rows of a global batch are whose is the mesh's affair
+  numbers = arrays.pop('row')
   ids = _generate(model, params, arrays, arrays.pop('seed'), config.generation, (tokenizer.eos_id,))
   ids, numbers = _everywhere(NamedSharding(mesh, PartitionSpec()))(ids, numbers)
   of = dict(zip(np.asarray(numbers).tolist(), np.asarray(ids)))
   return [of[item.index] for item in group]
 
 
-def _generate(model: Molmo, params: Any, batch: dict[str, jax.Array], seeds: jax.Array, settings: GenerationConfig,
+def _generate(model: Molmo, params: Any, batch: dict[str, jax.Array], seeds: jax.Array,
+              settings: GenerationConfig,
               eos_ids: tuple[int, ...]) -> jax.Array:
-  """int32 [B,T]: an answer to every row as the settings say, but for stop strings, which are found in the text."""
+  """int32 [B,T]: an answer to every row as the settings say, but for stop strings, which are found
+  in the text.
+  """
   common = dict(max_new_tokens=settings.max_new_tokens, eos_ids=eos_ids, rules=rules_of(settings),
                 cache_dtype=settings.cache_dtype)
   if settings.beams > 1:
-    return beam_search(model, params, batch, beams=settings.beams, length_penalty=settings.length_penalty,
+    return beam_search(model, params, batch, beams=settings.beams,
+                       length_penalty=settings.length_penalty,
                        **common).tokens[:, 0]
   keys = jax.jit(row_keys, static_argnums=0)(settings.seed, seeds) if settings.temperature else None
   return generate(model, params, batch, keys=keys, **common)
@@ -157,9 +170,12 @@ def _share(results: dict[int, Record | str]) -> dict[int, Record | str]:
   return {i: r if isinstance(r, str) else record_from(r) for part in gather(plain) for i, r in part}
 
 
-def _encoded(manifest: Manifest, indices: list[int], preprocess: PreprocessConfig, tokenizer: Tokenizer
+def _encoded(manifest: Manifest, indices: list[int], preprocess: PreprocessConfig,
+             tokenizer: Tokenizer
              ) -> Iterator[tuple[int, Waiting | str]]:
-  """Encodes in threads, a bounded number ahead; gives a message instead of an example that cannot be used."""
+  """Encodes in threads, a bounded number ahead; gives a message instead of an example that cannot
+  be used.
+  """
   def one(index: int) -> Waiting | str:
     source = ''
     try:
@@ -178,7 +194,9 @@ def _encoded(manifest: Manifest, indices: list[int], preprocess: PreprocessConfi
 
 
 def _check_scorable(example: Example) -> None:
-  """Raises ManifestError for a record without what its metric needs, before time is spent on an answer."""
+  """Raises ManifestError for a record without what its metric needs, before time is spent on an
+  answer.
+  """
   try:
     score('', example, example.metric)
   except ValueError as error:
@@ -190,14 +208,17 @@ def _text(ids: np.ndarray, tokenizer: Tokenizer, settings: GenerationConfig) -> 
   kept = [int(i) for i in ids if i >= 0]
   kept = kept[:-1] if kept and kept[-1] == tokenizer.eos_id else kept
   end = find_stop(kept, tokenizer.decode, settings.stop, settings.min_new_tokens)
-  return tokenizer.decode(kept) if end is None else text_before_stop(kept[:end], tokenizer.decode, settings.stop)
+  return tokenizer.decode(kept) if end is None else text_before_stop(kept[:end], tokenizer.decode,
+                                                                     settings.stop)
 
 
 def _record(example: Example, prediction: str, times: np.ndarray) -> Record:
   media = (example.video,) if example.video is not None else example.images
   question = [m for m in example.conversations[0] if m.role == 'user'][-1].content
-  return Record(task=example.task, id=example.id or example.source, question=question, prediction=prediction,
+  return Record(task=example.task, id=example.id or example.source, question=question,
+                prediction=prediction,
                 score=score(prediction, example, example.metric), metric=example.metric,
                 source=example.source, answers=example.answers, options=example.options,
-                media=tuple(str(m) for m in media), times=tuple(times.tolist()), points=example.points,
+                media=tuple(str(m) for m in media), times=tuple(times.tolist()),
+                points=example.points,
                 clip=example.clip or ())

@@ -1,4 +1,5 @@
-"""One evaluation from model to files: predictions.jsonl, summary.json and report.html in a folder."""
+"""One evaluation from model to files: predictions.jsonl, summary.json and report.html in a folder.
+"""
 
 from __future__ import annotations
 
@@ -23,49 +24,59 @@ from molmo_jax.preprocess.types import PreprocessConfig
 from molmo_jax.progress import Display
 
 
-def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: PreprocessConfig, tokenizer: Tokenizer,
-                   config: EvaluationConfig, slots: int, mesh: Mesh, folder: Path, console: Console, *, title: str,
+def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: PreprocessConfig,
+                   tokenizer: Tokenizer,
+                   config: EvaluationConfig, slots: int, mesh: Mesh, folder: Path, console: Console,
+                   *, title: str,
                    settings: Mapping[str, Any], curves: Sequence[Mapping[str, Any]] | None = None,
                    overwrite: bool = False) -> dict[str, Any]:
-  """Evaluates, writes the three files into `folder`, prints the table, and returns the summary (`{}` in all
-  processes but the first).
+  """Evaluates, writes the three files into `folder`, prints the table, and returns the summary
+  (`{}` in all processes but the first).
 
-  Predictions are on disk as soon as they are made: an evaluation that was interrupted goes on where it was, and one
-  that is complete is not made again, unless `overwrite`. All processes call it; the first writes.
+  Predictions are on disk as soon as they are made: an evaluation that was interrupted goes on where
+  it was, and one that is complete is not made again, unless `overwrite`. All processes call it; the
+  first writes.
 
   Raises:
     ManifestError: not one record of the manifest could be used.
   """
   total = min(len(manifest), config.limit) if config.limit else len(manifest)
-  decisive = [preprocess, model.config, config.generation, config.limit]   # what predictions depend on
+  # what predictions depend on
+  decisive = [preprocess, model.config, config.generation, config.limit]
   journal = open_journal(folder, identity(manifest, decisive, params), writes=is_first(),
                          overwrite=overwrite)
   done = from_first(sorted(journal.done))
   if done:
-    console.print(f'{len(done)} of {total} examples were evaluated before (--overwrite: again)', highlight=False)
+    console.print(f'{len(done)} of {total} examples were evaluated before (--overwrite: again)',
+                  highlight=False)
   finished, shapes = len(done), set()
   with Display(console, 'evaluating', total, finished) as display:
-    for results in evaluate(model, params, manifest, preprocess, tokenizer, config, slots, mesh, set(done), shapes):
+    for results in evaluate(model, params, manifest, preprocess, tokenizer, config, slots, mesh,
+                            set(done), shapes):
       journal.add(results)
       finished += len(results)
       display.update(finished)
   records, problems = journal.finish()
   if not from_first(len(records)):
-    raise ManifestError(f'{manifest.path}: none of {total} records could be evaluated; the first: {problems[0]}')
+    raise ManifestError(f'{manifest.path}: none of {total} records could be evaluated; the first: '
+      f'{problems[0]}')
   if not is_first():
     return {}
   summary = summarise(records) | {'manifest': str(manifest.path), 'skipped': len(problems),
                                   'published': published_numbers(records, manifest)}
   write_summary(folder / 'summary.json', summary)
-  write_report(folder / 'report.html', summary, records, lambda record: load_media(record, preprocess.video), title,
+  write_report(folder / 'report.html', summary, records,
+               lambda record: load_media(record, preprocess.video), title,
                settings, pictures_per_task=config.shown_per_task, curves=curves)
   print_table(summary, console)
   print_published(summary['published'], console)
   if summary['judged']:
-    console.print(f'to be judged: python -m molmo_jax.tools.judge --predictions={folder}/predictions.jsonl '
-                  f'--manifest={manifest.path} --folder={folder}/judge', highlight=False, soft_wrap=True)
+    console.print('to be judged: python -m molmo_jax.tools.judge '
+      f'--predictions={folder}/predictions.jsonl --manifest={manifest.path} --folder={folder}/judge', highlight=False, soft_wrap=True)
   if problems:
-    console.print(f'[yellow]{len(problems)} records could not be used and are not scored; the first: {problems[0]}')
-  console.print(f'{len(shapes)} shapes of batches, two programs each (prompts, answers)', highlight=False)
+    console.print(f'[yellow]{len(problems)} records could not be used and are not scored; the '
+      f'first: {problems[0]}')
+  console.print(f'{len(shapes)} shapes of batches, two programs each (prompts, answers)',
+                highlight=False)
   console.print(f'written: {folder}/summary.json, predictions.jsonl, report.html', highlight=False)
   return summary

@@ -18,7 +18,8 @@ from molmo_jax.evaluation import metrics
 from molmo_jax.evaluation.records import Record
 from molmo_jax.files import write_atomically
 
-UNSCORED = 'predictions_only'                   # the metric of examples whose answers a test server keeps
+# the metric of examples whose answers a test server keeps
+UNSCORED = 'predictions_only'
 _COLUMNS = ('accuracy', 'low', 'high', 'chance', 'n')
 
 
@@ -26,7 +27,8 @@ def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> tuple[f
   """The Wilson score interval of a proportion.
 
   Args:
-    correct: number of right answers, 0…n; also a sum of scores in 0…1, for which the interval errs on the wide side.
+    correct: number of right answers, 0…n; also a sum of scores in 0…1, for which the interval errs
+      on the wide side.
     n: number of answers, at least 1.
     confidence: probability that such an interval covers the true proportion, in (0, 1).
 
@@ -34,8 +36,8 @@ def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> tuple[f
     (low, high) as fractions, 0 ≤ low ≤ correct/n ≤ high ≤ 1.
   """
   if n < 1 or not 0 <= correct <= n or not 0 < confidence < 1:
-    raise ValueError(f'no interval for {correct} of {n} at confidence {confidence}: 0 ≤ correct ≤ n, n ≥ 1 and '
-                     '0 < confidence < 1 are needed')
+    raise ValueError(f'no interval for {correct} of {n} at confidence {confidence}: 0 ≤ correct ≤ '
+      'n, n ≥ 1 and 0 < confidence < 1 are needed')
   z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
   p = correct / n
   centre = (p + z * z / (2 * n)) / (1 + z * z / n)
@@ -44,11 +46,15 @@ def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> tuple[f
   return max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p))
 
 
-def bootstrap_interval(scores: Sequence[float], confidence: float = 0.95, draws: int = 10_000, seed: int = 0
+def bootstrap_interval(scores: Sequence[float], confidence: float = 0.95, draws: int = 10_000,
+                       seed: int = 0
                        ) -> tuple[float, float]:
-  """The percentile bootstrap interval of a mean score: (low, high) over `draws` samples with replacement."""
+  """The percentile bootstrap interval of a mean score: (low, high) over `draws` samples with
+  replacement.
+  """
   values, counts = np.unique(np.asarray(scores, np.float64), return_counts=True)
-  samples = np.random.default_rng(seed).multinomial(len(scores), counts / len(scores), draws) @ values / len(scores)
+  samples = np.random.default_rng(seed).multinomial(len(scores), counts / len(scores),
+                                                    draws) @ values / len(scores)
   low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
   return float(low), float(high)
 
@@ -57,12 +63,13 @@ def summarise(records: Sequence[Record], confidence: float = 0.95) -> dict[str, 
   """The numbers of an evaluation, all of them fractions.
 
   Returns:
-    `{'tasks': {task: row}, 'overall': row, 'task_mean': accuracy, 'confidence': confidence}` with `row` =
-    `{'accuracy', 'low', 'high', 'chance', 'n'}`. Tasks stand in the order of their first record. 'accuracy' is the mean
-    score; 'low' and 'high' its interval: Wilson's where every score is 0 or 1, else a bootstrap over examples; 'chance'
-    as in `metrics.chance`, 'n' the number of examples. 'judged' lists tasks that a language model scores afterwards
-    (their accuracy is 0 until then), 'unscored' those whose answers nobody here has. 'overall'
-    is over all examples, so that a large task counts more; 'task_mean' is the mean of the tasks' accuracies.
+    `{'tasks': {task: row}, 'overall': row, 'task_mean': accuracy, 'confidence': confidence}` with
+    `row` = `{'accuracy', 'low', 'high', 'chance', 'n'}`. Tasks stand in the order of their first
+    record. 'accuracy' is the mean score; 'low' and 'high' its interval: Wilson's where every score
+    is 0 or 1, else a bootstrap over examples; 'chance' as in `metrics.chance`, 'n' the number of
+    examples. 'judged' lists tasks that a language model scores afterwards (their accuracy is 0
+    until then), 'unscored' those whose answers nobody here has. 'overall' is over all examples, so
+    that a large task counts more; 'task_mean' is the mean of the tasks' accuracies.
 
   Raises:
     ValueError: no records.
@@ -72,7 +79,8 @@ def summarise(records: Sequence[Record], confidence: float = 0.95) -> dict[str, 
   by_task: dict[str, list[Record]] = {}
   for record in records:
     by_task.setdefault(record.task, []).append(record)
-  tasks = {task: _row(task_records, _chance(task_records), confidence) for task, task_records in by_task.items()}
+  tasks = {task: _row(task_records, _chance(task_records), confidence)
+           for task, task_records in by_task.items()}
   overall_chance = sum(row['chance'] * row['n'] for row in tasks.values()) / len(records)
   return {
     'tasks': tasks,
@@ -90,7 +98,8 @@ def _row(records: Sequence[Record], chance: float, confidence: float) -> dict[st
     low, high = wilson_interval(correct, len(records), confidence)
   else:
     low, high = bootstrap_interval([record.score for record in records], confidence)
-  return {'accuracy': correct / len(records), 'low': low, 'high': high, 'chance': chance, 'n': len(records)}
+  return {'accuracy': correct / len(records), 'low': low, 'high': high, 'chance': chance,
+          'n': len(records)}
 
 
 def _chance(records: Sequence[Record]) -> float:
@@ -98,7 +107,8 @@ def _chance(records: Sequence[Record]) -> float:
   by_metric: dict[str, list[Record]] = {}
   for record in records:
     by_metric.setdefault(record.metric, []).append(record)
-  return sum(metrics.chance(group, metric) * len(group) for metric, group in by_metric.items()) / len(records)
+  return sum(metrics.chance(group, metric) * len(group)
+             for metric, group in by_metric.items()) / len(records)
 
 
 def write_summary(path: str | os.PathLike, summary: dict[str, Any]) -> None:
@@ -118,7 +128,8 @@ def read_summary(path: str | os.PathLike) -> dict[str, Any]:
     except ValueError as error:
       raise ValueError(f'{path}: not JSON: {error}') from error
   if not isinstance(summary, dict) or not {'tasks', 'overall'} <= summary.keys():
-    raise ValueError(f"{path}: not the summary of an evaluation; it needs the keys 'tasks' and 'overall'")
+    raise ValueError(f"{path}: not the summary of an evaluation; it needs the keys 'tasks' and "
+      "'overall'")
   for task, row in [*summary['tasks'].items(), ('overall', summary['overall'])]:
     missing = [column for column in _COLUMNS if column not in row]
     if missing:
@@ -127,7 +138,8 @@ def read_summary(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-  """Prints one line per task and one for all examples; accuracy, interval and chance in per cent."""
+  """Prints one line per task and one for all examples; accuracy, interval and chance in per cent.
+  """
   table = Table(title_justify='left', show_edge=False, pad_edge=False)
   table.add_column('task')
   for name in ('accuracy', f'{100 * summary.get("confidence", 0.95):g} % interval', 'chance', 'n'):
@@ -159,4 +171,5 @@ def print_published(published: Mapping[str, Mapping[str, float]], console: Conso
 
 def _cells(row: dict[str, Any]) -> list[str]:
   low, high = (f'{100 * row[name]:.1f}' for name in ('low', 'high'))
-  return [f'{100 * row["accuracy"]:.1f}', f'{low} – {high}', f'{100 * row["chance"]:.1f}', str(row['n'])]
+  return [f'{100 * row["accuracy"]:.1f}', f'{low} – {high}', f'{100 * row["chance"]:.1f}',
+          str(row['n'])]

@@ -1,7 +1,8 @@
-"""Beam search on the device: several continuations of every prompt at once, the most probable first.
+"""Beam search on the device: several continuations of every prompt at once, the most probable
+first.
 
-Letters of shapes: `B` prompts, `K` beams, `T` new tokens. Beams are rows of the batch: row b·K + k is beam k of prompt
-b.
+Letters of shapes: `B` prompts, `K` beams, `T` new tokens. Beams are rows of the batch: row b·K + k
+is beam k of prompt b.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from molmo_jax.inference.sampling import GREEDY, Rules, constrain, forbid
 from molmo_jax.inference.unstack import unstack_blocks
 from molmo_jax.model.molmo import Batch, Molmo
 
-# (last tokens [B·K], which beams have ended [B·K], number of tokens so far, state) → (scores [B·K,vocab], state)
+# (last tokens [B·K], which beams have ended [B·K], number of tokens so far, state) → (scores
+# [B·K,vocab], state)
 Step = Callable[[Array, Array, Array, Any], tuple[Array, Any]]
 
 
@@ -33,16 +35,19 @@ class Beams:
   scores: Float[Array, 'B K']        # by which they are ordered
 
 
-def beam_search(model: Molmo, params: Any, batch: Batch, *, beams: int, max_new_tokens: int, eos_ids: tuple[int, ...],
+def beam_search(model: Molmo, params: Any, batch: Batch, *, beams: int, max_new_tokens: int,
+                eos_ids: tuple[int, ...],
                 length_penalty: float = 0.0, min_new_tokens: int = 0, rules: Rules = GREEDY,
                 cache_dtype: str | None = None) -> Beams:
-  """The `beams` best continuations that a beam search finds for every prompt; see `search` for the rules.
+  """The `beams` best continuations that a beam search finds for every prompt; see `search` for the
+  rules.
 
-  Prompts are padded on either side; their padding has segment −1. All beams of all prompts take part in every step,
-  and each holds its own copy of its prompt's keys and values.
+  Prompts are padded on either side; their padding has segment −1. All beams of all prompts take
+  part in every step, and each holds its own copy of its prompt's keys and values.
 
   Raises:
-    ValueError: `beams` is below 1 or above the vocabulary, there is no ending token, or the rules draw.
+    ValueError: `beams` is below 1 or above the vocabulary, there is no ending token, or the rules
+      draw.
   """
   check_beams(beams, model.config.llm.vocab, eos_ids, rules)
   answers = begin(model, params, batch, max_new_tokens, cache_dtype=cache_dtype)
@@ -50,20 +55,26 @@ def beam_search(model: Molmo, params: Any, batch: Batch, *, beams: int, max_new_
                      max_new_tokens=max_new_tokens, eos_ids=eos_ids, min_new_tokens=min_new_tokens)
 
 
-@functools.partial(jax.jit, static_argnames=('model', 'beams', 'max_new_tokens', 'eos_ids', 'min_new_tokens'))
-def search_from(model: Molmo, params: Any, answers: Answers, length_penalty: float | Array, rules: Rules, *, beams: int,
+@functools.partial(jax.jit, static_argnames=('model', 'beams', 'max_new_tokens', 'eos_ids',
+                                             'min_new_tokens'))
+def search_from(model: Molmo, params: Any, answers: Answers, length_penalty: float | Array,
+                rules: Rules, *, beams: int,
                 max_new_tokens: int, eos_ids: tuple[int, ...], min_new_tokens: int = 0) -> Beams:
   """`beam_search` from prompts that `begin` has read, with room for `max_new_tokens` at least."""
   repeat = lambda x: jnp.repeat(x, beams, axis=0) if x.ndim else x
-  segments, positions = repeat(answers.segment), repeat(answers.position)   # the same for all beams of a prompt
+  # the same for all beams of a prompt
+  segments, positions = repeat(answers.segment), repeat(answers.position)
 
   def step(tokens: Array, done: Array, length: Array, cache: Any) -> tuple[Array, Any]:
     # token number `length` stands `length − 1` places behind the first one of the answer
-    return model.apply({'params': params}, tokens, positions + length - 1, jnp.where(done, -1, segments), cache,
+    return model.apply({'params': params}, tokens, positions + length - 1,
+                       jnp.where(done, -1, segments), cache,
                        method='decode')
 
-  return search(step, answers.scores, jax.tree.map(repeat, answers.cache), beams=beams, max_new_tokens=max_new_tokens,
-                eos_ids=eos_ids, length_penalty=length_penalty, min_new_tokens=min_new_tokens, rules=rules,
+  return search(step, answers.scores, jax.tree.map(repeat, answers.cache), beams=beams,
+                max_new_tokens=max_new_tokens,
+                eos_ids=eos_ids, length_penalty=length_penalty, min_new_tokens=min_new_tokens,
+                rules=rules,
                 done=answers.done)
 
 
@@ -72,24 +83,27 @@ def check_beams(beams: int, vocab: int, eos_ids: tuple[int, ...], rules: Rules) 
   if not 1 <= beams <= vocab:
     raise ValueError(f'beams={beams} must be from 1 to the size of the vocabulary, {vocab}')
   if not eos_ids:
-    raise ValueError('a beam search needs the id of at least one token that ends an answer: eos_ids is empty')
+    raise ValueError('a beam search needs the id of at least one token that ends an answer: '
+      'eos_ids is empty')
   if rules.draws:
     raise ValueError('a beam search draws no tokens: temperature must be 0')
 
 
-def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: int, max_new_tokens: int,
+def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: int,
+           max_new_tokens: int,
            eos_ids: tuple[int, ...], length_penalty: float | Array = 0.0, min_new_tokens: int = 0,
            rules: Rules = GREEDY, done: Bool[Array, 'B'] | None = None) -> Beams:
-  """Beam search over any model (training-and-eval §6).
+  """Beam search over any model (docs/training.md §6).
 
-  The first tokens are the `beams` best ones. After that the best `beams` of all continuations of all beams survive, by
-  the sum of their log-probabilities (float32), which the penalties of `rules` change and its n-gram rule forbids, each
-  beam by its own tokens. A beam that has ended stays as it is, and competes on. The search ends
-  with `max_new_tokens`, or when all beams of all prompts have ended; then beams are ordered by
-  sum / length^length_penalty, where the ending token counts.
+  The first tokens are the `beams` best ones. After that the best `beams` of all continuations of
+  all beams survive, by the sum of their log-probabilities (float32), which the penalties of `rules`
+  change and its n-gram rule forbids, each beam by its own tokens. A beam that has ended stays as it
+  is, and competes on. The search ends with `max_new_tokens`, or when all beams of all prompts have
+  ended; then beams are ordered by sum / length^length_penalty, where the ending token counts.
 
   Args:
-    step: one more token for every beam, see `Step`; it gets `state` in the order of the surviving beams.
+    step: one more token for every beam, see `Step`; it gets `state` in the order of the surviving
+      beams.
     scores: unnormalised, of the first token.
     state: arrays whose first axis is the beams, B·K, or that have no axes at all.
     eos_ids: tokens that end a continuation; before `min_new_tokens` tokens none of them is chosen.
@@ -100,7 +114,8 @@ def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: in
   """
   (rows, vocab), ends = scores.shape, jnp.array(eos_ids, jnp.int32)
   check_beams(beams, vocab, eos_ids, rules)
-  only_end = jnp.full(vocab, -jnp.inf).at[ends[0]].set(0.0)   # what may follow an end; it is not written down
+  # what may follow an end; it is not written down
+  only_end = jnp.full(vocab, -jnp.inf).at[ends[0]].set(0.0)
 
   def log_probabilities(scores: Array, tokens: Array, length: Array) -> Array:
     log_p = jax.nn.log_softmax(scores.astype(jnp.float32), axis=-1)
@@ -116,9 +131,11 @@ def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: in
     parents, last = best // vocab, (best % vocab).astype(jnp.int32)
     row = (parents + beams * jnp.arange(rows)[:, None]).reshape(-1)
     state = jax.tree.map(lambda x: x[row] if x.ndim else x, state)
-    tokens, done = (jnp.take_along_axis(x, parents.reshape(rows, beams, *(1,) * (x.ndim - 2)), axis=1)
+    tokens, done = (jnp.take_along_axis(x, parents.reshape(rows, beams, *(1,) * (x.ndim - 2)),
+                                        axis=1)
                     for x in (tokens, done))
-    tokens = jax.lax.dynamic_update_slice(tokens, jnp.where(done, PADDING, last)[..., None], (0, 0, length))
+    tokens = jax.lax.dynamic_update_slice(tokens, jnp.where(done, PADDING, last)[..., None],
+                                          (0, 0, length))
     return length + 1, tokens, last, sums, done | jnp.isin(last, ends), state
 
   def unfinished(carry: tuple) -> Bool[Array, '']:

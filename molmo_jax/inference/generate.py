@@ -1,4 +1,6 @@
-"""Generation: one prefill over the prompts, then a loop on the device that adds a token to every row."""
+"""Generation: one prefill over the prompts, then a loop on the device that adds a token to every
+row.
+"""
 
 from __future__ import annotations
 
@@ -34,16 +36,21 @@ class Answers:
   position: Int[Array, 'B']              # of the answer's first token
 
 
-def generate(model: Molmo, params: Any, batch: Batch, *, max_new_tokens: int, eos_ids: tuple[int, ...],
-             rules: Rules = GREEDY, keys: Array | None = None, cache_dtype: str | None = None) -> Int[Array, 'B T']:
-  """The next token, again and again, until one of `eos_ids` or `max_new_tokens`: the most likely one, or one drawn.
+def generate(model: Molmo, params: Any, batch: Batch, *, max_new_tokens: int,
+             eos_ids: tuple[int, ...],
+             rules: Rules = GREEDY, keys: Array | None = None,
+             cache_dtype: str | None = None) -> Int[Array, 'B T']:
+  """The next token, again and again, until one of `eos_ids` or `max_new_tokens`: the most likely
+  one, or one drawn.
 
-  Prompts are padded on either side; their padding has segment −1. Rows that have ended stay in the batch and give −1;
-  the loop ends when all have. Rows without any prompt have ended before the first token.
+  Prompts are padded on either side; their padding has segment −1. Rows that have ended stay in the
+  batch and give −1; the loop ends when all have. Rows without any prompt have ended before the
+  first token.
 
   Args:
     rules: constraints, penalties and how tokens are drawn; greedy by default.
-    keys: a `jax.random` key for every row, where the rules draw: a row's tokens depend on its own key alone.
+    keys: a `jax.random` key for every row, where the rules draw: a row's tokens depend on its own
+      key alone.
     cache_dtype: of stored keys and values; None: the model's.
 
   Returns:
@@ -57,9 +64,12 @@ def generate(model: Molmo, params: Any, batch: Batch, *, max_new_tokens: int, eo
   return extend(model, unstack_blocks(params), answers, max_new_tokens, eos_ids, rules, keys).tokens
 
 
-def stream(model: Molmo, params: Any, batch: Batch, *, max_new_tokens: int, eos_ids: tuple[int, ...], chunk: int = 1,
+def stream(model: Molmo, params: Any, batch: Batch, *, max_new_tokens: int,
+           eos_ids: tuple[int, ...], chunk: int = 1,
            rules: Rules = GREEDY, keys: Array | None = None) -> Iterator[Int[np.ndarray, 'B n']]:
-  """Like `generate`, but gives every `chunk` tokens as soon as they are made: int32 [B, ≤ chunk], −1 after the end."""
+  """Like `generate`, but gives every `chunk` tokens as soon as they are made: int32 [B, ≤ chunk],
+  −1 after the end.
+  """
   check_keys(rules, keys)
   answers, params = begin(model, params, batch, max_new_tokens), unstack_blocks(params)
   for start in range(0, max_new_tokens, chunk):
@@ -73,26 +83,32 @@ def stream(model: Molmo, params: Any, batch: Batch, *, max_new_tokens: int, eos_
 def check_keys(rules: Rules, keys: Array | None) -> None:
   """Raises ValueError where tokens are to be drawn without keys."""
   if rules.draws and keys is None:
-    raise ValueError('temperature asks for drawn tokens, which need a jax.random key for every row: pass keys')
+    raise ValueError('temperature asks for drawn tokens, which need a jax.random key for every '
+      'row: pass keys')
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'room', 'cache_dtype'))
-def begin(model: Molmo, params: Any, batch: Batch, room: int, features: Float[Array, 'B V D'] | None = None,
+def begin(model: Molmo, params: Any, batch: Batch, room: int,
+          features: Float[Array, 'B V D'] | None = None,
           cache_dtype: str | None = None) -> Answers:
   """Reads the prompts, with room for `room` new tokens per row.
 
-  `features` are the visual features of every row where they are known; then the batch needs neither crops nor windows.
+  `features` are the visual features of every row where they are known; then the batch needs neither
+  crops nor windows.
   """
-  scores, cache = model.apply({'params': params}, batch, room, features, cache_dtype, method='prefill')
+  scores, cache = model.apply({'params': params}, batch, room, features, cache_dtype,
+                              method='prefill')
   real = batch['segments'] >= 0
   last = jnp.max(jnp.where(real, jnp.arange(real.shape[1]), 0), axis=1)[:, None]
   take = lambda x: jnp.take_along_axis(x, last, axis=1)[:, 0]
-  return Answers(jnp.full((real.shape[0], room), PADDING, jnp.int32), jnp.int32(0), ~real.any(axis=1), scores, cache,
+  return Answers(jnp.full((real.shape[0], room), PADDING, jnp.int32), jnp.int32(0),
+                 ~real.any(axis=1), scores, cache,
                  take(batch['segments']), take(batch['positions']) + 1)
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'eos_ids'), donate_argnames='answers')
-def extend(model: Molmo, params: Any, answers: Answers, length: Array | int, eos_ids: tuple[int, ...],
+def extend(model: Molmo, params: Any, answers: Answers, length: Array | int,
+           eos_ids: tuple[int, ...],
            rules: Rules = GREEDY, keys: Array | None = None) -> Answers:
   """Adds tokens until every answer has ended or has `length` tokens; `answers` is donated."""
   def unfinished(a: Answers) -> Array:
@@ -106,6 +122,7 @@ def extend(model: Molmo, params: Any, answers: Answers, length: Array | int, eos
                                 jnp.where(a.done, -1, a.segment), a.cache, method='decode')
     tokens = jax.lax.dynamic_update_slice(a.tokens, token[:, None], (0, a.length))
     done = a.done | jnp.isin(token, jnp.array(eos_ids, jnp.int32))
-    return dataclasses.replace(a, tokens=tokens, length=a.length + 1, done=done, scores=scores, cache=cache)
+    return dataclasses.replace(a, tokens=tokens, length=a.length + 1, done=done, scores=scores,
+                               cache=cache)
 
   return jax.lax.while_loop(unfinished, add_token, answers)

@@ -1,4 +1,6 @@
-"""Answers for any prompts: a small set of padded shapes, visual features that are kept, rows spread over the mesh."""
+"""Answers for any prompts: a small set of padded shapes, visual features that are kept, rows spread
+over the mesh.
+"""
 
 from __future__ import annotations
 
@@ -40,15 +42,17 @@ STOP_CHUNK = 16              # tokens between two looks for stop strings
 class Generator:
   """One model that answers batches of prompts.
 
-  Every array is padded to a bucketed size before anything is compiled (docs/generation.md has the sizes), so that a
-  stream of different prompts needs few programs; `programs` names those that were needed so far.
+  Every array is padded to a bucketed size before anything is compiled (docs/generation.md has the
+  sizes), so that a stream of different prompts needs few programs; `programs` names those that were
+  needed so far.
 
-  A row is one prompt: the arrays of `Processor` or `encode` without the batch axis. Rows of a batch do not influence
-  each other: an answer is the same alone and in any batch, drawn tokens included.
+  A row is one prompt: the arrays of `Processor` or `encode` without the batch axis. Rows of a batch
+  do not influence each other: an answer is the same alone and in any batch, drawn tokens included.
   """
 
   def __init__(self, model: Molmo, params: Any, eos_ids: Sequence[int], *, mesh: Mesh | None = None,
-               decode: Decode | None = None, smallest: tuple[int, int, int] = SMALLEST, kept_media: int = 4):
+               decode: Decode | None = None, smallest: tuple[int, int, int] = SMALLEST,
+               kept_media: int = 4):
     """
     Args:
       model, params: the network and its weights, on the mesh.
@@ -56,7 +60,8 @@ class Generator:
       mesh: rows are spread over its axes data and fsdp; None: one device.
       decode: the text of ids; needed for stop strings.
       smallest: sizes that are not undercut: tokens, crops, visual tokens.
-      kept_media: of so many images (of one prompt) or videos the visual features are kept for later questions.
+      kept_media: of so many images (of one prompt) or videos the visual features are kept for later
+        questions.
     """
     self.model, self.params, self.eos_ids = model, params, tuple(int(i) for i in eos_ids)
     self._mesh, self._decode, self._smallest = mesh, decode, smallest
@@ -66,7 +71,9 @@ class Generator:
 
   @property
   def programs(self) -> tuple[str, ...]:
-    """A line for every program that was compiled (or taken from the persistent cache), in this order."""
+    """A line for every program that was compiled (or taken from the persistent cache), in this
+    order.
+    """
     return tuple(self._programs)
 
   @property
@@ -78,11 +85,13 @@ class Generator:
     """The answer to every row: int32 [n], the end token included.
 
     Args:
-      seeds: a number from 0 to 2³² − 1 for every row, which with `settings.seed` makes the key of its draws. None: it
-        is computed from the row's tokens and media. Equal rows then get equal answers.
+      seeds: a number from 0 to 2³² − 1 for every row, which with `settings.seed` makes the key of
+        its draws. None: it is computed from the row's tokens and media. Equal rows then get equal
+        answers.
 
     Raises:
-      ValueError: settings that contradict each other or the model, or stop strings without `decode`.
+      ValueError: settings that contradict each other or the model, or stop strings without
+        `decode`.
     """
     settings = settings or GenerationConfig()
     chunk = STOP_CHUNK if settings.stop else settings.max_new_tokens
@@ -91,7 +100,8 @@ class Generator:
 
   def stream(self, rows: Sequence[Row], settings: GenerationConfig | None = None, chunk: int = 1,
              seeds: Sequence[int] | None = None) -> Iterator[np.ndarray]:
-    """Like `generate`, `chunk` tokens at a time as they are made: int32 [B, ≤ chunk], −1 after the end of a row.
+    """Like `generate`, `chunk` tokens at a time as they are made: int32 [B, ≤ chunk], −1 after the
+    end of a row.
 
     A beam search gives everything at its end.
     """
@@ -113,7 +123,8 @@ class Generator:
       end = min(start + chunk, settings.max_new_tokens)
       with self._context():
         answers = self._extend(answers, end, rules, keys)
-        piece, done = self._fetch(answers.tokens)[:len(rows), start:end].copy(), self._fetch(answers.done).copy()
+        piece, done = self._fetch(answers.tokens)[:len(rows), start:end].copy(), self._fetch(
+          answers.done).copy()
       if settings.stop and self._end_at_stop(ids, piece, done, settings):
         answers = dataclasses.replace(answers, done=self._place(done))
       yield piece
@@ -123,41 +134,52 @@ class Generator:
   def _prefill(self, rows: Sequence[Row], settings: GenerationConfig) -> Answers:
     shape = bucket(RowShape(max(len(r['tokens']) for r in rows), 0, 0, 0), self._smallest)
     count = self._rows(len(rows))
-    batch = {name: np.full((count, shape.sequence), PADDING[name], np.int32) for name in TEXT_FIELDS}
+    batch = {name: np.full((count, shape.sequence), PADDING[name], np.int32)
+             for name in TEXT_FIELDS}
     for i, row in enumerate(rows):
       for name in TEXT_FIELDS:
         batch[name][i, :len(row['tokens'])] = row[name]
     features = self._vision.features(rows, count)
     room = bucket(RowShape(settings.max_new_tokens, 0, 0, 0), (SMALLEST_ROOM, 1, 1)).sequence
-    self._note(f'prefill rows={count} tokens={shape.sequence} visual={features.shape[1]} room={room}'
-               + (f' cache={settings.cache_dtype}' if settings.cache_dtype else ''))
-    return begin(self.model, self.params, {k: self._place(v) for k, v in batch.items()}, room, features,
+    self._note(f'prefill rows={count} tokens={shape.sequence} visual={features.shape[1]} '
+      f'room={room}'
+      + (f' cache={settings.cache_dtype}' if settings.cache_dtype else ''))
+    return begin(self.model, self.params, {k: self._place(v) for k, v in batch.items()}, room,
+                 features,
                  settings.cache_dtype)
 
   def _extend(self, answers: Answers, end: int, rules: Rules, keys: Array | None) -> Answers:
     kind = ' '.join([*sorted(rules.numbers), *([f'top_k={rules.top_k}'] if rules.top_k else []),
-                     *([f'no_repeat_ngram={rules.no_repeat_ngram}'] if rules.no_repeat_ngram else [])]) or 'greedy'
+                     *([f'no_repeat_ngram={rules.no_repeat_ngram}'] if rules.no_repeat_ngram
+                       else [])]) or 'greedy'
     self._note(f'decode {_sizes(answers)} {kind}')
     return extend(self.model, self._layers, answers, np.int32(end), self.eos_ids, rules, keys)
 
   def _search(self, answers: Answers, settings: GenerationConfig, rules: Rules) -> np.ndarray:
     """The best beam of every row, int32 [B, n]."""
-    self._note(f'beams {_sizes(answers)} beams={settings.beams} max_new_tokens={settings.max_new_tokens} '
-               + ' '.join(sorted(rules.numbers)))
+    self._note(f'beams {_sizes(answers)} beams={settings.beams} '
+      f'max_new_tokens={settings.max_new_tokens} '
+      + ' '.join(sorted(rules.numbers)))
     with self._context():
-      found = search_from(self.model, self._layers, answers, np.float32(settings.length_penalty), rules,
-                          beams=settings.beams, max_new_tokens=settings.max_new_tokens, eos_ids=self.eos_ids)
+      found = search_from(self.model, self._layers, answers, np.float32(settings.length_penalty),
+                          rules,
+                          beams=settings.beams, max_new_tokens=settings.max_new_tokens,
+                          eos_ids=self.eos_ids)
       return self._fetch(found.tokens)[:, 0]
 
-  def _keys(self, rows: Sequence[Row], settings: GenerationConfig, seeds: Sequence[int] | None, count: int) -> Array:
+  def _keys(self, rows: Sequence[Row], settings: GenerationConfig, seeds: Sequence[int] | None,
+            count: int) -> Array:
     seeds = [content_seed(row) for row in rows] if seeds is None else list(seeds)
     if len(seeds) != len(rows):
       raise ValueError(f'{len(seeds)} seeds for {len(rows)} rows; every row needs one')
     keys = row_keys(settings.seed, np.array(seeds + [0] * (count - len(seeds)), np.uint32))
     return jax.random.wrap_key_data(self._place(np.asarray(jax.random.key_data(keys))))
 
-  def _end_at_stop(self, ids: list[list[int]], piece: np.ndarray, done: np.ndarray, settings: GenerationConfig) -> bool:
-    """Adds `piece` to `ids`, cuts both where a stop string is complete, and marks those rows as done."""
+  def _end_at_stop(self, ids: list[list[int]], piece: np.ndarray, done: np.ndarray,
+                   settings: GenerationConfig) -> bool:
+    """Adds `piece` to `ids`, cuts both where a stop string is complete, and marks those rows as
+    done.
+    """
     found = False
     for i, new in enumerate(piece):
       seen = len(ids[i])
@@ -181,7 +203,8 @@ class Generator:
     return jax.device_put(x, NamedSharding(self._mesh, BATCH if len(x) % spread == 0 else P()))
 
   def _fetch(self, x: Array) -> np.ndarray:
-    return np.asarray(x if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x if x.is_fully_addressable
+                      else multihost_utils.process_allgather(x, tiled=True))
 
   def _note(self, program: str) -> None:
     self._programs.setdefault(program)
@@ -209,7 +232,8 @@ def trim(row: Row) -> dict[str, np.ndarray]:
 
 
 def content_seed(row: Row) -> int:
-  """A number from 0 to 2³² − 1 from what is asked: the tokens, and the media that they are about."""
+  """A number from 0 to 2³² − 1 from what is asked: the tokens, and the media that they are about.
+  """
   digest = hashlib.blake2b(np.ascontiguousarray(row['tokens'], np.int32).tobytes(), digest_size=4)
   digest.update(media_key(row))
   return int.from_bytes(digest.digest(), 'little')

@@ -1,8 +1,8 @@
 """From scores to the next token: constraints, penalties, and the draw. Pure functions of arrays.
 
-Letters of shapes: `R` rows (prompts, or all beams of all prompts), `T` places for new tokens. `tokens` int32 [R,T] are
-the answers so far, −1 where there is none yet; the prompt takes no part. Log-probabilities are float32 [R,vocab], and a
-token that must not come has −inf.
+Letters of shapes: `R` rows (prompts, or all beams of all prompts), `T` places for new tokens.
+`tokens` int32 [R,T] are the answers so far, −1 where there is none yet; the prompt takes no part.
+Log-probabilities are float32 [R,vocab], and a token that must not come has −inf.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from molmo_jax.inference.settings import GenerationConfig
 class Rules:
   """The part of the settings that a step of the loop needs.
 
-  `numbers` holds only what differs from the defaults. Its keys and the other fields decide which program is compiled,
-  its values do not: another temperature needs no new program.
+  `numbers` holds only what differs from the defaults. Its keys and the other fields decide which
+  program is compiled, its values do not: another temperature needs no new program.
   """
   numbers: dict[str, Array] = dataclasses.field(default_factory=dict)
   top_k: int = dataclasses.field(default=0, metadata=dict(static=True))
@@ -37,7 +37,8 @@ class Rules:
 
 
 GREEDY = Rules()
-_NUMBERS = dict(min_new_tokens=np.int32, temperature=np.float32, top_p=np.float32, repetition_penalty=np.float32,
+_NUMBERS = dict(min_new_tokens=np.int32, temperature=np.float32, top_p=np.float32,
+                repetition_penalty=np.float32,
                 frequency_penalty=np.float32)
 
 
@@ -49,12 +50,14 @@ def rules_of(settings: GenerationConfig) -> Rules:
   return Rules(numbers, settings.top_k, settings.no_repeat_ngram)
 
 
-def next_tokens(scores: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], length: Int[Array, ''], rules: Rules,
+def next_tokens(scores: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], length: Int[Array, ''],
+                rules: Rules,
                 eos_ids: tuple[int, ...], keys: Array | None = None) -> Int[Array, 'R']:
   """The token that follows `length` tokens of every answer, from the model's unnormalised scores.
 
   Args:
-    keys: a `jax.random` key for every row, of this step alone; needed where the rules draw, else unused.
+    keys: a `jax.random` key for every row, of this step alone; needed where the rules draw, else
+      unused.
   """
   if not (rules.numbers or rules.no_repeat_ngram):
     return jnp.argmax(scores, axis=-1).astype(jnp.int32)
@@ -69,9 +72,11 @@ def next_tokens(scores: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], leng
   return jax.vmap(jax.random.categorical)(keys, log_p).astype(jnp.int32)
 
 
-def constrain(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], length: Int[Array, ''], rules: Rules,
+def constrain(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], length: Int[Array, ''],
+              rules: Rules,
               eos_ids: tuple[int, ...]) -> Float[Array, 'R vocab']:
-  """Log-probabilities under the rules that hold for greedy, drawn and beam-searched tokens alike."""
+  """Log-probabilities under the rules that hold for greedy, drawn and beam-searched tokens alike.
+  """
   numbers = rules.numbers
   if 'repetition_penalty' in numbers:
     log_p = penalise_repetition(log_p, tokens, numbers['repetition_penalty'])
@@ -92,30 +97,38 @@ def forbid(log_p: Float[Array, '*rows vocab'], ids: tuple[int, ...]) -> Float[Ar
 def count_tokens(tokens: Int[Array, 'R T'], vocab: int) -> Int[Array, 'R vocab']:
   """How often every token of the vocabulary is in every answer; −1 is not counted."""
   rows = jnp.arange(tokens.shape[0])[:, None]
-  return jnp.zeros((tokens.shape[0], vocab), jnp.int32).at[rows, tokens].add((tokens >= 0).astype(jnp.int32))
+  return jnp.zeros((tokens.shape[0], vocab),
+                   jnp.int32).at[rows, tokens].add((tokens >= 0).astype(jnp.int32))
 
 
-def penalise_repetition(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], penalty: float | Array
+def penalise_repetition(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'],
+                        penalty: float | Array
                         ) -> Float[Array, 'R vocab']:
-  """Log-probabilities, which are never positive, times `penalty` for the tokens that the answer has already."""
+  """Log-probabilities, which are never positive, times `penalty` for the tokens that the answer has
+  already.
+  """
   return jnp.where(count_tokens(tokens, log_p.shape[-1]) > 0, log_p * penalty, log_p)
 
 
-def penalise_frequency(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], penalty: float | Array
+def penalise_frequency(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'],
+                       penalty: float | Array
                        ) -> Float[Array, 'R vocab']:
   """Log-probabilities minus `penalty` for every time that the answer has the token already."""
   return log_p - penalty * count_tokens(tokens, log_p.shape[-1])
 
 
-def block_repeated_ngrams(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], length: Int[Array, ''], n: int
+def block_repeated_ngrams(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'],
+                          length: Int[Array, ''], n: int
                           ) -> Float[Array, 'R vocab']:
   """−inf for every token that would end a sequence of `n` tokens which the answer has already."""
   rows, places = tokens.shape
   if n > places:
     return log_p
   start = jnp.maximum(length - (n - 1), 0)
-  suffix = jax.lax.dynamic_slice_in_dim(tokens, start, n - 1, axis=1)         # the last n − 1 tokens
-  starts = places - n + 1                                                     # where an n-gram can begin
+  # the last n − 1 tokens
+  suffix = jax.lax.dynamic_slice_in_dim(tokens, start, n - 1, axis=1)
+  # where an n-gram can begin
+  starts = places - n + 1
   same: Bool[Array, 'R starts'] = jnp.arange(starts) + n <= length
   for i in range(n - 1):
     same = same & (tokens[:, i:i + starts] == suffix[:, i:i + 1])
@@ -131,20 +144,25 @@ def keep_top_k(log_p: Float[Array, 'R vocab'], k: int) -> Float[Array, 'R vocab'
 
 
 def keep_top_p(log_p: Float[Array, 'R vocab'], p: float | Array) -> Float[Array, 'R vocab']:
-  """−inf for all but the fewest best tokens whose probabilities add up to at least `p`; at least one stays.
+  """−inf for all but the fewest best tokens whose probabilities add up to at least `p`; at least
+  one stays.
 
   The log-probabilities need not be normalised. Tokens that equal the last of them stay, too.
   """
   ordered = jnp.sort(log_p, axis=-1, descending=True)
   probabilities = jax.nn.softmax(ordered, axis=-1)
   before = jnp.cumsum(probabilities, axis=-1) - probabilities     # of all better tokens
-  lowest = jnp.min(jnp.where((before < p) | (jnp.arange(log_p.shape[-1]) == 0), ordered, jnp.inf), -1, keepdims=True)
+  lowest = jnp.min(jnp.where((before < p) | (jnp.arange(log_p.shape[-1]) == 0), ordered, jnp.inf),
+                   -1, keepdims=True)
   return jnp.where(log_p < lowest, -jnp.inf, log_p)
 
 
 def row_keys(seed: int, rows: Int[Array, 'R']) -> Array:
-  """A `jax.random` key for every row from the run's seed and a number of the row's own, wherever it lies in a batch."""
-  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.asarray(rows, jnp.uint32))
+  """A `jax.random` key for every row from the run's seed and a number of the row's own, wherever it
+  lies in a batch.
+  """
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed),
+                                                         jnp.asarray(rows, jnp.uint32))
 
 
 def step_keys(keys: Array, length: Int[Array, '']) -> Array:

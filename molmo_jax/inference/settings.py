@@ -1,4 +1,6 @@
-"""How answers are generated: one record for the command line, the evaluation tasks and the public face."""
+"""How answers are generated: one record for the command line, the evaluation tasks and the public
+face.
+"""
 
 from __future__ import annotations
 
@@ -9,51 +11,66 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class GenerationConfig:
-  """Settings of generation (training-and-eval §6); the defaults are greedy. docs/generation.md has their semantics."""
+  """Settings of generation (docs/training.md §6); the defaults are greedy. docs/generation.md has
+  their semantics.
+  """
   max_new_tokens: int = 64            # the ending token counts
   min_new_tokens: int = 0             # before so many tokens no answer ends
-  temperature: float = 0.0            # 0: the best token; else the scores are divided by it, and a token is drawn
+  # 0: the best token; else the scores are divided by it, and a token is drawn
+  temperature: float = 0.0
   top_k: int = 0                      # draws from so many best tokens; 0: from all
-  top_p: float = 1.0                  # draws from the fewest best tokens whose probabilities add up to this
+  # draws from the fewest best tokens whose probabilities add up to this
+  top_p: float = 1.0
   seed: int = 0                       # of the draws
   beams: int = 1                      # more than 1: beam search
-  length_penalty: float = 0.0         # beams are ordered by sum of log-probabilities / length^length_penalty
+  # beams are ordered by sum of log-probabilities / length^length_penalty
+  length_penalty: float = 0.0
   no_repeat_ngram: int = 0            # no sequence of so many tokens is made twice; 0: allowed
-  repetition_penalty: float = 1.0     # factor on the log-probability of tokens that the answer has already
-  frequency_penalty: float = 0.0      # taken from the log-probability for every time the answer has the token
+  # factor on the log-probability of tokens that the answer has already
+  repetition_penalty: float = 1.0
+  # taken from the log-probability for every time the answer has the token
+  frequency_penalty: float = 0.0
   stop: tuple[str, ...] = ()          # an answer ends before the first of these strings
-  cache_dtype: Literal['float32', 'bfloat16'] | None = None   # of stored keys and values; None: the model's
+  # of stored keys and values; None: the model's
+  cache_dtype: Literal['float32', 'bfloat16'] | None = None
 
   def __post_init__(self):
-    object.__setattr__(self, 'stop', (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+    object.__setattr__(self, 'stop',
+                       (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
     for name, wrong, right in self._faults():
       if wrong:
         raise ValueError(f'{name}={getattr(self, name)!r} must be {right}')
     for name, default in (('top_k', 0), ('top_p', 1.0)):
       if self.temperature == 0 and getattr(self, name) != default:
-        raise ValueError(f'{name}={getattr(self, name)} chooses among draws, but temperature=0 draws nothing: set a '
-                         f'temperature, or leave {name} at {default}')
+        raise ValueError(f'{name}={getattr(self, name)} chooses among draws, but temperature=0 '
+          f'draws nothing: set a temperature, or leave {name} at {default}')
     for name, default in (('temperature', 0), ('stop', ())):
       if self.beams > 1 and getattr(self, name) != default:
-        raise ValueError(f'{name}={getattr(self, name)!r} does not go with beams={self.beams}: a beam search is '
-                         'deterministic and ends with end tokens only')
+        raise ValueError(f'{name}={getattr(self, name)!r} does not go with beams={self.beams}: a '
+          'beam search is deterministic and ends with end tokens only')
 
   def _faults(self) -> list[tuple[str, bool, str]]:
-    """Every setting, whether its value is impossible, and what would be right; NaN is always impossible."""
+    """Every setting, whether its value is impossible, and what would be right; NaN is always
+    impossible.
+    """
     finite = math.isfinite
     return [
       ('max_new_tokens', self.max_new_tokens < 1, 'at least 1'),
       ('min_new_tokens', not 0 <= self.min_new_tokens <= self.max_new_tokens,
        f'from 0 to max_new_tokens={self.max_new_tokens}'),
-      ('temperature', not (finite(self.temperature) and self.temperature >= 0), 'a number from 0 (greedy) on'),
+      ('temperature', not (finite(self.temperature) and self.temperature >= 0),
+       'a number from 0 (greedy) on'),
       ('top_k', self.top_k < 0, 'at least 0 (0: all tokens)'),
       ('top_p', not 0 < self.top_p <= 1, 'above 0 and at most 1'),
       ('seed', not 0 <= self.seed < 2 ** 32, 'from 0 to 2³² − 1'),
       ('beams', self.beams < 1, 'at least 1'),
       ('length_penalty', not finite(self.length_penalty), 'a number'),
       ('no_repeat_ngram', self.no_repeat_ngram < 0, 'at least 0 (0: repetitions are allowed)'),
-      ('repetition_penalty', not (finite(self.repetition_penalty) and self.repetition_penalty > 0), 'above 0'),
+      ('repetition_penalty', not (finite(self.repetition_penalty) and self.repetition_penalty > 0),
+       'above 0'),
       ('frequency_penalty', not finite(self.frequency_penalty), 'a number'),
-      ('stop', not all(isinstance(s, str) and s for s in self.stop), 'strings of at least one character'),
-      ('cache_dtype', self.cache_dtype not in (None, 'float32', 'bfloat16'), "'float32', 'bfloat16' or None"),
+      ('stop', not all(isinstance(s, str) and s for s in self.stop),
+       'strings of at least one character'),
+      ('cache_dtype', self.cache_dtype not in (None, 'float32', 'bfloat16'),
+       "'float32', 'bfloat16' or None"),
     ]

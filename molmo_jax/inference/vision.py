@@ -24,8 +24,8 @@ FIELDS = ('crops', 'patch_mask', *VISUAL_FIELDS)
 class Vision:
   """The vision tower and the connector, with a memory of the media last asked about.
 
-  The features of one prompt's media are [V,D], whatever the question. They are computed prompt by prompt: one program
-  for every bucketed number of crops and visual tokens.
+  The features of one prompt's media are [V,D], whatever the question. They are computed prompt by
+  prompt: one program for every bucketed number of crops and visual tokens.
   """
 
   def __init__(self, model: Molmo, params: Any, smallest: tuple[int, int, int], kept: int,
@@ -65,18 +65,21 @@ class Vision:
   def _compute(self, row: Row) -> Array:
     """[1,V,D]."""
     windows = row['pool_index']
-    used = RowShape(1, int(windows.max()) // self._model.config.vit.patches + 1, _used_windows(row), windows.shape[1])
+    used = RowShape(1, int(windows.max()) // self._model.config.vit.patches + 1, _used_windows(row),
+                    windows.shape[1])
     shape = bucket(used, self._smallest)
     self._note(f'vision crops={shape.crops} visual={shape.visual}')
 
     def pad(name: str) -> Array:
       x = row[name]
-      size, filled = (shape.visual, used.visual) if name in VISUAL_FIELDS else (shape.crops, used.crops)
+      size, filled = (shape.visual, used.visual) if name in VISUAL_FIELDS else (shape.crops,
+                                                                                used.crops)
       out = np.full((1, size, *x.shape[1:]), PADDING[name], x.dtype)
       out[0, :filled] = x[:filled]
       return self._place(out)
 
-    return _visual_features(self._model, self._params, {n: pad(n) for n in FIELDS if row.get(n) is not None})
+    return _visual_features(self._model, self._params,
+                            {n: pad(n) for n in FIELDS if row.get(n) is not None})
 
 
 def media_key(row: Row) -> bytes:
@@ -108,4 +111,5 @@ def _visual_features(model: Molmo, params: Any, batch: Mapping[str, Array]) -> A
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _write(all_features: Array, features: Array, row: Array) -> Array:
-  return jax.lax.dynamic_update_slice(all_features, features.astype(all_features.dtype), (row, 0, 0))
+  return jax.lax.dynamic_update_slice(all_features, features.astype(all_features.dtype),
+                                      (row, 0, 0))

@@ -1,11 +1,14 @@
-"""Attention block by block: exact in values and gradients, memory O(S), empty blocks skipped. Plain XLA, any backend.
+"""Attention block by block: exact in values and gradients, memory O(S), empty blocks skipped. Plain
+XLA, any backend.
 
-The sequence is cut into blocks of queries and blocks of keys. Summaries of each block (minima and maxima of its
-metadata) say which pairs may hold a visible entry; only those are computed, with a running maximum and sum (online
-softmax). The backward pass computes the scores again from the log-sum-exp that the forward pass saved.
+The sequence is cut into blocks of queries and blocks of keys. Summaries of each block (minima and
+maxima of its metadata) say which pairs may hold a visible entry; only those are computed, with a
+running maximum and sum (online softmax). The backward pass computes the scores again from the
+log-sum-exp that the forward pass saved.
 
-Letters of shapes: `B` rows, `Sq` queries, `Sk` keys, `N` query heads, `K` key/value heads, `G` = N / K, `H` head dim;
-`I` blocks of `Y` queries, `J` blocks of `X` keys. Inside, the G query heads of a key/value head are rows of one
+Letters of shapes: `B` rows, `Sq` queries, `Sk` keys, `N` query heads, `K` key/value heads, `G` = N
+/ K, `H` head dim; `I` blocks of `Y` queries, `J` blocks of `X` keys. Inside, the G query heads of a
+key/value head are rows of one
 matrix: a block of queries is [B,K,G·Y,H] and a block of scores [B,K,G·Y,X].
 """
 
@@ -17,7 +20,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from molmo_jax.kernels.mask import PADDING, Bidirectional, MaskInfo, check_bidirectional, examples, visible
+from molmo_jax.kernels.mask import (
+  PADDING,
+  Bidirectional,
+  MaskInfo,
+  check_bidirectional,
+  examples,
+  visible,
+)
 from molmo_jax.kernels.reference import check_shapes
 
 _LOWEST, _HIGHEST = jnp.iinfo(jnp.int32).min, jnp.iinfo(jnp.int32).max
@@ -34,24 +44,28 @@ class _Settings(NamedTuple):
 def attend_blockwise(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: MaskInfo,
                      bidirectional: Bidirectional, scale: float | None = None, *,
                      block_q: int | None = None, block_k: int | None = None) -> jax.Array:
-  """Softmax attention under the mask of `visible`, equal to `attend_reference` without its [Sq,Sk] arrays.
+  """Softmax attention under the mask of `visible`, equal to `attend_reference` without its [Sq,Sk]
+  arrays.
 
-  Reverse-mode differentiable in q, k, v (any order of jit, scan and checkpoint around it); forward mode is not defined.
-  A pair of blocks is skipped when no row of the batch needs it. Products of bfloat16 accumulate in float32.
+  Reverse-mode differentiable in q, k, v (any order of jit, scan and checkpoint around it); forward
+  mode is not defined. A pair of blocks is skipped when no row of the batch needs it. Products of
+  bfloat16 accumulate in float32.
 
   Args:
     q: [B,Sq,N,H]; k, v: [B,Sk,K,H], N a multiple of K; query head h uses key/value head h // G.
     q_info, k_info: metadata of the queries [B,Sq] and of the keys [B,Sk].
     bidirectional: which visual tokens see each other, see `visible`.
     scale: of the scores; 1/√H if not given.
-    block_q, block_k: tokens of a block; lengths that they do not divide are padded inside. If not given, 256 for
-      sequences up to 2048 tokens (less waste in half-empty blocks) and 512 for longer ones (fewer steps).
+    block_q, block_k: tokens of a block; lengths that they do not divide are padded inside. If not
+      given, 256 for sequences up to 2048 tokens (less waste in half-empty blocks) and 512 for
+      longer ones (fewer steps).
 
   Returns:
     [B,Sq,N,H] in the dtype of `v`; zeros for queries that see no key.
 
   Raises:
-    ValueError: shapes that do not fit together, an unknown `bidirectional`, or a block size below 1.
+    ValueError: shapes that do not fit together, an unknown `bidirectional`, or a block size below
+      1.
   """
   check_shapes(q, k, v, q_info, k_info)
   check_bidirectional(bidirectional)
@@ -76,8 +90,11 @@ def _attend(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_inf
 
 def _forward(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
              k_info: MaskInfo) -> tuple[jax.Array, tuple[Any, ...]]:
-  """The output, and what the backward pass needs: the inputs, the output and the log-sum-exp [I,B,K,G·Y]."""
-  q_blocks, k_blocks, v_blocks = _cut_queries(q, k.shape[2], settings), _cut_keys(k, settings), _cut_keys(v, settings)
+  """The output, and what the backward pass needs: the inputs, the output and the log-sum-exp
+  [I,B,K,G·Y].
+  """
+  q_blocks, k_blocks, v_blocks = _cut_queries(q, k.shape[2], settings), _cut_keys(
+    k, settings), _cut_keys(v, settings)
   q_infos, k_infos = _cut_info(q_info, settings.block_q), _cut_info(k_info, settings.block_k)
   order, count = _needed_first(needed_blocks(q_infos, k_infos, settings.bidirectional))
 
@@ -92,11 +109,13 @@ def _forward(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_in
       shift = jnp.where(jnp.isfinite(new), new, 0.0)
       weights = jnp.exp(scores - shift[..., None])
       keep = jnp.exp(highest - shift)
-      out = out * keep[..., None] + _product('bkrx,bkxh->bkrh', weights.astype(v.dtype), v_blocks[j])
+      out = out * keep[..., None] + _product('bkrx,bkxh->bkrh', weights.astype(v.dtype),
+                                             v_blocks[j])
       return new, total * keep + jnp.sum(weights, axis=-1), out
 
     rows = q_block.shape[:-1]
-    start = (jnp.full(rows, -jnp.inf, jnp.float32), jnp.zeros(rows, jnp.float32), jnp.zeros(q_block.shape, jnp.float32))
+    start = (jnp.full(rows, -jnp.inf, jnp.float32), jnp.zeros(rows, jnp.float32),
+             jnp.zeros(q_block.shape, jnp.float32))
     highest, total, out = jax.lax.fori_loop(0, length, add_keys, start)
     empty = total == 0
     total = jnp.where(empty, 1.0, total)
@@ -112,14 +131,17 @@ def _backward(settings: _Settings, saved: tuple[Any, ...],
               out_gradient: jax.Array) -> tuple[jax.Array | None, ...]:
   q, k, v, q_info, k_info, out, lse = saved
   kv_heads = k.shape[2]
-  q_blocks, k_blocks, v_blocks = _cut_queries(q, kv_heads, settings), _cut_keys(k, settings), _cut_keys(v, settings)
+  q_blocks, k_blocks, v_blocks = _cut_queries(q, kv_heads, settings), _cut_keys(
+    k, settings), _cut_keys(v, settings)
   g_blocks = _cut_queries(out_gradient, kv_heads, settings)
-  delta = jnp.sum(out_gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
+  delta = jnp.sum(out_gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1,
+                  keepdims=True)
   deltas = _cut_queries(delta, kv_heads, settings)[..., 0]
   q_infos, k_infos = _cut_info(q_info, settings.block_q), _cut_info(k_info, settings.block_k)
   order, count = _needed_first(needed_blocks(q_infos, k_infos, settings.bidirectional).T)
 
-  def differentiate_block(dq: jax.Array, block: tuple[Any, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  def differentiate_block(dq: jax.Array,
+                          block: tuple[Any, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     k_block, v_block, info, needed, length = block
 
     def add_queries(step: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -139,14 +161,16 @@ def _backward(settings: _Settings, saved: tuple[Any, ...],
 
   dq, (dk, dv) = jax.lax.scan(differentiate_block, jnp.zeros(q_blocks.shape, jnp.float32),
                               (k_blocks, v_blocks, k_infos, order, count))
-  return _join_queries(dq, q.shape).astype(q.dtype), _join_keys(dk, k.shape), _join_keys(dv, v.shape), None, None
+  return _join_queries(dq, q.shape).astype(q.dtype), _join_keys(dk, k.shape), _join_keys(
+    dv, v.shape), None, None
 
 
 _attend.defvjp(_forward, _backward)
 
 
 def needed_blocks(q_infos: MaskInfo, k_infos: MaskInfo, bidirectional: Bidirectional) -> jax.Array:
-  """Which pairs of blocks may hold a visible entry in some row: bool [I,J], from summaries of the blocks alone.
+  """Which pairs of blocks may hold a visible entry in some row: bool [I,J], from summaries of the
+  blocks alone.
 
   Conservative: False is certain, True may turn out empty.
 
@@ -185,12 +209,15 @@ def _high(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def _needed_first(needed: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """For every line of bool [I,J]: the columns, needed ones first and in order, int32 [I,J], and their number [I]."""
+  """For every line of bool [I,J]: the columns, needed ones first and in order, int32 [I,J], and
+  their number [I].
+  """
   order = jnp.argsort(~needed, axis=-1, stable=True).astype(jnp.int32)
   return order, jnp.sum(needed, axis=-1, dtype=jnp.int32)
 
 
-def _scores(settings: _Settings, q: jax.Array, k: jax.Array, q_info: MaskInfo, k_info: MaskInfo) -> jax.Array:
+def _scores(settings: _Settings, q: jax.Array, k: jax.Array, q_info: MaskInfo,
+            k_info: MaskInfo) -> jax.Array:
   """Scaled scores of a block, float32 [B,K,G·Y,X]; −inf where nothing is visible."""
   scores = settings.scale * _product('bkrh,bkxh->bkrx', q, k)
   mask = visible(q_info, k_info, settings.bidirectional)[:, None, None]
@@ -226,7 +253,8 @@ def _cut_queries(q: jax.Array, kv_heads: int, settings: _Settings) -> jax.Array:
   """[B,Sq,N,H] → [I,B,K,G·Y,H]."""
   blocks = _cut(q, settings.block_q, 0)
   rows, count, size, heads, dim = blocks.shape
-  blocks = blocks.reshape(rows, count, size, kv_heads, heads // kv_heads, dim).transpose(1, 0, 3, 4, 2, 5)
+  blocks = blocks.reshape(rows, count, size, kv_heads, heads // kv_heads, dim).transpose(1, 0, 3, 4,
+                                                                                         2, 5)
   return blocks.reshape(count, rows, kv_heads, -1, dim)
 
 
@@ -234,7 +262,8 @@ def _join_queries(blocks: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """[I,B,K,G·Y,H] → [B,Sq,N,H]."""
   rows, length, heads, dim = shape
   count, _, kv_heads, _, _ = blocks.shape
-  blocks = blocks.reshape(count, rows, kv_heads, heads // kv_heads, -1, dim).transpose(1, 0, 4, 2, 3, 5)
+  blocks = blocks.reshape(count, rows, kv_heads, heads // kv_heads, -1, dim).transpose(1, 0, 4, 2,
+                                                                                       3, 5)
   return blocks.reshape(rows, -1, heads, dim)[:, :length]
 
 

@@ -17,14 +17,16 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
     'short': attend_short,
 }
 
-# 'auto' takes the plain form up to this many scores per row and head. Beyond, blockwise is faster: forward + backward
-# 9 ms against 21 at 256 tokens, 74 against 229 at 512, 117 against 827 at 1024 (12/4 heads × 64, fp32, CPU, 2 cores).
+# 'auto' takes the plain form up to this many scores per row and head. Beyond, blockwise is faster:
+# forward + backward 9 ms against 21 at 256 tokens, 74 against 229 at 512, 117 against 827 at 1024
+# (12/4 heads × 64, fp32, CPU, 2 cores).
 REFERENCE_MAX_SCORES = 256 * 256
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: MaskInfo, *,
-           bidirectional: Bidirectional, impl: str = 'auto', scale: float | None = None) -> jax.Array:
-  """Softmax attention under the mask of `visible` (spec/model §4.2, §5.2).
+           bidirectional: Bidirectional, impl: str = 'auto',
+           scale: float | None = None) -> jax.Array:
+  """Softmax attention under the mask of `visible` (docs/model.md §4.2, §5.2).
 
   Args:
     q: [B,Sq,N,H]; k, v: [B,Sk,K,H], N a multiple of K.
@@ -44,5 +46,6 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: M
   if impl == 'auto':
     impl = 'reference' if q.shape[1] * k.shape[1] <= REFERENCE_MAX_SCORES else 'blockwise'
   if impl not in IMPLEMENTATIONS:
-    raise ValueError(f'attention implementation {impl!r} is unknown; valid ones: auto, {", ".join(IMPLEMENTATIONS)}')
+    raise ValueError(f'attention implementation {impl!r} is unknown; valid ones: auto, '
+      f'{", ".join(IMPLEMENTATIONS)}')
   return IMPLEMENTATIONS[impl](q, k, v, q_info, k_info, bidirectional, scale)

@@ -1,4 +1,5 @@
-"""Who may attend to whom, from three integers per token: any block of the [S,S] mask follows from O(S) metadata.
+"""Who may attend to whom, from three integers per token: any block of the [S,S] mask follows from
+O(S) metadata.
 
 Letters of shapes: `B` rows, `S` tokens of a row, `Sq` queries, `Sk` keys.
 """
@@ -20,12 +21,15 @@ PADDING = -1                    # segment of a token that nobody sees
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MaskInfo:
-  """What the attention mask needs to know about every token of a row (spec/model §5.2).
+  """What the attention mask needs to know about every token of a row (docs/model.md §5.2).
 
-  A slice of tokens, a KV cache or a shard of a long row is a `MaskInfo` too: `index` keeps the true places.
+  A slice of tokens, a KV cache or a shard of a long row is a `MaskInfo` too: `index` keeps the true
+  places.
   """
-  segments: jax.Array           # int32 [B,S]: 100000 * example + subsegment; −1 = padding or an empty cache slot
-  visual: jax.Array             # int32 [B,S]: 0 = text, else 1 + n, n = running count of image and frame starts
+  # int32 [B,S]: 100000 * example + subsegment; −1 = padding or an empty cache slot
+  segments: jax.Array
+  # int32 [B,S]: 0 = text, else 1 + n, n = running count of image and frame starts
+  visual: jax.Array
   index: jax.Array              # int32 [B,S]: place of the token in its row
 
 
@@ -51,13 +55,14 @@ def examples(segments: jax.Array) -> jax.Array:
 
 
 def visible(q: MaskInfo, k: MaskInfo, bidirectional: Bidirectional) -> jax.Array:
-  """Whether query q may attend to key k: bool [B,Sq,Sk] (spec/model §5.2).
+  """Whether query q may attend to key k: bool [B,Sq,Sk] (docs/model.md §5.2).
 
       visible = key is no padding  ∧  same example  ∧  segment(q) ≤ segment(k)
               ∧ ( index(k) ≤ index(q)  ∨  both visual [ ∧ n(k) ≤ n(q), for 'within_image' ] )
 
-  One row: a prefix (`B` = BOS, two images `1` and `2`), the branches `a` and `b` of a message tree, a second packed
-  example with its own image `3`, and padding `_`. Queries are the lines, keys the columns.
+  One row: a prefix (`B` = BOS, two images `1` and `2`), the branches `a` and `b` of a message tree,
+  a second packed example with its own image `3`, and padding `_`. Queries are the lines, keys the
+  columns.
 
       segment   10000.. ‖ 0 0 ‖ 1 1 ‖ 100000.. ‖ −1
 
@@ -82,8 +87,8 @@ def visible(q: MaskInfo, k: MaskInfo, bidirectional: Bidirectional) -> jax.Array
   Args:
     q: the queries' metadata, [B,Sq].
     k: the keys' metadata, [B,Sk]; any part of the same rows, in any order.
-    bidirectional: 'none' (causal), 'image_tokens' (all visual tokens of an example see each other; the released
-      behaviour) or 'within_image' (only as far as the query's own image or frame).
+    bidirectional: 'none' (causal), 'image_tokens' (all visual tokens of an example see each other;
+      the released behaviour) or 'within_image' (only as far as the query's own image or frame).
 
   Raises:
     ValueError: an unknown `bidirectional`.
@@ -103,7 +108,8 @@ def visible(q: MaskInfo, k: MaskInfo, bidirectional: Bidirectional) -> jax.Array
 def check_bidirectional(bidirectional: str) -> None:
   """Raises ValueError, listing the valid modes, for an unknown one."""
   if bidirectional not in get_args(Bidirectional):
-    raise ValueError(f'bidirectional is {bidirectional!r}; it must be one of {", ".join(get_args(Bidirectional))}')
+    raise ValueError(f'bidirectional is {bidirectional!r}; it must be one of '
+      f'{", ".join(get_args(Bidirectional))}')
 
 
 def _column(info: MaskInfo) -> MaskInfo:

@@ -1,6 +1,8 @@
-"""Attention in the plainest form: the scores of all queries and keys at once. The only place with an [Sq,Sk] array.
+"""Attention in the plainest form: the scores of all queries and keys at once. The only place with
+an [Sq,Sk] array.
 
-Letters of shapes: `B` rows, `Sq` queries, `Sk` keys, `N` query heads, `K` key/value heads, `G` = N / K, `H` head dim.
+Letters of shapes: `B` rows, `Sq` queries, `Sk` keys, `N` query heads, `K` key/value heads, `G` = N
+/ K, `H` head dim.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from molmo_jax.kernels.mask import Bidirectional, MaskInfo, visible
 
 def attend_reference(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: MaskInfo,
                      bidirectional: Bidirectional, scale: float | None = None) -> jax.Array:
-  """Softmax attention under the mask of `visible` (spec/model §4.2, §5.2).
+  """Softmax attention under the mask of `visible` (docs/model.md §4.2, §5.2).
 
-  Query head h uses key/value head h // G. Scores and softmax are float32 whatever the inputs are. A query that sees
-  no key (padding) gets zeros, and zero gradients.
+  Query head h uses key/value head h // G. Scores and softmax are float32 whatever the inputs are. A
+  query that sees no key (padding) gets zeros, and zero gradients.
 
   Args:
     q: [B,Sq,N,H]; k, v: [B,Sk,K,H], N a multiple of K.
@@ -42,17 +44,21 @@ def attend_reference(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
   weights = jnp.exp(jnp.where(mask, scores - highest, -jnp.inf))
   total = jnp.sum(weights, axis=-1, keepdims=True)
   weights = weights / jnp.where(total > 0, total, 1.0)
-  out = jnp.einsum('bkgqs,bskh->bqkgh', weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+  out = jnp.einsum('bkgqs,bskh->bqkgh', weights.astype(v.dtype), v,
+                   preferred_element_type=jnp.float32)
   return out.reshape(rows, queries, heads, dim).astype(v.dtype)
 
 
-def check_shapes(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: MaskInfo) -> None:
-  """Raises ValueError, with the shapes, unless q [B,Sq,N,H], k = v [B,Sk,K,H] and the metadata fit together."""
+def check_shapes(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
+                 k_info: MaskInfo) -> None:
+  """Raises ValueError, with the shapes, unless q [B,Sq,N,H], k = v [B,Sk,K,H] and the metadata fit
+  together.
+  """
   fits = (q.ndim == 4 and k.ndim == 4 and k.shape == v.shape
           and (q.shape[0], q.shape[3]) == (k.shape[0], k.shape[3])
           and k.shape[2] > 0 and q.shape[2] % k.shape[2] == 0
           and q_info.segments.shape == q.shape[:2] and k_info.segments.shape == k.shape[:2])
   if not fits:
-    raise ValueError('attention needs q [B,Sq,N,H], k and v [B,Sk,K,H] with N a multiple of K, and metadata [B,Sq] and '
-                     f'[B,Sk]; got q {q.shape}, k {k.shape}, v {v.shape}, metadata {q_info.segments.shape} and '
-                     f'{k_info.segments.shape}')
+    raise ValueError('attention needs q [B,Sq,N,H], k and v [B,Sk,K,H] with N a multiple of K, '
+      f'and metadata [B,Sq] and [B,Sk]; got q {q.shape}, k {k.shape}, v {v.shape}, metadata '
+      f'{q_info.segments.shape} and {k_info.segments.shape}')

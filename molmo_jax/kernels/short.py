@@ -1,8 +1,9 @@
 """Attention for short rows on CPU: one row and key/value head at a time, in 2-D products.
 
-A whole short row is one block, so nothing is gained by cutting it, and XLA:CPU runs one plain product after another
-faster than a batch of small ones (measured on the scenes model, 160 tokens: a training step takes 0.8 of the time).
-Nothing of the size batch × S × S exists: scores and mask live for one row and head.
+A whole short row is one block, so nothing is gained by cutting it, and XLA:CPU runs one plain
+product after another faster than a batch of small ones (measured on the scenes model, 160 tokens: a
+training step takes 0.8 of the time). Nothing of the size batch × S × S exists: scores and mask live
+for one row and head.
 """
 
 from __future__ import annotations
@@ -16,19 +17,23 @@ import jax.numpy as jnp
 from molmo_jax.kernels.mask import Bidirectional, MaskInfo, visible
 from molmo_jax.kernels.reference import check_shapes
 
-_HIDDEN = -1e30   # finite: a query that sees nothing gets an even softmax, and its row is set to zero afterwards
+# finite: a query that sees nothing gets an even softmax, and its row is set to zero afterwards
+_HIDDEN = -1e30
 
 
 def attend_short(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: MaskInfo,
                  bidirectional: Bidirectional, scale: float | None = None) -> jax.Array:
-  """Like `attend_reference`: q [B,Sq,N,H], k and v [B,Sk,K,H] → [B,Sq,N,H], v's dtype; zeros where nothing is seen."""
+  """Like `attend_reference`: q [B,Sq,N,H], k and v [B,Sk,K,H] → [B,Sq,N,H], v's dtype; zeros where
+  nothing is seen.
+  """
   check_shapes(q, k, v, q_info, k_info)
   rows, length, heads, width = q.shape
   kv_heads = k.shape[2]
   group = heads // kv_heads
   q = (q * (1 / math.sqrt(width) if scale is None else scale)).astype(q.dtype)
 
-  def split(x: jax.Array) -> jax.Array:   # [B,S,K·g,H] → [B·K, g·S, H], query heads of one key head together
+  # [B,S,K·g,H] → [B·K, g·S, H], query heads of one key head together
+  def split(x: jax.Array) -> jax.Array:
     x = x.reshape(rows, x.shape[1], kv_heads, -1, width).transpose(0, 2, 3, 1, 4)
     return x.reshape(rows * kv_heads, -1, width)
 
@@ -36,7 +41,8 @@ def attend_short(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_i
 
   def one(item: tuple) -> jax.Array:
     q, k, v, i = item
-    row = lambda info: jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i // kv_heads, 1), info)
+    row = lambda info: jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i // kv_heads, 1),
+                                    info)
     mask = visible(row(q_info), row(k_info), bidirectional)[0]
     return _attend(q, k, v, mask, group)
 
@@ -50,12 +56,14 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, group: in
   return _forward(q, k, v, mask, group)[0]
 
 
-def _forward(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, group: int) -> tuple[jax.Array, tuple]:
+def _forward(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array,
+             group: int) -> tuple[jax.Array, tuple]:
   scores = jnp.matmul(q, k.T, preferred_element_type=jnp.float32)
   scores = jnp.where(mask, scores.reshape(group, *mask.shape), _HIDDEN)
   weights = jax.nn.softmax(scores, axis=-1) * mask.any(-1, keepdims=True)
   weights = weights.reshape(-1, mask.shape[1]).astype(v.dtype)
-  return jnp.matmul(weights, v, preferred_element_type=jnp.float32).astype(v.dtype), (q, k, v, weights)
+  return jnp.matmul(weights, v, preferred_element_type=jnp.float32).astype(v.dtype), (q, k, v,
+                                                                                      weights)
 
 
 def _backward(group: int, saved: tuple, gradient: jax.Array) -> tuple[jax.Array | None, ...]:

@@ -16,48 +16,58 @@ from molmo_jax.kernels.mask import MaskInfo
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-  """Keys and values of all layers for the first `length` slots, and what the mask needs to know of every slot.
+  """Keys and values of all layers for the first `length` slots, and what the mask needs to know of
+  every slot.
 
-  A list over layers rather than one stacked array: each step then writes its slot in place instead of copying a
-  layer's slice out and back (measured: half the time of a decoding step on CPU). Heads lie before slots, and slots are
-  the last axis of the keys: the products of a decoding step then need no transposed copy.
+  A list over layers rather than one stacked array: each step then writes its slot in place instead
+  of copying a layer's slice out and back (measured: half the time of a decoding step on CPU). Heads
+  lie before slots, and slots are the last axis of the keys: the products of a decoding step then
+  need no transposed copy.
   """
   keys: tuple[Float[Array, 'B K H M'], ...]
   values: tuple[Float[Array, 'B K M H'], ...]
-  info: MaskInfo                        # fields [B, M]; unused slots have segment −1 and are seen by nobody
-  length: Int[Array, '']                # slots in use, the same for all rows (shorter prompts are padded)
+  # fields [B, M]; unused slots have segment −1 and are seen by nobody
+  info: MaskInfo
+  # slots in use, the same for all rows (shorter prompts are padded)
+  length: Int[Array, '']
 
 
-def extend_cache(keys: Float[Array, 'L B S K H'], values: Float[Array, 'L B S K H'], info: MaskInfo, slots: int,
+def extend_cache(keys: Float[Array, 'L B S K H'], values: Float[Array, 'L B S K H'], info: MaskInfo,
+                 slots: int,
                  dtype: jnp.dtype | str | None = None) -> Cache:
   """A cache with room for `slots` more tokens after the S of the prefill.
 
   Args:
-    dtype: of the stored keys and values; None keeps theirs, the dtype of the computation. 'bfloat16' halves the memory
-      of a float32 model's cache.
+    dtype: of the stored keys and values; None keeps theirs, the dtype of the computation.
+      'bfloat16' halves the memory of a float32 model's cache.
   """
   length = keys.shape[2]
   pad = lambda x, value: jnp.pad(x, ((0, 0), (0, slots)), constant_values=value)
   grown = MaskInfo(segments=pad(info.segments, -1), visual=pad(info.visual, 0),
-                   index=jnp.broadcast_to(jnp.arange(length + slots), (info.index.shape[0], length + slots)))
+                   index=jnp.broadcast_to(jnp.arange(length + slots),
+                                          (info.index.shape[0], length + slots)))
 
-  def store(stack: Array, axes: tuple[int, ...], room: tuple[tuple[int, int], ...]) -> tuple[Array, ...]:
+  def store(stack: Array, axes: tuple[int, ...],
+            room: tuple[tuple[int, int], ...]) -> tuple[Array, ...]:
     stack = stack.astype(dtype or stack.dtype)
     return tuple(jnp.pad(x.transpose(axes), room) for x in stack)
 
   none, room = (0, 0), (0, slots)
   return Cache(store(keys, (0, 2, 3, 1), (none, none, none, room)),
-               store(values, (0, 2, 1, 3), (none, none, room, none)), grown, jnp.asarray(length, jnp.int32))
+               store(values, (0, 2, 1, 3), (none, none, room, none)), grown,
+               jnp.asarray(length, jnp.int32))
 
 
-def append(cache: Cache, new: Sequence[tuple[Array, Array]], info: MaskInfo, after: Float[Array, 'D']) -> Cache:
+def append(cache: Cache, new: Sequence[tuple[Array, Array]], info: MaskInfo,
+           after: Float[Array, 'D']) -> Cache:
   """The cache with one more token in slot `length` of every row.
 
   Args:
     new: key and value of every layer, [B,1,K,H] each.
     info: of the token, fields [B,1].
-    after: any numbers that exist only when all reading of the cache is done. The slot is made to depend on them:
-      otherwise XLA, which does not know the order of reading and writing, copies every array in every step.
+    after: any numbers that exist only when all reading of the cache is done. The slot is made to
+      depend on them: otherwise XLA, which does not know the order of reading and writing, copies
+      every array in every step.
   """
   slot = cache.length + (jnp.argmax(after) < 0)   # never true, which the compiler cannot know
 

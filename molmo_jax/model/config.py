@@ -1,4 +1,5 @@
-"""Hyper-parameters of the model as frozen dataclasses. Defaults are Molmo2-8B's (spec/model §1)."""
+"""Hyper-parameters of the model as frozen dataclasses. Defaults are Molmo2-8B's (docs/model.md §1).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import dataclasses
 import math
 from typing import Literal
 
-Pooling = Literal['attention_meanq', 'attention', 'attention_meanq_2x', 'attention_meanq_4x', 'attention_2wide',
+Pooling = Literal['attention_meanq', 'attention', 'attention_meanq_2x', 'attention_meanq_4x',
+                  'attention_2wide',
                   'mean', 'stack', 'none']
 Projector = Literal['mlp', 'linear', 'random_linear', '2mlp']
 PaddingEmbed = Literal['pad_embed', 'regress', 'pad_and_partial_pad']
@@ -16,7 +18,9 @@ Remat = Literal['none', 'full', 'dots', 'offload']
 
 @dataclasses.dataclass(frozen=True)
 class VitConfig:
-  """The image tower. `layers` counts the blocks of the original tower; only those that are read get built."""
+  """The image tower. `layers` counts the blocks of the original tower; only those that are read get
+  built.
+  """
   image_size: int = 378
   patch_size: int = 14
   width: int = 1152
@@ -29,17 +33,21 @@ class VitConfig:
   class_token: bool = False                   # CLIP, DINOv2
   patch_bias: bool = True
   pre_norm: bool = False                      # a LayerNorm before the first block (CLIP)
-  layer_scale: bool = False                   # a learned factor per channel on every sub-layer's output (DINOv2)
+  # a learned factor per channel on every sub-layer's output (DINOv2)
+  layer_scale: bool = False
   normalize: Literal['siglip', 'openai', 'dino'] = 'siglip'
-  positions: int | None = None                # patches of the position table; None: those of a crop. If they differ,
-                                              # the table is interpolated
-  keep_unread: bool = False                   # blocks above the deepest one that is read exist, too (Molmo v1)
+  # patches of the position table; None: those of a crop. If they differ, the table is interpolated
+  positions: int | None = None
+  # blocks above the deepest one that is read exist, too (Molmo v1)
+  keep_unread: bool = False
 
   def __post_init__(self):
     if self.image_size % self.patch_size:
-      raise ValueError(f'model.vit.image_size={self.image_size} must be a multiple of patch_size={self.patch_size}')
+      raise ValueError(f'model.vit.image_size={self.image_size} must be a multiple of '
+        f'patch_size={self.patch_size}')
     if self.positions is not None and math.isqrt(self.positions) ** 2 != self.positions:
-      raise ValueError(f'model.vit.positions={self.positions} must be a square number, without the class token')
+      raise ValueError(f'model.vit.positions={self.positions} must be a square number, without the '
+        'class token')
 
   @property
   def patches(self) -> int:
@@ -49,10 +57,11 @@ class VitConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ConnectorConfig:
-  """From ViT features to LLM-width visual tokens (spec/model §3)."""
+  """From ViT features to LLM-width visual tokens (docs/model.md §3)."""
   vit_layers: tuple[int, ...] = (-3, -9)      # concatenated in this order, the deeper block first
   pooling: Pooling = 'attention_meanq'
-  pooling_mask: bool = True                   # empty slots take part neither in the mean query nor in the attention
+  # empty slots take part neither in the mean query nor in the attention
+  pooling_mask: bool = True
   heads: int = 16
   kv_heads: int = 16
   head_dim: int = 72
@@ -62,14 +71,15 @@ class ConnectorConfig:
   hidden: int = 12288                         # h of the gated projector
   padding_embed: PaddingEmbed | None = None
   feature_dropout: float = 0.0                # on patch features before pooling
-  layout_embedding: bool = False              # learned vectors for row, column, crop or frame, kind and box
+  # learned vectors for row, column, crop or frame, kind and box
+  layout_embedding: bool = False
   layout_grid: int = 256                      # rows of the row and column tables
   layout_crops: int = 512                     # rows of the crop-or-frame table
 
 
 @dataclasses.dataclass(frozen=True)
 class YarnConfig:
-  """YaRN scaling of the rotary frequencies on some layers (spec/model §4.3)."""
+  """YaRN scaling of the rotary frequencies on some layers (docs/model.md §4.3)."""
   layers: tuple[int, ...] = ()
   factor: float = 8.0
   original_length: int = 8192
@@ -80,11 +90,12 @@ class YarnConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LlmConfig:
-  """The decoder (spec/model §4)."""
+  """The decoder (docs/model.md §4)."""
   vocab: int = 151936                         # rows of the base embedding and of the head
   extra_vocab: int = 128                      # rows of the second table, for ids from `vocab` on
-  extra_from: int | None = None               # id of the first extra (visual) token; None: `vocab`. Where the base
-                                              # table is padded, extra tokens lie in it (spec/model §10)
+  # id of the first extra (visual) token; None: `vocab`. Where the base table is padded, extra
+  # tokens lie in it (docs/model.md §10)
+  extra_from: int | None = None
   width: int = 4096
   layers: int = 36
   heads: int = 32
@@ -95,13 +106,15 @@ class LlmConfig:
   experts_per_token: int = 8
   rope_theta: float = 1e6
   yarn: YarnConfig = YarnConfig()
-  qk_norm: Literal['head', 'full', 'none'] = 'head'    # Qwen3: per head · OLMo: over the whole projection
+  # Qwen3: per head · OLMo: over the whole projection
+  qk_norm: Literal['head', 'full', 'none'] = 'head'
   norm_order: Literal['pre', 'post'] = 'pre'           # OLMo: norms after the sub-layers
   norm_eps: float = 1e-6
   qkv_bias: bool = False                               # Qwen2
   tied: bool = False                                   # the head is the base embedding
   residual_dropout: float = 0.0                        # on every sub-layer output, all tokens
-  response_residual_dropout: float = 0.0               # the rate at positions whose target carries loss, if > 0
+  # the rate at positions whose target carries loss, if > 0
+  response_residual_dropout: float = 0.0
 
   @property
   def first_extra_id(self) -> int:
@@ -115,29 +128,37 @@ class ModelConfig:
   vit: VitConfig = VitConfig()
   connector: ConnectorConfig = ConnectorConfig()
   llm: LlmConfig = LlmConfig()
-  bidirectional: Bidirectional = 'image_tokens'        # which visual tokens see later ones (spec/model §5.2)
+  # which visual tokens see later ones (docs/model.md §5.2)
+  bidirectional: Bidirectional = 'image_tokens'
   attention: Literal['auto', 'reference', 'blockwise', 'short'] = 'auto'
-  blind: bool = False                                  # control experiment: visual features are zero
-  dtype: Literal['float32', 'bfloat16'] = 'float32'    # of matrix products and activations inside a layer
+  # control experiment: visual features are zero
+  blind: bool = False
+  # of matrix products and activations inside a layer
+  dtype: Literal['float32', 'bfloat16'] = 'float32'
   residual_dtype: Literal['float32', 'bfloat16'] = 'float32'
-  remat: Remat = 'full'                                # what the backward pass recomputes, per layer; 'offload': all
-                                                       # of it, from inputs that wait in the host's memory
-  unroll: int = 1                                      # layers of a tower written out per step of its scan
+  # what the backward pass recomputes, per layer; 'offload': all of it, from inputs that wait in the
+  # host's memory
+  remat: Remat = 'full'
+  # layers of a tower written out per step of its scan
+  unroll: int = 1
 
   def __post_init__(self):
     resolve_vit_layers(self.connector.vit_layers, self.vit.layers)
     if self.llm.heads % self.llm.kv_heads:
-      raise ValueError(f'model.llm.heads={self.llm.heads} must be a multiple of kv_heads={self.llm.kv_heads}')
+      raise ValueError(f'model.llm.heads={self.llm.heads} must be a multiple of '
+        f'kv_heads={self.llm.kv_heads}')
     if self.llm.experts and not 0 < self.llm.experts_per_token <= self.llm.experts:
-      raise ValueError(f'model.llm.experts_per_token={self.llm.experts_per_token} must be from 1 to '
-                       f'experts={self.llm.experts}')
+      raise ValueError(f'model.llm.experts_per_token={self.llm.experts_per_token} must be from 1 '
+        f'to experts={self.llm.experts}')
     if self.llm.first_extra_id > self.llm.vocab:
-      raise ValueError(f'model.llm.extra_from={self.llm.extra_from}: ids of extra tokens may start at '
-                       f'vocab={self.llm.vocab} at most, where the rows of the second table begin')
+      raise ValueError(f'model.llm.extra_from={self.llm.extra_from}: ids of extra tokens may start '
+        f'at vocab={self.llm.vocab} at most, where the rows of the second table begin')
 
 
 def resolve_vit_layers(vit_layers: tuple[int, ...], declared: int) -> tuple[int, ...]:
-  """Block indices from 0, in the order of concatenation; negative ones count from the `declared` number of blocks."""
+  """Block indices from 0, in the order of concatenation; negative ones count from the `declared`
+  number of blocks.
+  """
   resolved = tuple(i + declared if i < 0 else i for i in vit_layers)
   if not resolved or any(not 0 <= i < declared for i in resolved):
     raise ValueError(f'model.connector.vit_layers={vit_layers}: a tower of {declared} blocks has '

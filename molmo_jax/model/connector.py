@@ -1,4 +1,4 @@
-"""The connector: ViT features → visual tokens of the language model's width (spec/model §3).
+"""The connector: ViT features → visual tokens of the language model's width (docs/model.md §3).
 
     features [B,M,F] ─ padding embedding ─ gather windows ─ pooling ─ projector ─ (+ layout embedding) → [B,V,D]
 """
@@ -18,11 +18,14 @@ from molmo_jax.model.projector import Projector
 
 
 class PaddingEmbedding(nn.Module):
-  """Tells patches of padding from real ones (letterboxed images only); `patch_mask` is the share of real pixels."""
+  """Tells patches of padding from real ones (letterboxed images only); `patch_mask` is the share of
+  real pixels.
+  """
   config: ConnectorConfig
 
   @nn.compact
-  def __call__(self, features: Float[Array, 'B M F'], patch_mask: Float[Array, 'B M']) -> Float[Array, 'B M F']:
+  def __call__(self, features: Float[Array, 'B M F'],
+               patch_mask: Float[Array, 'B M']) -> Float[Array, 'B M F']:
     kind, width, init = self.config.padding_embed, features.shape[-1], nn.initializers.normal(0.02)
     mask = patch_mask[..., None]
     if kind == 'pad_and_partial_pad':
@@ -37,8 +40,9 @@ class PaddingEmbedding(nn.Module):
 class Connector(nn.Module):
   """Pools and projects; rows of `pool_index` that are empty give vectors that nobody reads.
 
-  Shapes: features [B,M,F], all patches of a row, crop by crop; pool_index [B,V,W] into M; layout_index [B,V,4] and
-  layout_box [B,V,4] (needed with `layout_embedding`); patch_mask [B,M] (needed with `padding_embed`); returns [B,V,D].
+  Shapes: features [B,M,F], all patches of a row, crop by crop; pool_index [B,V,W] into M;
+  layout_index [B,V,4] and layout_box [B,V,4] (needed with `layout_embedding`); patch_mask [B,M]
+  (needed with `padding_embed`); returns [B,V,D].
   """
   config: ConnectorConfig
   width: int
@@ -46,12 +50,14 @@ class Connector(nn.Module):
 
   @nn.compact
   def __call__(self, features: Float[Array, 'B M F'], pool_index: Int[Array, 'B V W'],
-               layout_index: Array | None = None, layout_box: Array | None = None, patch_mask: Array | None = None,
+               layout_index: Array | None = None, layout_box: Array | None = None,
+               patch_mask: Array | None = None,
                dropout_key: Array | None = None) -> Float[Array, 'B V D']:
     c = self.config
     if c.padding_embed is not None:
       if patch_mask is None:
-        raise ValueError(f'model.connector.padding_embed={c.padding_embed} needs the batch field patch_mask')
+        raise ValueError(f'model.connector.padding_embed={c.padding_embed} needs the batch field '
+          'patch_mask')
       features = PaddingEmbedding(c, name='padding')(features, patch_mask)
     if c.feature_dropout:
       features = dropout(features, c.feature_dropout, dropout_key)
@@ -59,6 +65,8 @@ class Connector(nn.Module):
     tokens = Projector(c, self.width, self.dtype, name='projector')(pooled)
     if c.layout_embedding:
       if layout_index is None or layout_box is None:
-        raise ValueError('model.connector.layout_embedding needs the batch fields layout_index and layout_box')
-      tokens = tokens + LayoutEmbedding(c, self.width, name='layout')(layout_index, layout_box).astype(tokens.dtype)
+        raise ValueError('model.connector.layout_embedding needs the batch fields layout_index and '
+          'layout_box')
+      tokens = tokens + LayoutEmbedding(c, self.width, name='layout')(
+        layout_index, layout_box).astype(tokens.dtype)
     return tokens

@@ -1,4 +1,6 @@
-"""The few layers that everything else is made of: a matrix product, two norms, dropout, and a stack of equal blocks."""
+"""The few layers that everything else is made of: a matrix product, two norms, dropout, and a stack
+of equal blocks.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,11 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def fan_in_normal(fan_in: int, residual_layers: int = 0) -> Callable:
-  """Normal with standard deviation 1/√fan_in; 0.016…0.02 at the released sizes (spec/model §3.3 asks for 0.02).
+  """Normal with standard deviation 1/√fan_in; 0.016…0.02 at the released sizes (docs/model.md §3.3
+  asks for 0.02).
 
-  What is added to the residual stream of a tower starts smaller, by 1/√(2·`residual_layers`), so that the stream keeps
-  its size whatever the depth.
+  What is added to the residual stream of a tower starts smaller, by 1/√(2·`residual_layers`), so
+  that the stream keeps its size whatever the depth.
   """
   std = 1 / math.sqrt(fan_in * max(2 * residual_layers, 1))
   return lambda key, shape, dtype=jnp.float32: jax.random.normal(key, shape, dtype) * std
@@ -60,7 +63,7 @@ class Einsum(nn.Module):
 
 
 class RMSNorm(nn.Module):
-  """x / rms(x) in float32, cast back to x's dtype, then times the weight (spec/model §4.2)."""
+  """x / rms(x) in float32, cast back to x's dtype, then times the weight (docs/model.md §4.2)."""
   eps: float
 
   @nn.compact
@@ -86,7 +89,9 @@ class LayerNorm(nn.Module):
 
 
 def dropout(x: Array, rate: float | Array, key: Array | None) -> Array:
-  """Inverted dropout; `rate` is a number or broadcasts against x. Without a key x comes back unchanged."""
+  """Inverted dropout; `rate` is a number or broadcasts against x. Without a key x comes back
+  unchanged.
+  """
   if key is None:
     return x
   keep = 1.0 - jnp.asarray(rate, jnp.float32)
@@ -95,20 +100,23 @@ def dropout(x: Array, rate: float | Array, key: Array | None) -> Array:
 
 
 def init_stack(block: nn.Module, layers: int, *example_inputs: Any) -> Callable:
-  """An initialiser for `layers` equal blocks: every parameter of `block` with a leading layer axis."""
+  """An initialiser for `layers` equal blocks: every parameter of `block` with a leading layer axis.
+  """
   def init(key: Array) -> Any:
-    return jax.vmap(lambda k: block.init(k, *example_inputs)['params'])(jax.random.split(key, layers))
+    return jax.vmap(lambda k: block.init(k, *example_inputs)['params'])(
+      jax.random.split(key, layers))
   return init
 
 
 def apply_stack(body: Callable, stack: Any, carry: Any, per_layer: Any, remat: str, unroll: int = 1
                 ) -> tuple[Any, Any]:
-  """`lax.scan` of `body(params, carry, per_layer) -> (carry, output)` over the layer axis, rematerialised by policy.
+  """`lax.scan` of `body(params, carry, per_layer) -> (carry, output)` over the layer axis,
+  rematerialised by policy.
 
-  Compile time and program size do not depend on the number of layers, but for the `unroll` of them that are written
-  out one after another, which saves copies on CPU. `remat`: 'none' keeps every intermediate,
-  'dots' keeps the results of matrix products without batch axes, 'full' keeps only each layer's input, 'offload' keeps
-  that in the host's memory.
+  Compile time and program size do not depend on the number of layers, but for the `unroll` of them
+  that are written out one after another, which saves copies on CPU. `remat`: 'none' keeps every
+  intermediate, 'dots' keeps the results of matrix products without batch axes, 'full' keeps only
+  each layer's input, 'offload' keeps that in the host's memory.
   """
   policies = jax.checkpoint_policies
 
@@ -120,7 +128,8 @@ def apply_stack(body: Callable, stack: Any, carry: Any, per_layer: Any, remat: s
   if remat != 'none':
     policy = {'full': None, 'dots': policies.dots_with_no_batch_dims_saveable,
               'offload': policies.save_and_offload_only_these_names(
-                  names_which_can_be_saved=[], names_which_can_be_offloaded=['layer input'], offload_src='device',
+                  names_which_can_be_saved=[], names_which_can_be_offloaded=['layer input'],
+                  offload_src='device',
                   offload_dst='pinned_host')}[remat]
     step = jax.checkpoint(step, policy=policy, prevent_cse=False)
   return jax.lax.scan(step, carry, (stack, per_layer), unroll=unroll)

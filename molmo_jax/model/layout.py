@@ -16,20 +16,24 @@ KINDS = 3   # 0 global view, 1 overlapping crops, 2 video frame
 
 
 class LayoutEmbedding(nn.Module):
-  """The sum of five vectors: row and column in the token's grid, crop or frame, kind, and a linear map of the box.
+  """The sum of five vectors: row and column in the token's grid, crop or frame, kind, and a linear
+  map of the box.
 
-  `layout_index` int32 [B,V,4]: row, column, crop or frame, kind. `layout_box` float32 [B,V,4]: x0, y0, x1, y1 as
-  fractions of the image. Indices past a table's end share its last entry.
+  `layout_index` int32 [B,V,4]: row, column, crop or frame, kind. `layout_box` float32 [B,V,4]: x0,
+  y0, x1, y1 as fractions of the image. Indices past a table's end share its last entry.
   """
   config: ConnectorConfig
   width: int
 
   @nn.compact
-  def __call__(self, layout_index: Int[Array, 'B V 4'], layout_box: Float[Array, 'B V 4']) -> Float[Array, 'B V D']:
+  def __call__(self, layout_index: Int[Array, 'B V 4'],
+               layout_box: Float[Array, 'B V 4']) -> Float[Array, 'B V D']:
     c = self.config
-    out = jnp.einsum('bvx,xd->bvd', layout_box, self.param('box', nn.initializers.zeros, (4, self.width)))
-    for i, (name, rows) in enumerate((('row', c.layout_grid), ('column', c.layout_grid), ('crop', c.layout_crops),
-                                      ('kind', KINDS))):
+    out = jnp.einsum('bvx,xd->bvd', layout_box,
+                     self.param('box', nn.initializers.zeros, (4, self.width)))
+    for i, (name, rows) in enumerate(
+      (('row', c.layout_grid), ('column', c.layout_grid), ('crop', c.layout_crops),
+       ('kind', KINDS))):
       table = self.param(name, nn.initializers.zeros, (rows, self.width))
       out = out + jnp.take(table, layout_index[..., i], axis=0, mode='clip')
     return out

@@ -1,4 +1,4 @@
-"""The decoder: embeddings, blocks, head (spec/model §4)."""
+"""The decoder: embeddings, blocks, head (docs/model.md §4)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from molmo_jax.parallel.sharding import columns_of
 class Embedding(nn.Module):
   """Token embeddings: the base table, and a second one for the ids from `vocab` on.
 
-  The head has rows for the base table only, so tokens of the second are never predicted. Id −1 (padding) looks up row
-  0. Where the base table is padded beyond the vocabulary, the extra tokens lie in it, and the second one is not read
-  (spec/model §10: Molmo-7B-O, MolmoE).
+  The head has rows for the base table only, so tokens of the second are never predicted. Id −1
+  (padding) looks up row
+  0. Where the base table is padded beyond the vocabulary, the extra tokens lie in it, and the
+  second one is not read (docs/model.md §10: Molmo-7B-O, MolmoE).
   """
   config: LlmConfig
 
@@ -41,7 +42,8 @@ class Embedding(nn.Module):
     is_extra = tokens >= self.config.vocab
     base_tokens = jnp.where(is_extra, 0, jnp.maximum(tokens, 0))
     base = take_columns(self.base, base_tokens, columns_of('embedding/base', self.base))
-    extra = jnp.take(self.extra, jnp.where(is_extra, tokens - self.config.vocab, 0), axis=0, mode='clip')
+    extra = jnp.take(self.extra, jnp.where(is_extra, tokens - self.config.vocab, 0), axis=0,
+                     mode='clip')
     return jnp.where(is_extra[..., None], extra, base)
 
   def head_kernel(self) -> Float[Array, 'vocab D']:
@@ -49,7 +51,9 @@ class Embedding(nn.Module):
 
 
 class Attention(nn.Module):
-  """Grouped-query attention with rotary positions; returns its output, and the keys and values of the tokens in x."""
+  """Grouped-query attention with rotary positions; returns its output, and the keys and values of
+  the tokens in x.
+  """
   config: ModelConfig
   dtype: jnp.dtype = jnp.float32
 
@@ -58,7 +62,8 @@ class Attention(nn.Module):
                cache: Cache | None = None, layer: int = 0) -> tuple[Array, tuple[Array, Array]]:
     c = self.config.llm
     heads, kv_heads = (c.heads, c.head_dim), (c.kv_heads, c.head_dim)
-    project = lambda name, shape: Einsum('bsd,dnh->bsnh', (c.width, *shape), shape if c.qkv_bias else None,
+    project = lambda name, shape: Einsum('bsd,dnh->bsnh', (c.width, *shape),
+                                         shape if c.qkv_bias else None,
                                          self.dtype, name=name)(x)
     q, k, v = project('query', heads), project('key', kv_heads), project('value', kv_heads)
     if c.qk_norm == 'head':
@@ -70,30 +75,38 @@ class Attention(nn.Module):
     q, k = rotate(q, table), rotate(k, table)
     bidirectional = self.config.bidirectional
     if cache is None:
-      y = attend_on_mesh(q, k, v.astype(q.dtype), info, bidirectional=bidirectional, impl=self.config.attention)
+      y = attend_on_mesh(q, k, v.astype(q.dtype), info, bidirectional=bidirectional,
+                         impl=self.config.attention)
     else:
       mask = visible(info, cache.info, bidirectional)[:, 0]
-      y = attend_cached(q[:, 0], k[:, 0], v[:, 0], cache.keys[layer], cache.values[layer], mask)[:, None]
+      y = attend_cached(q[:, 0], k[:, 0], v[:, 0], cache.keys[layer], cache.values[layer],
+                        mask)[:, None]
     init = fan_in_normal(c.heads * c.head_dim, c.layers)
-    # einsum contracts in alphabetical order: g for the heads, so that no transposed copy of the kernel is made
+    # einsum contracts in alphabetical order: g for the heads, so that no transposed copy of the
+    # kernel is made
     return Einsum('bsgh,ghd->bsd', (*heads, c.width), None, self.dtype, init, name='out')(y), (k, v)
 
 
 class Block(nn.Module):
-  """One decoder layer. Pre-norm: x += Attn(N x), x += MLP(N x). Post-norm: x += N(Attn x), x += N(MLP x)."""
+  """One decoder layer. Pre-norm: x += Attn(N x), x += MLP(N x). Post-norm: x += N(Attn x), x +=
+  N(MLP x).
+  """
   config: ModelConfig
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'B S D'], table: Array, info: MaskInfo, dropout_rate: Array | None = None,
+  def __call__(self, x: Float[Array, 'B S D'], table: Array, info: MaskInfo,
+               dropout_rate: Array | None = None,
                dropout_key: Array | None = None, cache: Cache | None = None, layer: int = 0
                ) -> tuple[Array, tuple[Array, Array]]:
     c = self.config.llm
-    attention_norm, mlp_norm = RMSNorm(c.norm_eps, name='attention_norm'), RMSNorm(c.norm_eps, name='mlp_norm')
+    attention_norm, mlp_norm = RMSNorm(c.norm_eps, name='attention_norm'), RMSNorm(c.norm_eps,
+                                                                                   name='mlp_norm')
     attention = Attention(self.config, self.dtype, name='attention')
     down_init = fan_in_normal(c.mlp, c.layers)
     if c.experts:
-      mlp = MixtureOfExperts(c.experts, c.experts_per_token, c.mlp, self.dtype, down_init, name='mlp')
+      mlp = MixtureOfExperts(c.experts, c.experts_per_token, c.mlp, self.dtype, down_init,
+                             name='mlp')
     else:
       mlp = GatedMlp(c.mlp, c.width, self.dtype, down_init, name='mlp')
     keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
@@ -107,34 +120,41 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-  """All blocks and the final norm. Without a cache: the whole sequence, scanned. With one: a single new token."""
+  """All blocks and the final norm. Without a cache: the whole sequence, scanned. With one: a single
+  new token.
+  """
   config: ModelConfig
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B S D'], positions: Int[Array, 'B S'], info: MaskInfo,
-               loss_weights: Array | None = None, dropout_key: Array | None = None, cache: Cache | None = None
+               loss_weights: Array | None = None, dropout_key: Array | None = None,
+               cache: Cache | None = None
                ) -> tuple[Float[Array, 'B S D'], tuple]:
-    """Returns the hidden states after the final norm, and keys and values: [L,B,S,K,H] each; with a cache, a
-    list of pairs, one per layer, which `append` writes."""
+    """Returns the hidden states after the final norm, and keys and values: [L,B,S,K,H] each; with a
+    cache, a list of pairs, one per layer, which `append` writes."""
     c, dtype = self.config.llm, jnp.dtype(self.config.dtype)
     block = Block(self.config, dtype, parent=None)
     tables = rotary_tables(positions, c.head_dim, c.rope_theta, c.yarn)
     kinds = jnp.asarray([int(i in c.yarn.layers) for i in range(c.layers)], jnp.int32)
     one = jnp.zeros((1, 1), jnp.int32)
-    if cache is not None and isinstance(self.get_variable('params', 'blocks'), tuple):   # see inference/unstack
+    # see inference/unstack
+    if cache is not None and isinstance(self.get_variable('params', 'blocks'), tuple):
       stack = self.get_variable('params', 'blocks')
     else:
       stack = self.param('blocks', init_stack(block, c.layers, jnp.zeros((1, 1, c.width)),
-                                              jnp.zeros((1, 1, c.head_dim // 2, 2)), MaskInfo(one, one, one)))
+                                              jnp.zeros((1, 1, c.head_dim // 2, 2)),
+                                              MaskInfo(one, one, one)))
     if cache is None:
       rate, keys = self._dropout(loss_weights, dropout_key)
 
       def body(params, x, per_layer):
         kind, key = per_layer
-        x, key_value = block.apply({'params': params}, split_sequence(x), split_sequence(tables[kind]), info, rate, key)
+        x, key_value = block.apply({'params': params}, split_sequence(x),
+                                   split_sequence(tables[kind]), info, rate, key)
         return split_sequence(x), key_value
 
-      x, key_values = apply_stack(body, stack, x, (kinds, keys), self.config.remat, self.config.unroll)
+      x, key_values = apply_stack(body, stack, x, (kinds, keys), self.config.remat,
+                                  self.config.unroll)
     else:   # unrolled: a scan would copy each layer's slice of the cache
       key_values = []
       for i in range(c.layers):
@@ -144,14 +164,18 @@ class Decoder(nn.Module):
         key_values.append(key_value)
     return RMSNorm(c.norm_eps, name='norm')(x), key_values
 
-  def _dropout(self, loss_weights: Array | None, key: Array | None) -> tuple[Array | None, Array | None]:
-    """The dropout rate of every position [B,S,1] (or a number) and a key per layer (spec/model §4.2)."""
+  def _dropout(self, loss_weights: Array | None,
+               key: Array | None) -> tuple[Array | None, Array | None]:
+    """The dropout rate of every position [B,S,1] (or a number) and a key per layer (docs/model.md
+    §4.2).
+    """
     c = self.config.llm
     if key is None or not (c.residual_dropout or c.response_residual_dropout):
       return None, None
     rate = jnp.float32(c.residual_dropout)
     if c.response_residual_dropout:
       if loss_weights is None:
-        raise ValueError('model.llm.response_residual_dropout needs loss_weights to know the responses')
+        raise ValueError('model.llm.response_residual_dropout needs loss_weights to know the '
+          'responses')
       rate = jnp.where(loss_weights > 0, c.response_residual_dropout, c.residual_dropout)[..., None]
     return rate, jax.random.split(key, c.layers)

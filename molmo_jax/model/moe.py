@@ -1,9 +1,10 @@
-"""A dropless mixture of experts in place of a decoder layer's MLP (spec/model §1.3, MolmoE).
+"""A dropless mixture of experts in place of a decoder layer's MLP (docs/model.md §1.3, MolmoE).
 
     x ─ router ─ softmax over all experts ─ the top k ─┐
     └── each token through its k gated MLPs ───────────⊗── Σ    weights are not renormalised, no token is dropped
 
-Shapes: x [B,S,D]; weights and chosen [B,S,k]; gate and up [E,D,F], down [E,F,D], E experts of hidden width F.
+Shapes: x [B,S,D]; weights and chosen [B,S,k]; gate and up [E,D,F], down [E,F,D], E experts of
+hidden width F.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from jaxtyping import Float, Int
 from molmo_jax.model.layers import ACTIVATIONS, Einsum, fan_in_normal
 from molmo_jax.parallel.sharding import BATCH
 
-Kernels = tuple[Float[Array, 'E D F'], Float[Array, 'E D F'], Float[Array, 'E F D']]   # gate, up, down
+# gate, up, down
+Kernels = tuple[Float[Array, 'E D F'], Float[Array, 'E D F'], Float[Array, 'E F D']]
 
 
 class MixtureOfExperts(nn.Module):
-  """Σ over the k most likely experts e of p(e) · down_e( silu(gate_e x) ⊙ (up_e x) ), p a softmax over all of them.
+  """Σ over the k most likely experts e of p(e) · down_e( silu(gate_e x) ⊙ (up_e x) ), p a softmax
+  over all of them.
 
-  The router works in float32: a token near the border of two experts must not change sides by rounding.
+  The router works in float32: a token near the border of two experts must not change sides by
+  rounding.
   """
   experts: int
   per_token: int
@@ -41,17 +45,20 @@ class MixtureOfExperts(nn.Module):
     scores = Einsum('bsd,de->bse', (width, self.experts), None, jnp.float32, name='router')(x)
     weights, chosen = jax.lax.top_k(jax.nn.softmax(scores, axis=-1), self.per_token)
     into, out = (self.experts, width, hidden), (self.experts, hidden, width)
-    kernels = (self.param('gate', fan_in_normal(width), into), self.param('up', fan_in_normal(width), into),
+    kernels = (self.param('gate', fan_in_normal(width), into),
+               self.param('up', fan_in_normal(width), into),
                self.param('down', self.down_init or fan_in_normal(hidden), out))
     return mix(x.astype(self.dtype), weights, chosen, tuple(k.astype(self.dtype) for k in kernels))
 
 
-def mix(x: Float[Array, 'B S D'], weights: Float[Array, 'B S k'], chosen: Int[Array, 'B S k'], kernels: Kernels
+def mix(x: Float[Array, 'B S D'], weights: Float[Array, 'B S k'], chosen: Int[Array, 'B S k'],
+        kernels: Kernels
         ) -> Float[Array, 'B S D']:
   """The weighted sum of every token's experts, in x's dtype; each device works on its own rows.
 
-  The form is chosen where the program is lowered: tokens sorted by expert and a ragged product, but on CPU, where XLA
-  computes that product with one copy of all tokens per expert, every expert over all tokens.
+  The form is chosen where the program is lowered: tokens sorted by expert and a ragged product, but
+  on CPU, where XLA computes that product with one copy of all tokens per expert, every expert over
+  all tokens.
   """
   @jax.checkpoint   # without it each form would keep what the other needs for its backward pass
   def either(*args: Array) -> Array:
@@ -61,9 +68,11 @@ def mix(x: Float[Array, 'B S D'], weights: Float[Array, 'B S k'], chosen: Int[Ar
 
 
 def per_device(form: Callable[..., Array]) -> Callable[..., Array]:
-  """`form`, run on a mesh by each device on its rows of the batch and its slice of the experts' hidden width.
+  """`form`, run on a mesh by each device on its rows of the batch and its slice of the experts'
+  hidden width.
 
-  Left to itself the compiler would sort the tokens of all devices together. It is, where rows do not divide.
+  Left to itself the compiler would sort the tokens of all devices together. It is, where rows do
+  not divide.
   """
   mesh = jax.sharding.get_abstract_mesh()
 
@@ -71,33 +80,44 @@ def per_device(form: Callable[..., Array]) -> Callable[..., Array]:
     return jax.lax.psum(form(*args), 'tensor')
 
   def run(x: Array, weights: Array, chosen: Array, gate: Array, up: Array, down: Array) -> Array:
-    devices, slices = math.prod(mesh.shape.get(axis, 1) for axis in BATCH[0]), mesh.shape.get('tensor', 1)
+    devices, slices = math.prod(mesh.shape.get(axis, 1)
+                                for axis in BATCH[0]), mesh.shape.get('tensor', 1)
     args = (x, weights, chosen, gate, up, down)
     if devices * slices == 1 or x.shape[0] % devices or gate.shape[-1] % slices:
       return form(*args)
     into = P(None, None, 'tensor')
-    return jax.shard_map(local, in_specs=(BATCH, BATCH, BATCH, into, into, P(None, 'tensor')), out_specs=BATCH,
+    return jax.shard_map(local, in_specs=(BATCH, BATCH, BATCH, into, into, P(None, 'tensor')),
+                         out_specs=BATCH,
                          check_vma=False)(*args)
 
   return run
 
 
-def mix_sorted(x: Array, weights: Array, chosen: Array, gate: Array, up: Array, down: Array) -> Array:
-  """Each token k times, sorted by expert, through ragged products whose groups are as long as experts are chosen."""
+def mix_sorted(x: Array, weights: Array, chosen: Array, gate: Array, up: Array,
+               down: Array) -> Array:
+  """Each token k times, sorted by expert, through ragged products whose groups are as long as
+  experts are chosen.
+  """
   (rows, length, width), k = x.shape, chosen.shape[-1]
   experts = chosen.reshape(-1)
   order = jnp.argsort(experts)
   sizes = jnp.bincount(experts, length=gate.shape[0]).astype(jnp.int32)
   tokens = jnp.repeat(x.reshape(-1, width), k, axis=0).at[order].get(unique_indices=True)
-  h = ACTIVATIONS['silu'](jax.lax.ragged_dot(tokens, gate, sizes)) * jax.lax.ragged_dot(tokens, up, sizes)
-  y = jax.lax.ragged_dot(h, down, sizes).at[jnp.argsort(order)].get(unique_indices=True)   # back in the order of tokens
+  h = ACTIVATIONS['silu'](jax.lax.ragged_dot(tokens, gate, sizes)) * jax.lax.ragged_dot(tokens, up,
+                                                                                        sizes)
+  # back in the order of tokens
+  y = jax.lax.ragged_dot(h, down, sizes).at[jnp.argsort(order)].get(unique_indices=True)
   y = y.reshape(rows, length, k, width).astype(jnp.float32)
   return jnp.sum(y * weights[..., None], axis=2).astype(x.dtype)
 
 
-def mix_every_expert(x: Array, weights: Array, chosen: Array, gate: Array, up: Array, down: Array) -> Array:
-  """All tokens through all experts, one expert after the other; those that a token did not choose weigh 0."""
-  shares = jnp.sum(jax.nn.one_hot(chosen, gate.shape[0], dtype=jnp.float32) * weights[..., None], axis=2)
+def mix_every_expert(x: Array, weights: Array, chosen: Array, gate: Array, up: Array,
+                     down: Array) -> Array:
+  """All tokens through all experts, one expert after the other; those that a token did not choose
+  weigh 0.
+  """
+  shares = jnp.sum(jax.nn.one_hot(chosen, gate.shape[0], dtype=jnp.float32) * weights[..., None],
+                   axis=2)
 
   @jax.checkpoint
   def add_expert(total: Array, expert: tuple[Array, ...]) -> tuple[Array, None]:
@@ -106,4 +126,5 @@ def mix_every_expert(x: Array, weights: Array, chosen: Array, gate: Array, up: A
     return total + y.astype(jnp.float32) * share[..., None], None
 
   total = jnp.zeros_like(x, jnp.float32)
-  return jax.lax.scan(add_expert, total, (jnp.moveaxis(shares, -1, 0), gate, up, down))[0].astype(x.dtype)
+  return jax.lax.scan(add_expert, total,
+                      (jnp.moveaxis(shares, -1, 0), gate, up, down))[0].astype(x.dtype)

@@ -1,4 +1,5 @@
-"""The whole model: crops and tokens → hidden states → logits. Pure: parameters, cache and keys are arguments.
+"""The whole model: crops and tokens → hidden states → logits. Pure: parameters, cache and keys are
+arguments.
 
     crops u8 [B,C,h,w,3] ─ Vit ─ features [B,C·P,F] ─ Connector ─ visual [B,V,D]
                                                                      │ gather by feature_index, add
@@ -21,13 +22,21 @@ from molmo_jax.model.config import ModelConfig, resolve_vit_layers
 from molmo_jax.model.connector import Connector
 from molmo_jax.model.llm import Decoder, Embedding
 from molmo_jax.model.vit import Vit, normalize_crops, patchify
-from molmo_jax.parallel.activations import crops_per_row, split_crops, split_rows, split_sequence, take_rows
+from molmo_jax.parallel.activations import (
+  crops_per_row,
+  split_crops,
+  split_rows,
+  split_sequence,
+  take_rows,
+)
 
 Batch = Mapping[str, Array]
 
 
 class Molmo(nn.Module):
-  """Molmo2. `apply({'params': params}, batch)`; see the fields of a batch in the design and in docs/data.md."""
+  """Molmo2. `apply({'params': params}, batch)`; see the fields of a batch in the design and in
+  docs/data.md.
+  """
   config: ModelConfig
 
   def setup(self):
@@ -40,7 +49,8 @@ class Molmo(nn.Module):
     self.embedding = Embedding(c.llm)
     self.decoder = Decoder(c)
 
-  def visual_features(self, batch: Batch, dropout_key: Array | None = None) -> Float[Array, 'B V D']:
+  def visual_features(self, batch: Batch,
+                      dropout_key: Array | None = None) -> Float[Array, 'B V D']:
     """One vector per visual token; zeros when the model is blind."""
     c, pool_index = self.config, batch['pool_index']
     rows, crops = batch['crops'].shape[:2]
@@ -52,18 +62,22 @@ class Molmo(nn.Module):
     features = self.vit(patchify(normalize_crops(pixels, c.vit.normalize), c.vit.patch_size))
     features = split_rows(features.reshape(rows, spread * features.shape[1], features.shape[2]))
     mask = batch.get('patch_mask')
-    visual = self.connector(features, split_sequence(pool_index), batch.get('layout_index'), batch.get('layout_box'),
+    visual = self.connector(features, split_sequence(pool_index), batch.get('layout_index'),
+                            batch.get('layout_box'),
                             None if mask is None else add(mask).reshape(rows, -1), dropout_key)
     return split_rows(split_sequence(visual))
 
-  def embed(self, batch: Batch, dropout_key: Array | None = None, features: Float[Array, 'B V D'] | None = None
+  def embed(self, batch: Batch, dropout_key: Array | None = None,
+            features: Float[Array, 'B V D'] | None = None
             ) -> Float[Array, 'B S D']:
-    """Token embeddings plus, at every `<im_patch>`, its visual feature: a gather with a static shape, no scatter.
+    """Token embeddings plus, at every `<im_patch>`, its visual feature: a gather with a static
+    shape, no scatter.
 
-    `features` are those that `visual_features` gave for these rows, where they are known already; the batch needs no
-    crops then.
+    `features` are those that `visual_features` gave for these rows, where they are known already;
+    the batch needs no crops then.
     """
-    x = split_sequence(self.embedding(split_sequence(batch['tokens']))).astype(self.config.residual_dtype)
+    x = split_sequence(self.embedding(split_sequence(batch['tokens']))).astype(
+      self.config.residual_dtype)
     if features is None:
       if batch['pool_index'].shape[1] == 0:
         return x
@@ -89,7 +103,8 @@ class Molmo(nn.Module):
   def logits(self, hidden: Float[Array, '... D']) -> Float[Array, '... vocab']:
     """float32 scores of the base vocabulary; extra (visual) tokens cannot be predicted."""
     kernel = self.head_kernel()
-    return jnp.einsum('...d,vd->...v', hidden.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+    return jnp.einsum('...d,vd->...v', hidden.astype(kernel.dtype), kernel,
+                      preferred_element_type=jnp.float32)
 
   def prefill(self, batch: Batch, new_tokens: int, features: Float[Array, 'B V D'] | None = None,
               cache_dtype: str | None = None) -> tuple[Float[Array, 'B vocab'], Cache]:
@@ -98,14 +113,18 @@ class Molmo(nn.Module):
     `features` as in `embed`; `cache_dtype` as in `extend_cache`.
     """
     info = mask_info(batch['segments'], batch['visual'])
-    hidden, (keys, values) = self.decoder(self.embed(batch, features=features), batch['positions'], info)
+    hidden, (keys, values) = self.decoder(self.embed(batch, features=features), batch['positions'],
+                                          info)
     last = jnp.max(jnp.where(info.segments >= 0, info.index, 0), axis=1)
     return (self.logits(jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]),
             extend_cache(keys, values, info, new_tokens, cache_dtype))
 
-  def decode(self, tokens: Int[Array, 'B'], positions: Int[Array, 'B'], segments: Int[Array, 'B'], cache: Cache
+  def decode(self, tokens: Int[Array, 'B'], positions: Int[Array, 'B'], segments: Int[Array, 'B'],
+             cache: Cache
              ) -> tuple[Float[Array, 'B vocab'], Cache]:
-    """One more text token per row: its logits, and the cache that holds it. `segments` −1 hides the token."""
+    """One more text token per row: its logits, and the cache that holds it. `segments` −1 hides the
+    token.
+    """
     new = MaskInfo(segments[:, None], jnp.zeros_like(tokens)[:, None],
                    jnp.broadcast_to(cache.length, tokens.shape)[:, None])
     x = self.embedding(tokens[:, None]).astype(self.config.residual_dtype)

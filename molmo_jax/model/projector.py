@@ -1,4 +1,4 @@
-"""Projectors from pooled features to the width of the language model (spec/model §3.1, §3.3)."""
+"""Projectors from pooled features to the width of the language model (docs/model.md §3.1, §3.3)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class GatedMlp(nn.Module):
   def __call__(self, x: Float[Array, 'B S I']) -> Float[Array, 'B S D']:
     gate = Einsum('bsi,if->bsf', (x.shape[-1], self.hidden), None, self.dtype, name='gate')(x)
     up = Einsum('bsi,if->bsf', (x.shape[-1], self.hidden), None, self.dtype, name='up')(x)
-    return Einsum('bsf,fd->bsd', (self.hidden, self.width), None, self.dtype, self.down_init, name='down')(
-        ACTIVATIONS['silu'](gate) * up)
+    return Einsum('bsf,fd->bsd', (self.hidden, self.width), None, self.dtype, self.down_init,
+                  name='down')(
+                      ACTIVATIONS['silu'](gate) * up)
 
 
 def _uniform(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
@@ -34,7 +35,9 @@ def _uniform(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
 
 
 class Projector(nn.Module):
-  """`mlp`: gated. `linear`: one matrix. `random_linear`: one that is never trained. `2mlp`: y + mlp₂(y), y = mlp(x)."""
+  """`mlp`: gated. `linear`: one matrix. `random_linear`: one that is never trained. `2mlp`: y +
+  mlp₂(y), y = mlp(x).
+  """
   config: ConnectorConfig
   width: int
   dtype: jnp.dtype = jnp.float32
@@ -43,7 +46,8 @@ class Projector(nn.Module):
   def __call__(self, x: Float[Array, 'B V I']) -> Float[Array, 'B V D']:
     kind, shape = self.config.projector, (x.shape[-1], self.width)
     if kind == 'linear':
-      return Einsum('bvi,id->bvd', shape, None, self.dtype, nn.initializers.xavier_uniform(), name='linear')(x)
+      return Einsum('bvi,id->bvd', shape, None, self.dtype, nn.initializers.xavier_uniform(),
+                    name='linear')(x)
     if kind == 'random_linear':
       kernel = jax.lax.stop_gradient(self.param('kernel', _uniform, shape))
       return jnp.einsum('bvi,id->bvd', x.astype(self.dtype), kernel.astype(self.dtype))

@@ -1,4 +1,4 @@
-"""The image tower: patches of a crop → features of the chosen blocks (spec/model §2)."""
+"""The image tower: patches of a crop → features of the chosen blocks (docs/model.md §2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from jaxtyping import Float
 
 from molmo_jax.kernels.on_mesh import attend_patches_on_mesh
 from molmo_jax.model.config import VitConfig
-from molmo_jax.model.layers import ACTIVATIONS, Einsum, LayerNorm, apply_stack, fan_in_normal, init_stack
+from molmo_jax.model.layers import (
+  ACTIVATIONS,
+  Einsum,
+  LayerNorm,
+  apply_stack,
+  fan_in_normal,
+  init_stack,
+)
 from molmo_jax.parallel.activations import split_crops
 
 # mean and standard deviation per channel of pixels in 0..1; SigLIP's 2x − 1 is its own formula
@@ -24,7 +31,9 @@ CHANNEL_STATISTICS = {
 
 
 def normalize_crops(crops: Array, kind: str) -> Array:
-  """uint8 crops [..., h, w, 3] (or float ones in 0..1) → float32 as the tower was trained (spec/model §1.1, §6.2)."""
+  """uint8 crops [..., h, w, 3] (or float ones in 0..1) → float32 as the tower was trained
+  (docs/model.md §1.1, §6.2).
+  """
   x = crops.astype(jnp.float32) / 255.0 if crops.dtype == jnp.uint8 else crops
   if kind == 'siglip':
     return x * 2.0 - 1.0
@@ -37,10 +46,12 @@ def patchify(crops: Float[Array, '... h w 3'], patch: int) -> Float[Array, '... 
   return einops.rearrange(crops, '... (gh p) (gw q) c -> ... (gh gw) (p q c)', p=patch, q=patch)
 
 
-def fit_positions(table: Float[Array, 'rows E'], patches: int, class_token: bool) -> Float[Array, 'P E']:
-  """The position table for a square grid of `patches`: interpolated (bicubic, antialiased) where it has another one.
+def fit_positions(table: Float[Array, 'rows E'], patches: int,
+                  class_token: bool) -> Float[Array, 'P E']:
+  """The position table for a square grid of `patches`: interpolated (bicubic, antialiased) where it
+  has another one.
 
-  The row of the class token stays as it is (spec/model §2.3).
+  The row of the class token stays as it is (docs/model.md §2.3).
   """
   own = table.shape[0] - class_token
   if own == patches:
@@ -64,14 +75,18 @@ class VitBlock(nn.Module):
     c = self.config
     heads, dtype = (c.heads, c.head_dim), self.dtype
     h = LayerNorm(c.norm_eps, name='attention_norm')(x)
-    q, k, v = (Einsum('cpe,enh->cpnh', (c.width, *heads), heads, dtype, name=n)(h) for n in ('query', 'key', 'value'))
+    q, k, v = (Einsum('cpe,enh->cpnh', (c.width, *heads), heads, dtype, name=n)(h)
+               for n in ('query', 'key', 'value'))
     h = attend_patches_on_mesh(q, k, v)
-    h = Einsum('cpnh,nhe->cpe', (*heads, c.width), (c.width,), dtype, fan_in_normal(c.heads * c.head_dim, c.layers),
+    h = Einsum('cpnh,nhe->cpe', (*heads, c.width), (c.width,), dtype,
+               fan_in_normal(c.heads * c.head_dim, c.layers),
                name='out')(h)
     x = x + self._scaled('attention_scale', h).astype(x.dtype)
     h = LayerNorm(c.norm_eps, name='mlp_norm')(x)
-    h = ACTIVATIONS[c.activation](Einsum('cpe,ef->cpf', (c.width, c.mlp), (c.mlp,), dtype, name='up')(h))
-    h = Einsum('cpf,fe->cpe', (c.mlp, c.width), (c.width,), dtype, fan_in_normal(c.mlp, c.layers), name='down')(h)
+    h = ACTIVATIONS[c.activation](
+      Einsum('cpe,ef->cpf', (c.width, c.mlp), (c.mlp,), dtype, name='up')(h))
+    h = Einsum('cpf,fe->cpe', (c.mlp, c.width), (c.width,), dtype, fan_in_normal(c.mlp, c.layers),
+               name='down')(h)
     return x + self._scaled('mlp_scale', h).astype(x.dtype)
 
   def _scaled(self, name: str, x: Float[Array, 'C P E']) -> Float[Array, 'C P E']:
@@ -81,10 +96,12 @@ class VitBlock(nn.Module):
 
 
 class Vit(nn.Module):
-  """Patch embedding, positions, and the blocks up to the deepest one that is read; with `keep_unread` all blocks.
+  """Patch embedding, positions, and the blocks up to the deepest one that is read; with
+  `keep_unread` all blocks.
 
   Attributes:
-    read: indices of the blocks whose outputs are returned, concatenated on the channel axis in this order.
+    read: indices of the blocks whose outputs are returned, concatenated on the channel axis in this
+      order.
   """
   config: VitConfig
   read: tuple[int, ...]
@@ -100,7 +117,8 @@ class Vit(nn.Module):
                name='patch_embedding')(patches)
     if c.class_token:
       token = self.param('class_embedding', fan_in_normal(c.width), (c.width,))
-      x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, c.width)), x], axis=1)
+      x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, c.width)), x],
+                          axis=1)
     positions = self.param('position_embedding', fan_in_normal(c.width),
                            ((c.positions or c.patches) + c.class_token, c.width))
     x = x + fit_positions(positions, c.patches, c.class_token).astype(x.dtype)
@@ -113,9 +131,11 @@ class Vit(nn.Module):
 
     outputs = {}
     start = 0
-    for end in sorted(set(self.read)):   # a scan per stretch between two blocks that are read: none else is kept
+    # a scan per stretch between two blocks that are read: none else is kept
+    for end in sorted(set(self.read)):
       stretch = {n: _slice(v, start, end + 1) for n, v in stack.items()}
-      x, _ = apply_stack(lambda p, x, _: (block.apply({'params': p}, split_crops(x)), None), stretch, x, None,
+      x, _ = apply_stack(lambda p, x, _: (block.apply({'params': p}, split_crops(x)), None),
+                         stretch, x, None,
                          self.remat, self.unroll)
       outputs[end], start = x, end + 1
     features = jnp.concatenate([outputs[i] for i in self.read], axis=-1)
@@ -123,4 +143,5 @@ class Vit(nn.Module):
 
 
 def _slice(tree, start: int, end: int):
-  return {n: _slice(v, start, end) for n, v in tree.items()} if isinstance(tree, dict) else tree[start:end]
+  return {n: _slice(v, start, end)
+          for n, v in tree.items()} if isinstance(tree, dict) else tree[start:end]

@@ -1,4 +1,5 @@
-"""Where activations lie on the mesh, said by the model where it matters; nothing at all where there is one device.
+"""Where activations lie on the mesh, said by the model where it matters; nothing at all where there
+is one device.
 
     [B,S,…]  rows over data and fsdp, the sequence over context        (`split_sequence`)
     [C,…]    crops over data, fsdp and context: images are independent  (`split_crops`)
@@ -16,9 +17,11 @@ from jax import Array
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
-ROWS = ('data', 'fsdp')                # rows of a batch; with `context`, a row's sequence is cut as well
+# rows of a batch; with `context`, a row's sequence is cut as well
+ROWS = ('data', 'fsdp')
 CROPS = ('data', 'fsdp', 'context')
-HEADS = ('tensor', 'context')          # tensor first: then changing from sequence to heads needs no permutation
+# tensor first: then changing from sequence to heads needs no permutation
+HEADS = ('tensor', 'context')
 
 
 def current_mesh() -> AbstractMesh | None:
@@ -42,7 +45,8 @@ def constrain(x: Array, axes: tuple[str | tuple[str, ...] | None, ...]) -> Array
   if mesh is None:
     return x
   names = [(a,) if isinstance(a, str) else a or () for a in axes]
-  spec = P(*(a if a and size % devices_along(a, mesh) == 0 else None for a, size in zip(names, x.shape)))
+  spec = P(*(a if a and size % devices_along(a, mesh) == 0 else None
+             for a, size in zip(names, x.shape)))
   return jax.lax.with_sharding_constraint(x, spec)
 
 
@@ -57,7 +61,9 @@ def split_rows(x: Array) -> Array:
 
 
 def crops_per_row(rows: int, crops: int) -> int:
-  """To how many crops a row must be padded so that all crops of the batch spread evenly over the devices."""
+  """To how many crops a row must be padded so that all crops of the batch spread evenly over the
+  devices.
+  """
   unit = devices_along(CROPS)
   unit //= math.gcd(unit, rows)
   return -(-crops // unit) * unit
@@ -69,9 +75,11 @@ def split_crops(x: Array) -> Array:
 
 
 def take_rows(x: Array, index: Array) -> Array:
-  """`x[b, index[b]]` for every row b: x [B,M,F], index int32 [B,N,…] → [B,N,…,F]; indices out of range are clipped.
+  """`x[b, index[b]]` for every row b: x [B,M,F], index int32 [B,N,…] → [B,N,…,F]; indices out of
+  range are clipped.
 
-  On a mesh, rows lie over data and fsdp and N over context, where they divide; every device has its rows of x whole.
+  On a mesh, rows lie over data and fsdp and N over context, where they divide; every device has its
+  rows of x whole.
   """
   take = jax.vmap(lambda row, i: jnp.take(row, i, axis=0, mode='clip'))
   mesh = current_mesh()
@@ -80,24 +88,30 @@ def take_rows(x: Array, index: Array) -> Array:
   rows = ROWS if x.shape[0] % devices_along(ROWS, mesh) == 0 else None
   part = 'context' if index.shape[1] % mesh.shape['context'] == 0 else None
   # left to the partitioner, batched gathers are done for all rows on every device
-  return jax.shard_map(take, in_specs=(P(rows), P(rows, part)), out_specs=P(rows, part), check_vma=False)(x, index)
+  return jax.shard_map(take, in_specs=(P(rows), P(rows, part)), out_specs=P(rows, part),
+                       check_vma=False)(x, index)
 
 
 def take_columns(table: Array, index: Array, columns: tuple[str, ...]) -> Array:
-  """`table[index]` for a table [V,D] whose columns lie over the axes `columns`: index int32 [B,S] → [B,S,D].
+  """`table[index]` for a table [V,D] whose columns lie over the axes `columns`: index int32 [B,S] →
+  [B,S,D].
 
-  On a mesh with rows over data and fsdp and S over context, each device looks up the tokens of its whole group in its
-  own columns; then one all-to-all brings every token's columns together. The table never travels.
+  On a mesh with rows over data and fsdp and S over context, each device looks up the tokens of its
+  whole group in its own columns; then one all-to-all brings every token's columns together. The
+  table never travels.
   """
   mesh = current_mesh()
-  rows_fit = index.shape[0] % devices_along(ROWS) == 0 and index.shape[1] % devices_along(('context',)) == 0
+  rows_fit = index.shape[0] % devices_along(ROWS) == 0 and index.shape[1] % devices_along(
+    ('context',)) == 0
   if mesh is None or not columns or not rows_fit or not set(columns) <= set(CROPS):
     return jnp.take(table, index, axis=0)
 
   def local(table: Array, index: Array) -> Array:
     group = jax.lax.all_gather(index, columns)                                # [group, B, S]
-    found = jnp.take(table, group, axis=0)                                    # [group, B, S, D / group]
+    # [group, B, S, D / group]
+    found = jnp.take(table, group, axis=0)
     return jax.lax.all_to_all(found, columns, split_axis=0, concat_axis=3, tiled=True)[0]
 
   places = P(ROWS, 'context')
-  return jax.shard_map(local, in_specs=(P(None, columns), places), out_specs=places, check_vma=False)(table, index)
+  return jax.shard_map(local, in_specs=(P(None, columns), places), out_specs=places,
+                       check_vma=False)(table, index)

@@ -28,7 +28,8 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
   """A mesh over all devices (or those given), every axis of type Auto.
 
   Raises:
-    ConfigError: the axes do not multiply to the number of devices, or need more than the network between slices.
+    ConfigError: the axes do not multiply to the number of devices, or need more than the network
+      between slices.
   """
   devices = jax.devices() if devices is None else devices
   shape = [getattr(config, axis) for axis in AXES]
@@ -37,31 +38,38 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     raise ConfigError(f'mesh: only one axis can be -1, got {dict(zip(AXES, shape))}')
   shape = [len(devices) // known if n == -1 else n for n in shape]
   if math.prod(shape) != len(devices):
-    raise ConfigError(f'mesh: {dict(zip(AXES, shape))} needs {math.prod(shape)} devices, there are {len(devices)}')
+    raise ConfigError(f'mesh: {dict(zip(AXES, shape))} needs {math.prod(shape)} devices, there are '
+      f'{len(devices)}')
   return Mesh(_arrange(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def _arrange(shape: list[int], devices: list) -> np.ndarray:
-  """The devices as a grid; between TPU slices, which a slower network joins, only the data axis runs."""
-  slices = len({getattr(d, 'slice_index', 0) for d in devices}) if devices[0].platform == 'tpu' else 1
+  """The devices as a grid; between TPU slices, which a slower network joins, only the data axis
+  runs.
+  """
+  slices = len({getattr(d, 'slice_index', 0)
+                for d in devices}) if devices[0].platform == 'tpu' else 1
   if slices == 1:
     return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
   data, *others = shape
   if data % slices:
-    raise ConfigError(f'mesh.data={data} must be a multiple of the {slices} slices: only the data axis runs between '
-                      'slices')
-  return mesh_utils.create_hybrid_device_mesh((data // slices, *others), (slices, *(1 for _ in others)), devices,
+    raise ConfigError(f'mesh.data={data} must be a multiple of the {slices} slices: only the data '
+      'axis runs between slices')
+  return mesh_utils.create_hybrid_device_mesh((data // slices, *others),
+                                              (slices, *(1 for _ in others)), devices,
                                               allow_split_physical_axes=True)
 
 
 def check_heads(kv_heads: int, context: int, tensor: int) -> None:
   """Raises ConfigError unless context × tensor divides the number of key/value heads."""
   if kv_heads % (context * tensor):
-    raise ConfigError(f'mesh.context={context} × mesh.tensor={tensor} must divide model.llm.kv_heads={kv_heads}: '
-                      'attention gives every device some of the heads for the whole sequence')
+    raise ConfigError(f'mesh.context={context} × mesh.tensor={tensor} must divide '
+      f'model.llm.kv_heads={kv_heads}: attention gives every device some of the heads for the '
+      'whole sequence')
 
 
-def check_mesh(mesh: Mesh, *, kv_heads: int, batch_size: int, sequence_length: int, accumulate: int = 1,
+def check_mesh(mesh: Mesh, *, kv_heads: int, batch_size: int, sequence_length: int,
+               accumulate: int = 1,
                offload: bool = False) -> None:
   """Whether a run can be trained on `mesh`, before anything is compiled.
 
@@ -70,17 +78,19 @@ def check_mesh(mesh: Mesh, *, kv_heads: int, batch_size: int, sequence_length: i
     offload: whether activations are to be kept in the host's memory.
 
   Raises:
-    ConfigError: heads, rows or tokens that the axes do not divide, or devices without a host's memory; names the flags.
+    ConfigError: heads, rows or tokens that the axes do not divide, or devices without a host's
+      memory; names the flags.
   """
   data, fsdp, context, tensor = (mesh.shape[axis] for axis in AXES)
   check_heads(kv_heads, context, tensor)
   if batch_size % (data * fsdp * accumulate):
-    raise ConfigError(f'data.batch_size={batch_size} must be a multiple of mesh.data={data} × mesh.fsdp={fsdp} × '
-                      f'training.accumulate={accumulate} = {data * fsdp * accumulate}')
+    raise ConfigError(f'data.batch_size={batch_size} must be a multiple of mesh.data={data} × '
+      f'mesh.fsdp={fsdp} × training.accumulate={accumulate} = {data * fsdp * accumulate}')
   if sequence_length % (context * tensor):
-    raise ConfigError(f'data.sequence_length={sequence_length} must be a multiple of mesh.context={context} × '
-                      f'mesh.tensor={tensor}')
+    raise ConfigError(f'data.sequence_length={sequence_length} must be a multiple of '
+      f'mesh.context={context} × mesh.tensor={tensor}')
   device = mesh.devices.flat[0]
-  if offload and (device.platform == 'cpu' or 'pinned_host' not in {m.kind for m in device.addressable_memories()}):
-    raise ConfigError(f"model.remat='offload' keeps activations in the host's memory, which {device.platform} devices "
-                      "do not have apart from their own; take model.remat='full'")
+  if offload and (device.platform == 'cpu'
+                  or 'pinned_host' not in {m.kind for m in device.addressable_memories()}):
+    raise ConfigError("model.remat='offload' keeps activations in the host's memory, which "
+      f"{device.platform} devices do not have apart from their own; take model.remat='full'")

@@ -1,6 +1,7 @@
 """More than one process: joining a cluster, and small values that all processes must know.
 
-`gather`, `from_first` and `first_then_others` are collectives: all processes must call them, in the same order.
+`gather`, `from_first` and `first_then_others` are collectives: all processes must call them, in the
+same order.
 """
 
 from __future__ import annotations
@@ -20,18 +21,20 @@ from jax.experimental import multihost_utils
 
 from molmo_jax.configuration import ConfigError
 
-HELP = ("more than one process: 'auto' where the cluster says who is who (Cloud TPU, GKE, SLURM, Open MPI), "
-        "or 'HOST:PORT,INDEX,COUNT', HOST being that of process 0")
+HELP = ("more than one process: 'auto' where the cluster says who is who (Cloud TPU, GKE, SLURM, "
+  "Open MPI), or 'HOST:PORT,INDEX,COUNT', HOST being that of process 0")
 
 
 def join(cluster: str) -> None:
-  """Connects this process with the others, before anything else is done with JAX; '' means that there are no others.
+  """Connects this process with the others, before anything else is done with JAX; '' means that
+  there are no others.
 
-  A process that dies ends the others: with an error at their next exchange of data, or after a minute without a sign
-  of life.
+  A process that dies ends the others: with an error at their next exchange of data, or after a
+  minute without a sign of life.
 
   Raises:
-    ConfigError: `cluster` is neither 'auto' nor 'HOST:PORT,INDEX,COUNT', or the others do not answer.
+    ConfigError: `cluster` is neither 'auto' nor 'HOST:PORT,INDEX,COUNT', or the others do not
+      answer.
   """
   if not cluster:
     return
@@ -39,12 +42,15 @@ def join(cluster: str) -> None:
   if cluster != 'auto':
     parts = cluster.split(',')
     if len(parts) != 3 or ':' not in parts[0] or not (parts[1].isdigit() and parts[2].isdigit()):
-      raise ConfigError(f"--distributed={cluster}: write 'auto' or HOST:PORT,INDEX,COUNT, as in 10.0.0.1:4321,0,2")
-    place = dict(coordinator_address=parts[0], process_id=int(parts[1]), num_processes=int(parts[2]))
+      raise ConfigError(f"--distributed={cluster}: write 'auto' or HOST:PORT,INDEX,COUNT, as in "
+        "10.0.0.1:4321,0,2")
+    place = dict(coordinator_address=parts[0], process_id=int(parts[1]),
+                 num_processes=int(parts[2]))
   try:
     jax.distributed.initialize(**place, heartbeat_timeout_seconds=60)
   except (RuntimeError, ValueError) as error:
-    raise ConfigError(f'--distributed={cluster}: the processes did not find each other: {error}') from None
+    raise ConfigError(
+      f'--distributed={cluster}: the processes did not find each other: {error}') from None
 
 
 def gather(value: Any) -> list[Any]:
@@ -56,7 +62,8 @@ def gather(value: Any) -> list[Any]:
   padded = np.zeros(int(sizes.max()), np.uint8)
   padded[:len(data)] = data
   rows = multihost_utils.process_allgather(padded)
-  return [json.loads(row[:size].tobytes()) for row, size in zip(np.asarray(rows), sizes, strict=True)]
+  return [json.loads(row[:size].tobytes())
+          for row, size in zip(np.asarray(rows), sizes, strict=True)]
 
 
 def from_first(value: Any) -> Any:
@@ -70,7 +77,9 @@ def is_first() -> bool:
 
 
 def first_then_others(make: Callable[[], Any]) -> Any:
-  """What `make` returns; the first process calls it before the others, which find the files that it wrote."""
+  """What `make` returns; the first process calls it before the others, which find the files that it
+  wrote.
+  """
   if is_first():
     made = make()
     gather(None)
@@ -83,8 +92,8 @@ def first_then_others(make: Callable[[], Any]) -> Any:
 def orderly_end(*faults: type[Exception]) -> Iterator[None]:
   """Around a whole program: the user's `faults` end with one line instead of a traceback.
 
-  With several processes any failure of one ends it at once, without waiting for the others at a barrier that they
-  never reach; they notice the missing peer, and end with a message, too.
+  With several processes any failure of one ends it at once, without waiting for the others at a
+  barrier that they never reach; they notice the missing peer, and end with a message, too.
   """
   try:
     yield
@@ -95,8 +104,9 @@ def orderly_end(*faults: type[Exception]) -> Iterator[None]:
       raise
     if not isinstance(error, SystemExit):
       traceback.print_exc()
-    _leave(f'error: process {jax.process_index()} of {jax.process_count()} failed or lost a peer: {error}\n'
-           'The first process that failed says why. Start all of them again: a run goes on from its last checkpoint.')
+    _leave(f'error: process {jax.process_index()} of {jax.process_count()} failed or lost a peer: '
+      f'{error}\nThe first process that failed says why. Start all of them again: a run goes on '
+      'from its last checkpoint.')
 
 
 def _leave(message: str) -> None:
@@ -108,10 +118,11 @@ def _leave(message: str) -> None:
 
 
 def stop_signal() -> Callable[[int], str | None]:
-  """A function of the step that tells whether the run was asked to stop: the name of the signal, or None.
+  """A function of the step that tells whether the run was asked to stop: the name of the signal, or
+  None.
 
-  One process: SIGTERM or Ctrl-C; a second Ctrl-C ends the program at once. Several: a SIGTERM to any of them, which all
-  hear of at the same step; all must ask, at every step.
+  One process: SIGTERM or Ctrl-C; a second Ctrl-C ends the program at once. Several: a SIGTERM to
+  any of them, which all hear of at the same step; all must ask, at every step.
   """
   received: list[str] = []
 

@@ -13,9 +13,10 @@ from molmo_jax.configuration import ConfigError
 from molmo_jax.parallel.activations import ROWS, current_mesh, devices_along
 from molmo_jax.parameters import path_name
 
-# First match wins; paths of optimizer state end like those of their parameters, so the patterns are anchored there.
-# In `blocks` the leading axis is the layer, which is never split. The vocabulary (151,936) is not split either: it does
-# not divide by large meshes. 'fsdp' stands for fsdp and context together: parameters are spread over both.
+# First match wins; paths of optimizer state end like those of their parameters, so the patterns are
+# anchored there. In `blocks` the leading axis is the layer, which is never split. The vocabulary
+# (151,936) is not split either: it does not divide by large meshes. 'fsdp' stands for fsdp and
+# context together: parameters are spread over both.
 RULES: tuple[tuple[str, P], ...] = (
   (r'blocks/.*(query|key|value)/kernel$', P(None, 'fsdp', 'tensor')),
   (r'blocks/.*attention/out/kernel$', P(None, 'tensor', None, 'fsdp')),
@@ -38,10 +39,12 @@ BATCH = P(ROWS)
 def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
   """The table's entry for `path`; an axis that does not divide its dimension is left out.
 
-  Where context is larger than 1, a dimension along fsdp is cut along context, too, if both together divide it.
+  Where context is larger than 1, a dimension along fsdp is cut along context, too, if both together
+  divide it.
   """
   spec = next(spec for pattern, spec in RULES if re.search(pattern, path))
-  if len(spec) > len(shape):   # optimizer counters and the like, below a path that looks like a parameter's
+  # optimizer counters and the like, below a path that looks like a parameter's
+  if len(spec) > len(shape):
     return P()
   return P(*(_fitting(axis, size, mesh) if axis else None for axis, size in zip(spec, shape)))
 
@@ -50,18 +53,23 @@ def _fitting(axis: str, size: int, mesh: Mesh) -> str | tuple[str, ...] | None:
   choices: list[str | tuple[str, ...]] = [axis]
   if axis == 'fsdp' and mesh.shape['context'] > 1:
     choices = [('fsdp', 'context'), 'fsdp']
-  return next((c for c in choices if size % devices_along((c,) if isinstance(c, str) else c, mesh) == 0), None)
+  return next((c for c in choices
+               if size % devices_along((c,) if isinstance(c, str) else c, mesh) == 0), None)
 
 
 def columns_of(path: str, table: jax.Array) -> tuple[str, ...]:
-  """The axes of the mesh of `jax.set_mesh` over which the columns of the matrix `path` lie; () for none."""
+  """The axes of the mesh of `jax.set_mesh` over which the columns of the matrix `path` lie; () for
+  none.
+  """
   mesh = current_mesh()
   axes = (*spec_of(path, table.shape, mesh), None, None)[1] if mesh else None
   return (axes,) if isinstance(axes, str) else axes or ()
 
 
 def shardings_of(tree: Any, mesh: Mesh) -> Any:
-  """NamedShardings for a tree of arrays or shapes: parameters, optimizer state, or a whole training state."""
+  """NamedShardings for a tree of arrays or shapes: parameters, optimizer state, or a whole training
+  state.
+  """
   def sharding(path: tuple, leaf: Any) -> NamedSharding:
     return NamedSharding(mesh, spec_of(path_name(path), leaf.shape, mesh))
   return jax.tree_util.tree_map_with_path(sharding, tree)
@@ -75,7 +83,8 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def data_share(mesh: Mesh) -> tuple[int, int]:
   """Which part of every batch this process provides: (index, number of parts).
 
-  Processes whose devices hold the same rows (the context or tensor axis runs over them) provide the same part.
+  Processes whose devices hold the same rows (the context or tensor axis runs over them) provide the
+  same part.
 
   Raises:
     ConfigError: rows of one process overlap those of another without being the same.
@@ -86,6 +95,6 @@ def data_share(mesh: Mesh) -> tuple[int, int]:
     rows.setdefault(device.process_index, set()).add(index.start or 0)
   parts = sorted({tuple(sorted(r)) for r in rows.values()})
   if sum(map(len, parts)) != groups:
-    raise ConfigError(f'mesh: {dict(mesh.shape)} splits rows over {len(rows)} processes unevenly; let mesh.data × '
-                      'mesh.fsdp and the number of processes divide each other')
+    raise ConfigError(f'mesh: {dict(mesh.shape)} splits rows over {len(rows)} processes unevenly; '
+      'let mesh.data × mesh.fsdp and the number of processes divide each other')
   return parts.index(tuple(sorted(rows[jax.process_index()]))), len(parts)

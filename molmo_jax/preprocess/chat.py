@@ -1,7 +1,8 @@
-"""Conversations as text (spec/training-and-eval §3.2, §4.1; spec/model §8).
+"""Conversations as text (docs/training.md §3.2, §4.1; docs/model.md §8).
 
-A conversation becomes one string per message. User strings carry every role marker, so an answer is tokenised alone and
-generation starts right after the last user string. The end-of-sequence token of an answer is added later, as an id.
+A conversation becomes one string per message. User strings carry every role marker, so an answer is
+tokenised alone and generation starts right after the last user string. The end-of-sequence token of
+an answer is added later, as an id.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 
 # Styles that chat like a person: their prompts are never announced by a tag in fine-tuning.
 DEMO_STYLES = frozenset({
-  'point_count', 'pointing', 'cosyn_point', 'user_qa', 'long_caption', 'short_caption', 'text_sft', 'correction_qa',
+  'point_count', 'pointing', 'cosyn_point', 'user_qa', 'long_caption', 'short_caption', 'text_sft',
+  'correction_qa',
   'video_long_caption', 'video_short_caption', 'video_transcript',
   'video_clip_caption_start_end', 'video_clip_caption_start_end_in_seconds',
   'video_clip_transcript_start_end', 'video_clip_transcript_start_end_in_seconds',
@@ -21,7 +23,8 @@ DEMO_STYLES = frozenset({
   'video_point', 'video_point_count', 'video_count', 'video_count_point',
   'video_point_track_per_frame', 'video_point_track_start_end', 'video_point_track_all_frames',
   'video_single_point_track_start_end',
-  'multi_image_pointing', 'multi_image_counting', 'multi_image_point_then_count', 'multi_image_count_then_point',
+  'multi_image_pointing', 'multi_image_counting', 'multi_image_point_then_count',
+  'multi_image_count_then_point',
 })
 
 # Molmo v1's own lists: conversational styles, and those whose prompts bring their own instruction.
@@ -47,21 +50,24 @@ EVALUATION_STYLES = {
   'video_eval_multiple_choice_w_subtitle': 'video_multiple_choice_w_subtitle',
 }
 
-INFERENCE_LENGTH = 65                         # the length that is asked for where there is no reference answer
+# the length that is asked for where there is no reference answer
+INFERENCE_LENGTH = 65
 
 
 def add_style_prefix(
-    prompt: str, style: str | None, mode: str, *, answer: str | None = None, rng: np.random.Generator | None = None,
+    prompt: str, style: str | None, mode: str, *, answer: str | None = None,
+    rng: np.random.Generator | None = None,
 ) -> str:
   """`prompt` with the tag that announces its style, e.g. 'vqa2: What is this?'.
 
   Args:
     prompt: the user's words.
     style: the style of the conversation; None gives no tag.
-    mode: 'none'; 'style' a tag always; 'demo_or_style_v2' (fine-tuning) none for conversational and multiple-choice
-      styles; 'style_and_length_v2' (pre-training) a tag with the length of the answer in units of 15 characters, noisy
-      (σ 25 characters) and in one of ten draws left out. Molmo v1: 'demo_or_style' tags conversational styles in one of
-      ten draws and multiple-choice ones always; 'style_and_length' leaves a blank where the length is left out.
+    mode: 'none'; 'style' a tag always; 'demo_or_style_v2' (fine-tuning) none for conversational and
+      multiple-choice styles; 'style_and_length_v2' (pre-training) a tag with the length of the
+      answer in units of 15 characters, noisy (σ 25 characters) and in one of ten draws left out.
+      Molmo v1: 'demo_or_style' tags conversational styles in one of ten draws and multiple-choice
+      ones always; 'style_and_length' leaves a blank where the length is left out.
     answer: the reference answer whose length is announced; None (inference) announces 65.
     rng: source of the noise; without it the length is exact and always given.
 
@@ -69,7 +75,8 @@ def add_style_prefix(
     ValueError: an unknown mode.
   """
   if mode not in STYLE_PREFIXES:
-    raise ValueError(f'style prefix {mode!r} does not exist; the choices are: {", ".join(STYLE_PREFIXES)}')
+    raise ValueError(f'style prefix {mode!r} does not exist; the choices are: '
+      f'{", ".join(STYLE_PREFIXES)}')
   if style is None:
     return prompt
   tag = STYLE_PREFIXES[mode](style, answer, rng)
@@ -93,12 +100,14 @@ def _tag_unless_demo(style: str, answer: str | None, rng: np.random.Generator | 
 
 def _tag_unless_v1_demo(style: str, answer: str | None, rng: np.random.Generator | None) -> str:
   name = _named(style)
-  if name in V1_UNTAGGED_STYLES or (name in V1_DEMO_STYLES and (rng is None or rng.random() >= 0.1)):
+  if name in V1_UNTAGGED_STYLES or (name in V1_DEMO_STYLES
+                                    and (rng is None or rng.random() >= 0.1)):
     return ''
   return f'{name}:'
 
 
-def _tag_and_length(style: str, answer: str | None, rng: np.random.Generator | None, before_colon: str = '') -> str:
+def _tag_and_length(style: str, answer: str | None, rng: np.random.Generator | None,
+                    before_colon: str = '') -> str:
   name = _named(style)
   if name in POINTING_STYLES:
     return f'{name}:'
@@ -125,18 +134,21 @@ def format_messages(contents: Sequence[str], message_format: str) -> list[str]:
 
   Args:
     contents: the words of the messages.
-    message_format: 'qwen3' (Molmo2): ChatML markers, no system turn; a later user turn is preceded by `<|im_end|>` and
-      a new line, so that with the end-of-sequence token of the answer there are two `<|im_end|>` between turns, as in
-      training. 'role' (Molmo v1): ' User: … Assistant:' and ' answer'. 'none' (Molmo v1 captioner): a leading blank.
+    message_format: 'qwen3' (Molmo2): ChatML markers, no system turn; a later user turn is preceded
+      by `<|im_end|>` and a new line, so that with the end-of-sequence token of the answer there are
+      two `<|im_end|>` between turns, as in training. 'role' (Molmo v1): ' User: … Assistant:' and '
+      answer'. 'none' (Molmo v1 captioner): a leading blank.
 
   Returns:
-    The strings. With an odd number of contents the last one is the prompt that generation continues.
+    The strings. With an odd number of contents the last one is the prompt that generation
+    continues.
 
   Raises:
     ValueError: an unknown format.
   """
   if message_format not in MESSAGE_FORMATS:
-    raise ValueError(f'message format {message_format!r} does not exist; the formats are: {", ".join(MESSAGE_FORMATS)}')
+    raise ValueError(f'message format {message_format!r} does not exist; the formats are: '
+      f'{", ".join(MESSAGE_FORMATS)}')
   write = MESSAGE_FORMATS[message_format]
   return [write(content, index) for index, content in enumerate(contents)]
 

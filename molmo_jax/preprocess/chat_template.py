@@ -1,9 +1,11 @@
-"""A checkpoint's chat template: messages in Hugging Face's format → the prompt as text (spec/model §8.1).
+"""A checkpoint's chat template: messages in Hugging Face's format → the prompt as text
+(docs/model.md §8.1).
 
-The template is a jinja2 program that came with the checkpoint, so it runs in a sandbox, set up as `transformers` 5.23
-sets it up. A checkpoint without one gets the released behaviour, written out in `TEMPLATES['qwen3']`: all images first
-(numbered if there are several), the video, the subtitles, and then ChatML turns, with one `<|im_end|>` between turns
-(training had two) and the stray blank of the released template before every earlier answer.
+The template is a jinja2 program that came with the checkpoint, so it runs in a sandbox, set up as
+`transformers` 5.23 sets it up. A checkpoint without one gets the released behaviour, written out in
+`TEMPLATES['qwen3']`: all images first (numbered if there are several), the video, the subtitles,
+and then ChatML turns, with one `<|im_end|>` between turns (training had two) and the stray blank of
+the released template before every earlier answer.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from molmo_jax.preprocess.types import EncodingError, PreprocessConfig
 _END = 'END_OF_THE_MESSAGE_TO_CONTINUE'
 _UNTAGGED = sorted(DEMO_STYLES | MULTIPLE_CHOICE_STYLES)
 
-# Placeholders of the media, then the subtitles; `turns` are the messages that are left, `said` the words of one.
+# Placeholders of the media, then the subtitles; `turns` are the messages that are left, `said` the
+# words of one.
 _OPENING = """\
 {%- set untagged = UNTAGGED -%}
 {%- set media = namespace(images=0, videos=0) -%}
@@ -92,7 +95,8 @@ _TURNS = {
 """,
 }
 
-TEMPLATES = {name: _OPENING + turns for name, turns in _TURNS.items()}   # by `TextConfig.message_format`
+# by `TextConfig.message_format`
+TEMPLATES = {name: _OPENING + turns for name, turns in _TURNS.items()}
 
 
 def default_template(config: PreprocessConfig) -> str:
@@ -103,7 +107,9 @@ def default_template(config: PreprocessConfig) -> str:
 
 
 class _Generation(jinja2.ext.Extension):
-  """`{% generation %}…{% endgeneration %}`, which marks answers for training: what is inside is written as it is."""
+  """`{% generation %}…{% endgeneration %}`, which marks answers for training: what is inside is
+  written as it is.
+  """
   tags = {'generation'}
 
   def parse(self, parser):
@@ -129,26 +135,30 @@ def compile_template(template: str) -> jinja2.Template:
     raise ValueError(f'the chat template cannot be compiled: {error}') from error
 
 
-def render(template: str, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True,
+def render(template: str, messages: Sequence[Mapping[str, Any]], *,
+           add_generation_prompt: bool = True,
            continue_final_message: bool = False, **variables: Any) -> str:
   """The prompt that a template makes of a conversation.
 
   Args:
     template: a jinja2 template.
-    messages: dicts with `role` and `content`, a string or a list of parts; plain data only, media left out.
+    messages: dicts with `role` and `content`, a string or a list of parts; plain data only, media
+      left out.
     add_generation_prompt: open an answer at the end.
     continue_final_message: end with the last message's last text, so that it is gone on with.
     variables: what else the template may read, such as `bos_token`.
 
   Raises:
-    EncodingError: the template rejects the messages, or does not write the message that is to be continued.
+    EncodingError: the template rejects the messages, or does not write the message that is to be
+      continued.
     ValueError: it is not a jinja2 template.
   """
   program = compile_template(template)
   if continue_final_message:
     messages = [*messages[:-1], _marked(messages[-1])]
   try:
-    text = program.render(messages=messages, tools=None, documents=None, add_generation_prompt=add_generation_prompt,
+    text = program.render(messages=messages, tools=None, documents=None,
+                          add_generation_prompt=add_generation_prompt,
                           **variables)
   except Exception as error:   # a template is a program of others, which may fail in any way
     raise EncodingError(f'the chat template rejects the messages: {error}') from error
@@ -156,13 +166,15 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], *, add_generati
     return text
   place = text.rfind(_END)
   if place < 0:
-    raise EncodingError('the chat template does not write the last message, an answer that is to be continued')
+    raise EncodingError('the chat template does not write the last message, an answer that is to '
+      'be continued')
   # A template that strips the words also strips the blanks before the mark, as transformers does.
   return text[:place] if text[place:].startswith(_END + ' ') else text[:place].rstrip()
 
 
 def _marked(message: Mapping[str, Any]) -> dict[str, Any]:
-  """`message` with a mark (and a blank, to see whether the template strips it) after its last text."""
+  """`message` with a mark (and a blank, to see whether the template strips it) after its last text.
+  """
   content = message['content']
   if isinstance(content, str):
     return {**message, 'content': f'{content}{_END} '}
@@ -176,7 +188,8 @@ def _marked(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None,
              separators: tuple[str, str] | None = None, sort_keys: bool = False) -> str:
-  return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+  return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
+                    sort_keys=sort_keys)
 
 
 def _raise(message: str) -> None:

@@ -1,4 +1,5 @@
-"""Which frames of a part of a video are decoded, and the times that they are given (spec/model §7.2). numpy only.
+"""Which frames of a part of a video are decoded, and the times that they are given (docs/model.md
+§7.2). numpy only.
 
 This is how the released models were fed: times count from the start of the clip.
 """
@@ -19,8 +20,9 @@ def select_clip_by_time(shown: np.ndarray, max_frames: int, mode: str = 'uniform
                         ) -> tuple[np.ndarray, np.ndarray]:
   """Samples a video, or a clip of it, by time.
 
-  The frame of a moment is the first that is shown longer than that, or the last one. A clip's moments are times of the
-  file, while those of a whole video count from its first frame; a clip ends at the latest with the video's duration.
+  The frame of a moment is the first that is shown longer than that, or the last one. A clip's
+  moments are times of the file, while those of a whole video count from its first frame; a clip
+  ends at the latest with the video's duration.
 
   Args:
     shown: float32 [N,2], when each frame's showing starts and ends, seconds, ascending.
@@ -38,7 +40,8 @@ def select_clip_by_time(shown: np.ndarray, max_frames: int, mode: str = 'uniform
   return np.minimum(np.searchsorted(shown[:, 1], moments, side='right'), len(shown) - 1), times
 
 
-def select_clip_by_index(total_frames: int, fps: float, max_frames: int, mode: str = 'uniform_last_frame',
+def select_clip_by_index(total_frames: int, fps: float, max_frames: int,
+                         mode: str = 'uniform_last_frame',
                          max_fps: float | Sequence[float] | None = None, clip: Clip | None = None,
                          ) -> tuple[np.ndarray, np.ndarray]:
   """Samples a video, or a clip of it, by the indices of its frames.
@@ -47,7 +50,8 @@ def select_clip_by_index(total_frames: int, fps: float, max_frames: int, mode: s
     total_frames: frames of the video.
     fps: its frames per second.
     max_frames, mode, max_fps: as in `sampling.sample_frames`.
-    clip: start and end, seconds; None: the whole video. Both are cut to a frame, and the end is included.
+    clip: start and end, seconds; None: the whole video. Both are cut to a frame, and the end is
+      included.
 
   Returns:
     int64 [F] indices of frames; float64 [F] their times, seconds from the start of the clip.

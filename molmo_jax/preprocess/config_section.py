@@ -36,7 +36,8 @@ class Section:
     """A positive number; null means that there is no limit, a missing key means `default`."""
     if key in self.values and self.values[key] is None:
       return self._value(key, None, bool, '')
-    return self._value(key, default, lambda value: _is_number(value) and value > 0, 'a positive number or null')
+    return self._value(key, default, lambda value: _is_number(value) and value > 0,
+                       'a positive number or null')
 
   def pair(self, key: str, default: tuple[int, int], least: int = 1) -> tuple[int, int]:
     return tuple(self._value(
@@ -45,21 +46,24 @@ class Section:
 
   def fixed(self, key: str, wanted: Any) -> None:
     """The only value that is supported."""
-    self._value(key, wanted, lambda value: value == wanted, f'{wanted!r}, other values are not supported')
+    self._value(key, wanted, lambda value: value == wanted,
+                f'{wanted!r}, other values are not supported')
 
   def close(self, key: str, wanted: tuple[float, ...]) -> None:
     """The only number, or numbers, that are supported, up to rounding."""
     def matches(value: Any) -> bool:
       numbers = value if isinstance(value, (list, tuple)) else [value] * len(wanted)
       return len(numbers) == len(wanted) and all(
-        _is_number(n) and math.isclose(n, w, rel_tol=1e-6) for n, w in zip(numbers, wanted, strict=True))
+        _is_number(n) and math.isclose(n, w, rel_tol=1e-6)
+        for n, w in zip(numbers, wanted, strict=True))
     shown = list(wanted) if len(wanted) > 1 else wanted[0]
     self._value(key, wanted, matches, f'{shown}, other values are not supported')
 
   def finish(self, ignored: Collection[str]) -> None:
     """Raises ValueError for a key that is set, was not read, and is not `ignored`."""
     for key, value in self.values.items():
-      if key not in self.asked and key not in ignored and not key.startswith('_') and value not in (None, False):
+      if key not in self.asked and key not in ignored and not key.startswith('_') and value not in (
+        None, False):
         near = difflib.get_close_matches(key, self.asked, 1)
         raise ValueError(f'{self.at(key)} is {value!r}, a key that is not known here'
                          + (f'; did you mean {near[0]}?' if near else ''))

@@ -1,4 +1,6 @@
-"""Messages in Hugging Face's chat format → media, and messages that a chat template can read (spec/model §8.1)."""
+"""Messages in Hugging Face's chat format → media, and messages that a chat template can read
+(docs/model.md §8.1).
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,23 @@ from molmo_jax.preprocess.types import EncodingError, MediaError, Subtitle
 
 Message = Mapping[str, Any]
 
-_SOURCES = {'image': ('image', 'image_url', 'url', 'path'), 'video': ('video', 'video_url', 'url', 'path')}
-_KINDS = {'text': 'text', 'image': 'image', 'image_url': 'image', 'video': 'video', 'video_url': 'video'}
+_SOURCES = {'image': ('image', 'image_url', 'url', 'path'),
+            'video': ('video', 'video_url', 'url', 'path')}
+_KINDS = {'text': 'text', 'image': 'image', 'image_url': 'image', 'video': 'video',
+          'video_url': 'video'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversation:
-  """A conversation taken apart: its media in the order of the messages, and messages of plain data."""
-  messages: tuple[dict[str, Any], ...]        # for the template: text parts as they are, media parts without media
+  """A conversation taken apart: its media in the order of the messages, and messages of plain data.
+  """
+  # for the template: text parts as they are, media parts without media
+  messages: tuple[dict[str, Any], ...]
   images: tuple[Any, ...] = ()                # path | bytes | PIL.Image | uint8 array
   video: Any = None                           # path | uint8 [T,h,w,3]
   fps: float | None = None                    # frames per second of an array
-  subtitles: tuple[Subtitle, ...] | None = None   # lines with times; subtitles without are in `messages`
+  # lines with times; subtitles without are in `messages`
+  subtitles: tuple[Subtitle, ...] | None = None
 
   @property
   def is_continued(self) -> bool:
@@ -35,19 +42,20 @@ class Conversation:
     return self.messages[-1]['role'].lower() == 'assistant'
 
 
-def read_conversation(messages: Sequence[Message], check_text: Callable[[str], None]) -> Conversation:
+def read_conversation(messages: Sequence[Message],
+                      check_text: Callable[[str], None]) -> Conversation:
   """Checks a conversation and takes its media out.
 
   Args:
-    messages: dicts with `role` (user, assistant, and at the very beginning subtitle) and `content`: a string, or a list
-      of parts `{'type': 'text', 'text': …}`, `{'type': 'image', 'image': …}` and
-      `{'type': 'video', 'video': …, 'fps': …}`. The content of subtitles is a text, or a list of
-      `{'start': …, 'end': …, 'text': …}` in seconds.
+    messages: dicts with `role` (user, assistant, and at the very beginning subtitle) and `content`:
+      a string, or a list of parts `{'type': 'text', 'text': …}`, `{'type': 'image', 'image': …}`
+      and `{'type': 'video', 'video': …, 'fps': …}`. The content of subtitles is a text, or a list
+      of `{'start': …, 'end': …, 'text': …}` in seconds.
     check_text: raises EncodingError for a text that contains reserved tokens.
 
   Raises:
-    EncodingError: messages of another form, without a user, with reserved tokens in their text, or with images and a
-      video; the message names the place.
+    EncodingError: messages of another form, without a user, with reserved tokens in their text, or
+      with images and a video; the message names the place.
   """
   if not messages:
     raise EncodingError('the conversation has no messages')
@@ -66,13 +74,15 @@ def read_conversation(messages: Sequence[Message], check_text: Callable[[str], N
                  for k, part in enumerate(content)]
     else:
       _checked(content, f'message {index}', check_text)
-    plain.append({**{key: value for key, value in message.items() if isinstance(value, str)}, 'content': content})
+    plain.append({**{key: value for key, value in message.items() if isinstance(value, str)},
+                  'content': content})
   if not any(message['role'].lower() == 'user' for message in plain):
     raise EncodingError('the conversation has no user message')
   if len(videos) > 1:
     raise EncodingError(f'the conversation has {len(videos)} videos; the model takes one')
   if images and videos:
-    raise EncodingError(f'the conversation has {len(images)} image(s) and a video; the model takes one or the other')
+    raise EncodingError(f'the conversation has {len(images)} image(s) and a video; the model takes '
+      'one or the other')
   if subtitles is not None and not videos:
     raise EncodingError('the conversation has subtitles with times but no video')
   video, fps = videos[0] if videos else (None, None)
@@ -95,18 +105,22 @@ def local_path(source: str | os.PathLike[str]) -> Path:
 
 
 def _fields(message: Any, index: int) -> tuple[str, Any]:
-  if not isinstance(message, Mapping) or not isinstance(message.get('role'), str) or 'content' not in message:
-    raise EncodingError(f"message {index} must be a dict with 'role' and 'content', not {_shown(message)}")
+  if not isinstance(message, Mapping) or not isinstance(message.get('role'),
+                                                        str) or 'content' not in message:
+    raise EncodingError(f"message {index} must be a dict with 'role' and 'content', not "
+      f"{_shown(message)}")
   role, content = message['role'].lower(), message['content']
   if role not in ('user', 'assistant', 'subtitle'):
-    raise EncodingError(f"message {index} has the role {message['role']!r}; it must be 'user' or 'assistant', or "
-                        "'subtitle' at the beginning")
+    raise EncodingError(f"message {index} has the role {message['role']!r}; it must be 'user' or "
+      "'assistant', or 'subtitle' at the beginning")
   if not isinstance(content, (str, list, tuple)):
-    raise EncodingError(f'the content of message {index} must be a string or a list of parts, not {_shown(content)}')
+    raise EncodingError(f'the content of message {index} must be a string or a list of parts, not '
+      f'{_shown(content)}')
   return role, content
 
 
-def _part(part: Any, where: str, role: str, images: list, videos: list, check_text: Callable[[str], None]) -> dict:
+def _part(part: Any, where: str, role: str, images: list, videos: list,
+          check_text: Callable[[str], None]) -> dict:
   if not isinstance(part, Mapping):
     raise EncodingError(f"{where} must be a dict with 'type', not {_shown(part)}")
   named = part.get('type') or next((key for key in _KINDS if key in part), None)
@@ -124,7 +138,8 @@ def _part(part: Any, where: str, role: str, images: list, videos: list, check_te
   if isinstance(source, Mapping):             # {'image_url': {'url': …}}
     source = source.get('url')
   if source is None:
-    raise EncodingError(f'{where} is {"an image" if kind == "image" else "a video"} without one; give it as {kind!r}')
+    raise EncodingError(f'{where} is {"an image" if kind == "image" else "a video"} without one; '
+      f'give it as {kind!r}')
   if kind == 'image':
     images.append(source)
   else:
@@ -135,12 +150,14 @@ def _part(part: Any, where: str, role: str, images: list, videos: list, check_te
   return {'type': kind}
 
 
-def _subtitles(content: Any, check_text: Callable[[str], None]) -> tuple[tuple[Subtitle, ...] | None, str]:
+def _subtitles(content: Any,
+               check_text: Callable[[str], None]) -> tuple[tuple[Subtitle, ...] | None, str]:
   """Lines with times, or the text."""
   if isinstance(content, str):
     _checked(content, 'message 0', check_text)
     return None, content
-  if all(isinstance(part, Mapping) and part.get('type') == 'text' and isinstance(part.get('text'), str)
+  if all(isinstance(part, Mapping) and part.get('type') == 'text'
+         and isinstance(part.get('text'), str)
          for part in content):
     text = ' '.join(part['text'] for part in content)
     _checked(text, 'message 0', check_text)
@@ -150,8 +167,8 @@ def _subtitles(content: Any, check_text: Callable[[str], None]) -> tuple[tuple[S
     times = [line.get(key) for key in ('start', 'end')] if isinstance(line, Mapping) else [None]
     if not (all(isinstance(t, (int, float, np.number)) for t in times) and 0 <= times[0] <= times[1]
             and isinstance(line.get('text'), str)):
-      raise EncodingError(f"line {number} of the subtitles must be a dict with 'start' and 'end' in seconds, "
-                          f"0 <= start <= end, and 'text', not {_shown(line)}")
+      raise EncodingError(f"line {number} of the subtitles must be a dict with 'start' and 'end' "
+        f"in seconds, 0 <= start <= end, and 'text', not {_shown(line)}")
     _checked(line['text'], f'line {number} of the subtitles', check_text)
     lines.append(Subtitle(float(times[0]), float(times[1]), line['text']))
   return tuple(lines), ''

@@ -1,6 +1,7 @@
-"""One example becomes arrays: media is read and cut, messages become tokens, and the two are tied together.
+"""One example becomes arrays: media is read and cut, messages become tokens, and the two are tied
+together.
 
-Source: spec/model §5–8, spec/training-and-eval §3. No batching and no padding here: see data/packing.
+Source: docs/model.md §5–8, docs/training.md §3. No batching and no padding here: see data/packing.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ from molmo_jax.preprocess.types import (
   VisualInput,
 )
 
-# Tokens that see each other in both directions (spec/model §5.1), and the seeds' markers in their places.
-VISUAL_TOKENS = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<frame_start>', '<im_end>',
-                 '<frame_end>', '<im_low>', '<img_start_lowres>', '<row_end>', '<image_start>', '<image_end>')
-OPENERS = ('<im_start>', '<low_res_im_start>', '<frame_start>', '<im_low>', '<img_start_lowres>', '<image_start>')
+# Tokens that see each other in both directions (docs/model.md §5.1), and the seeds' markers in
+# their places.
+VISUAL_TOKENS = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<frame_start>',
+                 '<im_end>',
+                 '<frame_end>', '<im_low>', '<img_start_lowres>', '<row_end>', '<image_start>',
+                 '<image_end>')
+OPENERS = ('<im_start>', '<low_res_im_start>', '<frame_start>', '<im_low>', '<img_start_lowres>',
+           '<image_start>')
 
 
 def encode(
@@ -44,13 +49,15 @@ def encode(
     example: one record; several conversations about the same media make a message tree.
     config: crops, frames, text.
     tokenizer: text → ids, and the ids of the extra tokens.
-    training: True: all conversations with targets and loss weights, with the numbers of crops, images and frames for
-      training. False: a prompt; the last answer is dropped, so that the model gives it, and the `…_eval` numbers hold.
-    rng: order of the branches and noise of the style prefix in training; without it branches keep their order.
+    training: True: all conversations with targets and loss weights, with the numbers of crops,
+      images and frames for training. False: a prompt; the last answer is dropped, so that the model
+      gives it, and the `…_eval` numbers hold.
+    rng: order of the branches and noise of the style prefix in training; without it branches keep
+      their order.
 
   Returns:
-    Arrays as described in `types.Encoded`. Without media, `crops` is [0,h,w,3] and `pool_index` [0,W]; `patch_mask` is
-    None where the configuration has none.
+    Arrays as described in `types.Encoded`. Without media, `crops` is [0,h,w,3] and `pool_index`
+    [0,W]; `patch_mask` is None where the configuration has none.
 
   Raises:
     EncodingError: a record that cannot become a sequence; the message starts with `example.source`.
@@ -66,7 +73,8 @@ def encode(
 
 
 def _encode(
-    example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool, rng: np.random.Generator | None,
+    example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool,
+    rng: np.random.Generator | None,
 ) -> Encoded:
   conversations = _checked_conversations(example, training)
   order = np.arange(len(conversations))
@@ -74,27 +82,33 @@ def _encode(
     order = rng.permutation(len(conversations))
   style_rng = rng if training else None
   styles = example.styles or [example.style] * len(conversations)
-  texts = [_message_strings(conversations[i], styles[i], config, tokenizer, style_rng) for i in order]
-  weights = [None if w is None else LossWeight(w) for w in example.weights or [None] * len(conversations)]
+  texts = [_message_strings(conversations[i], styles[i], config, tokenizer, style_rng)
+           for i in order]
+  weights = [None if w is None else LossWeight(w) for w in example.weights
+             or [None] * len(conversations)]
   inputs = _visual_inputs(example, config, tokenizer, training, rng if training else None)
   sequence = build_sequence(
     texts, [v.tokens for v in inputs], tokenize=tokenizer.encode_trusted, bos_id=tokenizer.bos_id,
     eos_id=tokenizer.eos_id, loss_weight=LOSS_WEIGHTS[config.text.message_weight],
     branch_weights=[weights[i] for i in order],
-    max_sequence_length=config.text.max_sequence_length if training else config.text.max_sequence_length_eval,
+    max_sequence_length=config.text.max_sequence_length if training
+    else config.text.max_sequence_length_eval,
     max_text_tokens=config.text.max_text_tokens, tree_format=TREE_FORMATS[config.text.tree_format])
   return Encoded(
     **vars(sequence), **join_visual_inputs(inputs, config),
     visual=visual_index(sequence.tokens, tokenizer.special, first_rows(inputs)),
     feature_index=feature_index(sequence.tokens, tokenizer.special),
-    frame_times=np.concatenate([v.frame_times for v in inputs if v.frame_times is not None] or [np.zeros(0)]))
+    frame_times=np.concatenate([v.frame_times for v in inputs if v.frame_times is not None]
+                               or [np.zeros(0)]))
 
 
 def visual_index(tokens: np.ndarray, special: Mapping[str, int], starts: np.ndarray) -> np.ndarray:
-  """0 for text and 1 + n for visual tokens, n = number of images or frames begun so far, this one included.
+  """0 for text and 1 + n for visual tokens, n = number of images or frames begun so far, this one
+  included.
 
-  An image or a frame begins with its first patch, or with the marker right before that: markers are not counted, for
-  an image of one crop and a video without markers around its frames lack those that are unique to a beginning.
+  An image or a frame begins with its first patch, or with the marker right before that: markers are
+  not counted, for an image of one crop and a video without markers around its frames lack those
+  that are unique to a beginning.
 
   Args:
     tokens: int [S].
@@ -113,7 +127,9 @@ def visual_index(tokens: np.ndarray, special: Mapping[str, int], starts: np.ndar
 
 
 def feature_index(tokens: np.ndarray, special: Mapping[str, int]) -> np.ndarray:
-  """Row of `pool_index` whose feature is added to each token: `<im_patch>` tokens in order, −1 elsewhere: int32 [S]."""
+  """Row of `pool_index` whose feature is added to each token: `<im_patch>` tokens in order, −1
+  elsewhere: int32 [S].
+  """
   is_patch = tokens == special['<im_patch>']
   return np.where(is_patch, np.cumsum(is_patch) - 1, -1).astype(np.int32)
 
@@ -125,9 +141,11 @@ def _checked_conversations(example: Example, training: bool) -> list[tuple[Messa
   if example.images and example.video is not None:
     raise EncodingError('the record has images and a video; an example has one or the other')
   if example.weights is not None and len(example.weights) != len(conversations):
-    raise EncodingError(f'the record has {len(example.weights)} weights for {len(conversations)} conversations')
+    raise EncodingError(f'the record has {len(example.weights)} weights for {len(conversations)} '
+      'conversations')
   if example.styles and len(example.styles) != len(conversations):
-    raise EncodingError(f'the record has {len(example.styles)} styles for {len(conversations)} conversations')
+    raise EncodingError(f'the record has {len(example.styles)} styles for {len(conversations)} '
+      'conversations')
   if not training:
     if len(conversations) > 1:
       raise EncodingError(f'a prompt is one conversation; the record has {len(conversations)}')
@@ -138,22 +156,24 @@ def _checked_conversations(example: Example, training: bool) -> list[tuple[Messa
   return conversations
 
 
-def _check_conversation(messages: Sequence[Message], number: int, training: bool, has_video: bool) -> None:
+def _check_conversation(messages: Sequence[Message], number: int, training: bool,
+                        has_video: bool) -> None:
   if not messages:
     raise EncodingError(f'conversation {number} has no messages' if training else
                         f'conversation {number} has no user message to answer')
   for index, message in enumerate(messages):
     expected = 'assistant' if index % 2 else 'user'
     if message.role != expected:
-      raise EncodingError(f'message {index} of conversation {number} is from {message.role!r}; user and assistant must '
-                          f'alternate, user first, so it must be from {expected!r}')
+      raise EncodingError(f'message {index} of conversation {number} is from {message.role!r}; '
+        f'user and assistant must alternate, user first, so it must be from {expected!r}')
     if expected == 'assistant' and not message.content:
       raise EncodingError(f'message {index} of conversation {number}, an answer, is empty')
     if has_video and IMAGE_PLACEHOLDER in message.content:
-      raise EncodingError(f'message {index} of conversation {number} has {IMAGE_PLACEHOLDER}, but the record has a '
-                          'video; a video always comes before the text')
+      raise EncodingError(f'message {index} of conversation {number} has {IMAGE_PLACEHOLDER}, but '
+        'the record has a video; a video always comes before the text')
   if training and messages[-1].role != 'assistant':
-    raise EncodingError(f'conversation {number} ends with a user message; there is no answer to learn')
+    raise EncodingError(f'conversation {number} ends with a user message; there is no answer to '
+      'learn')
 
 
 def _message_strings(
@@ -164,7 +184,8 @@ def _message_strings(
   for index, content in enumerate(contents):
     tokenizer.check_plain(content, allowed=() if index % 2 else (IMAGE_PLACEHOLDER,))
   answer = contents[1] if len(contents) > 1 else None
-  contents[0] = chat.add_style_prefix(contents[0], style, config.text.style_prefix, answer=answer, rng=rng)
+  contents[0] = chat.add_style_prefix(contents[0], style, config.text.style_prefix, answer=answer,
+                                      rng=rng)
   for index in range(0, len(contents), 2):
     if not contents[index].replace(IMAGE_PLACEHOLDER, ''):
       raise EncodingError(f'user message {index} is empty')
@@ -172,38 +193,48 @@ def _message_strings(
 
 
 def _visual_inputs(
-    example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool, rng: np.random.Generator | None,
+    example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool,
+    rng: np.random.Generator | None,
 ) -> list[VisualInput]:
-  special, tokenize, markup = tokenizer.special, tokenizer.encode, layout.layout_format(config.layout_format)
+  special, tokenize, markup = tokenizer.special, tokenizer.encode, layout.layout_format(
+    config.layout_format)
   if example.video is not None:
     max_frames = config.video.max_frames if training else config.video.max_frames_eval
-    frames, times = video.read_video(example.video, max_frames, config.video, fps=example.fps, clip=example.clip,
+    frames, times = video.read_video(example.video, max_frames, config.video, fps=example.fps,
+                                     clip=example.clip,
                                      rng=rng, resize=_frame_resize(config))
-    return [layout.prepare_video(frames, times, example.subtitles, config.image, config.video, special, tokenize,
+    return [layout.prepare_video(frames, times, example.subtitles, config.image, config.video,
+                                 special, tokenize,
                                  markup)]
   loaded = [reading.load_image(source) for source in example.images]
   max_crops = config.image.max_crops if training else config.image.max_crops_eval
   max_images = config.image.max_images if training else config.image.max_images_eval
-  return layout.prepare_images(loaded, config.image, max_crops, special, tokenize, max_images, markup)
+  return layout.prepare_images(loaded, config.image, max_crops, special, tokenize, max_images,
+                               markup)
 
 
 def first_rows(inputs: Sequence[VisualInput]) -> np.ndarray:
   """Rows of the joined `pool_index` that begin an image, or a frame of a video: int [n]."""
-  kinds = [visual.layout_index[:, 2] if visual.frame_times is not None else np.zeros(len(visual.pool_index), np.int32)
+  kinds = [visual.layout_index[:, 2] if visual.frame_times is not None
+           else np.zeros(len(visual.pool_index), np.int32)
            for visual in inputs]
   changes = [np.diff(kind, prepend=-1) != 0 for kind in kinds]
   return np.flatnonzero(np.concatenate([np.zeros(0, bool), *changes]))
 
 
 def _frame_resize(config: PreprocessConfig) -> Callable[[np.ndarray], np.ndarray] | None:
-  """Brings a frame to the size of a crop as soon as it is decoded; a long video in full size would fill the memory."""
+  """Brings a frame to the size of a crop as soon as it is decoded; a long video in full size would
+  fill the memory.
+  """
   size = config.image.crop_size
-  if config.image.resize == 'letterbox':      # its result is float and has a mask: done later, from the full frame
+  # its result is float and has a mask: done later, from the full frame
+  if config.image.resize == 'letterbox':
     return None
   return lambda frame: images.fit(frame, size, size, config.image)[0]
 
 
-def join_visual_inputs(inputs: Sequence[VisualInput], config: PreprocessConfig) -> dict[str, np.ndarray | None]:
+def join_visual_inputs(inputs: Sequence[VisualInput],
+                       config: PreprocessConfig) -> dict[str, np.ndarray | None]:
   """All crops of the example, and windows over all of them: indices go on from input to input."""
   image = config.image
   width = max((v.pool_index.shape[1] for v in inputs), default=int(np.prod(image.pooling)))
@@ -213,12 +244,15 @@ def join_visual_inputs(inputs: Sequence[VisualInput], config: PreprocessConfig) 
     index = np.where(visual.pool_index >= 0, visual.pool_index + patches, -1)
     windows.append(np.pad(index, ((0, 0), (0, width - index.shape[1])), constant_values=-1))
     patches += len(visual.crops) * image.grid ** 2
-  pixels = inputs[0].crops.dtype if inputs else np.float32 if image.resize == 'letterbox' else np.uint8
+  pixels = inputs[
+    0].crops.dtype if inputs else np.float32 if image.resize == 'letterbox' else np.uint8
   return {
-    'crops': np.concatenate([np.zeros((0, image.crop_size, image.crop_size, 3), pixels), *(v.crops for v in inputs)]),
+    'crops': np.concatenate([np.zeros((0, image.crop_size, image.crop_size, 3), pixels),
+                             *(v.crops for v in inputs)]),
     'pool_index': np.concatenate(windows).astype(np.int32),
     'layout_index': np.concatenate([np.zeros((0, 4), np.int32), *(v.layout_index for v in inputs)]),
     'layout_box': np.concatenate([np.zeros((0, 4), np.float32), *(v.layout_box for v in inputs)]),
-    'patch_mask': np.concatenate([np.zeros((0, image.grid ** 2), np.float32), *(v.patch_mask for v in inputs)])
+    'patch_mask': np.concatenate(
+      [np.zeros((0, image.grid ** 2), np.float32), *(v.patch_mask for v in inputs)])
                   if image.has_patch_mask else None,
   }

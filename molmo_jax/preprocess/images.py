@@ -1,9 +1,10 @@
-"""An image becomes crops, and the patches of the crops become pooling windows (spec/model §6). numpy only.
+"""An image becomes crops, and the patches of the crops become pooling windows (docs/model.md §6).
+numpy only.
 
-The image is resized twice: once to a single crop (the global view, crop 0) and once to a canvas of overlapping crops.
-The canvas' patches, each taken from one crop only, form a stitched grid; pooling windows are cut over that grid, so a
-window may straddle two crops. In Molmo v1 (`pool_per_crop`) every crop is pooled on its own, and the windows are
-stitched.
+The image is resized twice: once to a single crop (the global view, crop 0) and once to a canvas of
+overlapping crops. The canvas' patches, each taken from one crop only, form a stitched grid; pooling
+windows are cut over that grid, so a window may straddle two crops. In Molmo v1 (`pool_per_crop`)
+every crop is pooled on its own, and the windows are stitched.
 """
 
 from __future__ import annotations
@@ -43,23 +44,26 @@ _Windows = tuple[np.ndarray, tuple[int, int], tuple[np.ndarray, np.ndarray]]
 class Crops:
   """Pixels and pooling windows of one image or of all frames of a video.
 
-  Letters of shapes as in `types`. `grids` are the sizes (rows, columns) of the pooled grids in the order of the rows
-  of `pool_index`: global view, stitched crops; or one per frame.
+  Letters of shapes as in `types`. `grids` are the sizes (rows, columns) of the pooled grids in the
+  order of the rows of `pool_index`: global view, stitched crops; or one per frame.
   """
-  crops: np.ndarray                     # uint8 [C,h,w,3]; letterbox: float32 in 0..1, not yet normalised
+  # uint8 [C,h,w,3]; letterbox: float32 in 0..1, not yet normalised
+  crops: np.ndarray
   pool_index: np.ndarray                # int32 [V,W]: crop * P + patch, −1 = empty slot
   grids: tuple[tuple[int, int], ...]
   layout_index: np.ndarray              # int32 [V,4]: row, column, crop or frame, kind
-  layout_box: np.ndarray                # float32 [V,4]: x0, y0, x1, y1 as fractions of the view (canvas or frame)
-  patch_mask: np.ndarray | None = None  # float32 [C,P]: share of real pixels in each patch (`has_patch_mask` only)
+  # float32 [V,4]: x0, y0, x1, y1 as fractions of the view (canvas or frame)
+  layout_box: np.ndarray
+  # float32 [C,P]: share of real pixels in each patch (`has_patch_mask` only)
+  patch_mask: np.ndarray | None = None
 
 
 def select_tiling(height: int, width: int, window: int, max_crops: int) -> tuple[int, int]:
-  """Chooses how many crops (rows, columns) cover an image (spec/model §6.1).
+  """Chooses how many crops (rows, columns) cover an image (docs/model.md §6.1).
 
   Args:
-    height, width: size of the image minus the pixels of its outer margins. Zero and negative sizes are allowed: they
-      follow IEEE division, as in the released processors.
+    height, width: size of the image minus the pixels of its outer margins. Zero and negative sizes
+      are allowed: they follow IEEE division, as in the released processors.
     window: side of the part of a crop that no neighbour shares, pixels.
     max_crops: largest number of crops, the global view not counted; at least 1.
   """
@@ -76,19 +80,23 @@ def select_tiling(height: int, width: int, window: int, max_crops: int) -> tuple
 
 @functools.lru_cache(maxsize=64)
 def _tilings(max_crops: int) -> np.ndarray:
-  """All (rows, columns) with at most `max_crops` crops, fewest crops first, then fewest rows: int64 [n,2]."""
+  """All (rows, columns) with at most `max_crops` crops, fewest crops first, then fewest rows: int64
+  [n,2].
+  """
   pairs = [(i, j) for i in range(1, max_crops + 1) for j in range(1, max_crops // i + 1)]
   return np.asarray(sorted(pairs, key=lambda p: (p[0] * p[1], p[0])), np.int64)
 
 
-def fit(image: np.ndarray, height: int, width: int, config: ImageConfig) -> tuple[np.ndarray, np.ndarray | None]:
+def fit(image: np.ndarray, height: int, width: int,
+        config: ImageConfig) -> tuple[np.ndarray, np.ndarray | None]:
   """Brings an image to `height` × `width` the way of `config.resize`.
 
   Args:
     image: uint8 [h,w,3].
 
   Returns:
-    uint8 [height,width,3] and None; for 'letterbox' float32 in 0..1 and the bool mask [height,width] of real pixels.
+    uint8 [height,width,3] and None; for 'letterbox' float32 in 0..1 and the bool mask
+    [height,width] of real pixels.
   """
   if config.resize == 'stretch':
     return resize.resize_bilinear(image, height, width), None
@@ -96,14 +104,16 @@ def fit(image: np.ndarray, height: int, width: int, config: ImageConfig) -> tupl
     return resize.resize_bicubic(image, height, width), None
   if config.resize == 'letterbox':
     return resize.letterbox(image, height, width)
-  raise ValueError(f"image.resize is {config.resize!r}; it must be 'stretch', 'letterbox' or 'stretch_bicubic'")
+  raise ValueError(f"image.resize is {config.resize!r}; it must be 'stretch', 'letterbox' or "
+    "'stretch_bicubic'")
 
 
 def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
-  """Cuts an image into its global view and overlapping crops, with pooling windows (spec/model §6.1–6.3).
+  """Cuts an image into its global view and overlapping crops, with pooling windows (docs/model.md
+  §6.1–6.3).
 
-  Crops are uint8; with `config.resize == 'letterbox'` they are float32 in 0..1, padding 0, and still have to be
-  normalised (`normalize`, or the model). Mode 'resize' makes the global view only.
+  Crops are uint8; with `config.resize == 'letterbox'` they are float32 in 0..1, padding 0, and
+  still have to be normalised (`normalize`, or the model). Mode 'resize' makes the global view only.
 
   Args:
     image: uint8 [h,w,3], at least one pixel.
@@ -122,7 +132,8 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
     views += _cut(canvas, rows, cols, step, size)
     masks.append(np.stack(_cut(real, rows, cols, step, size)) if real is not None else None)
   grids, *arrays = _image_windows(tiling, config)
-  pool_index, layout_index, layout_box = (array.copy() for array in arrays)   # the originals are remembered
+  # the originals are remembered
+  pool_index, layout_index, layout_box = (array.copy() for array in arrays)
   return Crops(crops=np.stack(views), pool_index=pool_index, grids=grids, layout_index=layout_index,
                layout_box=layout_box,
                patch_mask=_patch_mask(masks, len(views), config, shift=config.shift_patch_mask))
@@ -131,7 +142,9 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
 @functools.lru_cache(maxsize=256)
 def _image_windows(tiling: tuple[int, int] | None, config: ImageConfig
                    ) -> tuple[tuple[tuple[int, int], ...], np.ndarray, np.ndarray, np.ndarray]:
-  """`Crops.grids`, `pool_index`, `layout_index`, `layout_box` of the global view and a tiling; None: no crops."""
+  """`Crops.grids`, `pool_index`, `layout_index`, `layout_box` of the global view and a tiling;
+  None: no crops.
+  """
   patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
   views = [(pool_windows(patches, config.pooling), pooled_grid(patches.shape, config.pooling),
             grid_layout(patches.shape, config.pooling))]
@@ -141,18 +154,20 @@ def _image_windows(tiling: tuple[int, int] | None, config: ImageConfig
   windows, grids, layouts = zip(*views)
   index = [window_index(place, window, patches.size, kind)
            for (place, _), window, kind in zip(layouts, windows, (GLOBAL, CROP))]
-  return grids, np.concatenate(windows), np.concatenate(index), np.concatenate([box for _, box in layouts])
+  return grids, np.concatenate(windows), np.concatenate(index), np.concatenate(
+    [box for _, box in layouts])
 
 
 def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int]) -> Crops:
-  """Resizes every frame of a video to one crop and pools each on its own (spec/model §7.3).
+  """Resizes every frame of a video to one crop and pools each on its own (docs/model.md §7.3).
 
   Args:
     frames: uint8 [F,h,w,3], at least one frame.
     pooling: pooling window, patches (rows, columns).
   """
   if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
-    raise ValueError(f'frames must be uint8 [F,h,w,3] with at least one frame, not {frames.dtype} {frames.shape}')
+    raise ValueError(f'frames must be uint8 [F,h,w,3] with at least one frame, not {frames.dtype} '
+      f'{frames.shape}')
   _check(frames[0], config)
   fitted = [fit(frame, config.crop_size, config.crop_size, config) for frame in frames]
   patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
@@ -170,7 +185,9 @@ def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int
 
 
 def image_tiling(height: int, width: int, config: ImageConfig, max_crops: int) -> tuple[int, int]:
-  """The tiling (rows, columns) of an image of `height` × `width` pixels: `select_tiling` without the outer margins."""
+  """The tiling (rows, columns) of an image of `height` × `width` pixels: `select_tiling` without
+  the outer margins.
+  """
   margin = sum(config.overlap_margins) * config.patch_size
   height, width = height - margin, width - margin
   if config.clamp_small_sides:
@@ -179,9 +196,11 @@ def image_tiling(height: int, width: int, config: ImageConfig, max_crops: int) -
 
 
 def stitched_patches(rows: int, cols: int, config: ImageConfig) -> np.ndarray:
-  """Numbers (crop * P + patch, crops from 0) of the patches that make up the canvas without overlaps: int32 [gh,gw].
+  """Numbers (crop * P + patch, crops from 0) of the patches that make up the canvas without
+  overlaps: int32 [gh,gw].
 
-  Inner crops give up their margins; the first keeps its left or top margin, the last its right or bottom one.
+  Inner crops give up their margins; the first keeps its left or top margin, the last its right or
+  bottom one.
   """
   step, grid = _window_patches(config), config.grid
   before, after = config.overlap_margins
@@ -197,24 +216,31 @@ def stitched_patches(rows: int, cols: int, config: ImageConfig) -> np.ndarray:
 
 
 def _canvas_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
-  """Windows over the stitched patches of the canvas, row-major: int32 [V,W], their grid, and `grid_layout`."""
+  """Windows over the stitched patches of the canvas, row-major: int32 [V,W], their grid, and
+  `grid_layout`.
+  """
   stitched = stitched_patches(rows, cols, config)
   return (pool_windows(stitched, config.pooling), pooled_grid(stitched.shape, config.pooling),
           grid_layout(stitched.shape, config.pooling))
 
 
 def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
-  """Windows over each crop, those in shared margins left out, row-major over the canvas; results as `_canvas_windows`.
+  """Windows over each crop, those in shared margins left out, row-major over the canvas; results as
+  `_canvas_windows`.
 
-  A crop gives up the windows that start in its first margin, and keeps as many as cover what is left without its last.
-  Where margins or crops are no multiple of the window, neighbouring windows may overlap a little in the canvas.
+  A crop gives up the windows that start in its first margin, and keeps as many as cover what is
+  left without its last. Where margins or crops are no multiple of the window, neighbouring windows
+  may overlap a little in the canvas.
   """
   grid, (before, after), step = config.grid, config.overlap_margins, _window_patches(config)
   patches = np.arange(grid ** 2, dtype=np.int32).reshape(grid, grid)
-  own = pool_windows(patches, config.pooling).reshape(*pooled_grid(patches.shape, config.pooling), -1)
+  own = pool_windows(patches, config.pooling).reshape(*pooled_grid(patches.shape, config.pooling),
+                                                      -1)
 
   def kept(crops: int, pool: int, pad: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crop and row in that crop of every window along one axis, and the window's first patch in the canvas."""
+    """Crop and row in that crop of every window along one axis, and the window's first patch in the
+    canvas.
+    """
     places = []
     for crop in range(crops):
       left, right = before if crop else 0, after if crop < crops - 1 else 0
@@ -224,22 +250,29 @@ def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
     return crop, place, crop * step + place * pool - pad
 
   top, left = leading_pad(patches.shape, config.pooling)
-  (crop_row, row, y), (crop_col, col, x) = kept(rows, config.pooling[0], top), kept(cols, config.pooling[1], left)
+  (crop_row, row, y), (crop_col, col, x) = kept(rows, config.pooling[0],
+                                                top), kept(cols, config.pooling[1], left)
   windows = own[row[:, None], col[None, :]]
-  shift = (crop_row[:, None] * cols + crop_col[None, :]).astype(np.int32)[..., None] * np.int32(patches.size)
+  shift = (crop_row[:, None] * cols
+           + crop_col[None, :]).astype(np.int32)[..., None] * np.int32(patches.size)
   windows = np.where(windows >= 0, windows + shift, np.int32(-1)).reshape(-1, own.shape[-1])
   margins = before + after
-  return windows, (len(row), len(col)), window_layout(y, x, (step * rows + margins, step * cols + margins),
-                                                      config.pooling)
+  return windows, (len(row),
+                   len(col)), window_layout(y, x, (step * rows + margins, step * cols + margins),
+                                            config.pooling)
 
 
 def normalize(crops: np.ndarray, kind: Literal['siglip', 'openai', 'dino']) -> np.ndarray:
-  """Crops, uint8 or float32 in 0..1, as float32 with the mean and deviation of a vision tower (spec/model §1.1)."""
+  """Crops, uint8 or float32 in 0..1, as float32 with the mean and deviation of a vision tower
+  (docs/model.md §1.1).
+  """
   if kind not in _NORMALIZATION:
-    raise ValueError(f'unknown normalisation {kind!r}; it must be one of {", ".join(_NORMALIZATION)}')
+    raise ValueError(f'unknown normalisation {kind!r}; it must be one of '
+      f'{", ".join(_NORMALIZATION)}')
   if crops.shape[-1:] != (3,):
     raise ValueError(f'crops must be [...,3], not {crops.shape}')
-  mean, deviation = (np.tile(np.asarray(v, np.float32), _BLOCK_PIXELS) for v in _NORMALIZATION[kind])
+  mean, deviation = (np.tile(np.asarray(v, np.float32), _BLOCK_PIXELS)
+                     for v in _NORMALIZATION[kind])
   out = np.empty(crops.shape, np.float32)
   source, target = crops.reshape(-1), out.reshape(-1)
   for start in range(0, source.size, mean.size):
@@ -254,12 +287,14 @@ def normalize(crops: np.ndarray, kind: Literal['siglip', 'openai', 'dino']) -> n
 
 def _check(image: np.ndarray, config: ImageConfig) -> None:
   if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-    raise ValueError(f'an image must be uint8 [h,w,3] with at least one pixel, not {image.dtype} {image.shape}')
+    raise ValueError(f'an image must be uint8 [h,w,3] with at least one pixel, not {image.dtype} '
+      f'{image.shape}')
   if config.crop_size % config.patch_size:
-    raise ValueError(f'image.crop_size {config.crop_size} is no multiple of image.patch_size {config.patch_size}')
+    raise ValueError(f'image.crop_size {config.crop_size} is no multiple of image.patch_size '
+      f'{config.patch_size}')
   if config.mode != 'resize' and _window_patches(config) < 1:
-    raise ValueError(f'image.overlap_margins {config.overlap_margins} leave no patch of a crop that is '
-                     f'{config.grid} patches wide')
+    raise ValueError(f'image.overlap_margins {config.overlap_margins} leave no patch of a crop '
+      f'that is {config.grid} patches wide')
 
 
 def _window_patches(config: ImageConfig) -> int:
@@ -268,15 +303,18 @@ def _window_patches(config: ImageConfig) -> int:
 
 def _cut(canvas: np.ndarray, rows: int, cols: int, step: int, size: int) -> list[np.ndarray]:
   """The overlapping crops of a canvas [h,w,...], raster order: views [size, size, ...] of it."""
-  return [canvas[i * step:i * step + size, j * step:j * step + size] for i in range(rows) for j in range(cols)]
+  return [canvas[i * step:i * step + size, j * step:j * step + size] for i in range(rows)
+          for j in range(cols)]
 
 
 def _patch_mask(masks: list[np.ndarray | None], crops: int, config: ImageConfig, shift: bool = False
                 ) -> np.ndarray | None:
-  """Share of real pixels of every patch, float32 [C,P], or None; `masks` are bool [n,h,w], or None without padding.
+  """Share of real pixels of every patch, float32 [C,P], or None; `masks` are bool [n,h,w], or None
+  without padding.
 
-  With `shift`, the mask of the global view is left out and a row of −1 closes the others: what the 0924 models were
-  trained on. An image without crops beside its global view keeps its own mask there.
+  With `shift`, the mask of the global view is left out and a row of −1 closes the others: what the
+  0924 models were trained on. An image without crops beside its global view keeps its own mask
+  there.
   """
   if not config.has_patch_mask:
     return None

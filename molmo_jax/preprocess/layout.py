@@ -1,7 +1,9 @@
-"""The tokens that stand for an image or a video in a sequence (spec/model §6.4, §7.3, §7.4, §10). numpy only.
+"""The tokens that stand for an image or a video in a sequence (docs/model.md §6.4, §7.3, §7.4,
+§10). numpy only.
 
-Layout tokens mark where a view, a row or a frame begins and ends; every `<im_patch>` receives one pooled feature, in
-the order of the rows of `pool_index`. Their strings are those of a `LayoutFormat`.
+Layout tokens mark where a view, a row or a frame begins and ends; every `<im_patch>` receives one
+pooled feature, in the order of the rows of `pool_index`. Their strings are those of a
+`LayoutFormat`.
 """
 
 from __future__ import annotations
@@ -38,14 +40,18 @@ def layout_format(name: str) -> LayoutFormat:
 def extra_tokens(name: str) -> tuple[str, ...]:
   """`SPECIAL_TOKENS` and after them the markers of the format called `name`.
 
-  `Tokenizer.from_file(path, special_tokens=extra_tokens('seed1'))` makes single tokens of a seed's markers.
+  `Tokenizer.from_file(path, special_tokens=extra_tokens('seed1'))` makes single tokens of a seed's
+  markers.
   """
   templates = [value for value in vars(layout_format(name)).values() if isinstance(value, str)]
-  return tuple(dict.fromkeys([*SPECIAL_TOKENS, *(m for template in templates for m in _MARKER.findall(template))]))
+  return tuple(dict.fromkeys(
+    [*SPECIAL_TOKENS, *(m for template in templates for m in _MARKER.findall(template))]))
 
 
-def prepare_image(image: np.ndarray, config: ImageConfig, max_crops: int, special: Mapping[str, int],
-                  tokenize: Tokenize, number: int | None = None, layout: LayoutFormat = _RELEASED) -> VisualInput:
+def prepare_image(image: np.ndarray, config: ImageConfig, max_crops: int,
+                  special: Mapping[str, int],
+                  tokenize: Tokenize, number: int | None = None,
+                  layout: LayoutFormat = _RELEASED) -> VisualInput:
   """Crops, pooling windows and layout tokens of one image.
 
   Args:
@@ -54,17 +60,21 @@ def prepare_image(image: np.ndarray, config: ImageConfig, max_crops: int, specia
     max_crops: largest number of crops beside the global view.
     special: ids of `SPECIAL_TOKENS`.
     tokenize: text → ids, no special tokens added.
-    number: the image's number, from 1, where the example has several; None writes no `Image k` prefix.
+    number: the image's number, from 1, where the example has several; None writes no `Image k`
+      prefix.
     layout: strings of the markers and of the prefix.
   """
   crops = images_lib.crop_image(image, config, max_crops)
   return _visual_input(crops, image_tokens(crops.grids, config, special, tokenize, number, layout))
 
 
-def prepare_images(images: Sequence[np.ndarray], config: ImageConfig, max_crops: int, special: Mapping[str, int],
-                   tokenize: Tokenize, max_images: int | None = None, layout: LayoutFormat = _RELEASED
+def prepare_images(images: Sequence[np.ndarray], config: ImageConfig, max_crops: int,
+                   special: Mapping[str, int],
+                   tokenize: Tokenize, max_images: int | None = None,
+                   layout: LayoutFormat = _RELEASED
                    ) -> list[VisualInput]:
-  """`prepare_image` for all images of an example, numbered from 1 where there is more than one (v1: no numbers).
+  """`prepare_image` for all images of an example, numbered from 1 where there is more than one (v1:
+  no numbers).
 
   Args:
     max_images: how many images an example may have; None: `config.max_images`.
@@ -83,8 +93,10 @@ def prepare_images(images: Sequence[np.ndarray], config: ImageConfig, max_crops:
 
 
 def prepare_video(frames: np.ndarray, times: Sequence[float] | np.ndarray,
-                  subtitles: str | Sequence[Subtitle] | None, image_config: ImageConfig, video_config: VideoConfig,
-                  special: Mapping[str, int], tokenize: Tokenize, layout: LayoutFormat = _RELEASED) -> VisualInput:
+                  subtitles: str | Sequence[Subtitle] | None, image_config: ImageConfig,
+                  video_config: VideoConfig,
+                  special: Mapping[str, int], tokenize: Tokenize,
+                  layout: LayoutFormat = _RELEASED) -> VisualInput:
   """Crops, pooling windows and layout tokens of a video, its subtitles included.
 
   Args:
@@ -103,11 +115,13 @@ def prepare_video(frames: np.ndarray, times: Sequence[float] | np.ndarray,
 
 
 def image_tokens(grids: Sequence[tuple[int, int]], config: ImageConfig, special: Mapping[str, int],
-                 tokenize: Tokenize, number: int | None = None, layout: LayoutFormat = _RELEASED) -> np.ndarray:
-  """Tokens of one image: int32 [T] (spec/model §6.4).
+                 tokenize: Tokenize, number: int | None = None,
+                 layout: LayoutFormat = _RELEASED) -> np.ndarray:
+  """Tokens of one image: int32 [T] (docs/model.md §6.4).
 
   Args:
-    grids: pooled grids (rows, columns): global view, then the stitched crops unless the image is a single crop.
+    grids: pooled grids (rows, columns): global view, then the stitched crops unless the image is a
+      single crop.
     number, layout: see `prepare_image`.
   """
   def view(grid: tuple[int, int], start: str, col_tokens: bool) -> list[int | str]:
@@ -123,9 +137,10 @@ def image_tokens(grids: Sequence[tuple[int, int]], config: ImageConfig, special:
 
 
 def video_tokens(grid: tuple[int, int], times: Sequence[float] | np.ndarray,
-                 subtitles: str | Sequence[Subtitle] | None, config: VideoConfig, special: Mapping[str, int],
+                 subtitles: str | Sequence[Subtitle] | None, config: VideoConfig,
+                 special: Mapping[str, int],
                  tokenize: Tokenize, layout: LayoutFormat = _RELEASED) -> np.ndarray:
-  """Tokens of a video: int32 [T] (spec/model §7.3, §7.4).
+  """Tokens of a video: int32 [T] (docs/model.md §7.3, §7.4).
 
   Args:
     grid: pooled grid (rows, columns) of every frame.
@@ -149,35 +164,44 @@ def video_tokens(grid: tuple[int, int], times: Sequence[float] | np.ndarray,
   if not config.per_frame_special_token:
     pieces += end
   tokens = to_ids(pieces, tokenize)
-  return np.asarray([*tokens, *subtitle_tokens(subtitles, times, config.subtitle_mode, tokenize, special, layout)],
+  return np.asarray([*tokens, *subtitle_tokens(subtitles, times, config.subtitle_mode, tokenize,
+                                               special, layout)],
                     np.int32)
 
 
 def frame_label(index: int, time: float, config: VideoConfig) -> str:
-  """The text before frame `index` (from 0) shown at `time` seconds; a blank precedes all but the first."""
+  """The text before frame `index` (from 0) shown at `time` seconds; a blank precedes all but the
+  first.
+  """
   text = {'per-frame-compact': f'{time:.1f} ', 'per-frame': f'time {time:.2f} ',
           'numbered-frames': f'{index + 1}: ', 'none': ''}.get(config.time_mode)
   if text is None:
-    raise ValueError(f"video.time_mode is {config.time_mode!r}; it must be 'per-frame-compact', 'per-frame', "
-                     "'numbered-frames' or 'none'")
+    raise ValueError(f"video.time_mode is {config.time_mode!r}; it must be 'per-frame-compact', "
+      "'per-frame', 'numbered-frames' or 'none'")
   return f' {text}' if text and index else text
 
 
-def subtitle_tokens(subtitles: str | Sequence[Subtitle] | None, times: Sequence[float] | np.ndarray, mode: str,
-                    tokenize: Tokenize, special: Mapping[str, int] | None = None, layout: LayoutFormat = _RELEASED
+def subtitle_tokens(subtitles: str | Sequence[Subtitle] | None, times: Sequence[float] | np.ndarray,
+                    mode: str,
+                    tokenize: Tokenize, special: Mapping[str, int] | None = None,
+                    layout: LayoutFormat = _RELEASED
                     ) -> list[int]:
-  """Ids of the subtitles that follow the last frame (spec/model §7.4); empty where nothing is kept.
+  """Ids of the subtitles that follow the last frame (docs/model.md §7.4); empty where nothing is
+  kept.
 
   Args:
     times: [F] seconds of the sampled frames.
-    mode: 'frame_N' keeps the lines within N seconds of a sampled frame, 'all' keeps every line, 'truncate_N' the first
-      N tokens of all lines, 'ignore' nothing. A text without times is taken as it is (or truncated, or ignored).
+    mode: 'frame_N' keeps the lines within N seconds of a sampled frame, 'all' keeps every line,
+      'truncate_N' the first N tokens of all lines, 'ignore' nothing. A text without times is taken
+      as it is (or truncated, or ignored).
     special: ids of markers in the format's lines.
     layout: how a line with times is written.
   """
   name, _, argument = mode.partition('_')
-  if name not in ('frame', 'all', 'truncate', 'ignore') or (name in ('frame', 'truncate')) != _is_number(argument):
-    raise ValueError(f"video.subtitle_mode is {mode!r}; it must be 'frame_N', 'all', 'truncate_N' or 'ignore'")
+  if name not in ('frame', 'all', 'truncate',
+                  'ignore') or (name in ('frame', 'truncate')) != _is_number(argument):
+    raise ValueError(f"video.subtitle_mode is {mode!r}; it must be 'frame_N', 'all', 'truncate_N' "
+      "or 'ignore'")
   if not subtitles or name == 'ignore':
     return []
   if isinstance(subtitles, str):
@@ -192,7 +216,8 @@ def subtitle_tokens(subtitles: str | Sequence[Subtitle] | None, times: Sequence[
 
 
 def fill(template: str, special: Mapping[str, int], **values: object) -> list[int | str]:
-  """A template as pieces: ids of the markers that are single tokens, and text, in which values mean what they say.
+  """A template as pieces: ids of the markers that are single tokens, and text, in which values mean
+  what they say.
 
   Raises:
     ValueError: the tokenizer lacks a released token.
@@ -217,7 +242,8 @@ def to_ids(pieces: Sequence[int | str], tokenize: Tokenize) -> list[int]:
   return ids
 
 
-def _rows(grid: tuple[int, int], row_end: Sequence[int | str], special: Mapping[str, int]) -> list[int | str]:
+def _rows(grid: tuple[int, int], row_end: Sequence[int | str],
+          special: Mapping[str, int]) -> list[int | str]:
   return [*fill('<im_patch>', special) * grid[1], *row_end] * grid[0]
 
 
@@ -225,6 +251,9 @@ def _is_number(text: str) -> bool:
   return text.replace('.', '', 1).isdigit()
 
 
-def _visual_input(crops: images_lib.Crops, tokens: np.ndarray, frame_times: np.ndarray | None = None) -> VisualInput:
-  return VisualInput(crops=crops.crops, tokens=tokens, pool_index=crops.pool_index, layout_index=crops.layout_index,
-                     layout_box=crops.layout_box, patch_mask=crops.patch_mask, frame_times=frame_times)
+def _visual_input(crops: images_lib.Crops, tokens: np.ndarray,
+                  frame_times: np.ndarray | None = None) -> VisualInput:
+  return VisualInput(crops=crops.crops, tokens=tokens, pool_index=crops.pool_index,
+                     layout_index=crops.layout_index,
+                     layout_box=crops.layout_box, patch_mask=crops.patch_mask,
+                     frame_times=frame_times)

@@ -1,11 +1,12 @@
-"""Points as text, and text as points (spec/training-and-eval §4.4, §4.5, §13.5, §13.7).
+"""Points as text, and text as points (docs/training.md §4.4, §4.5, §13.5, §13.7).
 
 Molmo2 writes
 
     <points alt="ALT" coords="FRAME;FRAME…">LABEL</points>      FRAME = frame id, then " index XXX YYY" for every point
 
-XXX and YYY are thousandths of the width and the height. The frame id is 1 for a single image, the 1-based number of the
-image where there are several, and seconds with one decimal for a video (`tracks`). Molmo v1 writes percent:
+XXX and YYY are thousandths of the width and the height. The frame id is 1 for a single image, the
+1-based number of the image where there are several, and seconds with one decimal for a video
+(`tracks`). Molmo v1 writes percent:
 
     <point x="63.5" y="44.6" alt="LABEL">LABEL</point>      <points x1="10.0" y1="5.0" x2="63.5" y2="44.6" alt=…
 """
@@ -49,16 +50,19 @@ def format_points(
   """The answer that points at `points_by_frame`, as Molmo2 was trained on it.
 
   Args:
-    points_by_frame: frame id → points (x, y) as fractions of the frame's width and height. A single image is
-      `{1: points}`; several images are numbered from 1; the frames of a video have their time in seconds as a float.
+    points_by_frame: frame id → points (x, y) as fractions of the frame's width and height. A single
+      image is `{1: points}`; several images are numbered from 1; the frames of a video have their
+      time in seconds as a float.
     label: what is pointed at; the text between the tags.
-    mode: 'point' the tag alone, 'point_count' and 'count_then_point' a sentence that also counts, 'count' the number.
+    mode: 'point' the tag alone, 'point_count' and 'count_then_point' a sentence that also counts,
+      'count' the number.
     version: 'html-v2' (fine-tuning: ';' between frames) or 'html-v1' (pre-training: a tab).
     alt: the tag's alt attribute, if any.
 
   Returns:
-    The text; 'There are none.' without points. Points of a frame are sorted by (XXX, YYY) and numbered from 1 on, the
-    number going on from frame to frame. A frame without points is still written.
+    The text; 'There are none.' without points. Points of a frame are sorted by (XXX, YYY) and
+    numbered from 1 on, the number going on from frame to frame. A frame without points is still
+    written.
 
   Raises:
     ValueError: a mode or version that does not exist.
@@ -66,7 +70,8 @@ def format_points(
   if mode not in SENTENCES:
     raise ValueError(f'point mode {mode!r} does not exist; the modes are: {", ".join(SENTENCES)}')
   if version not in FRAME_SEPARATORS:
-    raise ValueError(f'point format {version!r} does not exist; the formats are: {", ".join(FRAME_SEPARATORS)}')
+    raise ValueError(f'point format {version!r} does not exist; the formats are: '
+      f'{", ".join(FRAME_SEPARATORS)}')
   count = sum(len(points) for points in points_by_frame.values())
   if not count:
     return NO_POINTS
@@ -83,13 +88,17 @@ def format_points(
 
 
 def frame_id(frame: int | float) -> str:
-  """A frame as it is written: the number of an image (an integer), or seconds with one decimal (a float)."""
+  """A frame as it is written: the number of an image (an integer), or seconds with one decimal (a
+  float).
+  """
   return str(frame) if isinstance(frame, numbers.Integral) else str(round(float(frame), 1))
 
 
 def thousandths(x: float, y: float) -> tuple[int, int]:
-  """A point, given as fractions of the sides, as it is written: thousandths, rounded half to even."""
-  # Molmo2 was trained with x limited to 0…1 only where y is in that range, and with y never limited (§13.5).
+  """A point, given as fractions of the sides, as it is written: thousandths, rounded half to even.
+  """
+  # Molmo2 was trained with x limited to 0…1 only where y is in that range, and with y never limited
+  # (§13.5).
   if 0 <= y <= 1:
     x = min(max(x, 0), 1)
   return round(1000 * x), round(1000 * y)       # half to even
@@ -110,17 +119,20 @@ def format_points_v1(
   Args:
     points: (x, y).
     label: what is pointed at; it is written in lower case.
-    scale: what stands for the full side: 1 for fractions, 100 for percent, (width, height) for pixels.
+    scale: what stands for the full side: 1 for fractions, 100 for percent, (width, height) for
+      pixels.
     mode: 'point' the tag alone, 'point_count' a sentence that also counts.
 
   Returns:
-    The text; 'There are none.' without points. Percent with one decimal, sorted by x, then y, as they are written.
+    The text; 'There are none.' without points. Percent with one decimal, sorted by x, then y, as
+    they are written.
 
   Raises:
     ValueError: a mode that does not exist.
   """
   if mode not in V1_SENTENCES:
-    raise ValueError(f'point mode {mode!r} does not exist in Molmo v1; the modes are: {", ".join(V1_SENTENCES)}')
+    raise ValueError(f'point mode {mode!r} does not exist in Molmo v1; the modes are: '
+      f'{", ".join(V1_SENTENCES)}')
   if not points:
     return NO_POINTS
   full_x, full_y = scale if isinstance(scale, Sequence) else (scale, scale)
@@ -147,10 +159,11 @@ _TRIPLE = re.compile(r'(?<![0-9.])([0-9]+) ([0-9]{3,4}) ([0-9]{3,4})(?![0-9.])')
 
 
 def parse_frame_points(text: str) -> list[FramePoint]:
-  """Every point of every `<points>` and `<tracks>` tag with a coords attribute, in the order of the text.
+  """Every point of every `<points>` and `<tracks>` tag with a coords attribute, in the order of the
+  text.
 
-  The closing tag is not required. A coordinate that does not have three or four digits makes its triple unreadable; it
-  is left out. A point outside the frame (above 1000) is left out.
+  The closing tag is not required. A coordinate that does not have three or four digits makes its
+  triple unreadable; it is left out. A point outside the frame (above 1000) is left out.
   """
   found = []
   for tag in _TAG.finditer(text):
@@ -181,12 +194,14 @@ _OLD_FORMS = _V1_FORMS + (
 )
 
 
-def parse_points(text: str, width: float, height: float, *, old_forms: bool = True) -> list[tuple[float, float]]:
+def parse_points(text: str, width: float, height: float, *,
+                 old_forms: bool = True) -> list[tuple[float, float]]:
   """The points that an answer about one image gives, in pixels (x, y) of a `width`×`height` image.
 
-  Frame ids are ignored. With `old_forms`, a text without any readable coords tag is read as Molmo v1 wrote points
-  (`<point x="63.5" y="44.6">`, percent) and in a few looser forms (`Click(12.3, 45.6)`, `(12.3, 45.6)`, `p=123, 456`,
-  `1 123 456`), the first one that occurs. A point outside the image is left out.
+  Frame ids are ignored. With `old_forms`, a text without any readable coords tag is read as Molmo
+  v1 wrote points (`<point x="63.5" y="44.6">`, percent) and in a few looser forms (`Click(12.3,
+  45.6)`, `(12.3, 45.6)`, `p=123, 456`, `1 123 456`), the first one that occurs. A point outside the
+  image is left out.
   """
   found = [(p.x * width, p.y * height) for p in parse_frame_points(text)]
   if found or not old_forms:
@@ -198,14 +213,15 @@ def parse_points(text: str, width: float, height: float, *, old_forms: bool = Tr
   return []
 
 
-def parse_points_v1(text: str, width: float, height: float, *, repeats: bool = True) -> list[tuple[float, float]]:
+def parse_points_v1(text: str, width: float, height: float, *,
+                    repeats: bool = True) -> list[tuple[float, float]]:
   """The points of an answer of Molmo v1, in pixels (x, y) of a `width`×`height` image.
 
-  Reads `Click(12.3, 45.6)`, `(12.3, 45.6)`, `x="63.5" y="44.6"` (percent) and `p=123, 456`, `1=123, 456` (thousandths),
-  all that occur, form by form. A point outside the image is left out.
+  Reads `Click(12.3, 45.6)`, `(12.3, 45.6)`, `x="63.5" y="44.6"` (percent) and `p=123, 456`, `1=123,
+  456` (thousandths), all that occur, form by form. A point outside the image is left out.
 
-  Upstream bug, reproduced: a Click is found twice, since it holds what the second form looks for; `repeats=False`
-  reads the first form that occurs.
+  Upstream bug, reproduced: a Click is found twice, since it holds what the second form looks for;
+  `repeats=False` reads the first form that occurs.
   """
   points = []
   for pattern, full in _V1_FORMS:
@@ -215,7 +231,8 @@ def parse_points_v1(text: str, width: float, height: float, *, repeats: bool = T
   return points
 
 
-def _pixels(matches: Sequence[tuple[str, str]], full: int, width: float, height: float) -> list[tuple[float, float]]:
+def _pixels(matches: Sequence[tuple[str, str]], full: int, width: float,
+            height: float) -> list[tuple[float, float]]:
   percents = [(float(x) / (full / 100), float(y) / (full / 100)) for x, y in matches]
   return [(x / 100 * width, y / 100 * height) for x, y in percents if x <= 100 and y <= 100]
 
@@ -228,21 +245,25 @@ _V1_TAG = re.compile(
 
 
 def is_v1_points(text: str) -> bool:
-  """Whether a text is one tag of points as Molmo v1 writes it, or one `(12.3, 45.6)`, and nothing else."""
+  """Whether a text is one tag of points as Molmo v1 writes it, or one `(12.3, 45.6)`, and nothing
+  else.
+  """
   return _V1_TAG.fullmatch(text) is not None
 
 
-def parse_multi_image_points(text: str, sizes: Sequence[tuple[float, float]], *, wrap_zero: bool = True,
+def parse_multi_image_points(text: str, sizes: Sequence[tuple[float, float]], *,
+                             wrap_zero: bool = True,
                              ) -> list[tuple[int, float, float]]:
-  """The points of an answer about several images: (number of the image, x, y), numbers from 1, pixels of that image.
+  """The points of an answer about several images: (number of the image, x, y), numbers from 1,
+  pixels of that image.
 
   A point whose frame id is no number of an image is left out (upstream raises an error).
 
   Args:
     text: the answer.
     sizes: (width, height) of every image, pixels.
-    wrap_zero: upstream bug, reproduced by default: an image 0 is reported, with pixels of the last image. False leaves
-      its points out.
+    wrap_zero: upstream bug, reproduced by default: an image 0 is reported, with pixels of the last
+      image. False leaves its points out.
   """
   found = []
   for point in parse_frame_points(text):

@@ -1,7 +1,8 @@
-"""The processor of a released checkpoint: messages → the arrays that the model reads (spec/model §6–8, §10, §11).
+"""The processor of a released checkpoint: messages → the arrays that the model reads (docs/model.md
+§6–8, §10, §11).
 
-It reproduces the inputs of `transformers` 5.23's `Molmo2Processor`. Where the released code bases differ (the numbers
-are those of spec/model §11):
+It reproduces the inputs of `transformers` 5.23's `Molmo2Processor`. Where the released code bases
+differ (the numbers are those of docs/model.md §11):
 
   16  a side below 112 px is not clamped: the tiling of the released code, not that of the training code;
   17  pixels are always rescaled and normalised, whatever a file leaves unset;
@@ -9,12 +10,13 @@ are those of spec/model §11):
       own code does; transformers' loader, which leaves the last frame out, is not followed;
   19  frames of an array are chosen by index, and the last is labelled with its own time, (N − 1)/fps;
   20  crops stay uint8 and are normalised on the device, within 6e-8 of transformers'; transparency is composited on
-      white, whether the image comes from a file, Pillow or an array (transformers' file loader alone drops it);
-      a file is turned upright by its EXIF orientation, a Pillow image that is handed over is not;
+      white, whether the image comes from a file, Pillow or an array (transformers' file loader
+      alone drops it); a file is turned upright by its EXIF orientation, a Pillow image that is
+      handed over is not;
   25  a beginning-of-sequence token is added to each prompt that lacks one, one by one, as transformers 5.23 does.
 
-A conversation that ends with an answer is gone on with: the prompt ends with the words of that answer
-(`continue_final_message` in transformers); any other gets a generation prompt.
+A conversation that ends with an answer is gone on with: the prompt ends with the words of that
+answer (`continue_final_message` in transformers); any other gets a generation prompt.
 """
 
 from __future__ import annotations
@@ -29,11 +31,23 @@ import numpy as np
 
 from molmo_jax.preprocess import chat_template, points, processor_export, processor_files
 from molmo_jax.preprocess.conversation import Conversation, Message, read_conversation
-from molmo_jax.preprocess.encode import VISUAL_TOKENS, feature_index, first_rows, join_visual_inputs, visual_index
+from molmo_jax.preprocess.encode import (
+  VISUAL_TOKENS,
+  feature_index,
+  first_rows,
+  join_visual_inputs,
+  visual_index,
+)
 from molmo_jax.preprocess.processor_files import ProcessorFiles
 from molmo_jax.preprocess.processor_media import read_images, read_video
 from molmo_jax.preprocess.tokenizer import Tokenizer
-from molmo_jax.preprocess.types import PADDING, SEQUENCE_FIELDS, EncodingError, PreprocessConfig, Subtitle
+from molmo_jax.preprocess.types import (
+  PADDING,
+  SEQUENCE_FIELDS,
+  EncodingError,
+  PreprocessConfig,
+  Subtitle,
+)
 
 IMAGE, VIDEO = '<|image|>', '<|video|>'
 _PLACEHOLDERS = re.compile(r'(<\|(?:image|video)\|>)')
@@ -44,7 +58,8 @@ class PixelPoint(NamedTuple):
   frame: int                  # index of the image, or of the sampled frame, from 0
   x: float                    # pixels from the left
   y: float                    # pixels from the top
-  index: str                  # the number of the point or object as written; '' where none is written
+  # the number of the point or object as written; '' where none is written
+  index: str
   time: float | None = None   # seconds, in a video
 
 
@@ -84,7 +99,8 @@ class Processor:
       ValueError: a file with a value that is not supported; the message names file, key and value.
     """
     files = processor_files.read_processor_files(Path(folder))
-    return cls(files.tokenizer, files.config, template=files.template, eos_ids=files.eos_ids, files=files)
+    return cls(files.tokenizer, files.config, template=files.template, eos_ids=files.eos_ids,
+               files=files)
 
   def save(self, folder: str | os.PathLike[str]) -> None:
     """Writes the files that `from_pretrained` and transformers' `AutoProcessor` read.
@@ -94,7 +110,8 @@ class Processor:
     if self._files is not None:
       processor_export.copy_files(self._files, Path(folder))
     else:
-      processor_export.write_files(Path(folder), self.tokenizer, self.config, self.template, self.eos_ids)
+      processor_export.write_files(Path(folder), self.tokenizer, self.config, self.template,
+                                   self.eos_ids)
 
   @property
   def bos_id(self) -> int:
@@ -112,20 +129,23 @@ class Processor:
     """The text of generated ids [n], without control tokens and padding (−1)."""
     return self.tokenizer.decode(index for index in ids if index >= 0)
 
-  def __call__(self, messages: Sequence[Message] | Sequence[Sequence[Message]], padding: str = 'left', *,
+  def __call__(self, messages: Sequence[Message] | Sequence[Sequence[Message]],
+               padding: str = 'left', *,
                add_generation_prompt: bool | None = None) -> dict[str, np.ndarray]:
     """The arrays of a conversation, or of a batch of conversations.
 
     Args:
-      messages: a conversation in Hugging Face's chat format (see `conversation.read_conversation`), or a list of them.
+      messages: a conversation in Hugging Face's chat format (see `conversation.read_conversation`),
+        or a list of them.
       padding: side on which shorter rows of a batch are filled: 'left' or 'right'.
-      add_generation_prompt: whether the template opens an answer; None: unless the last message is an answer, which is
-        then gone on with.
+      add_generation_prompt: whether the template opens an answer; None: unless the last message is
+        an answer, which is then gone on with.
 
     Returns:
-      The batch's fields (docs/data.md) without targets and loss weights, for one conversation without the axis `B`;
-      and, of all conversations one after the other, what `processor_media.Media.grids` gives: image_grids,
-      image_num_crops, image_sizes, video_grids, video_sizes, frame_times.
+      The batch's fields (docs/data.md) without targets and loss weights, for one conversation
+      without the axis `B`; and, of all conversations one after the other, what
+      `processor_media.Media.grids` gives: image_grids, image_num_crops, image_sizes, video_grids,
+      video_sizes, frame_times.
 
     Raises:
       EncodingError: messages that cannot become a prompt.
@@ -134,10 +154,12 @@ class Processor:
     if padding not in ('left', 'right'):
       raise ValueError(f"padding is {padding!r}; it must be 'left' or 'right'")
     if not isinstance(messages, (list, tuple)) or not messages:
-      raise EncodingError('messages must be a list of messages, or a list of such lists, with at least one message')
+      raise EncodingError('messages must be a list of messages, or a list of such lists, with at '
+        'least one message')
     is_batch = isinstance(messages[0], (list, tuple))
     conversations, prompts = [], []
-    for number, turns in enumerate(messages if is_batch else [messages]):   # all of them, before any media is read
+    # all of them, before any media is read
+    for number, turns in enumerate(messages if is_batch else [messages]):
       try:
         conversations.append(read_conversation(turns, self._check_text))
         prompts.append(self._prompt(conversations[-1], add_generation_prompt))
@@ -149,12 +171,14 @@ class Processor:
             for prompt, c in zip(prompts, conversations, strict=True)]
     return batch_rows(rows, padding) if is_batch else rows[0]
 
-  def from_prompt(self, prompt: str, images: Sequence[Any] = (), video: Any = None, fps: float | None = None,
+  def from_prompt(self, prompt: str, images: Sequence[Any] = (), video: Any = None,
+                  fps: float | None = None,
                   ) -> dict[str, np.ndarray]:
     """The arrays of a finished prompt, as of one conversation.
 
     Args:
-      prompt: text in which control tokens are meant, with `<|image|>` for every image and `<|video|>` for the video.
+      prompt: text in which control tokens are meant, with `<|image|>` for every image and
+        `<|video|>` for the video.
       images: path, bytes, Pillow image or uint8 array each.
       video: path, or uint8 [T,h,w,3] with `fps`.
 
@@ -167,16 +191,18 @@ class Processor:
     self._check_prompt(prompt, len(images), video is not None)
     return self._row(prompt, images, video, fps)
 
-  def points(self, text: str, inputs: Mapping[str, np.ndarray] | Sequence[tuple[int, int]]) -> list[PixelPoint]:
+  def points(self, text: str,
+             inputs: Mapping[str, np.ndarray] | Sequence[tuple[int, int]]) -> list[PixelPoint]:
     """The points that an answer gives, in pixels of the images or frames it is about.
 
     Args:
       text: the answer.
-      inputs: what this processor returned for the conversation, or the (width, height) of its images.
+      inputs: what this processor returned for the conversation, or the (width, height) of its
+        images.
 
     Returns:
-      In the order of the text. Points outside an image, or in an image that does not exist, are left out. A point of a
-      video belongs to the sampled frame nearest to the time that is written.
+      In the order of the text. Points outside an image, or in an image that does not exist, are
+      left out. A point of a video belongs to the sampled frame nearest to the time that is written.
     """
     times = None
     if isinstance(inputs, Mapping):
@@ -195,28 +221,31 @@ class Processor:
     for point in points.parse_frame_points(text):
       if times is not None:
         frame, (width, height) = int(np.abs(times - float(point.frame)).argmin()), sizes[0]
-        placed.append(PixelPoint(frame, point.x * width, point.y * height, point.index, float(times[frame])))
+        placed.append(PixelPoint(frame, point.x * width, point.y * height, point.index,
+                                 float(times[frame])))
       elif float(point.frame).is_integer() and 1 <= float(point.frame) <= len(sizes):
         width, height = sizes[int(float(point.frame)) - 1]
-        placed.append(PixelPoint(int(float(point.frame)) - 1, point.x * width, point.y * height, point.index))
+        placed.append(PixelPoint(int(float(point.frame)) - 1, point.x * width, point.y * height,
+                                 point.index))
     return placed
 
   def _check_text(self, text: str) -> None:
     for placeholder, kind in ((IMAGE, 'image'), (VIDEO, 'video')):
       if placeholder in text:
-        raise EncodingError(f"the text contains {placeholder}; give the {kind} as a part {{'type': '{kind}', …}}, the "
-                            'template places it')
+        raise EncodingError(f"the text contains {placeholder}; give the {kind} as a part {{'type': "
+          f"'{kind}', …}}, the template places it")
     self.tokenizer.check_plain(text)
 
   def _check_prompt(self, prompt: str, image_count: int, has_video: bool) -> None:
-    for placeholder, count, kind in ((IMAGE, image_count, 'image'), (VIDEO, int(has_video), 'video')):
+    for placeholder, count, kind in ((IMAGE, image_count, 'image'),
+                                     (VIDEO, int(has_video), 'video')):
       if prompt.count(placeholder) != count:
-        raise EncodingError(f'the prompt has {prompt.count(placeholder)} {placeholder} for {count} {kind}(s); '
-                            'there must be one for each')
+        raise EncodingError(f'the prompt has {prompt.count(placeholder)} {placeholder} for {count} '
+          f'{kind}(s); there must be one for each')
     for token in VISUAL_TOKENS:
       if token in prompt:
-        raise EncodingError(f'the prompt contains {token}, which stands for a part of an image; use {IMAGE} or '
-                            f'{VIDEO}')
+        raise EncodingError(f'the prompt contains {token}, which stands for a part of an image; '
+          f'use {IMAGE} or {VIDEO}')
 
   def _prompt(self, conversation: Conversation, add_generation_prompt: bool | None) -> str:
     goes_on = add_generation_prompt is None and conversation.is_continued
@@ -237,29 +266,35 @@ class Processor:
     tokens = self._tokens(prompt, [visual.tokens for visual in media.inputs])
     special = self.tokenizer.special
     row = {
-      'tokens': tokens, 'positions': np.arange(len(tokens), dtype=np.int32), 'segments': np.zeros_like(tokens),
+      'tokens': tokens, 'positions': np.arange(len(tokens), dtype=np.int32),
+      'segments': np.zeros_like(tokens),
       'visual': visual_index(tokens, special, first_rows(media.inputs)),
       'feature_index': feature_index(tokens, special),
       **join_visual_inputs(media.inputs, self.config), **media.grids()}
     return {name: array for name, array in row.items() if array is not None}
 
   def _tokens(self, prompt: str, media: Sequence[np.ndarray]) -> np.ndarray:
-    """int32 [S]: the prompt's ids with the media's tokens in the places of their placeholders, BOS in front."""
+    """int32 [S]: the prompt's ids with the media's tokens in the places of their placeholders, BOS
+    in front.
+    """
     waiting = iter(media)
     parts = []
     for piece in _PLACEHOLDERS.split(prompt):
-      parts.append(next(waiting) if piece in (IMAGE, VIDEO) else self.tokenizer.encode_trusted(piece))
+      parts.append(next(waiting) if piece in (IMAGE, VIDEO)
+                   else self.tokenizer.encode_trusted(piece))
     tokens = np.concatenate([np.asarray(part, np.int32) for part in parts])
     has_bos = len(tokens) > 0 and tokens[0] == self.bos_id
     return tokens if has_bos else np.concatenate([np.asarray([self.bos_id], np.int32), tokens])
 
 
-def batch_rows(rows: Sequence[Mapping[str, np.ndarray]], padding: str = 'left') -> dict[str, np.ndarray]:
+def batch_rows(rows: Sequence[Mapping[str, np.ndarray]],
+               padding: str = 'left') -> dict[str, np.ndarray]:
   """Conversations of different sizes as a batch; shorter ones are filled as docs/data.md says.
 
   Args:
     rows: what `Processor` returns for one conversation.
-    padding: side of the tokens that is filled, 'left' or 'right'. Crops and windows are always filled at the end.
+    padding: side of the tokens that is filled, 'left' or 'right'. Crops and windows are always
+      filled at the end.
   """
   batch = {}
   for name in rows[0]:

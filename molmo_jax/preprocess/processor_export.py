@@ -1,6 +1,8 @@
-"""Writes a processor in the files that `Processor.from_pretrained` and transformers' `AutoProcessor` read.
+"""Writes a processor in the files that `Processor.from_pretrained` and transformers'
+`AutoProcessor` read.
 
-A processor of Molmo v1 is written as the 0924 releases have it, without the Python code that they bring along.
+A processor of Molmo v1 is written as the 0924 releases have it, without the Python code that they
+bring along.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ _UNWRITTEN = {
   'video': ('time_mode', 'per_frame_special_token'),
 }
 _UNWRITTEN_V1 = {
-  'image': ('mode', 'use_col_tokens', 'use_global_col_tokens', 'use_low_res_start', 'clamp_small_sides',
+  'image': ('mode', 'use_col_tokens', 'use_global_col_tokens', 'use_low_res_start',
+            'clamp_small_sides',
             'number_images', 'shift_patch_mask'),
   'text': ('tree_format',),
 }
-_V1_KINDS = {'letterbox': 'openai', 'stretch': 'siglip'}   # the tower that goes with a way to bring images to size
+# the tower that goes with a way to bring images to size
+_V1_KINDS = {'letterbox': 'openai', 'stretch': 'siglip'}
 
 
 def copy_files(files: ProcessorFiles, folder: Path) -> None:
@@ -39,11 +43,12 @@ def write_files(folder: Path, tokenizer: Tokenizer, config: PreprocessConfig, te
                 eos_ids: Sequence[int]) -> None:
   """Makes the files of a processor of one's own.
 
-  The number of crops and of frames is that for inference. Small sides are not clamped where transformers reads it: the
-  released models are the same in this.
+  The number of crops and of frames is that for inference. Small sides are not clamped where
+  transformers reads it: the released models are the same in this.
 
   Raises:
-    ValueError: a configuration that the released processors cannot express; the message names the field.
+    ValueError: a configuration that the released processors cannot express; the message names the
+      field.
   """
   names = tokenizer.named_tokens
   is_v1 = config.image.pool_per_crop
@@ -73,22 +78,26 @@ def write_files(folder: Path, tokenizer: Tokenizer, config: PreprocessConfig, te
 def _v1_image_processor(config: PreprocessConfig) -> dict[str, Any]:
   image = config.image
   if image.resize not in _V1_KINDS:
-    raise ValueError(f'the processor of Molmo v1 cannot express image.resize={image.resize!r}; it knows '
-                     f'{", ".join(_V1_KINDS)}')
+    raise ValueError(f'the processor of Molmo v1 cannot express image.resize={image.resize!r}; it '
+      f'knows {", ".join(_V1_KINDS)}')
   mean, deviation = V1_STATISTICS[_V1_KINDS[image.resize]]
   tokens = -(-image.grid // image.pooling[0])
   return {
     'image_processor_type': 'MolmoImageProcessor', 'base_image_input_size': [image.crop_size] * 2,
-    'do_normalize': True, 'image_mean': list(mean), 'image_std': list(deviation), 'image_padding_mask': True,
-    'image_patch_size': image.patch_size, 'image_token_length_h': tokens, 'image_token_length_w': tokens,
+    'do_normalize': True, 'image_mean': list(mean), 'image_std': list(deviation),
+    'image_padding_mask': True,
+    'image_patch_size': image.patch_size, 'image_token_length_h': tokens,
+    'image_token_length_w': tokens,
     'max_crops': image.max_crops_eval, 'overlap_margins': list(image.overlap_margins)}
 
 
 def _processor_config(config: PreprocessConfig) -> dict[str, Any]:
   image, video = config.image, config.video
   pixels = {
-    'do_convert_rgb': True, 'do_normalize': True, 'do_rescale': True, 'do_resize': True, 'image_mean': list(SIGLIP),
-    'image_std': list(SIGLIP), 'patch_size': image.patch_size, 'resample': BILINEAR, 'rescale_factor': 1 / 255,
+    'do_convert_rgb': True, 'do_normalize': True, 'do_rescale': True, 'do_resize': True,
+    'image_mean': list(SIGLIP),
+    'image_std': list(SIGLIP), 'patch_size': image.patch_size, 'resample': BILINEAR,
+    'rescale_factor': 1 / 255,
     'size': {'height': image.crop_size, 'width': image.crop_size}}
   return {
     'image_processor': {
@@ -98,19 +107,23 @@ def _processor_config(config: PreprocessConfig) -> dict[str, Any]:
       **pixels, 'video_processor_type': 'Molmo2VideoProcessor', 'do_sample_frames': True,
       'frame_sample_mode': video.frame_sample_mode, 'max_fps': video.max_fps, 'sampling_fps': 2,
       'num_frames': video.max_frames_eval, 'pooling_size': list(video.pooling)},
-    'image_use_col_tokens': image.use_col_tokens, 'use_single_crop_col_tokens': image.use_global_col_tokens,
+    'image_use_col_tokens': image.use_col_tokens,
+    'use_single_crop_col_tokens': image.use_global_col_tokens,
     'use_single_crop_start_token': image.use_low_res_start, 'video_use_col_tokens': False,
     'use_frame_special_tokens': video.use_frame_special_tokens,
   }
 
 
-def _check_released(config: PreprocessConfig, released: PreprocessConfig, unwritten: Mapping[str, Sequence[str]],
+def _check_released(config: PreprocessConfig, released: PreprocessConfig,
+                    unwritten: Mapping[str, Sequence[str]],
                     model: str) -> None:
   different = [
-    f'{part}.{field}={getattr(getattr(config, part), field)!r} (released: {getattr(getattr(released, part), field)!r})'
+    f'{part}.{field}={getattr(getattr(config, part), field)!r} (released: '
+    f'{getattr(getattr(released, part), field)!r})'
     for part, fields in unwritten.items() for field in fields
     if getattr(getattr(config, part), field) != getattr(getattr(released, part), field)]
   if config.layout_format != released.layout_format:
-    different.append(f'layout_format={config.layout_format!r} (released: {released.layout_format!r})')
+    different.append(f'layout_format={config.layout_format!r} (released: '
+      f'{released.layout_format!r})')
   if different:
     raise ValueError(f"the files of {model}'s processor cannot express {', '.join(different)}")

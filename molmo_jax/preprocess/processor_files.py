@@ -1,9 +1,11 @@
-"""The files of a Hugging Face processor → tokenizer, configuration and chat template (spec/model §6–8, §10).
+"""The files of a Hugging Face processor → tokenizer, configuration and chat template (docs/model.md
+§6–8, §10).
 
-transformers 5 keeps everything in `processor_config.json`; older checkpoints keep the image and the video part in
-`preprocessor_config.json` and `video_preprocessor_config.json`, and the template in `chat_template.json` or in
-`tokenizer_config.json`. What a file leaves out has the value of the transformers classes. A value that would change the
-arrays and is not supported is an error, and so is a key that nobody knows and that is set.
+transformers 5 keeps everything in `processor_config.json`; older checkpoints keep the image and the
+video part in `preprocessor_config.json` and `video_preprocessor_config.json`, and the template in
+`chat_template.json` or in `tokenizer_config.json`. What a file leaves out has the value of the
+transformers classes. A value that would change the arrays and is not supported is an error, and so
+is a key that nobody knows and that is set.
 """
 
 from __future__ import annotations
@@ -21,23 +23,32 @@ from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import MOLMO_V1, ImageConfig, PreprocessConfig, VideoConfig
 
 # Every file that a processor may consist of.
-FILES = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json',
-         'merges.txt', 'processor_config.json', 'preprocessor_config.json', 'video_preprocessor_config.json',
+FILES = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
+         'vocab.json',
+         'merges.txt', 'processor_config.json', 'preprocessor_config.json',
+         'video_preprocessor_config.json',
          'chat_template.jinja', 'chat_template.json', 'generation_config.json')
 
 BILINEAR = 2                                  # Pillow's number of the filter
 SIGLIP = (0.5, 0.5, 0.5)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-# Molmo v1: mean and deviation by the kind of tower, and the way to bring an image to size by its name in config.json.
+# Molmo v1: mean and deviation by the kind of tower, and the way to bring an image to size by its
+# name in config.json.
 V1_STATISTICS = {'openai': (CLIP_MEAN, CLIP_STD), 'siglip': (SIGLIP, SIGLIP),
                  'dino': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
-V1_RESIZE = {'default': 'letterbox', 'siglip': 'stretch', 'dino': 'stretch_bicubic', 'metaclip': 'stretch_bicubic'}
+V1_RESIZE = {'default': 'letterbox', 'siglip': 'stretch', 'dino': 'stretch_bicubic',
+             'metaclip': 'stretch_bicubic'}
 
-# Keys without an influence on the arrays: names of classes, defaults of the call, numbers of what is switched off.
-_IGNORED = ('auto_map', 'processor_class', 'image_processor_type', 'video_processor_type', 'feature_extractor_type',
-            'transformers_version', 'data_format', 'input_data_format', 'default_to_square', 'return_tensors', 'device',
-            'disable_grouping', 'return_metadata', 'video_metadata', 'crop_size', 'pad_size', 'sampling_fps')
-_IGNORED_ABOVE = ('auto_map', 'processor_class', 'transformers_version', 'chat_template', 'image_processor',
+# Keys without an influence on the arrays: names of classes, defaults of the call, numbers of what
+# is switched off.
+_IGNORED = ('auto_map', 'processor_class', 'image_processor_type', 'video_processor_type',
+            'feature_extractor_type',
+            'transformers_version', 'data_format', 'input_data_format', 'default_to_square',
+            'return_tensors', 'device',
+            'disable_grouping', 'return_metadata', 'video_metadata', 'crop_size', 'pad_size',
+            'sampling_fps')
+_IGNORED_ABOVE = ('auto_map', 'processor_class', 'transformers_version', 'chat_template',
+                  'image_processor',
                   'video_processor')
 
 
@@ -56,24 +67,28 @@ def read_processor_files(folder: Path) -> ProcessorFiles:
 
   Raises:
     FileNotFoundError: no such folder, or no tokenizer in it.
-    ValueError: a file that is not JSON, or a value that is not supported; the message names file, key and value.
+    ValueError: a file that is not JSON, or a value that is not supported; the message names file,
+      key and value.
   """
   if not folder.is_dir():
     raise FileNotFoundError(f'there is no folder {folder}')
   model, generation = _json(folder / 'config.json'), _json(folder / 'generation_config.json')
   text = model.get('text_config')
-  # The base vocabulary is what the configuration says: a table may have more rows (spec/model §10, §11.5).
+  # The base vocabulary is what the configuration says: a table may have more rows (docs/model.md
+  # §10, §11.5).
   base = (text if isinstance(text, dict) else model).get('vocab_size')
   extra = V1_SPECIAL_TOKENS if _is_v1(folder) else SPECIAL_TOKENS
   tokenizer = Tokenizer.from_file(folder, base_vocab_size=base, special_tokens=extra)
   _check_ids(model, tokenizer, folder / 'config.json')
   contents = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
   return ProcessorFiles(tokenizer, read_config(folder), _read_template(folder),
-                        _eos_ids(generation, tokenizer, folder / 'generation_config.json'), contents)
+                        _eos_ids(generation, tokenizer, folder / 'generation_config.json'),
+                        contents)
 
 
 def read_config(folder: Path) -> PreprocessConfig:
-  """How the processor in a folder cuts images and videos, with the released behaviour for small sides (no clamping).
+  """How the processor in a folder cuts images and videos, with the released behaviour for small
+  sides (no clamping).
 
   Raises:
     ValueError: as `read_processor_files`.
@@ -100,7 +115,8 @@ def read_config(folder: Path) -> PreprocessConfig:
 def _is_v1(folder: Path) -> bool:
   """Whether the processor is that of Molmo v1."""
   file = _json(folder / 'preprocessor_config.json')
-  return (_json(folder / 'config.json').get('model_type') == 'molmo' or 'base_image_input_size' in file
+  return (_json(folder / 'config.json').get('model_type') == 'molmo'
+          or 'base_image_input_size' in file
           or file.get('image_processor_type') == 'MolmoImageProcessor')
 
 
@@ -115,13 +131,15 @@ def _read_image(part: Section) -> ImageConfig:
   _read_pixels(part)
   crops = part.number('max_crops', 8)
   config = ImageConfig(
-    crop_size=_side(part), patch_size=part.number('patch_size', 14), max_crops=crops, max_crops_eval=crops,
-    overlap_margins=part.pair('overlap_margins', (4, 4), least=0), pooling=part.pair('pooling_size', (2, 2)),
+    crop_size=_side(part), patch_size=part.number('patch_size', 14), max_crops=crops,
+    max_crops_eval=crops,
+    overlap_margins=part.pair('overlap_margins', (4, 4), least=0),
+    pooling=part.pair('pooling_size', (2, 2)),
     clamp_small_sides=False)
   part.finish(_IGNORED)
   if config.crop_size % config.patch_size or config.grid <= sum(config.overlap_margins):
-    raise ValueError(f'{part.file}: crops of {config.crop_size} px do not divide into patches of {config.patch_size} '
-                     f'px with margins of {config.overlap_margins} patches')
+    raise ValueError(f'{part.file}: crops of {config.crop_size} px do not divide into patches of '
+      f'{config.patch_size} px with margins of {config.overlap_margins} patches')
   return config
 
 
@@ -129,8 +147,8 @@ def _read_video(part: Section, image: Section) -> VideoConfig:
   _read_pixels(part)
   side, patch = _side(part), part.number('patch_size', 14)
   if (side, patch) != (_side(image), image.number('patch_size', 14)):
-    raise ValueError(f'{part.file}: frames of {side} px with patches of {patch} px must be as large as the crops of '
-                     f'images, {_side(image)} px with {image.number("patch_size", 14)} px')
+    raise ValueError(f'{part.file}: frames of {side} px with patches of {patch} px must be as '
+      f'large as the crops of images, {_side(image)} px with {image.number("patch_size", 14)} px')
   frames = part.number('num_frames', 64)
   max_fps = part.rate('max_fps', 2)
   mode = part.values.get('frame_sample_mode') or 'uniform_last_frame'
@@ -141,9 +159,11 @@ def _read_video(part: Section, image: Section) -> VideoConfig:
   except ValueError:
     known = False
   if not known:
-    raise ValueError(f"{part.at('frame_sample_mode')} is {mode!r}; it must be 'uniform_last_frame' or 'uniform'")
+    raise ValueError(f"{part.at('frame_sample_mode')} is {mode!r}; it must be 'uniform_last_frame' "
+      "or 'uniform'")
   part.fixed('do_sample_frames', True)
-  config = VideoConfig(max_frames=frames, max_frames_eval=frames, max_fps=max_fps, frame_sample_mode=mode,
+  config = VideoConfig(max_frames=frames, max_frames_eval=frames, max_fps=max_fps,
+                       frame_sample_mode=mode,
                        pooling=part.pair('pooling_size', (3, 3)))
   part.finish(_IGNORED)
   return config
@@ -163,34 +183,39 @@ def _side(part: Section) -> int:
   part.asked.add('size')
   side = size.get('height') if isinstance(size, dict) else None
   if not isinstance(side, int) or side < 1 or size != {'height': side, 'width': side}:
-    raise ValueError(f"{part.at('size')} is {size!r}; it must be a square, such as {{'height': 378, 'width': 378}}")
+    raise ValueError(f"{part.at('size')} is {size!r}; it must be a square, such as {{'height': "
+      f"378, 'width': 378}}")
   return side
 
 
 def _read_v1(part: Section, above: Section, tower: Mapping[str, Any]) -> PreprocessConfig:
-  """Molmo v1: `MolmoImageProcessor` of the 0924 releases (spec/model §6, §8.2).
+  """Molmo v1: `MolmoImageProcessor` of the 0924 releases (docs/model.md §6, §8.2).
 
   Args:
-    tower: section `vision_backbone` of config.json, where a tower other than the released one is described.
+    tower: section `vision_backbone` of config.json, where a tower other than the released one is
+      described.
   """
-  likely = (k for k, (mean, _) in V1_STATISTICS.items() if part.values.get('image_mean') == list(mean))
+  likely = (k for k, (mean, _) in V1_STATISTICS.items()
+            if part.values.get('image_mean') == list(mean))
   kind = tower.get('image_model_type') or next(likely, 'openai')
   resize = tower.get('resize_mode') or ('default' if kind == 'openai' else kind)
   if kind not in V1_STATISTICS or resize not in V1_RESIZE:
-    raise ValueError(f'{part.file.with_name("config.json")}: vision_backbone is of image_model_type {kind!r} with '
-                     f'resize_mode {resize!r}; what is known is {", ".join(V1_STATISTICS)}; {", ".join(V1_RESIZE)}')
+    raise ValueError(f'{part.file.with_name("config.json")}: vision_backbone is of '
+      f'image_model_type {kind!r} with resize_mode {resize!r}; what is known is '
+      f'{", ".join(V1_STATISTICS)}; {", ".join(V1_RESIZE)}')
   _read_pixels(part, *V1_STATISTICS[kind])
   part.fixed('image_padding_mask', True)
   size = part.pair('base_image_input_size', (336, 336))
   patch = part.number('image_patch_size', 14)
   tokens = (part.number('image_token_length_h', 12), part.number('image_token_length_w', 12))
   if size[0] != size[1] or size[0] % patch or tokens[0] != tokens[1]:
-    raise ValueError(f"{part.at('base_image_input_size')} is {list(size)} with patches of {patch} and {list(tokens)} "
-                     'tokens; crops must be squares of whole patches')
+    raise ValueError(f"{part.at('base_image_input_size')} is {list(size)} with patches of {patch} "
+      f"and {list(tokens)} tokens; crops must be squares of whole patches")
   pool = -(-size[0] // patch // tokens[0])
   crops = part.number('max_crops', 12)
   image = dataclasses.replace(
-    MOLMO_V1.image, crop_size=size[0], patch_size=patch, pooling=(pool, pool), max_crops=crops, max_crops_eval=crops,
+    MOLMO_V1.image, crop_size=size[0], patch_size=patch, pooling=(pool, pool), max_crops=crops,
+    max_crops_eval=crops,
     overlap_margins=part.pair('overlap_margins', (4, 4), least=0), resize=V1_RESIZE[resize],
     patch_mask=None if resize == 'default' else True)
   part.finish(_IGNORED)
@@ -206,7 +231,8 @@ def _read_template(folder: Path) -> str | None:
   file = folder / 'chat_template.jinja'
   if file.is_file():
     return file.read_text(encoding='utf-8')
-  if _is_v1(folder):   # its processor writes prompts itself; tokenizer_config.json has the language model's template
+  # its processor writes prompts itself; tokenizer_config.json has the language model's template
+  if _is_v1(folder):
     return None
   for name in ('chat_template.json', 'processor_config.json', 'tokenizer_config.json'):
     template = _json(folder / name).get('chat_template')

@@ -1,7 +1,8 @@
 """Resampling of images to a fixed size, exact against the released processors. numpy only.
 
-Three filters (spec/model §6.2): bilinear without antialias on uint8 (`stretch`, Molmo2), bilinear with antialias in
-float32 (`letterbox`, the CLIP towers) and bicubic with antialias on uint8 (`stretch_bicubic`, the ablation towers).
+Three filters (docs/model.md §6.2): bilinear without antialias on uint8 (`stretch`, Molmo2),
+bilinear with antialias in float32 (`letterbox`, the CLIP towers) and bicubic with antialias on
+uint8 (`stretch_bicubic`, the ablation towers).
 """
 
 from __future__ import annotations
@@ -11,21 +12,28 @@ from collections.abc import Callable
 
 import numpy as np
 
-_BLOCK = 2**16       # values of an array in one pass, about: all arrays together stay in the cache of a core
-_CHUNK = 2048        # numpy's buffer, values: one that holds several rows would be filled with copies of the weights
-_EARLY = 5           # shrinkage from which it pays to pick columns of the image instead of columns of the lines
+# values of an array in one pass, about: all arrays together stay in the cache of a core
+_BLOCK = 2**16
+# numpy's buffer, values: one that holds several rows would be filled with copies of the weights
+_CHUNK = 2048
+# shrinkage from which it pays to pick columns of the image instead of columns of the lines
+_EARLY = 5
 _SMALL = 128         # height + width up to which the reference sums the four neighbours at once
-_NEAR_TIE = 2.0**-12  # a float32 value this close to a half may round to another level than the fused arithmetic
+# a float32 value this close to a half may round to another level than the fused arithmetic
+_NEAR_TIE = 2.0**-12
 
 
 def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Stretches an image, bilinear without antialias, with the rounding of the released Molmo2 processors.
+  """Stretches an image, bilinear without antialias, with the rounding of the released Molmo2
+  processors.
 
-  Both axes are interpolated in float32 (horizontal first) where `p·a + q·b` rounds the second product and then the
-  fused sum once; the result is rounded half to even. Plain float32 arithmetic in any order differs from that by some
-  1e-5, which matters only next to a half; those few values are computed again in the exact way. Here the vertical axis
-  comes first: its neighbours are whole rows, so that columns are picked out of fewer of them. The reference has another
-  program for results of `height + width` ≤ 128, which weights the four neighbours in one sum; so is it done here.
+  Both axes are interpolated in float32 (horizontal first) where `p·a + q·b` rounds the second
+  product and then the fused sum once; the result is rounded half to even. Plain float32 arithmetic
+  in any order differs from that by some 1e-5, which matters only next to a half; those few values
+  are computed again in the exact way. Here the vertical axis comes first: its neighbours are whole
+  rows, so that columns are picked out of fewer of them. The reference has another program for
+  results of `height + width` ≤ 128, which weights the four neighbours in one sum; so is it done
+  here.
 
   Args:
     image: uint8 [h,w,c].
@@ -44,11 +52,13 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
   left, right, x_near, x_far = _neighbours(w, width, channels)
   rows, y_weights = np.stack([upper, lower]), np.stack([y_near, y_far])
   picked = np.concatenate([left, right]) if _EARLY * width < w else None
-  length = flat.shape[1] if picked is None else picked.size   # of a line: a row between two rows of the image
+  # of a line: a row between two rows of the image
+  length = flat.shape[1] if picked is None else picked.size
   step = min(max(_BLOCK // max(length, columns), 1), height)
   sources = np.empty((2, step, flat.shape[1]), np.uint8)
   lines, sides = np.empty((2, step, length), np.float32), np.empty((2, step, columns), np.float32)
-  levels = np.empty((2, -(-height * columns // 8) * 8), np.uint8)   # whole words, so that they are compared as such
+  # whole words, so that they are compared as such
+  levels = np.empty((2, -(-height * columns // 8) * 8), np.uint8)
   levels[:, height * columns:] = 0
   out, above = levels[:, :height * columns].reshape(2, height, columns)
   with np.errstate():   # its end restores the size of numpy's buffer
@@ -57,7 +67,8 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
       block = slice(start, min(start + step, height))
       count = block.stop - start
       source, (line, other), (value, far) = sources[:, :count], lines[:, :count], sides[:, :count]
-      np.take(flat, rows[:, block], axis=0, out=source, mode='wrap')   # 'raise' would write by way of a copy
+      # 'raise' would write by way of a copy
+      np.take(flat, rows[:, block], axis=0, out=source, mode='wrap')
       if picked is not None:
         source = np.take(source, picked, axis=2, mode='wrap')
       np.multiply(source, y_weights[:, block, None], out=lines[:, :count])
@@ -71,24 +82,29 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
         value *= x_near
         far *= x_far
       value += far
-      # Casts to uint8 cut the fraction off: a value is rounded to the same level from both sides, or it is near a tie.
+      # Casts to uint8 cut the fraction off: a value is rounded to the same level from both sides,
+      # or it is near a tie.
       np.add(value, np.float32(0.5 - _NEAR_TIE), out=out[block], casting='unsafe')
       np.add(value, np.float32(0.5 + _NEAR_TIE), out=above[block], casting='unsafe')
   words = np.flatnonzero(np.not_equal(*levels.view(np.uint64)))
   places = (words[:, None] * 8 + np.arange(8)).reshape(-1)
   row, col = np.divmod(places[levels[0, places] != levels[1, places]], columns)
-  out[row, col] = _fused_values(flat, rows[:, row], np.stack([left[col], right[col]]), y_weights[:, row],
+  out[row, col] = _fused_values(flat, rows[:, row], np.stack([left[col], right[col]]),
+                                y_weights[:, row],
                                 np.stack([x_near[col], x_far[col]]))
   return out.reshape(height, width, channels)
 
 
 def _resize_small(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """`resize_bilinear` for small results: the weighted sum of four neighbours, each added with a fused rounding."""
+  """`resize_bilinear` for small results: the weighted sum of four neighbours, each added with a
+  fused rounding.
+  """
   *rows, y_near, y_far = _neighbours(image.shape[0], height, 1)
   *cols, x_near, x_far = _neighbours(image.shape[1], width, 1)
   total = None
   # The second product is rounded on its own, the others are added to it in this order.
-  for row, col, y, x in ((0, 1, y_near, x_far), (0, 0, y_near, x_near), (1, 0, y_far, x_near), (1, 1, y_far, x_far)):
+  for row, col, y, x in ((0, 1, y_near, x_far), (0, 0, y_near, x_near), (1, 0, y_far, x_near),
+                         (1, 1, y_far, x_far)):
     weight = (y[:, None] * x[None, :])[..., None].astype(np.float64)
     product = weight * image[rows[row]][:, cols[col]]
     total = (product if total is None else product + total).astype(np.float32)
@@ -97,8 +113,11 @@ def _resize_small(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _fused_values(flat: np.ndarray, rows: np.ndarray, columns: np.ndarray, y_weights: np.ndarray,
                   x_weights: np.ndarray) -> np.ndarray:
-  """Single values of the result, float32 [n]: source places and weights of their two neighbours on each axis, [2,n]."""
-  upper, lower = (_fused(flat[row, columns[0]], x_weights[0], flat[row, columns[1]], x_weights[1]) for row in rows)
+  """Single values of the result, float32 [n]: source places and weights of their two neighbours on
+  each axis, [2,n].
+  """
+  upper, lower = (_fused(flat[row, columns[0]], x_weights[0], flat[row, columns[1]], x_weights[1])
+                  for row in rows)
   return np.rint(_fused(upper, y_weights[0], lower, y_weights[1]))
 
 
@@ -108,14 +127,18 @@ def _fused(p: np.ndarray, a: np.ndarray, q: np.ndarray, b: np.ndarray) -> np.nda
 
 
 @functools.lru_cache(maxsize=64)
-def _neighbours(n_in: int, n_out: int, channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Source indices (int64) left and right of every target pixel's centre and their float32 weights, per channel."""
+def _neighbours(n_in: int, n_out: int,
+                channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Source indices (int64) left and right of every target pixel's centre and their float32 weights,
+  per channel.
+  """
   scale = np.float64(np.float32(n_in) / np.float32(n_out))
   centre = np.maximum((scale * (np.arange(n_out) + 0.5) - 0.5).astype(np.float32), np.float32(0))
   near = np.minimum(centre.astype(np.int64), n_in - 1)
   weight = np.clip(centre - near.astype(np.float32), 0, 1).astype(np.float32)
   spread = lambda index: (index[:, None] * channels + np.arange(channels)).reshape(-1)
-  found = (spread(near), spread(np.minimum(near + 1, n_in - 1)), np.repeat(np.float32(1) - weight, channels),
+  found = (spread(near), spread(np.minimum(near + 1, n_in - 1)),
+           np.repeat(np.float32(1) - weight, channels),
            np.repeat(weight, channels))
   for array in found:   # they are remembered
     array.flags.writeable = False
@@ -123,7 +146,9 @@ def _neighbours(n_in: int, n_out: int, channels: int) -> tuple[np.ndarray, np.nd
 
 
 def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Stretches uint8 [h,w,3] to uint8 [height,width,3], bicubic (a = −0.5) with antialias, rounded once at the end."""
+  """Stretches uint8 [h,w,3] to uint8 [height,width,3], bicubic (a = −0.5) with antialias, rounded
+  once at the end.
+  """
   if image.shape[:2] == (height, width):
     return image
   stretched = _antialias(image.astype(np.float32), height, width, _cubic, 2)
@@ -131,7 +156,9 @@ def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_antialias(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Stretches float32 [h,w,3] to float32 [height,width,3] with a triangle filter as wide as the shrinkage."""
+  """Stretches float32 [h,w,3] to float32 [height,width,3] with a triangle filter as wide as the
+  shrinkage.
+  """
   if image.shape[:2] == (height, width):
     return image
   return _antialias(image, height, width, lambda x: np.maximum(np.float32(1) - x, np.float32(0)), 1)
@@ -144,15 +171,21 @@ def _cubic(x: np.ndarray) -> np.ndarray:
   return np.where(x < 1, near, np.where(x < 2, far, np.float32(0)))
 
 
-def _antialias(image: np.ndarray, height: int, width: int, kernel: Callable[[np.ndarray], np.ndarray],
+def _antialias(image: np.ndarray, height: int, width: int,
+               kernel: Callable[[np.ndarray], np.ndarray],
                reach: int) -> np.ndarray:
-  """Separable filter of `reach` target (or source, if those are larger) pixels to each side, horizontal first."""
+  """Separable filter of `reach` target (or source, if those are larger) pixels to each side,
+  horizontal first.
+  """
   lines = _filter_rows(np.ascontiguousarray(image.transpose(1, 0, 2)), width, kernel, reach)
   return _filter_rows(np.ascontiguousarray(lines.transpose(1, 0, 2)), height, kernel, reach)
 
 
-def _filter_rows(image: np.ndarray, n_out: int, kernel: Callable[[np.ndarray], np.ndarray], reach: int) -> np.ndarray:
-  """Resamples the first axis of float32 [n,…] to `n_out`; all weights in float32, as the reference computes them."""
+def _filter_rows(image: np.ndarray, n_out: int, kernel: Callable[[np.ndarray], np.ndarray],
+                 reach: int) -> np.ndarray:
+  """Resamples the first axis of float32 [n,…] to `n_out`; all weights in float32, as the reference
+  computes them.
+  """
   n_in = len(image)
   scale = np.float32(n_in) / np.float32(n_out)
   stretch = max(scale, np.float32(1))
@@ -171,14 +204,16 @@ def _filter_rows(image: np.ndarray, n_out: int, kernel: Callable[[np.ndarray], n
 
 
 def letterbox(image: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-  """Fits an image into a canvas with its aspect kept, centred, surrounded by zeros (spec/model §6.2, CLIP column).
+  """Fits an image into a canvas with its aspect kept, centred, surrounded by zeros (docs/model.md
+  §6.2, CLIP column).
 
   Args:
     image: uint8 [h,w,3].
     height, width: size of the canvas, pixels.
 
   Returns:
-    The canvas, float32 [height,width,3] in 0..1, and a bool [height,width] that is true on the image's own pixels.
+    The canvas, float32 [height,width,3] in 0..1, and a bool [height,width] that is true on the
+    image's own pixels.
   """
   h, w = image.shape[:2]
   scale = min(np.float32(height) / np.float32(h), np.float32(width) / np.float32(w))

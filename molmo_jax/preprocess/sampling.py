@@ -1,4 +1,6 @@
-"""Which moments or frames of a video are looked at (spec/model §7.1). Pure functions, numpy only."""
+"""Which moments or frames of a video are looked at (docs/model.md §7.1). Pure functions, numpy
+only.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +9,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_CANDIDATE_FPS = (0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 16.0)   # rates that the modes 'fps…' choose from
+# rates that the modes 'fps…' choose from
+_CANDIDATE_FPS = (0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 16.0)
 
 
 def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_frame',
-                 max_fps: float | Sequence[float] | None = 2.0, rng: np.random.Generator | None = None) -> np.ndarray:
-  """Chooses the moments of a video, by time (spec/model §7.1).
+                 max_fps: float | Sequence[float] | None = 2.0,
+                 rng: np.random.Generator | None = None) -> np.ndarray:
+  """Chooses the moments of a video, by time (docs/model.md §7.1).
 
   Modes:
-    * `uniform_last_frame`: every 1/max_fps seconds and the end, or `max_frames` moments from start to end, both
-      included, where that would be too many or max_fps is None. A sequence of rates means its first; with `rng`, one
-      of them. `uniform_last_frame_sample_fps`: with `rng`, a rate between the smallest and the largest of them.
-      `uniform_last_frame_max_fps_set_A-B` and `uniform_last_frame_min_A-B` (or `min_Afps`) say the same of the rates in
-      their name: one of them, any between them.
-    * `uniform`: `max_frames` moments without the end; `uniform_randomized`: with `rng`, one anywhere in each interval.
-    * `fps`: k/rate at the largest candidate rate whose `max_frames` moments span the video (or the lowest rate);
-      `fps_uniform`: `uniform` where no rate does.
+    * `uniform_last_frame`: every 1/max_fps seconds and the end, or `max_frames` moments from start
+      to end, both included, where that would be too many or max_fps is None. A sequence of rates
+      means its first; with `rng`, one of them. `uniform_last_frame_sample_fps`: with `rng`, a rate
+      between the smallest and the largest of them. `uniform_last_frame_max_fps_set_A-B` and
+      `uniform_last_frame_min_A-B` (or `min_Afps`) say the same of the rates in their name: one of
+      them, any between them.
+    * `uniform`: `max_frames` moments without the end; `uniform_randomized`: with `rng`, one
+      anywhere in each interval.
+    * `fps`: k/rate at the largest candidate rate whose `max_frames` moments span the video (or the
+      lowest rate); `fps_uniform`: `uniform` where no rate does.
 
   Args:
     duration: seconds.
@@ -50,8 +56,10 @@ def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_fra
 
 
 def sample_frames(total_frames: int, fps: float, max_frames: int, mode: str = 'uniform_last_frame',
-                  max_fps: float | Sequence[float] | None = 2.0, rng: np.random.Generator | None = None) -> np.ndarray:
-  """Chooses the frames of a video, by index (spec/model §7.1). Modes and `rng` as in `sample_times`.
+                  max_fps: float | Sequence[float] | None = 2.0,
+                  rng: np.random.Generator | None = None) -> np.ndarray:
+  """Chooses the frames of a video, by index (docs/model.md §7.1). Modes and `rng` as in
+  `sample_times`.
 
   Args:
     total_frames: frames of the video.
@@ -59,9 +67,11 @@ def sample_frames(total_frames: int, fps: float, max_frames: int, mode: str = 'u
     max_frames: largest number of chosen frames.
 
   Returns:
-    int64 [F], ascending, F ≤ max_frames. A frame may occur twice where the video is slower than the wanted rate.
+    int64 [F], ascending, F ≤ max_frames. A frame may occur twice where the video is slower than the
+    wanted rate.
   """
-  _check_sampling(total_frames > 0 and fps > 0, f'{total_frames} frames at {fps} frames/s', max_frames)
+  _check_sampling(total_frames > 0 and fps > 0, f'{total_frames} frames at {fps} frames/s',
+                  max_frames)
   count = min(max_frames, total_frames)
   if mode in ('fps', 'fps_uniform'):
     steps = [int(fps / rate) for rate in _CANDIDATE_FPS]
@@ -90,8 +100,10 @@ def _check_sampling(usable: bool, what: str, max_frames: int) -> None:
 
 def _last_frame_rate(mode: str, max_fps: float | Sequence[float] | None,
                      rng: np.random.Generator | None) -> float | None:
-  """The rate of a mode `uniform_last_frame…`, frames per second; None: as many frames as allowed."""
-  named = re.fullmatch(r'uniform_last_frame_(max_fps_set|min)_(\d[\d.]*(?:-\d[\d.]*)*)(?:fps)?', mode)
+  """The rate of a mode `uniform_last_frame…`, frames per second; None: as many frames as allowed.
+  """
+  named = re.fullmatch(r'uniform_last_frame_(max_fps_set|min)_(\d[\d.]*(?:-\d[\d.]*)*)(?:fps)?',
+                       mode)
   if named:
     between, rates = named[1] == 'min', [float(rate) for rate in named[2].split('-')]
   elif mode in ('uniform_last_frame', 'uniform_last_frame_sample_fps'):
@@ -99,9 +111,9 @@ def _last_frame_rate(mode: str, max_fps: float | Sequence[float] | None,
     rates = [] if max_fps is None else [max_fps] if np.isscalar(max_fps) else list(max_fps)
   else:
     raise ValueError(
-        f"unknown video.frame_sample_mode {mode!r}; known: 'uniform_last_frame', 'uniform_last_frame_sample_fps', "
-        "'uniform_last_frame_max_fps_set_A-B', 'uniform_last_frame_min_A-B', 'uniform', 'uniform_randomized', 'fps', "
-        "'fps_uniform'")
+        f"unknown video.frame_sample_mode {mode!r}; known: 'uniform_last_frame', "
+        "'uniform_last_frame_sample_fps', 'uniform_last_frame_max_fps_set_A-B', "
+        "'uniform_last_frame_min_A-B', 'uniform', 'uniform_randomized', 'fps', 'fps_uniform'")
   if not rates:
     return None
   if rng is None or len(rates) == 1:

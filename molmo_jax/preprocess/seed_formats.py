@@ -1,8 +1,9 @@
-"""The strings around images and frames: as released, and as the two seeds of this project write them (docs/formats.md).
+"""The strings around images and frames: as released, and as the two seeds of this project write
+them (docs/formats.md).
 
-A format is a set of templates; what a seed does not name stays as released. A part in angle brackets is a marker: the
-released ones are extra tokens of every tokenizer; a seed's marker is one token where the tokenizer has it as an extra
-token, and plain text otherwise.
+A format is a set of templates; what a seed does not name stays as released. A part in angle
+brackets is a marker: the released ones are extra tokens of every tokenizer; a seed's marker is one
+token where the tokenizer has it as an extra token, and plain text otherwise.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ LAYOUT_FORMATS = {
   'released': LayoutFormat(),
   'seed1': LayoutFormat(global_start='<img_start_lowres>', row_end='<row_end>'),
   'seed2': LayoutFormat(
-    image_start='<image_start>', image_end='<image_end>', global_start='<image_start>', frame_start='<image_start>',
-    frame_end='<image_end>', number='<image>{number}</image>', time='<timestamp>{time:.1f}s</timestamp>',
+    image_start='<image_start>', image_end='<image_end>', global_start='<image_start>',
+    frame_start='<image_start>',
+    frame_end='<image_end>', number='<image>{number}</image>',
+    time='<timestamp>{time:.1f}s</timestamp>',
     time_after=True, subtitle_line='<timestamp>{start:.1f}s - {end:.1f}s</timestamp>{text}\n'),
 }

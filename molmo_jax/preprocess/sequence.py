@@ -1,6 +1,7 @@
-"""Message strings and media tokens as one sequence with targets, loss weights, positions and segments.
+"""Message strings and media tokens as one sequence with targets, loss weights, positions and
+segments.
 
-Source: spec/training-and-eval §3.2–3.5, §13.6; spec/model §5.2, §8.1. One conversation gives
+Source: docs/training.md §3.2–3.5, §13.6; docs/model.md §5.2, §8.1. One conversation gives
 
     BOS  media  user  answer EOS  user  answer EOS
 
@@ -9,9 +10,10 @@ and several conversations about the same media (a message tree) give
     BOS  media | user  answer | user  answer EOS user  answer | …
     ^ prefix     ^ branch 0     ^ branch 1
 
-where the last token of a branch has EOS as its target without EOS being an input, positions restart after the prefix in
-every branch, and segments (prefix 10000, branch i i) keep branches from seeing each other. In Molmo v1, EOS is an input
-between branches too (its target, the next branch, has no weight), and branches count from 1.
+where the last token of a branch has EOS as its target without EOS being an input, positions restart
+after the prefix in every branch, and segments (prefix 10000, branch i i) keep branches from seeing
+each other. In Molmo v1, EOS is an input between branches too (its target, the next branch, has no
+weight), and branches count from 1.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class LossWeight:
 @dataclasses.dataclass(frozen=True)
 class TreeFormat:
   """How the branches of a message tree follow each other."""
-  eos_between: bool = False                   # the EOS of a branch is an input before the next branch
+  # the EOS of a branch is an input before the next branch
+  eos_between: bool = False
   first_segment: int = 0                      # segment of the first branch
 
 
@@ -115,49 +118,60 @@ def build_sequence(
   """Builds the sequence of one example.
 
   Args:
-    conversations: message strings of every conversation, user first, alternating. One conversation with an odd number
-      of messages is a prompt: its last target is a dummy 0, its weights mean nothing. `<|image|>` says where media
-      goes: once per media input in one conversation, or once in the first message of every branch of a tree over one
-      input. Without it all media follows BOS.
+    conversations: message strings of every conversation, user first, alternating. One conversation
+      with an odd number of messages is a prompt: its last target is a dummy 0, its weights mean
+      nothing. `<|image|>` says where media
+      goes: once per media input in one conversation, or once in the first message of every branch
+      of a tree over one input. Without it all media follows BOS.
     media_tokens: int [T] tokens of every image, or of the video, in order.
-    tokenize: text → ids, without BOS and EOS; the text is trusted, role markers become special tokens.
+    tokenize: text → ids, without BOS and EOS; the text is trusted, role markers become special
+      tokens.
     bos_id: first token of the sequence.
     eos_id: ends every answer.
     loss_weight: weight of answers.
     branch_weights: replaces `loss_weight` where it is not None, one per conversation.
-    max_sequence_length: branches whose first answer would start beyond it are dropped with all later ones (the first is
-      always kept); a training sequence that is longer still is cut.
+    max_sequence_length: branches whose first answer would start beyond it are dropped with all
+      later ones (the first is always kept); a training sequence that is longer still is cut.
     max_text_tokens: no branch is added to a tree that has this many tokens in its branches.
     last_message_loss_only: only the last message of a conversation carries loss.
     max_answer_length: answers are cut to this many tokens, EOS included.
     tree_format: how branches follow each other; nothing without branches.
 
   Raises:
-    EncodingError: no messages, media cut off by `max_sequence_length`, a prompt that does not fit, placeholders that do
-      not match the media, a branch that starts with its answer, or no loss token left.
+    EncodingError: no messages, media cut off by `max_sequence_length`, a prompt that does not fit,
+      placeholders that do not match the media, a branch that starts with its answer, or no loss
+      token left.
   """
   if not conversations or not all(conversations):
     raise EncodingError('there is no conversation, or one without messages')
   is_tree = len(conversations) > 1
   is_prompt = len(conversations[0]) % 2 == 1
   if is_tree and any(len(c) % 2 for c in conversations):
-    raise EncodingError('a message tree is for training: every conversation must end with an answer')
+    raise EncodingError(
+      'a message tree is for training: every conversation must end with an answer')
 
-  prefix_texts, conversations = _texts_before_media(conversations, media_tokens) if is_tree else ([], conversations)
+  prefix_texts, conversations = _texts_before_media(conversations, media_tokens) if is_tree else (
+    [], conversations)
   media = [_Tokens.of(m, MEDIA) for m in media_tokens]
   inside = not is_tree and _placeholders(conversations[0], len(media)) > 0
-  prefix = _Tokens.join([_Tokens.of([bos_id], TEXT), *(_Tokens.of(tokenize(t), TEXT) for t in prefix_texts),
+  prefix = _Tokens.join([_Tokens.of([bos_id], TEXT),
+                         *(_Tokens.of(tokenize(t), TEXT) for t in prefix_texts),
                          *([] if inside else media)])
-  branches = [_encode_conversation(c, media if inside else [], tokenize, eos_id, last_message_loss_only,
+  branches = [_encode_conversation(c, media if inside else [], tokenize, eos_id,
+                                   last_message_loss_only,
                                    max_answer_length) for c in conversations]
   if is_tree:
-    branches = _select_branches(branches, len(prefix), max_sequence_length, max_text_tokens, tree_format)
-  if is_tree and tree_format.eos_between:   # the target of an EOS is the next branch's first token, without weight
-    branches = [_Tokens.join([branch, *(_Tokens.of(n.ids[:1], TEXT) for n in branches[i + 1:i + 2])])
+    branches = _select_branches(branches, len(prefix), max_sequence_length, max_text_tokens,
+                                tree_format)
+  # the target of an EOS is the next branch's first token, without weight
+  if is_tree and tree_format.eos_between:
+    branches = [_Tokens.join(
+      [branch, *(_Tokens.of(n.ids[:1], TEXT) for n in branches[i + 1:i + 2])])
                 for i, branch in enumerate(branches)]
   weights = [_weights(branch, loss_weight if given is None else given, len(branches),
                       eos_counts=not is_tree or tree_format.eos_between)
-             for branch, given in zip(branches, branch_weights or [None] * len(branches), strict=False)]
+             for branch, given in zip(branches, branch_weights or [None] * len(branches),
+                                      strict=False)]
 
   lengths = [len(b) - 1 for b in branches]
   # Text-only trees restart at 0, not after BOS: the released models were trained that way.
@@ -167,8 +181,10 @@ def build_sequence(
     tokens=np.concatenate([prefix.ids, *(b.ids[:-1] for b in branches)]),
     targets=np.concatenate([prefix.ids[1:], branches[0].ids[:1], *(b.ids[1:] for b in branches)]),
     loss_weights=_align_weights(weights, len(prefix), is_prompt).astype(np.float32),
-    positions=np.concatenate([np.arange(len(prefix)), *(start + np.arange(n) for n in lengths)]).astype(np.int32),
-    segments=np.repeat([PREFIX_SEGMENT, *range(first_segment, first_segment + len(branches))] if is_tree else [0, 0],
+    positions=np.concatenate(
+      [np.arange(len(prefix)), *(start + np.arange(n) for n in lengths)]).astype(np.int32),
+    segments=np.repeat([PREFIX_SEGMENT, *range(first_segment, first_segment + len(branches))]
+                       if is_tree else [0, 0],
                        [len(prefix), *lengths]).astype(np.int32),
   )
   kinds = np.concatenate([prefix.kinds, *(b.kinds[:-1] for b in branches)])
@@ -180,7 +196,8 @@ def _placeholders(messages: Sequence[str], media: int) -> int:
   for index, message in enumerate(messages):
     here = message.count(IMAGE_PLACEHOLDER)
     if here and index % 2:
-      raise EncodingError(f'{IMAGE_PLACEHOLDER} stands in an answer; it may only stand in a user message')
+      raise EncodingError(f'{IMAGE_PLACEHOLDER} stands in an answer; it may only stand in a user '
+        'message')
     count += here
   if count not in (0, media):
     raise EncodingError(f'the conversation has {count} {IMAGE_PLACEHOLDER} for {media} images; '
@@ -191,20 +208,23 @@ def _placeholders(messages: Sequence[str], media: int) -> int:
 def _texts_before_media(
     conversations: Sequence[Sequence[str]], media_tokens: Sequence[np.ndarray],
 ) -> tuple[list[str], list[list[str]]]:
-  """Moves what stands before `<|image|>` in the branches of a tree into the prefix that all branches share."""
+  """Moves what stands before `<|image|>` in the branches of a tree into the prefix that all
+  branches share.
+  """
   counts = [_placeholders(c, len(media_tokens)) for c in conversations]
   if not any(counts):
     return [], [list(c) for c in conversations]
   if set(counts) != {1} or not all(IMAGE_PLACEHOLDER in c[0] for c in conversations):
-    raise EncodingError(f'with several conversations, {IMAGE_PLACEHOLDER} must stand once in the first message of each '
-                        '(and there must be one image), or in none')
+    raise EncodingError(f'with several conversations, {IMAGE_PLACEHOLDER} must stand once in the '
+      'first message of each (and there must be one image), or in none')
   parts = [c[0].split(IMAGE_PLACEHOLDER) for c in conversations]
   return ([before for before, _ in parts if before],
           [[after, *c[1:]] for (_, after), c in zip(parts, conversations, strict=True)])
 
 
 def _encode_conversation(
-    messages: Sequence[str], media: Sequence[_Tokens], tokenize: Tokenize, eos_id: int, last_message_loss_only: bool,
+    messages: Sequence[str], media: Sequence[_Tokens], tokenize: Tokenize, eos_id: int,
+    last_message_loss_only: bool,
     max_answer_length: int | None,
 ) -> _Tokens:
   """All tokens of a conversation: what is predicted, so one more than what is put in."""
@@ -225,7 +245,8 @@ def _encode_conversation(
 
 
 def _select_branches(
-    branches: list[_Tokens], prefix_length: int, max_sequence_length: int | None, max_text_tokens: int | None,
+    branches: list[_Tokens], prefix_length: int, max_sequence_length: int | None,
+    max_text_tokens: int | None,
     tree_format: TreeFormat,
 ) -> list[_Tokens]:
   kept: list[_Tokens] = []
@@ -233,7 +254,8 @@ def _select_branches(
   for index, branch in enumerate(branches):
     first_loss = int(np.argmax(branch.kinds == LOSS))
     if first_loss == 0:
-      raise EncodingError(f'conversation {index} has no words before its answer; a branch of a message tree needs some')
+      raise EncodingError(f'conversation {index} has no words before its answer; a branch of a '
+        'message tree needs some')
     if kept and max_sequence_length is not None and length + first_loss >= max_sequence_length:
       break
     kept.append(branch)
@@ -250,22 +272,27 @@ def _weights(branch: _Tokens, weight: LossWeight, branches: int, eos_counts: boo
   return loss * weight.value(counted, branches)
 
 
-def _align_weights(weights: Sequence[np.ndarray], prefix_length: int, is_prompt: bool) -> np.ndarray:
+def _align_weights(weights: Sequence[np.ndarray], prefix_length: int,
+                   is_prompt: bool) -> np.ndarray:
   if is_prompt:
-    # Not shifted to the predicted token: the official code leaves prompts as they are, and nothing trains on them.
+    # Not shifted to the predicted token: the official code leaves prompts as they are, and nothing
+    # trains on them.
     return np.concatenate([np.zeros(prefix_length), weights[0][:-1]])
   return np.concatenate([np.zeros(prefix_length - 1), weights[0][:1], *(w[1:] for w in weights)])
 
 
-def _fit(sequence: TokenSequence, kinds: np.ndarray, limit: int | None, is_prompt: bool) -> TokenSequence:
+def _fit(sequence: TokenSequence, kinds: np.ndarray, limit: int | None,
+         is_prompt: bool) -> TokenSequence:
   length = len(sequence.tokens)
   if limit is not None and length > limit:
     if is_prompt:
       raise EncodingError(f'the prompt has {length} tokens; max_sequence_length is {limit}')
     media_end = int(np.flatnonzero(kinds == MEDIA).max(initial=-1)) + 1
     if media_end > limit:
-      raise EncodingError(f'the visual tokens end at token {media_end}; max_sequence_length is {limit}')
+      raise EncodingError(f'the visual tokens end at token {media_end}; max_sequence_length is '
+        f'{limit}')
     sequence = TokenSequence(**{k: v[:limit] for k, v in vars(sequence).items()})
   if not is_prompt and not np.any(sequence.loss_weights > 0):
-    raise EncodingError(f'no loss token is left: the answer is empty, has weight 0, or starts after token {limit}')
+    raise EncodingError('no loss token is left: the answer is empty, has weight 0, or starts '
+      f'after token {limit}')
   return sequence

@@ -1,4 +1,6 @@
-"""Text ↔ ids with Molmo's extra tokens on top of a Hugging Face `tokenizer.json` (spec/model §10)."""
+"""Text ↔ ids with Molmo's extra tokens on top of a Hugging Face `tokenizer.json` (docs/model.md
+§10).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from molmo_jax.preprocess.types import EncodingError
 END_OF_TEXT, CHAT_START, CHAT_END = '<|endoftext|>', '<|im_start|>', '<|im_end|>'
 CHAT_TOKENS = (END_OF_TEXT, CHAT_START, CHAT_END)
 
-_SHORT, _RECENT = 200, 10_000                 # characters of a piece, and pieces, that are remembered
+# characters of a piece, and pieces, that are remembered
+_SHORT, _RECENT = 200, 10_000
 
 # Words and single digits with the blank before them, punctuation, white space.
 _SPLIT = r' ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+'
@@ -29,12 +32,14 @@ class Tokenizer:
   """A tokenizer whose ids from `base_vocab_size` on are Molmo's extra tokens.
 
   Attributes:
-    base_vocab_size: size of the base vocabulary, fillers included; extra token n has the id base_vocab_size + n.
+    base_vocab_size: size of the base vocabulary, fillers included; extra token n has the id
+      base_vocab_size + n.
     special: ids of Molmo's extra tokens.
     bos_id, eos_id, pad_id: ids that open a sequence, end an answer, fill a row.
   """
 
-  def __init__(self, inner: tokenizers.Tokenizer, *, special: dict[str, int], base_vocab_size: int, bos_id: int,
+  def __init__(self, inner: tokenizers.Tokenizer, *, special: dict[str, int], base_vocab_size: int,
+               bos_id: int,
                eos_id: int, pad_id: int):
     self._inner = inner
     self.special = special
@@ -54,13 +59,15 @@ class Tokenizer:
 
     Args:
       path: the file, or the folder that holds it.
-      base_vocab_size: the id of the first extra token. Default: what the file says if it has Molmo's extra tokens,
-        else its own size.
-      special_tokens: the extra tokens, in order, for a file that has none of them; one that has some keeps its own.
+      base_vocab_size: the id of the first extra token. Default: what the file says if it has
+        Molmo's extra tokens, else its own size.
+      special_tokens: the extra tokens, in order, for a file that has none of them; one that has
+        some keeps its own.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: the file is not a tokenizer, has more tokens than `base_vocab_size`, or no end-of-sequence token.
+      ValueError: the file is not a tokenizer, has more tokens than `base_vocab_size`, or no
+        end-of-sequence token.
     """
     path = Path(path)
     path = path / 'tokenizer.json' if path.is_dir() else path
@@ -81,12 +88,16 @@ class Tokenizer:
 
   @property
   def extra_names(self) -> list[str]:
-    """Names of the fillers between the file's own tokens and the base vocabulary's end, and of the extra tokens."""
+    """Names of the fillers between the file's own tokens and the base vocabulary's end, and of the
+    extra tokens.
+    """
     fillers = range(self.base_vocab_size - self._own_size())
-    return [f'|<EXTRA_TOKENS_{n}>|' for n in fillers] + sorted(self.special, key=self.special.__getitem__)
+    return [f'|<EXTRA_TOKENS_{n}>|' for n in fillers] + sorted(self.special,
+                                                               key=self.special.__getitem__)
 
   def to_json(self) -> str:
-    """A `tokenizer.json` that has every extra token at its id, fillers in between, as the released ones have.
+    """A `tokenizer.json` that has every extra token at its id, fillers in between, as the released
+    ones have.
 
     Raises:
       ValueError: the file's own tokens leave ids unused, so that the others cannot follow.
@@ -96,24 +107,28 @@ class Tokenizer:
       [tokenizers.AddedToken(name, special=True, normalized=False) for name in self.extra_names])
     wrong = [name for name, index in self.special.items() if complete.token_to_id(name) != index]
     if wrong:
-      raise ValueError(f'{wrong[0]} would get the id {complete.token_to_id(wrong[0])}, not {self.special[wrong[0]]}: '
-                       "the ids of the tokenizer's own tokens have gaps")
+      raise ValueError(f'{wrong[0]} would get the id {complete.token_to_id(wrong[0])}, not '
+        f'{self.special[wrong[0]]}: '
+        "the ids of the tokenizer's own tokens have gaps")
     return complete.to_str(pretty=True)
 
   def _own_size(self) -> int:
-    return 1 + max(index for name, index in self._inner.get_vocab().items() if name not in self.special)
+    return 1 + max(index for name, index in self._inner.get_vocab().items()
+                   if name not in self.special)
 
   def encode(self, text: str) -> list[int]:
     """Ids of plain text, without BOS and EOS.
 
     Raises:
-      EncodingError: the text contains the string of an extra token or of a control token such as `<|im_end|>`.
+      EncodingError: the text contains the string of an extra token or of a control token such as
+        `<|im_end|>`.
     """
     self.check_plain(text)
     return list(self._ids(text))
 
   def encode_trusted(self, text: str) -> list[int]:
-    """Ids of text of our own, in which the strings of extra and control tokens mean these tokens."""
+    """Ids of text of our own, in which the strings of extra and control tokens mean these tokens.
+    """
     ids: list[int] = []
     for piece in self._extra_pattern.split(text):
       if piece in self.special:
@@ -123,7 +138,8 @@ class Tokenizer:
     return ids
 
   def _ids(self, text: str) -> tuple[int, ...]:
-    """Ids of one piece; those of the latest short pieces are kept, for prompts repeat themselves."""
+    """Ids of one piece; those of the latest short pieces are kept, for prompts repeat themselves.
+    """
     ids = self._recent.get(text)
     if ids is None:
       ids = tuple(self._inner.encode(text, add_special_tokens=False).ids)
@@ -134,12 +150,14 @@ class Tokenizer:
     return ids
 
   def check_plain(self, text: str, allowed: Iterable[str] = ()) -> None:
-    """Raises EncodingError where `text` contains the string of an extra or control token that is not `allowed`."""
+    """Raises EncodingError where `text` contains the string of an extra or control token that is
+    not `allowed`.
+    """
     allowed = set(allowed)
     for match in self._reserved_pattern.finditer(text):
       if match.group() not in allowed:
-        raise EncodingError(f'the text contains {match.group()!r}, which is the name of a reserved token; '
-                            'write it differently, e.g. with a blank inside')
+        raise EncodingError(f'the text contains {match.group()!r}, which is the name of a reserved '
+          'token; write it differently, e.g. with a blank inside')
 
   def decode(self, ids: Iterable[int], *, keep_special: bool = False) -> str:
     """Text of `ids`; control and extra tokens are left out unless `keep_special`.
@@ -170,7 +188,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
                     whole: Sequence[str] = ()) -> None:
   """Trains a byte-level BPE and writes it to `path`; the same texts give the same file.
 
-  Every digit is a token of its own, as in Qwen's tokenizers, so coordinates and timestamps are read digit by digit.
+  Every digit is a token of its own, as in Qwen's tokenizers, so coordinates and timestamps are read
+  digit by digit.
 
   Args:
     texts: training text.
@@ -183,8 +202,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
   """
   alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
   if vocab_size < len(alphabet) + len(CHAT_TOKENS):
-    raise ValueError(f'vocab_size is {vocab_size}; it must be at least {len(alphabet) + len(CHAT_TOKENS)}: '
-                     f'{len(alphabet)} bytes and {len(CHAT_TOKENS)} control tokens')
+    raise ValueError(f'vocab_size is {vocab_size}; it must be at least '
+      f'{len(alphabet) + len(CHAT_TOKENS)}: {len(alphabet)} bytes and {len(CHAT_TOKENS)} control '
+      'tokens')
   inner = tokenizers.Tokenizer(tokenizers.models.BPE())
   inner.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([
     tokenizers.pre_tokenizers.Split(tokenizers.Regex(_SPLIT), behavior='isolated'),
@@ -192,7 +212,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
   ])
   inner.decoder = tokenizers.decoders.ByteLevel()
   trainer = tokenizers.trainers.BpeTrainer(
-    vocab_size=vocab_size - len(CHAT_TOKENS) - len(whole), initial_alphabet=alphabet, special_tokens=[],
+    vocab_size=vocab_size - len(CHAT_TOKENS) - len(whole), initial_alphabet=alphabet,
+    special_tokens=[],
     show_progress=False)
   inner.train_from_iterator(texts, trainer)
   inner.add_tokens([tokenizers.AddedToken(text, special=False, normalized=False) for text in whole])
@@ -200,7 +221,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
   write_atomically(Path(path), inner.to_str(pretty=True))
 
 
-def _extra_tokens(inner: tokenizers.Tokenizer, base_vocab_size: int | None, special_tokens: Sequence[str],
+def _extra_tokens(inner: tokenizers.Tokenizer, base_vocab_size: int | None,
+                  special_tokens: Sequence[str],
                   path: Path) -> tuple[dict[str, int], int]:
   """Ids of the extra tokens, and the size of the base vocabulary."""
   vocabulary = inner.get_vocab(with_added_tokens=True)
@@ -219,10 +241,12 @@ def _extra_tokens(inner: tokenizers.Tokenizer, base_vocab_size: int | None, spec
 
 def _control_ids(inner: tokenizers.Tokenizer, path: Path) -> dict[str, int]:
   settings = {}
-  for name in ('special_tokens_map.json', 'tokenizer_config.json'):   # what the second one says, holds
+  # what the second one says, holds
+  for name in ('special_tokens_map.json', 'tokenizer_config.json'):
     beside = path.with_name(name)
     if beside.is_file():
-      settings |= {key: value for key, value in json.loads(beside.read_text(encoding='utf-8')).items() if value}
+      settings |= {key: value for key, value in json.loads(
+        beside.read_text(encoding='utf-8')).items() if value}
 
   def find(key: str, *fallbacks: str) -> int | None:
     for name in (_token_name(settings.get(key)), *fallbacks):
@@ -232,10 +256,11 @@ def _control_ids(inner: tokenizers.Tokenizer, path: Path) -> dict[str, int]:
 
   eos = find('eos_token', CHAT_END, END_OF_TEXT)
   if eos is None:
-    raise ValueError(f'{path} has no end-of-sequence token: tokenizer_config.json names none, and neither {CHAT_END} '
-                     f'nor {END_OF_TEXT} is in the vocabulary')
+    raise ValueError(f'{path} has no end-of-sequence token: tokenizer_config.json names none, and '
+      f'neither {CHAT_END} nor {END_OF_TEXT} is in the vocabulary')
   bos, pad = find('bos_token'), find('pad_token', END_OF_TEXT)
-  return {'eos_id': eos, 'bos_id': eos if bos is None else bos, 'pad_id': eos if pad is None else pad}
+  return {'eos_id': eos, 'bos_id': eos if bos is None else bos,
+          'pad_id': eos if pad is None else pad}
 
 
 def _token_name(value: Any) -> str | None:

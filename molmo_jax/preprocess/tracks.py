@@ -1,9 +1,10 @@
-"""Points in a video and tracks as text, and text as points and tracks (spec/training-and-eval §4.4).
+"""Points in a video and tracks as text, and text as points and tracks (docs/training.md §4.4).
 
     <tracks alt="ALT" coords="TIME id XXX YYY id XXX YYY;TIME …">LABEL</tracks>
 
-TIME is in seconds with one decimal, XXX and YYY are thousandths of the sides, and the id of an object is the same in
-every frame. The tag of points has the same form with numbers of points in the place of ids.
+TIME is in seconds with one decimal, XXX and YYY are thousandths of the sides, and the id of an
+object is the same in every frame. The tag of points has the same form with numbers of points in the
+place of ids.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ import dataclasses
 import math
 from collections.abc import Hashable, Mapping, Sequence
 
-from molmo_jax.preprocess.points import FRAME_SEPARATORS, FramePoint, frame_id, parse_frame_points, thousandths
+from molmo_jax.preprocess.points import (
+  FRAME_SEPARATORS,
+  FramePoint,
+  frame_id,
+  parse_frame_points,
+  thousandths,
+)
 
 NO_TRACKS = 'No tracks available.'
 
@@ -40,13 +47,19 @@ Moments = Sequence[tuple[float, Mapping[Hashable, ObjectPoint]]]
 
 
 def parse_video_points(text: str, width: float, height: float) -> list[tuple[float, float, float]]:
-  """The points of an answer about a video: (seconds, x, y), x and y in pixels of a `width`×`height` frame."""
+  """The points of an answer about a video: (seconds, x, y), x and y in pixels of a `width`×`height`
+  frame.
+  """
   return [(t, x, y) for t, _, x, y in parse_video_points_with_ids(text, width, height)]
 
 
-def parse_video_points_with_ids(text: str, width: float, height: float) -> list[tuple[float, str, float, float]]:
-  """As `parse_video_points`, with the number of the point or of the object as it is written: (seconds, id, x, y)."""
-  return [(float(p.frame), p.index, p.x * width, p.y * height) for p in parse_frame_points(text) if _is_moment(p)]
+def parse_video_points_with_ids(text: str, width: float,
+                                height: float) -> list[tuple[float, str, float, float]]:
+  """As `parse_video_points`, with the number of the point or of the object as it is written:
+  (seconds, id, x, y).
+  """
+  return [(float(p.frame), p.index, p.x * width, p.y * height) for p in parse_frame_points(text)
+          if _is_moment(p)]
 
 
 def _is_moment(point: FramePoint) -> bool:
@@ -54,7 +67,8 @@ def _is_moment(point: FramePoint) -> bool:
 
 
 def parse_tracks(text: str, width: float, height: float, fps: float) -> list[TrackFrame]:
-  """The tracks of an answer, moment by moment in the order of time; of an id that repeats in a moment, the first point.
+  """The tracks of an answer, moment by moment in the order of time; of an id that repeats in a
+  moment, the first point.
 
   Args:
     text: the answer; tags of tracks and of points are read alike.
@@ -79,19 +93,20 @@ def format_tracks(
 ) -> str:
   """The answer that tracks objects, as Molmo2 was trained on it.
 
-  The printed ids count from 1 in the order in which the objects are first seen (in one frame: by x, then y), and are
-  in this order in every frame. Occluded objects and frames without a visible object are not written.
+  The printed ids count from 1 in the order in which the objects are first seen (in one frame: by x,
+  then y), and are in this order in every frame. Occluded objects and frames without a visible
+  object are not written.
 
   Args:
     moments: (seconds, object → point), points as fractions of the sides, in the order of time.
     label: what is tracked; the text between the tags.
-    mode: 'track' all; 'ground' for every object only its first and its last annotated frame (left out where it is
-      occluded there); 'initial' the frames after a query that have its object.
+    mode: 'track' all; 'ground' for every object only its first and its last annotated frame (left
+      out where it is occluded there); 'initial' the frames after a query that have its object.
     queries: (object, seconds), for 'initial': what was given in the question.
     version: 'html-v2' (';' between frames) or 'html-v1' (a tab).
     alt: the tag's alt attribute, if any.
-    only_queried: upstream bug, reproduced by default: 'initial' keeps whole frames, so that other objects leak into the
-      answer. True keeps the objects of the queries alone.
+    only_queried: upstream bug, reproduced by default: 'initial' keeps whole frames, so that other
+      objects leak into the answer. True keeps the objects of the queries alone.
 
   Returns:
     The text; 'No tracks available.' without moments, and '' if no visible object is left.
@@ -100,11 +115,13 @@ def format_tracks(
     ValueError: a mode or version that does not exist, or 'initial' without queries.
   """
   if version not in FRAME_SEPARATORS:
-    raise ValueError(f'point format {version!r} does not exist; the formats are: {", ".join(FRAME_SEPARATORS)}')
+    raise ValueError(f'point format {version!r} does not exist; the formats are: '
+      f'{", ".join(FRAME_SEPARATORS)}')
   if not moments:
     return NO_TRACKS
   kept = _kept(moments, mode, queries, only_queried)
-  seen = [(time, {o: (p.x, p.y) for o, p in objects.items() if not p.occluded}) for time, objects in kept]
+  seen = [(time, {o: (p.x, p.y) for o, p in objects.items() if not p.occluded})
+          for time, objects in kept]
   ids: dict[Hashable, int] = {}
   for _, objects in seen:
     for name in sorted((o for o in objects if o not in ids), key=lambda o: objects[o]):
@@ -120,7 +137,8 @@ def format_tracks(
   return f'<tracks {alt_attribute}coords="{coords}">{label}</tracks>' if frames else ''
 
 
-def _kept(moments: Moments, mode: str, queries: Sequence[tuple[Hashable, float]] | None, only_queried: bool) -> Moments:
+def _kept(moments: Moments, mode: str, queries: Sequence[tuple[Hashable, float]] | None,
+          only_queried: bool) -> Moments:
   if mode == 'track':
     return moments
   if mode == 'ground':
@@ -135,7 +153,8 @@ def _kept(moments: Moments, mode: str, queries: Sequence[tuple[Hashable, float]]
   if mode != 'initial':
     raise ValueError(f"track mode {mode!r} does not exist; the modes are: track, ground, initial")
   if queries is None:
-    raise ValueError("track mode 'initial' needs queries: (object, seconds) of every object given in the question")
+    raise ValueError("track mode 'initial' needs queries: (object, seconds) of every object given "
+      "in the question")
   kept = []
   for time, objects in moments:
     wanted = [name for name, start in queries if time > start and name in objects]
@@ -145,7 +164,9 @@ def _kept(moments: Moments, mode: str, queries: Sequence[tuple[Hashable, float]]
 
 
 def format_timestamp(seconds: float, decimals: int = 2) -> str:
-  """`seconds` as HH:MM:SS.FF. As upstream, seconds that round up to 60 are not carried over (59.96 → 00:00:60.0)."""
+  """`seconds` as HH:MM:SS.FF. As upstream, seconds that round up to 60 are not carried over (59.96
+  → 00:00:60.0).
+  """
   hours, rest = divmod(seconds, 3600)
   minutes, rest = divmod(rest, 60)
   return f'{int(hours):02d}:{int(minutes):02d}:{rest:0{decimals + 3 if decimals else 2}.{decimals}f}'
@@ -162,7 +183,8 @@ def parse_timestamp(text: str) -> float:
     numbers = [float(part) for part in parts]
   except ValueError:
     numbers = []
-  if not 1 <= len(numbers) <= 3 or not all(math.isfinite(number) and number >= 0 for number in numbers):
+  if not 1 <= len(numbers) <= 3 or not all(math.isfinite(number) and number >= 0
+                                           for number in numbers):
     raise ValueError(f"a time is written HH:MM:SS.FF, MM:SS.FF or SS.FF, not {text[:80]!r}")
   seconds = 0.0
   for number in numbers:

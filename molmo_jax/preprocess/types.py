@@ -1,7 +1,8 @@
 """The records that preprocessing passes on, and its configuration. numpy only.
 
-Letters of shapes: `C` crops or frames, `P` patches of a crop, `V` visual tokens that carry a pooled feature, `W` slots
-of a pooling window (4 or 9), `T` layout tokens of one input, `S` tokens of a sequence.
+Letters of shapes: `C` crops or frames, `P` patches of a crop, `V` visual tokens that carry a pooled
+feature, `W` slots of a pooling window (4 or 9), `T` layout tokens of one input, `S` tokens of a
+sequence.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 # The fields of a row and a batch, with what fills their unused part (docs/data.md).
-PADDING = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1, loss_weights=0, crops=0,
+PADDING = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1,
+               loss_weights=0, crops=0,
                pool_index=-1, layout_index=0, layout_box=0, patch_mask=0)
-SEQUENCE_FIELDS = ('tokens', 'targets', 'positions', 'segments', 'visual', 'feature_index', 'loss_weights')
+SEQUENCE_FIELDS = ('tokens', 'targets', 'positions', 'segments', 'visual', 'feature_index',
+                   'loss_weights')
 VISUAL_FIELDS = ('pool_index', 'layout_index', 'layout_box')
 
 
@@ -29,26 +32,31 @@ class EncodingError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig:
-  """How an image becomes crops (spec/model §6). Defaults: Molmo2 (SigLIP2 at 378 px)."""
+  """How an image becomes crops (docs/model.md §6). Defaults: Molmo2 (SigLIP2 at 378 px)."""
   crop_size: int = 378                        # side of a crop, pixels
   patch_size: int = 14                        # side of a patch, pixels
   max_crops: int = 8                          # K in training; the global view is not counted
   max_crops_eval: int = 24                    # K at inference
   max_images: int = 5                         # images in one example, training
   max_images_eval: int = 20                   # images in one example, inference
-  overlap_margins: tuple[int, int] = (4, 4)   # patches (left/top, right/bottom) that neighbouring crops share
+  # patches (left/top, right/bottom) that neighbouring crops share
+  overlap_margins: tuple[int, int] = (4, 4)
   pooling: tuple[int, int] = (2, 2)           # pooling window, patches (rows, columns)
   mode: Literal['overlap-and-resize-c2', 'resize'] = 'overlap-and-resize-c2'
   resize: Literal['stretch', 'letterbox', 'stretch_bicubic'] = 'stretch'
   use_col_tokens: bool = True                 # <im_col> after every row of the crops' grid
   use_global_col_tokens: bool = False         # <im_col> in the global view too
   use_low_res_start: bool = True              # <low_res_im_start> opens the global view
-  clamp_small_sides: bool = True              # sides minus margins are at least 1 px; HF code: False
-  pool_per_crop: bool = False                 # windows are cut over each crop, not over the stitched canvas (v1)
+  # sides minus margins are at least 1 px; HF code: False
+  clamp_small_sides: bool = True
+  # windows are cut over each crop, not over the stitched canvas (v1)
+  pool_per_crop: bool = False
   number_images: bool = True                  # `Image k` before each of several images; v1: False
-  patch_mask: bool | None = None              # share of real pixels of every patch; None: where images are letterboxed
-  shift_patch_mask: bool = False              # the rows of the mask as the 0924 releases read them: crop k has that of
-                                              # crop k + 1, the last one −1
+  # share of real pixels of every patch; None: where images are letterboxed
+  patch_mask: bool | None = None
+  # the rows of the mask as the 0924 releases read them: crop k has that of crop k + 1, the last one
+  # −1
+  shift_patch_mask: bool = False
 
   @property
   def grid(self) -> int:
@@ -63,31 +71,36 @@ class ImageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VideoConfig:
-  """How a video becomes frames (spec/model §7)."""
+  """How a video becomes frames (docs/model.md §7)."""
   max_frames: int = 128                       # F in training
   max_frames_eval: int = 384                  # F at inference (long context)
   max_fps: float | None = 2.0                 # frames per second of video
   frame_sample_mode: str = 'uniform_last_frame'
   pooling: tuple[int, int] = (3, 3)           # pooling window, patches (rows, columns)
-  time_mode: Literal['per-frame-compact', 'per-frame', 'numbered-frames', 'none'] = 'per-frame-compact'
-  use_frame_special_tokens: bool = True       # <frame_start>/<frame_end>; False: <im_start>/<im_end>
-  per_frame_special_token: bool = True        # a pair around every frame; False: one pair around the video
+  time_mode: Literal['per-frame-compact', 'per-frame', 'numbered-frames',
+                     'none'] = 'per-frame-compact'
+  # <frame_start>/<frame_end>; False: <im_start>/<im_end>
+  use_frame_special_tokens: bool = True
+  # a pair around every frame; False: one pair around the video
+  per_frame_special_token: bool = True
   subtitle_mode: str = 'frame_1'              # frame_N | all | truncate_N | ignore
 
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-  """How messages become text and loss weights (spec/model §8, training-and-eval §3–4)."""
+  """How messages become text and loss weights (docs/model.md §8, docs/training.md §3–4)."""
   message_format: Literal['qwen3', 'role', 'none'] = 'qwen3'
   style_prefix: Literal['none', 'style', 'demo_or_style', 'demo_or_style_v2', 'style_and_length',
                         'style_and_length_v2'] = 'none'
   message_weight: Literal['none', 'root_subsegments',
                           'root_subsegments_root_tokens'] = 'root_subsegments_root_tokens'
-  max_sequence_length: int | None = None      # branches of a message tree that do not fit are dropped; None: no limit
+  # branches of a message tree that do not fit are dropped; None: no limit
+  max_sequence_length: int | None = None
   max_sequence_length_eval: int | None = None  # longest prompt at inference; None: no limit
   max_text_tokens: int | None = None
   shuffle_branches: bool = True               # order of a message tree's branches in training
-  tree_format: Literal['molmo2', 'molmo_v1'] = 'molmo2'  # v1: EOS stays between branches, which are 1, 2, …
+  # v1: EOS stays between branches, which are 1, 2, …
+  tree_format: Literal['molmo2', 'molmo_v1'] = 'molmo2'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,17 +109,21 @@ class PreprocessConfig:
   image: ImageConfig = ImageConfig()
   video: VideoConfig = VideoConfig()
   text: TextConfig = TextConfig()
-  layout_format: Literal['released', 'seed1', 'seed2'] = 'released'   # the strings around images and frames
+  # the strings around images and frames
+  layout_format: Literal['released', 'seed1', 'seed2'] = 'released'
 
 
-# The released 0924 models on CLIP ViT-L/14-336. Windows of video are as wide as those of images: without a mask in the
-# pooling, an empty slot would take part in the mean.
+# The released 0924 models on CLIP ViT-L/14-336. Windows of video are as wide as those of images:
+# without a mask in the pooling, an empty slot would take part in the mean.
 MOLMO_V1 = PreprocessConfig(
-  image=ImageConfig(crop_size=336, max_crops=12, max_crops_eval=12, resize='letterbox', use_global_col_tokens=True,
-                    use_low_res_start=False, clamp_small_sides=False, pool_per_crop=True, number_images=False,
+  image=ImageConfig(crop_size=336, max_crops=12, max_crops_eval=12, resize='letterbox',
+                    use_global_col_tokens=True,
+                    use_low_res_start=False, clamp_small_sides=False, pool_per_crop=True,
+                    number_images=False,
                     shift_patch_mask=True),
   video=VideoConfig(pooling=(2, 2)),
-  text=TextConfig(message_format='role', style_prefix='demo_or_style', message_weight='root_subsegments',
+  text=TextConfig(message_format='role', style_prefix='demo_or_style',
+                  message_weight='root_subsegments',
                   tree_format='molmo_v1'))
 
 
@@ -131,18 +148,24 @@ class Example:
   images: tuple[Any, ...] = ()                # path | PIL.Image | uint8 [h,w,3]
   video: Any = None                           # path | uint8 [T,h,w,3] with `fps`
   fps: float | None = None                    # frames per second of an array video
-  clip: tuple[float, float] | None = None     # seconds of the video file that are shown; None: all of it
+  # seconds of the video file that are shown; None: all of it
+  clip: tuple[float, float] | None = None
   subtitles: str | tuple[Subtitle, ...] | None = None
-  conversations: tuple[tuple[Message, ...], ...] = ()   # more than one: a message tree over the same media
+  # more than one: a message tree over the same media
+  conversations: tuple[tuple[Message, ...], ...] = ()
   weights: tuple[float | None, ...] | None = None       # loss weight per token of each conversation
   task: str = 'default'
   style: str | None = None
-  styles: tuple[str, ...] = ()                # style of each conversation, where they differ; replaces `style`
+  # style of each conversation, where they differ; replaces `style`
+  styles: tuple[str, ...] = ()
   answers: tuple[str, ...] = ()               # accepted answers (evaluation)
-  options: tuple[str, ...] = ()               # the possible answers, where the question has a closed set
-  points: tuple[tuple[float, float], ...] = ()  # reference points (x, y) as fractions of width and height
+  # the possible answers, where the question has a closed set
+  options: tuple[str, ...] = ()
+  # reference points (x, y) as fractions of width and height
+  points: tuple[tuple[float, float], ...] = ()
   metric: str = 'exact_match'
-  metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)   # what else the metric reads
+  # what else the metric reads
+  metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   id: str = ''
   source: str = ''                            # 'file.jsonl:12', for messages
 
@@ -151,16 +174,20 @@ class Example:
 class VisualInput:
   """One image or one video, ready to be put into a sequence.
 
-  `pool_index` counts patches of this input alone: crop * P + patch, −1 = empty slot. The i-th row of `pool_index` is
-  the feature that is added to the i-th `<im_patch>` of `tokens`.
+  `pool_index` counts patches of this input alone: crop * P + patch, −1 = empty slot. The i-th row
+  of `pool_index` is the feature that is added to the i-th `<im_patch>` of `tokens`.
   """
-  crops: np.ndarray                           # uint8 [C,h,w,3]; letterbox: float32 in 0..1, padding 0
-  tokens: np.ndarray                          # int32 [T]: layout tokens, timestamps and subtitles included
+  # uint8 [C,h,w,3]; letterbox: float32 in 0..1, padding 0
+  crops: np.ndarray
+  # int32 [T]: layout tokens, timestamps and subtitles included
+  tokens: np.ndarray
   pool_index: np.ndarray                      # int32 [V,W]
-  layout_index: np.ndarray                    # int32 [V,4]: row and column in its grid, crop or frame, kind (0 global,
-                                              # 1 crop, 2 frame)
-  layout_box: np.ndarray                      # float32 [V,4]: x0, y0, x1, y1 of the token as fractions of the image
-  patch_mask: np.ndarray | None = None        # float32 [C,P]: share of real pixels (`ImageConfig.has_patch_mask` only)
+  # int32 [V,4]: row and column in its grid, crop or frame, kind (0 global, 1 crop, 2 frame)
+  layout_index: np.ndarray
+  # float32 [V,4]: x0, y0, x1, y1 of the token as fractions of the image
+  layout_box: np.ndarray
+  # float32 [C,P]: share of real pixels (`ImageConfig.has_patch_mask` only)
+  patch_mask: np.ndarray | None = None
   frame_times: np.ndarray | None = None       # float64 [C]: seconds of a video's frames
 
 
@@ -168,10 +195,10 @@ class VisualInput:
 class Encoded:
   """One example as arrays: what is packed into rows and batched.
 
-  `segments` is 100000·example + subsegment: 10000 for the shared prefix of a message tree, i for branch i; one constant
-  where there is one conversation; −1 is padding. A token may attend to another of the same example only if its
-  subsegment is not larger. `visual` is 0 for text and 1 + n for visual tokens, n = running count of
-  `<low_res_im_start>` and `<frame_start>`.
+  `segments` is 100000·example + subsegment: 10000 for the shared prefix of a message tree, i for
+  branch i; one constant where there is one conversation; −1 is padding. A token may attend to
+  another of the same example only if its subsegment is not larger. `visual` is 0 for text and 1 + n
+  for visual tokens, n = running count of `<low_res_im_start>` and `<frame_start>`.
   """
   tokens: np.ndarray                          # int32 [S]
   targets: np.ndarray                         # int32 [S]
@@ -179,10 +206,14 @@ class Encoded:
   positions: np.ndarray                       # int32 [S]
   segments: np.ndarray                        # int32 [S]
   visual: np.ndarray                          # int32 [S]
-  feature_index: np.ndarray                   # int32 [S]: row of `pool_index` whose feature is added here, −1 none
-  crops: np.ndarray                           # uint8 [C,h,w,3]; letterbox: float32 in 0..1, padding 0
+  # int32 [S]: row of `pool_index` whose feature is added here, −1 none
+  feature_index: np.ndarray
+  # uint8 [C,h,w,3]; letterbox: float32 in 0..1, padding 0
+  crops: np.ndarray
   pool_index: np.ndarray                      # int32 [V,W]
   layout_index: np.ndarray                    # int32 [V,4]
   layout_box: np.ndarray                      # float32 [V,4]
-  frame_times: np.ndarray                     # float64 [frames]: seconds of a video's frames; empty without a video
-  patch_mask: np.ndarray | None = None        # float32 [C,P]: share of real pixels (`ImageConfig.has_patch_mask` only)
+  # float64 [frames]: seconds of a video's frames; empty without a video
+  frame_times: np.ndarray
+  # float32 [C,P]: share of real pixels (`ImageConfig.has_patch_mask` only)
+  patch_mask: np.ndarray | None = None

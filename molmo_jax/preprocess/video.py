@@ -1,7 +1,8 @@
-"""Reads the frames of a video that are shown at the sampled moments (spec/model §7.2). numpy and PyAV only.
+"""Reads the frames of a video that are shown at the sampled moments (docs/model.md §7.2). numpy and
+PyAV only.
 
-Times are seconds since the first frame of the video. A frame is shown from its own presentation time to the next
-frame's; the last one to the end of the video.
+Times are seconds since the first frame of the video. A frame is shown from its own presentation
+time to the next frame's; the last one to the end of the video.
 """
 
 from __future__ import annotations
@@ -24,43 +25,49 @@ _SMALL_FRAME = 256 * 256   # pixels
 _SEEK_FRAMES = 16   # a jump that skips fewer frames than this costs more than decoding them
 
 
-def read_video(source: str | Path | np.ndarray, max_frames: int, config: VideoConfig, *, fps: float | None = None,
+def read_video(source: str | Path | np.ndarray, max_frames: int, config: VideoConfig, *,
+               fps: float | None = None,
                clip: Clip | None = None, rng: np.random.Generator | None = None,
                resize: Callable[[np.ndarray], np.ndarray] | None = None, seek: bool = True
                ) -> tuple[np.ndarray, np.ndarray]:
   """Reads the sampled frames of a video.
 
-  A file is sampled by time over its duration, which ends with its last frame; an array is sampled by frame index.
-  Where a chosen frame of a file cannot be decoded (a truncated or damaged file), the frames that can be decoded make
-  up the video, and it ends with the last of them. Frames are turned upright by the file's display rotation.
+  A file is sampled by time over its duration, which ends with its last frame; an array is sampled
+  by frame index. Where a chosen frame of a file cannot be decoded (a truncated or damaged file),
+  the frames that can be decoded make up the video, and it ends with the last of them. Frames are
+  turned upright by the file's display rotation.
 
   Args:
     source: a file, or uint8 [T,h,w,3].
     max_frames: largest number of frames.
     config: sampling mode and rate.
     fps: frames per second of an array.
-    clip: start and end in seconds of the file's own clock; the times that are returned count from its start
-      (`clips.select_clip_by_time`, `clips.select_clip_by_index`). None: the whole video.
+    clip: start and end in seconds of the file's own clock; the times that are returned count from
+      its start (`clips.select_clip_by_time`, `clips.select_clip_by_index`). None: the whole video.
     rng: source of randomness in training; None: evaluation.
-    resize: applied to every chosen frame uint8 [h,w,3] at once, so that a long video of large frames fits into memory.
-    seek: jump to the key frame before a wanted frame; False decodes everything in order, with the same result.
+    resize: applied to every chosen frame uint8 [h,w,3] at once, so that a long video of large
+      frames fits into memory.
+    seek: jump to the key frame before a wanted frame; False decodes everything in order, with the
+      same result.
 
   Returns:
     uint8 [F,h,w,3]; float64 [F], the time of each frame as it is written into the prompt, seconds.
 
   Raises:
-    MediaError: missing, not a video, without a video stream, without a frame that can be decoded; an array of a
-      wrong type or without `fps`. The message names the file.
+    MediaError: missing, not a video, without a video stream, without a frame that can be decoded;
+      an array of a wrong type or without `fps`. The message names the file.
   """
   resize = resize or (lambda frame: frame)
   if isinstance(source, np.ndarray):
     return _sample_array(source, max_frames, config, fps, clip, rng, resize)
   if not isinstance(source, (str, os.PathLike)):
-    raise MediaError(f'a video must be a path or a uint8 array [T,h,w,3], not {type(source).__name__}')
+    raise MediaError('a video must be a path or a uint8 array [T,h,w,3], not '
+      f'{type(source).__name__}')
   name = f'video {os.fspath(source)}'
   state = None if rng is None else rng.bit_generator.state
   try:
-    for scan, pick in ((_scan_packets, _pick_by_seeking), (_scan_frames, _pick_in_order))[0 if seek else 1:]:
+    for scan, pick in ((_scan_packets, _pick_by_seeking),
+                       (_scan_frames, _pick_in_order))[0 if seek else 1:]:
       if rng is not None:
         rng.bit_generator.state = state   # both attempts draw the same numbers
       timeline = scan(source, name)
@@ -73,7 +80,8 @@ def read_video(source: str | Path | np.ndarray, max_frames: int, config: VideoCo
       if frames is not None:
         return _stack([frames[i] for i in shown.tolist()], name), times
   except (av.error.FFmpegError, OSError) as error:
-    reason = 'no such file' if isinstance(error, FileNotFoundError) else f'cannot be read as a video ({error})'
+    reason = 'no such file' if isinstance(
+      error, FileNotFoundError) else f'cannot be read as a video ({error})'
     raise MediaError(f'{name}: {reason}') from error
   raise MediaError(f'{name}: no frame can be decoded')
 
@@ -84,32 +92,37 @@ def _part(timeline: _Timeline, clip: Clip | None, name: str) -> tuple[float, flo
     return timeline.duration, 0.0
   start, end = clip[0], min(clip[1], timeline.duration)
   if start >= end:
-    raise MediaError(f'{name}: the clip {clip[0]} s to {clip[1]} s is not in the video, which ends after '
-                     f'{timeline.duration:.2f} s')
+    raise MediaError(f'{name}: the clip {clip[0]} s to {clip[1]} s is not in the video, which ends '
+      f'after {timeline.duration:.2f} s')
   return end - start, start - float(timeline.stamps[0] * timeline.time_base)
 
 
-def _sample_array(video: np.ndarray, max_frames: int, config: VideoConfig, fps: float | None, clip: Clip | None,
-                  rng: np.random.Generator | None, resize: Callable) -> tuple[np.ndarray, np.ndarray]:
+def _sample_array(video: np.ndarray, max_frames: int, config: VideoConfig, fps: float | None,
+                  clip: Clip | None,
+                  rng: np.random.Generator | None,
+                  resize: Callable) -> tuple[np.ndarray, np.ndarray]:
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or not video.size:
-    raise MediaError(f'a video array must be uint8 [T,h,w,3] with at least one frame, not {video.dtype} '
-                     f'{list(video.shape)}')
+    raise MediaError('a video array must be uint8 [T,h,w,3] with at least one frame, not '
+      f'{video.dtype} {list(video.shape)}')
   if not fps or fps < 0:
     raise MediaError(f'a video array needs its frames per second: fps is {fps}')
   if clip is not None:
     if int(clip[0] * fps) >= len(video):
       raise MediaError(f'the clip {clip[0]} s to {clip[1]} s is not in the video, which ends after '
                        f'{len(video) / fps:.2f} s')
-    indices, times = select_clip_by_index(len(video), fps, max_frames, config.frame_sample_mode, config.max_fps, clip)
+    indices, times = select_clip_by_index(len(video), fps, max_frames, config.frame_sample_mode,
+                                          config.max_fps, clip)
     return _stack([resize(video[i]) for i in indices], 'video array'), times
-  indices = sample_frames(len(video), fps, max_frames, config.frame_sample_mode, config.max_fps, rng)
+  indices = sample_frames(len(video), fps, max_frames, config.frame_sample_mode, config.max_fps,
+                          rng)
   return _stack([resize(video[i]) for i in indices], 'video array'), indices / fps
 
 
 def _stack(frames: list[np.ndarray], name: str) -> np.ndarray:
   shapes = sorted({frame.shape for frame in frames})
   if len(shapes) > 1:
-    raise MediaError(f'{name}: frames have different sizes: {", ".join(f"{w}×{h}" for h, w, _ in shapes)}')
+    raise MediaError(f'{name}: frames have different sizes: '
+      f'{", ".join(f"{w}×{h}" for h, w, _ in shapes)}')
   return np.stack(frames)
 
 
@@ -119,7 +132,8 @@ class _Timeline:
   stamps: np.ndarray          # int64 [N], ascending: presentation time of every frame
   end: int                    # the last frame is shown until then
   time_base: Fraction
-  keys: np.ndarray | None = None       # int64 [N]: index of the key frame from which frame i can be decoded
+  # int64 [N]: index of the key frame from which frame i can be decoded
+  keys: np.ndarray | None = None
   key_seeks: np.ndarray | None = None  # int64 [N]: stamp to seek to for that key frame
 
   @property
@@ -132,13 +146,15 @@ class _Timeline:
     return np.searchsorted(starts[1:], times, side='right')
 
 
-def _open(source: str | Path, name: str) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+def _open(source: str | Path,
+          name: str) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
   container = av.open(os.fspath(source))
   if not container.streams.video or container.format.name == 'tty':   # 'tty' renders any text file
     container.close()
     raise MediaError(f'{name}: has no video stream')
   stream = container.streams.video[0]
-  # threads cost more than they save on small frames (measured: 48 px clips are read 5 times faster without)
+  # threads cost more than they save on small frames (measured: 48 px clips are read 5 times faster
+  # without)
   small = stream.codec_context.width * stream.codec_context.height < _SMALL_FRAME
   stream.thread_type = 'NONE' if small else 'AUTO'
   return container, stream
@@ -150,11 +166,14 @@ def _frame_ticks(stream: av.video.stream.VideoStream) -> int:
 
 
 def _scan_packets(source: str | Path, name: str) -> _Timeline | None:
-  """The timeline by the packets' stamps, nothing decoded; None where they do not tell, as in a truncated file."""
+  """The timeline by the packets' stamps, nothing decoded; None where they do not tell, as in a
+  truncated file.
+  """
   container, stream = _open(source, name)
   with container:
     try:
-      packets = [(None if packet.is_corrupt else packet.pts, packet.dts, packet.duration, packet.is_keyframe)
+      packets = [(None if packet.is_corrupt else packet.pts, packet.dts, packet.duration,
+                  packet.is_keyframe)
                  for packet in container.demux(stream) if packet.size and not packet.is_discard]
     except av.error.FFmpegError:
       return None
@@ -170,7 +189,9 @@ def _scan_packets(source: str | Path, name: str) -> _Timeline | None:
 
 def _pick_by_seeking(source: str | Path, name: str, timeline: _Timeline, wanted: np.ndarray,
                      resize: Callable) -> dict[int, np.ndarray] | None:
-  """Frames by index, each decoded from the key frame before it; None if one is not to be had that way."""
+  """Frames by index, each decoded from the key frame before it; None if one is not to be had that
+  way.
+  """
   container, stream = _open(source, name)
   picked, reformatter = {}, VideoReformatter()
   with container:
@@ -189,8 +210,10 @@ def _pick_by_seeking(source: str | Path, name: str, timeline: _Timeline, wanted:
   return picked
 
 
-def _decodable(source: str | Path, name: str) -> Iterator[tuple[av.VideoFrame, int, av.video.stream.VideoStream]]:
-  """All frames that can be decoded, in order, with their stamps; damaged packets are passed over."""
+def _decodable(source: str | Path,
+               name: str) -> Iterator[tuple[av.VideoFrame, int, av.video.stream.VideoStream]]:
+  """All frames that can be decoded, in order, with their stamps; damaged packets are passed over.
+  """
   container, stream = _open(source, name)
   with container:
     count = 0
@@ -205,7 +228,8 @@ def _decodable(source: str | Path, name: str) -> Iterator[tuple[av.VideoFrame, i
           count += 1
 
 
-def _packets(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> Iterator[av.Packet | None]:
+def _packets(container: av.container.InputContainer,
+             stream: av.video.stream.VideoStream) -> Iterator[av.Packet | None]:
   """Packets with data as far as the file can be read, then None, which empties the decoder."""
   try:
     yield from (packet for packet in container.demux(stream) if packet.size)
@@ -221,7 +245,8 @@ def _scan_frames(source: str | Path, name: str) -> _Timeline | None:
     stamps.append(stamp)
     ends.append(stamp + (frame.duration or _frame_ticks(stream)))
     time_base = stream.time_base
-  return _Timeline(np.unique(np.asarray(stamps, np.int64)), max(ends), time_base) if stamps else None
+  return _Timeline(np.unique(np.asarray(stamps, np.int64)), max(ends),
+                   time_base) if stamps else None
 
 
 def _pick_in_order(source: str | Path, name: str, timeline: _Timeline, wanted: np.ndarray,
@@ -236,7 +261,8 @@ def _pick_in_order(source: str | Path, name: str, timeline: _Timeline, wanted: n
 def _upright(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
   """uint8 [h,w,3] of a frame, turned by its display rotation (degrees, counter-clockwise).
 
-  One `reformatter` for all frames of a video: setting one up costs up to a millisecond, converting a small frame 0.04.
+  One `reformatter` for all frames of a video: setting one up costs up to a millisecond, converting
+  a small frame 0.04.
   """
   small = frame.width * frame.height < _SMALL_FRAME
   rgb = reformatter.reformat(frame, format='rgb24', threads=1 if small else 0).to_ndarray()

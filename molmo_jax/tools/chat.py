@@ -1,4 +1,6 @@
-"""Asks a checkpoint about images or a video: `python -m molmo_jax.tools.chat --model DIR --image a.jpg "question"`."""
+"""Asks a checkpoint about images or a video: `python -m molmo_jax.tools.chat --model DIR --image
+a.jpg "question"`.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         _draw(molmo, answer, [_user(args.question, media)], args)
     else:
       _converse(molmo, media, args)
-  except (CheckpointError, ConfigError, EncodingError, MediaError, FileNotFoundError, ValueError) as error:
+  except (CheckpointError, ConfigError, EncodingError, MediaError, FileNotFoundError,
+          ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   return 0
@@ -49,19 +52,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
-      prog='python -m molmo_jax.tools.chat', formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLE,
-      description='Asks a Molmo checkpoint a question about images or a video; the answer appears as it is made.')
-  parser.add_argument('--model', required=True, metavar='DIR', help='folder of a checkpoint, or its id on the Hub')
-  parser.add_argument('--image', nargs='+', action='extend', default=[], metavar='FILE', help='one image or several')
+      prog='python -m molmo_jax.tools.chat', formatter_class=argparse.RawDescriptionHelpFormatter,
+      epilog=EXAMPLE,
+      description='Asks a Molmo checkpoint a question about images or a video; the answer appears '
+      'as it is made.')
+  parser.add_argument('--model', required=True, metavar='DIR', help='folder of a checkpoint, or '
+                      'its id on the Hub')
+  parser.add_argument('--image', nargs='+', action='extend', default=[], metavar='FILE',
+                      help='one image or several')
   parser.add_argument('--video', metavar='FILE', help='a video')
-  parser.add_argument('--draw', metavar='OUT.png', help="draws the answer's points on the images or frames")
-  parser.add_argument('--dtype', choices=('bfloat16', 'float32'), default='bfloat16', help='default: %(default)s')
+  parser.add_argument('--draw', metavar='OUT.png', help="draws the answer's points on the images "
+                      "or frames")
+  parser.add_argument('--dtype', choices=('bfloat16', 'float32'), default='bfloat16',
+                      help='default: %(default)s')
   parser.add_argument('--max-new-tokens', type=int, default=448, metavar='N',
                       help='longest answer (default: %(default)s)')
-  parser.add_argument('question', nargs='?', help='what to ask; without it questions are read line by line')
+  parser.add_argument('question', nargs='?', help='what to ask; without it questions are read line '
+                      'by line')
   args = parser.parse_args(arguments)
-  if args.question is None and args.image and not Path(args.image[-1]).exists() and len(args.image) > 1:
-    args.question = args.image.pop()          # `--image a.jpg "question"`: the option takes all that follows
+  if args.question is None and args.image and not Path(args.image[-1]).exists() and len(
+    args.image) > 1:
+    # `--image a.jpg "question"`: the option takes all that follows
+    args.question = args.image.pop()
   if args.image and args.video:
     parser.error('--image and --video: a conversation is about one or the other')
   if args.draw and not (args.question and (args.image or args.video)):
@@ -90,8 +102,11 @@ def _answer(molmo: molmo_jax.Molmo, messages: list[dict[str, Any]], max_new_toke
   return answer
 
 
-def _converse(molmo: molmo_jax.Molmo, media: list[dict[str, Any]], args: argparse.Namespace) -> None:
-  """Questions from standard input, each with what was said before; ends with an empty line or the end of the input."""
+def _converse(molmo: molmo_jax.Molmo, media: list[dict[str, Any]],
+              args: argparse.Namespace) -> None:
+  """Questions from standard input, each with what was said before; ends with an empty line or the
+  end of the input.
+  """
   messages: list[dict[str, Any]] = []
   while True:
     try:
@@ -104,7 +119,8 @@ def _converse(molmo: molmo_jax.Molmo, media: list[dict[str, Any]], args: argpars
     messages.append({'role': 'assistant', 'content': _answer(molmo, messages, args.max_new_tokens)})
 
 
-def _draw(molmo: molmo_jax.Molmo, answer: str, messages: list[dict[str, Any]], args: argparse.Namespace) -> None:
+def _draw(molmo: molmo_jax.Molmo, answer: str, messages: list[dict[str, Any]],
+          args: argparse.Namespace) -> None:
   """Writes the images or frames that have points, side by side, with the points on them."""
   points = molmo.processor.points(answer, molmo.processor(messages))
   if args.video:

@@ -1,4 +1,6 @@
-"""Reads the exchanges between devices off a compiled program: how many, how large, in loops or outside."""
+"""Reads the exchanges between devices off a compiled program: how many, how large, in loops or
+outside.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ import math
 import re
 
 OPERATIONS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all', 'collective-permute')
-_WIDTHS = {'pred': 1, 's8': 1, 'u8': 1, 's16': 2, 'u16': 2, 'bf16': 2, 'f16': 2, 's32': 4, 'u32': 4, 'f32': 4, 's64': 8,
+_WIDTHS = {'pred': 1, 's8': 1, 'u8': 1, 's16': 2, 'u16': 2, 'bf16': 2, 'f16': 2, 's32': 4, 'u32': 4,
+           'f32': 4, 's64': 8,
            'u64': 8, 'f64': 8}
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) .*\{\s*(/\*.*\*/)?\s*$')
 _CALLED = re.compile(r'(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)')
@@ -31,10 +34,12 @@ class Exchange:
 
 
 def collectives(hlo: str) -> list[Exchange]:
-  """The collectives of an optimised HLO module, ordered by operation; those outside of loops first."""
+  """The collectives of an optimised HLO module, ordered by operation; those outside of loops first.
+  """
   entry, computations = _computations(hlo)
   found: dict[tuple[str, bool], Exchange] = {}
-  seen: set[tuple[str, str]] = set()   # an asynchronous exchange is written several times, on one channel
+  # an asynchronous exchange is written several times, on one channel
+  seen: set[tuple[str, str]] = set()
 
   def visit(name: str, runs: int, in_loops: bool) -> None:
     for line in computations.get(name, ()):
@@ -54,7 +59,8 @@ def collectives(hlo: str) -> list[Exchange]:
           continue
       loop = ' while(' in line
       trips = _trips(line, computations) if loop else 1
-      called = _CALLED.findall(line) + [n.strip(' %') for group in _BRANCHES.findall(line) for n in group.split(',')]
+      called = _CALLED.findall(line) + [n.strip(' %') for group in _BRANCHES.findall(line)
+                                        for n in group.split(',')]
       for other in dict.fromkeys(called):
         visit(other, runs * trips, in_loops or loop)
 
@@ -63,13 +69,16 @@ def collectives(hlo: str) -> list[Exchange]:
 
 
 def _trips(line: str, computations: dict[str, list[str]]) -> int:
-  """How often a loop runs: as the compiler notes it, or from a condition 'counter < constant'; 1 where unknown."""
+  """How often a loop runs: as the compiler notes it, or from a condition 'counter < constant'; 1
+  where unknown.
+  """
   known, condition = _TRIPS.search(line), _CONDITION.search(line)
   if known:
     return int(known[1])
   text = '\n'.join(computations.get(condition[1], ())) if condition else ''
   limit = _LESS_THAN.search(text)
-  value = re.search(rf'%{re.escape(limit[1])} = s32\[\]\S* constant\((\d+)\)', text) if limit else None
+  value = re.search(rf'%{re.escape(limit[1])} = s32\[\]\S* constant\((\d+)\)',
+                    text) if limit else None
   return int(value[1]) if value else 1
 
 
@@ -88,8 +97,11 @@ def _computations(hlo: str) -> tuple[str, dict[str, list[str]]]:
 
 
 def _result_bytes(line: str, is_start: bool) -> int:
-  """Bytes of an instruction's result; of an asynchronous start, whose result repeats the operand, the last array's."""
+  """Bytes of an instruction's result; of an asynchronous start, whose result repeats the operand,
+  the last array's.
+  """
   result = line.split(' = ', 1)[1]
   result = result[:result.index(') ')] if result.startswith('(') else result.split(' ', 1)[0]
-  sizes = [_WIDTHS[kind] * math.prod(int(n) for n in shape.split(',') if n) for kind, shape in _ARRAY.findall(result)]
+  sizes = [_WIDTHS[kind] * math.prod(int(n) for n in shape.split(',') if n)
+           for kind, shape in _ARRAY.findall(result)]
   return max(sizes, default=0) if is_start else sum(sizes)

@@ -1,6 +1,8 @@
-"""The training step of a configuration, compiled without data or weights, and what can be read off the program.
+"""The training step of a configuration, compiled without data or weights, and what can be read off
+the program.
 
-Shared by `tools/compile_tpu` (another machine's devices) and `tools/memory` (those that are present).
+Shared by `tools/compile_tpu` (another machine's devices) and `tools/memory` (those that are
+present).
 """
 
 from __future__ import annotations
@@ -36,20 +38,27 @@ GIB = 2 ** 30
 
 
 def make_parser(name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
-  """The command line of a tool about the step; what it does not know are flags of the configuration."""
-  parser = argparse.ArgumentParser(prog=name, description=purpose, epilog=examples, allow_abbrev=False,
+  """The command line of a tool about the step; what it does not know are flags of the
+  configuration.
+  """
+  parser = argparse.ArgumentParser(prog=name, description=purpose, epilog=examples,
+                                   allow_abbrev=False,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--json', action='store_true', help='one JSON object on standard output, nothing else')
+  parser.add_argument('--json', action='store_true', help='one JSON object on standard output, '
+                      'nothing else')
   return parser
 
 
 def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
-               report_on: Callable[[Experiment, argparse.Namespace, Console], dict[str, Any]]) -> int:
-  """Runs such a tool; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does not fit.
+               report_on: Callable[[Experiment, argparse.Namespace,
+                                    Console], dict[str, Any]]) -> int:
+  """Runs such a tool; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does
+  not fit.
 
   Args:
     arguments: default: those of the program.
-    report_on: prints to the console and returns what --json prints; its `fits`, if any, decides the status.
+    report_on: prints to the console and returns what --json prints; its `fits`, if any, decides the
+      status.
   """
   args, rest = parser.parse_known_args(arguments)
   try:
@@ -63,7 +72,8 @@ def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
 
 
 def read_experiment(arguments: list[str]) -> Experiment:
-  """The configuration that `--config=FILE[:options]` and `--config.key=value` describe, as train.py reads them.
+  """The configuration that `--config=FILE[:options]` and `--config.key=value` describe, as train.py
+  reads them.
 
   Raises:
     ConfigError: no --config, an unknown flag or key, or values that do not go together.
@@ -78,7 +88,8 @@ def read_experiment(arguments: list[str]) -> Experiment:
   if unknown:
     raise ConfigError(f'unknown arguments: {unknown}; flags look like --config.mesh.context=2')
   if config.value is None:
-    raise ConfigError('--config=FILE[:options] is needed, for example --config=configs/video.py:size=8b')
+    raise ConfigError('--config=FILE[:options] is needed, for example '
+      '--config=configs/video.py:size=8b')
   return from_config(config.value)
 
 
@@ -95,8 +106,10 @@ def abstract_state(run: Experiment, mesh: Mesh) -> tuple[Any, Any, TrainState]:
 def abstract_batch(run: Experiment, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of a global batch, as the data pipeline makes it."""
   data = run.data
-  shape = RowShape(data.sequence_length, data.crops, data.visual_tokens, run.model.connector.pool_slots)
-  return {name: jax.ShapeDtypeStruct((data.batch_size, *x.shape), x.dtype, sharding=batch_sharding(mesh))
+  shape = RowShape(data.sequence_length, data.crops, data.visual_tokens,
+                   run.model.connector.pool_slots)
+  return {name: jax.ShapeDtypeStruct((data.batch_size, *x.shape), x.dtype,
+                                     sharding=batch_sharding(mesh))
           for name, x in empty_row(shape, run.preprocess.image).items()}
 
 
@@ -126,14 +139,17 @@ class Memory:
 def memory_of(compiled: Compiled) -> Memory:
   """What the compiler has laid out."""
   m = compiled.memory_analysis()
-  parts = (m.argument_size_in_bytes, m.temp_size_in_bytes, m.output_size_in_bytes - m.alias_size_in_bytes,
+  parts = (m.argument_size_in_bytes, m.temp_size_in_bytes,
+           m.output_size_in_bytes - m.alias_size_in_bytes,
            m.generated_code_size_in_bytes)
-  return Memory(*parts, peak=m.peak_memory_in_bytes or sum(parts))   # TPU temporaries include holes between buffers
+  # TPU temporaries include holes between buffers
+  return Memory(*parts, peak=m.peak_memory_in_bytes or sum(parts))
 
 
 def bytes_per_device(tree: Any) -> int:
   """Bytes of the shards that one device holds of arrays or shapes with shardings."""
-  return sum(math.prod(x.sharding.shard_shape(x.shape)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+  return sum(math.prod(x.sharding.shard_shape(x.shape)) * np.dtype(x.dtype).itemsize
+             for x in jax.tree.leaves(tree))
 
 
 def whole_parameters(state: TrainState, least: int = 2 ** 20) -> dict[str, int]:
@@ -145,7 +161,8 @@ def whole_parameters(state: TrainState, least: int = 2 ** 20) -> dict[str, int]:
 def estimates(run: Experiment, mesh: Mesh) -> dict[str, int]:
   """Bytes per device by arithmetic on shapes: what is there before anything is compiled.
 
-  `saved …` is what stays of the forward pass until the backward pass: each layer's input (model.remat=full).
+  `saved …` is what stays of the forward pass until the backward pass: each layer's input
+  (model.remat=full).
   """
   c, t, data, size = run.model, run.training, run.data, dict(mesh.shape)
   _, _, state = abstract_state(run, mesh)
@@ -168,32 +185,42 @@ def estimates(run: Experiment, mesh: Mesh) -> dict[str, int]:
   }
 
 
-def suggestions(run: Experiment, mesh: Mesh, sizes: dict[str, int], whole: dict[str, int]) -> list[str]:
-  """Flags that make the step smaller, those that save most first; `sizes` as `estimates` gives them."""
+def suggestions(run: Experiment, mesh: Mesh, sizes: dict[str, int],
+                whole: dict[str, int]) -> list[str]:
+  """Flags that make the step smaller, those that save most first; `sizes` as `estimates` gives
+  them.
+  """
   c, data, size = run.model, run.data, dict(mesh.shape)
   saved = sizes['saved by the language model'] + sizes['saved by the ViT']
   found: list[tuple[float, str]] = []
   if c.llm.kv_heads % (2 * size['context'] * size['tensor']) == 0 and size['fsdp'] % 2 == 0:
-    found.append((saved / 2, f'--config.mesh.context={2 * size["context"]} --config.mesh.fsdp={size["fsdp"] // 2} with '
-                             'half as many rows: half a row per device'))
+    found.append((saved / 2, f'--config.mesh.context={2 * size["context"]} '
+                  f'--config.mesh.fsdp={size["fsdp"] // 2} with half as many rows: half a row per '
+                  'device'))
   if c.remat != 'offload' and mesh.devices.flat[0].platform != 'cpu':
-    found.append((saved, "--config.model.remat=offload: what the layers keep waits in the host's memory"))
+    found.append(
+      (saved, "--config.model.remat=offload: what the layers keep waits in the host's memory"))
   if c.remat in ('none', 'dots'):
     found.append((saved, '--config.model.remat=full: keeps only the input of each layer'))
   rows = data.batch_size // (size['data'] * size['fsdp'] * run.training.accumulate)
   if rows > 1:
-    found.append((saved * (1 - 1 / rows), f'--config.training.accumulate={rows * run.training.accumulate}: one row per '
-                                          'device at a time instead of ' + str(rows)))
+    found.append((saved * (1 - 1 / rows),
+                  f'--config.training.accumulate={rows * run.training.accumulate}: one row per '
+                  'device at a time instead of ' + str(rows)))
   if c.residual_dtype == 'float32':
-    found.append((sizes['saved by the language model'] / 2, '--config.model.residual_dtype=bfloat16: half of what the '
-                                                            'language model keeps, at a loss of precision'))
+    found.append((sizes['saved by the language model'] / 2,
+                  '--config.model.residual_dtype=bfloat16: half of what the language model keeps, '
+                  'at a loss of precision'))
   if run.training.loss_chunk > 256:
-    found.append((sizes['logits of a chunk'] / 2, f'--config.training.loss_chunk={run.training.loss_chunk // 2}: fewer '
-                                                  'logits at the same time'))
+    found.append((sizes['logits of a chunk'] / 2,
+                  f'--config.training.loss_chunk={run.training.loss_chunk // 2}: fewer logits at '
+                  'the same time'))
   if whole:
-    found.append((3 * sum(whole.values()), f'another mesh: fsdp divides no dimension of {len(whole)} parameters, which '
-                                           'every device holds; try a smaller fsdp with data or context'))
-  return [f'{text} (about {saves / GIB:.1f} GiB)' for saves, text in sorted(found, key=lambda f: -f[0]) if saves > 0]
+    found.append((3 * sum(whole.values()), 'another mesh: fsdp divides no dimension of '
+                  f'{len(whole)} parameters, which every device holds; try a smaller fsdp with '
+                  'data or context'))
+  return [f'{text} (about {saves / GIB:.1f} GiB)'
+          for saves, text in sorted(found, key=lambda f: -f[0]) if saves > 0]
 
 
 def bytes_table(title: str, sizes: dict[str, int]) -> Table:
@@ -209,8 +236,8 @@ def print_estimates(console: Console, sizes: dict[str, int], whole: dict[str, in
   """What is known from shapes alone, and large parameters that are not split."""
   console.print(bytes_table('per device, from shapes', sizes))
   if whole:
-    console.print(f'[yellow]{len(whole)} large parameters ({sum(whole.values()) / GIB:.2f} GiB) lie whole on every '
-                  f'device: no axis divides them; the first is {next(iter(whole))}')
+    console.print(f'[yellow]{len(whole)} large parameters ({sum(whole.values()) / GIB:.2f} GiB) '
+      f'lie whole on every device: no axis divides them; the first is {next(iter(whole))}')
 
 
 def print_memory(console: Console, memory: Memory, capacity: int | None) -> None:

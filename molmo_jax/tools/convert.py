@@ -62,25 +62,31 @@ def main(arguments: list[str] | None = None) -> int:
   logging.set_verbosity(logging.ERROR)   # Orbax warns of things that are as they should be
   console = Console(stderr=True)
   try:
-    convert(args.source, args.destination, args.layout, args.dtype, args.shard_size, args.step, console)
-  except (native.CheckpointError, ConfigError, FileNotFoundError, PermissionError, ValueError) as error:
+    convert(args.source, args.destination, args.layout, args.dtype, args.shard_size, args.step,
+            console)
+  except (native.CheckpointError, ConfigError, FileNotFoundError, PermissionError,
+          ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   console.print(f'{args.source} → {args.destination} ({args.layout})', highlight=False)
   return 0
 
 
-def convert(source: str, destination: Path, layout: str, dtype: str | None, shard_bytes: int, step: int | None,
+def convert(source: str, destination: Path, layout: str, dtype: str | None, shard_bytes: int,
+            step: int | None,
             console: Console) -> None:
-  """Reads `source`, a Hugging Face folder or id or the folder of a run, and writes `destination`; see the command.
+  """Reads `source`, a Hugging Face folder or id or the folder of a run, and writes `destination`;
+  see the command.
 
   Raises:
-    CheckpointError, ConfigError, ValueError: files that do not fit, or a model that the layout cannot express.
+    CheckpointError, ConfigError, ValueError: files that do not fit, or a model that the layout
+      cannot express.
   """
   is_run = (Path(source) / 'checkpoints').is_dir()
   if is_run and layout == 'orbax':
     raise ConfigError(f'{source} is the folder of a run already; --layout must be hub or native')
-  with new_folder(destination) as folder:   # before anything is read: nobody waits to hear that the name is taken
+  # before anything is read: nobody waits to hear that the name is taken
+  with new_folder(destination) as folder:
     loaded = _read_run(Path(source), dtype, step, console) if is_run else _read_hugging_face(
       find_checkpoint(source), dtype or ('float32' if layout == 'orbax' else None), console)
     if layout == 'orbax':
@@ -88,12 +94,14 @@ def convert(source: str, destination: Path, layout: str, dtype: str | None, shar
       return
     loaded.add_files(folder)
     with Display(console, 'writing tensors', 1) as display:
-      hf.save_params(loaded.params, loaded.config, folder, layout, shard_bytes=shard_bytes, **loaded.serving,
+      hf.save_params(loaded.params, loaded.config, folder, layout, shard_bytes=shard_bytes,
+                     **loaded.serving,
                      progress=display.of)
 
 
 def _read_hugging_face(folder: Path, dtype: str | None, console: Console) -> Checkpoint:
-  if not dtype:   # as stored; where the file mixes dtypes, or for float16, the one that loses nothing
+  # as stored; where the file mixes dtypes, or for float16, the one that loses nothing
+  if not dtype:
     stored = {t.dtype for t in TensorFolder(folder).tensors.values()}
     dtype = WIDEST.get(stored.pop(), 'float32') if len(stored) == 1 else 'float32'
   config = read_model_config(folder)
@@ -112,36 +120,46 @@ def _read_hugging_face(folder: Path, dtype: str | None, console: Console) -> Che
 def _read_run(workdir: Path, dtype: str | None, step: int | None, console: Console) -> Checkpoint:
   run = experiment.from_config(experiment.load(workdir / 'config.json'))
   processor = _processor(workdir, run)
-  abstract = abstract_params(dataclasses.replace(run.model, dtype=dtype or 'float32'), make_mesh(MeshConfig()))
-  with native.open_checkpoints(workdir / 'checkpoints', run.training.keep_checkpoints) as checkpoints:
+  abstract = abstract_params(dataclasses.replace(run.model, dtype=dtype or 'float32'),
+                             make_mesh(MeshConfig()))
+  with native.open_checkpoints(workdir / 'checkpoints',
+                               run.training.keep_checkpoints) as checkpoints:
     console.print(f'reading {workdir}', highlight=False)
     params, step = native.restore_params(checkpoints, step, abstract)
   console.print(f'step {step}', highlight=False)
-  # a model trained from nothing knows the positions of its rows; a fine-tuned one those of its checkpoint, too
+  # a model trained from nothing knows the positions of its rows; a fine-tuned one those of its
+  # checkpoint, too
   longest = None if run.init_from else run.data.sequence_length
   return Checkpoint(run.model, params, processor.save,
                     dict(special=processor.tokenizer.special, max_positions=longest))
 
 
 def _processor(workdir: Path, run: experiment.Experiment) -> Processor:
-  """The one that the run took over from a checkpoint, or one of its own tokenizer and preprocessing."""
+  """The one that the run took over from a checkpoint, or one of its own tokenizer and
+  preprocessing.
+  """
   if (workdir / 'processor').is_dir():
     return Processor.from_pretrained(workdir / 'processor')
   try:
-    tokenizer = Tokenizer.from_file(run.data.tokenizer, base_vocab_size=run.model.llm.first_extra_id)
+    tokenizer = Tokenizer.from_file(run.data.tokenizer,
+                                    base_vocab_size=run.model.llm.first_extra_id)
   except (OSError, ValueError) as error:
-    raise ConfigError(f'{workdir}/config.json: data.tokenizer: {error}; start this where train.py ran') from None
+    raise ConfigError(f'{workdir}/config.json: data.tokenizer: {error}; start this where train.py '
+      'ran') from None
   return Processor(tokenizer, run.preprocess)
 
 
 def _write_run(source: Path, folder: Path, destination: Path, params: Any) -> None:
-  """A folder like that of a run that ended at step 0: configuration, processor, and parameters without optimiser."""
+  """A folder like that of a run that ended at step 0: configuration, processor, and parameters
+  without optimiser.
+  """
   config = experiment.complete(ConfigDict(dict(
     name=destination.name, init_from=str(source), model=dict(), preprocess=dict(),
     data=dict(train='', validation='', tokenizer='', sequence_length=36864),
     optimizer=dict(groups=dict(all=dict(pattern='.*'))), training=dict())))
   config = finetune.adopt(config, folder)
-  config.data.tokenizer = str(destination / 'processor')   # where it will be when the folder has its name
+  # where it will be when the folder has its name
+  config.data.tokenizer = str(destination / 'processor')
   experiment.claim(folder, config)
   with native.open_checkpoints(folder / 'checkpoints') as checkpoints:
     native.save(checkpoints, 0, {'params': params}, {'converted_from': str(source)})
@@ -156,13 +174,16 @@ def _bytes(text: str) -> int:
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
-    prog='python -m molmo_jax.tools.convert', description='Converts checkpoints between the layouts of Hugging Face '
-    'and runs of train.py.', epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('source', metavar='SRC', help='a Hugging Face folder (either layout), an id on the Hub, or the '
-                      'folder of a run')
-  parser.add_argument('destination', metavar='DST', type=Path, help='a folder that does not exist yet, or is empty')
+    prog='python -m molmo_jax.tools.convert', description='Converts checkpoints between the '
+    'layouts of Hugging Face and runs of train.py.', epilog=EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('source', metavar='SRC', help='a Hugging Face folder (either layout), an id '
+                      'on the Hub, or the folder of a run')
+  parser.add_argument('destination', metavar='DST', type=Path, help='a folder that does not exist '
+                      'yet, or is empty')
   parser.add_argument('--layout', required=True, choices=('hub', 'native', 'orbax'),
-                      help="hub: as released; native: names of transformers' own classes; orbax: the folder of a run")
+                      help="hub: as released; native: names of transformers' own classes; orbax: "
+                      "the folder of a run")
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'),
                       help='of the weights; default: as they are stored, float32 for orbax')
   parser.add_argument('--shard-size', type=_bytes, default='5GB', metavar='SIZE',

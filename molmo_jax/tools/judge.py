@@ -1,8 +1,10 @@
-"""Has predictions scored by a language model: writes what is to be asked, reads the answers, and scores.
+"""Has predictions scored by a language model: writes what is to be asked, reads the answers, and
+scores.
 
-`python -m molmo_jax.tools.judge --predictions FILE --manifest FILE --folder DIR`: writes DIR/requests.jsonl; answer
-every line of it into DIR/answers.jsonl with any language model, and run the same command again until nothing is left to
-ask. Then DIR/judged.json has the scores. docs/evaluation.md shows the lines.
+`python -m molmo_jax.tools.judge --predictions FILE --manifest FILE --folder DIR`: writes
+DIR/requests.jsonl; answer every line of it into DIR/answers.jsonl with any language model, and run
+the same command again until nothing is left to ask. Then DIR/judged.json has the scores.
+docs/evaluation.md shows the lines.
 """
 
 from __future__ import annotations
@@ -23,11 +25,16 @@ from molmo_jax.preprocess.types import Example
 
 
 def main(arguments: list[str] | None = None) -> int:
-  """Runs the command; returns its exit status: 0 with scores, 3 while answers are missing, 2 for an error."""
-  parser = argparse.ArgumentParser(prog='python -m molmo_jax.tools.judge', description=__doc__.splitlines()[0])
-  parser.add_argument('--predictions', type=Path, required=True, help='predictions.jsonl of an evaluation')
+  """Runs the command; returns its exit status: 0 with scores, 3 while answers are missing, 2 for an
+  error.
+  """
+  parser = argparse.ArgumentParser(prog='python -m molmo_jax.tools.judge',
+                                   description=__doc__.splitlines()[0])
+  parser.add_argument('--predictions', type=Path, required=True, help='predictions.jsonl of an '
+                      'evaluation')
   parser.add_argument('--manifest', type=Path, required=True, help='what was evaluated')
-  parser.add_argument('--folder', type=Path, required=True, help='of requests.jsonl, answers.jsonl and judged.json')
+  parser.add_argument('--folder', type=Path, required=True, help='of requests.jsonl, answers.jsonl '
+                      'and judged.json')
   options = parser.parse_args(arguments)
   console = Console(stderr=True)
   try:
@@ -38,13 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 2
   write_atomically(options.folder / 'requests.jsonl', requests_text(judged.requests))
   if judged.requests:
-    console.print(f'{len(judged.requests)} requests are to be answered: {options.folder}/requests.jsonl → '
-                  f'answers.jsonl; {len(judged.scores)} of {len(pairs)} predictions are scored', markup=False,
-                  highlight=False, soft_wrap=True)
+    console.print(f'{len(judged.requests)} requests are to be answered: '
+      f'{options.folder}/requests.jsonl → answers.jsonl; {len(judged.scores)} of {len(pairs)} '
+      'predictions are scored', markup=False,
+      highlight=False, soft_wrap=True)
     return 3
-  examples = [{'id': pairs[place][1].id, 'scores': scores} for place, scores in sorted(judged.scores.items())]
+  examples = [{'id': pairs[place][1].id, 'scores': scores}
+              for place, scores in sorted(judged.scores.items())]
   summary = {'means': judged.means(), 'n': len(pairs), 'examples': examples}
-  write_atomically(options.folder / 'judged.json', json.dumps(summary, ensure_ascii=False, indent=2) + '\n')
+  write_atomically(options.folder / 'judged.json',
+                   json.dumps(summary, ensure_ascii=False, indent=2) + '\n')
   for name, value in judged.means().items():
     console.print(f'{name}: {value:.4f}', markup=False, highlight=False)
   return 0
@@ -61,7 +71,8 @@ def paired(records: list[Record], manifest: Path) -> list[tuple[str, Example]]:
   for record in records:
     if record.metric in KINDS:
       if record.id not in examples:
-        raise ValueError(f"{manifest}: there is no example '{record.id}'; are the predictions of another manifest?")
+        raise ValueError(f"{manifest}: there is no example '{record.id}'; are the predictions of "
+          "another manifest?")
       pairs.append((record.prediction, examples[record.id]))
   if not pairs:
     raise ValueError(f"no prediction's metric is one that a judge scores: {', '.join(KINDS)}")

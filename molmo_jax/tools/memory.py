@@ -1,6 +1,8 @@
-"""How much memory the training step of a configuration needs on the devices that are present, before a run is started.
+"""How much memory the training step of a configuration needs on the devices that are present,
+before a run is started.
 
-`python -m molmo_jax.tools.memory --config=…`; for a TPU slice that is not here: `molmo_jax.tools.compile_tpu`.
+`python -m molmo_jax.tools.memory --config=…`; for a TPU slice that is not here:
+`molmo_jax.tools.compile_tpu`.
 """
 
 from __future__ import annotations
@@ -34,10 +36,14 @@ EXAMPLES = """examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-  """Runs the command; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does not fit."""
+  """Runs the command; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does
+  not fit.
+  """
   parser = make_parser('memory', __doc__.split('\n')[0], EXAMPLES)
-  parser.add_argument('--shapes-only', action='store_true', help='do not compile; arithmetic on shapes')
-  return run_report(parser, arguments, lambda run, args, console: measure(run, not args.shapes_only, console))
+  parser.add_argument('--shapes-only', action='store_true', help='do not compile; arithmetic on '
+                      'shapes')
+  return run_report(parser, arguments, lambda run, args,
+                    console: measure(run, not args.shapes_only, console))
 
 
 def measure(run: Experiment, compiles: bool, console: Console) -> dict[str, Any]:
@@ -53,7 +59,8 @@ def measure(run: Experiment, compiles: bool, console: Console) -> dict[str, Any]
   console.print(f'mesh: {dict(mesh.shape)}', highlight=False)
   sizes, whole = estimates(run, mesh), whole_parameters(abstract_state(run, mesh)[2])
   print_estimates(console, sizes, whole)
-  report: dict[str, Any] = dict(name=run.name, devices=jax.device_count(), mesh=dict(mesh.shape), estimates=sizes,
+  report: dict[str, Any] = dict(name=run.name, devices=jax.device_count(), mesh=dict(mesh.shape),
+                                estimates=sizes,
                                 whole_parameters=whole, capacity=capacity)
   if compiles:
     memory = memory_of(lower_step(run, mesh).compile())

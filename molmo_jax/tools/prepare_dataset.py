@@ -1,4 +1,5 @@
-"""From the files of a public dataset to a manifest: `prepare_dataset NAME --root=DIR --out=….jsonl`.
+"""From the files of a public dataset to a manifest: `prepare_dataset NAME --root=DIR
+--out=….jsonl`.
 
 docs/datasets.md says where each dataset is; `--list` prints that table.
 """
@@ -29,7 +30,7 @@ EXAMPLES = """examples:
   # what there is
   python -m molmo_jax.tools.prepare_dataset --list
 """
-# stage → how a caption or a label is asked for, and how points are written (spec/training-and-eval §1.1)
+# stage → how a caption or a label is asked for, and how points are written (docs/training.md §1.1)
 WRITING = {'pretrain': ('none', 'html-v1'), 'sft': ('templates', 'html-v2')}
 NOT_WRITTEN = 'none yet: write the manifest yourself'
 CHECKED = {'card': 'card on the Hub', 'loader': 'released loader', 'reader': 'another reader',
@@ -38,16 +39,21 @@ CHECKED = {'card': 'card on the Hub', 'loader': 'released loader', 'reader': 'an
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = argparse.ArgumentParser(prog='python -m molmo_jax.tools.prepare_dataset', epilog=EXAMPLES,
+  parser = argparse.ArgumentParser(prog='python -m molmo_jax.tools.prepare_dataset',
+                                   epilog=EXAMPLES,
                                    formatter_class=argparse.RawDescriptionHelpFormatter,
-                                   description='Writes the manifest of a public dataset that lies on this machine.')
+                                   description='Writes the manifest of a public dataset that lies '
+                                   'on this machine.')
   parser.add_argument('name', nargs='?', help='the dataset: a name of docs/datasets.md')
   parser.add_argument('--root', type=Path, help='the folder with its files')
   parser.add_argument('--out', type=Path, help='the manifest, ….jsonl')
-  parser.add_argument('--urls', type=Path, help='write the URLs of its images and the names that they should get')
+  parser.add_argument('--urls', type=Path, help='write the URLs of its images and the names that '
+                      'they should get')
   parser.add_argument('--files', help='a pattern below --root instead of the usual ones')
-  parser.add_argument('--stage', choices=sorted(WRITING), default='sft', help='how it is worded (default: %(default)s)')
-  parser.add_argument('--seed', type=int, default=0, help='for the choice of prompts (default: %(default)s)')
+  parser.add_argument('--stage', choices=sorted(WRITING), default='sft', help='how it is worded '
+                      '(default: %(default)s)')
+  parser.add_argument('--seed', type=int, default=0, help='for the choice of prompts (default: '
+                      '%(default)s)')
   parser.add_argument('--limit', type=int, help='read at most this many rows')
   parser.add_argument('--list', action='store_true', help='print the table of docs/datasets.md')
   options = parser.parse_args(arguments)
@@ -71,7 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
       def show(done: int, total: int, text: str) -> None:
         display.of(done, total)
         display.update(done, text)
-      counts = convert(options.name, ADAPTERS[options.name], options.root, options.out, prompts=prompts, points=points,
+      counts = convert(options.name, ADAPTERS[options.name], options.root, options.out,
+                       prompts=prompts, points=points,
                        seed=options.seed, files=options.files, limit=options.limit, progress=show)
   except TableError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -80,8 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _report(counts: Counts, out: Path, console: Console) -> int:
-  console.print(f'{out}: {counts.records:,} records from {counts.rows:,} rows; {counts.missing:,} skipped for missing '
-                f'media, {counts.unusable:,} unusable', highlight=False)
+  console.print(f'{out}: {counts.records:,} records from {counts.rows:,} rows; {counts.missing:,} '
+    f'skipped for missing media, {counts.unusable:,} unusable', highlight=False)
   for kind, first in (('missing', counts.first_missing), ('unusable', counts.first_unusable)):
     if first:
       console.print(f'  the first {kind}: {first}', highlight=False, markup=False)
@@ -96,19 +103,23 @@ def table() -> str:
   lines = [INTRODUCTION.strip(), '']
   for stage, groups in STAGES.items():
     if stage != 'sft' and groups is SFT:
-      lines += [f'## {stage}', '', 'The datasets and rates of `sft`, with longer rows and more frames.', '']
+      lines += [f'## {stage}', '',
+                'The datasets and rates of `sft`, with longer rows and more frames.', '']
       continue
     lines += [f'## {stage}', '']
     total = sum(group.rate for group in groups.values())
     for name, group in groups.items():
       lines += [f'### {name}: rate {group.rate:g}, {group.rate / total:.2%} of all draws', '',
-                '| dataset | media | style | size, factor | extras | where | licence | columns checked against |',
+                '| dataset | media | style | size, factor | extras | where | licence | columns '
+                'checked against |',
                 '| --- | --- | --- | --- | --- | --- | --- | --- |']
       lines += [_line(entry) for entry in group.entries]
       lines.append('')
-  named = {entry.name for groups in STAGES.values() for group in groups.values() for entry in group.entries}
+  named = {entry.name for groups in STAGES.values() for group in groups.values()
+           for entry in group.entries}
   others = sorted(set(ADAPTERS) - named)
-  lines += ['## Adapters for datasets outside these stages', '', ', '.join(f'`{name}`' for name in others), '']
+  lines += ['## Adapters for datasets outside these stages', '',
+            ', '.join(f'`{name}`' for name in others), '']
   return '\n'.join(lines)
 
 
@@ -118,7 +129,8 @@ def _line(entry: Entry) -> str:
   extras += [f'24 crops in {entry.p_high_res:.0%}'] if entry.p_high_res else []
   adapter = ADAPTERS.get(entry.name)
   where = entry.source if '://' not in entry.source else entry.source.split('://')[1]
-  cells = (f'`{entry.name}`', entry.kind, entry.style, size + (f' · {entry.rate:g}' if entry.rate != 1 else ''),
+  cells = (f'`{entry.name}`', entry.kind, entry.style,
+           size + (f' · {entry.rate:g}' if entry.rate != 1 else ''),
            ', '.join(extras), f'[{where}]({entry.url})', entry.licence,
            CHECKED[adapter.schema] if adapter else NOT_WRITTEN)
   return f'| {" | ".join(cells)} |'

@@ -1,7 +1,8 @@
-"""Writes the manifests of benchmarks from their public files: questions, answers, and what their metrics need.
+"""Writes the manifests of benchmarks from their public files: questions, answers, and what their
+metrics need.
 
-`python -m molmo_jax.tools.prepare_task TASKS --data_root DIR --out DIR`; docs/evaluation.md lists the tasks and says
-where to get their files.
+`python -m molmo_jax.tools.prepare_task TASKS --data_root DIR --out DIR`; docs/evaluation.md lists
+the tasks and says where to get their files.
 """
 
 from __future__ import annotations
@@ -28,14 +29,18 @@ EXAMPLES = """examples:
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = argparse.ArgumentParser(prog='python -m molmo_jax.tools.prepare_task', description=__doc__.splitlines()[0],
-                                   epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(prog='python -m molmo_jax.tools.prepare_task',
+                                   description=__doc__.splitlines()[0],
+                                   epilog=EXAMPLES,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('tasks', help='names of tasks and groups with commas between them, or all')
   where = parser.add_mutually_exclusive_group(required=True)
   where.add_argument('--root', type=Path, help='folder of the dataset, for one task')
   where.add_argument('--data_root', type=Path, help='folder that has a folder of every dataset')
-  parser.add_argument('--out', type=Path, required=True, help='a .jsonl file for one task, or a folder')
-  parser.add_argument('--version', choices=(MOLMO2, MOLMO_V1), default=MOLMO2, help='whose prompts and metrics')
+  parser.add_argument('--out', type=Path, required=True, help='a .jsonl file for one task, or a '
+                      'folder')
+  parser.add_argument('--version', choices=(MOLMO2, MOLMO_V1), default=MOLMO2,
+                      help='whose prompts and metrics')
   options = parser.parse_args(arguments)
   console = Console(stderr=True)
   try:
@@ -51,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out if to_file else options.out / f'{task.label}.jsonl'
     try:
       count = write_manifest(task, options.root or options.data_root / task.folder, out)
-      console.print(f'{out}: {count} questions of {task.label}', markup=False, highlight=False, soft_wrap=True)
+      console.print(f'{out}: {count} questions of {task.label}', markup=False, highlight=False,
+                    soft_wrap=True)
     except (ValueError, OSError, MediaError) as error:   # TaskError and TableError among them
       failed += 1
       console.print(f'{task.label}: {error}', markup=False, highlight=False, soft_wrap=True)

@@ -1,8 +1,9 @@
-"""How much arithmetic a batch takes, exactly: from the shapes of the weights and the true number of visible pairs.
+"""How much arithmetic a batch takes, exactly: from the shapes of the weights and the true number of
+visible pairs.
 
-Convention: multiply and add are two operations; only matrix products count; backward is twice forward; what
-rematerialisation repeats, padding, and tokens that the mask hides do not count. MFU by this convention is the share of
-the chips' peak that useful arithmetic gets.
+Convention: multiply and add are two operations; only matrix products count; backward is twice
+forward; what rematerialisation repeats, padding, and tokens that the mask hides do not count. MFU
+by this convention is the share of the chips' peak that useful arithmetic gets.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from molmo_jax.kernels.mask import EXAMPLE_STRIDE
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parameters import flatten_paths
 
-# bfloat16 operations per second of one chip, dense, by the beginning of jax.Device.device_kind (makers' data sheets)
-PEAK = {'TPU v4': 275e12, 'TPU v5 lite': 197e12, 'TPU v5e': 197e12, 'TPU v5p': 459e12, 'TPU v5': 459e12,
-        'TPU v6 lite': 918e12, 'TPU v6e': 918e12, 'TPU7x': 2307e12, 'NVIDIA A100': 312e12, 'NVIDIA H100': 989e12,
+# bfloat16 operations per second of one chip, dense, by the beginning of jax.Device.device_kind
+# (makers' data sheets)
+PEAK = {'TPU v4': 275e12, 'TPU v5 lite': 197e12, 'TPU v5e': 197e12, 'TPU v5p': 459e12,
+        'TPU v5': 459e12,
+        'TPU v6 lite': 918e12, 'TPU v6e': 918e12, 'TPU7x': 2307e12, 'NVIDIA A100': 312e12,
+        'NVIDIA H100': 989e12,
         'NVIDIA H200': 989e12, 'NVIDIA B200': 2250e12}
 
 
@@ -48,13 +52,17 @@ def work_of(batch: Mapping[str, np.ndarray], patches: int, bidirectional: str) -
   """
   index = batch['pool_index']
   crops = sum(len(np.unique(row[row >= 0] // patches)) for row in index)
-  pairs = sum(visible_pairs(s, v, bidirectional) for s, v in zip(batch['segments'], batch['visual']))
-  return Work(int((batch['segments'] >= 0).sum()), crops, int((index >= 0).any(-1).sum()), int((index >= 0).sum()),
+  pairs = sum(visible_pairs(s, v, bidirectional)
+              for s, v in zip(batch['segments'], batch['visual']))
+  return Work(int((batch['segments'] >= 0).sum()), crops, int((index >= 0).any(-1).sum()),
+              int((index >= 0).sum()),
               pairs, batch['tokens'].size, batch['crops'].shape[0] * batch['crops'].shape[1])
 
 
 def visible_pairs(segments: np.ndarray, visual: np.ndarray, bidirectional: str) -> int:
-  """How many (query, key) of one row [S] may attend, by the rule of `kernels.mask.visible`, without an [S,S] array."""
+  """How many (query, key) of one row [S] may attend, by the rule of `kernels.mask.visible`, without
+  an [S,S] array.
+  """
   total = 0
   examples = np.where(segments >= 0, segments // EXAMPLE_STRIDE, -1)
   for example in np.unique(examples[examples >= 0]):
@@ -67,7 +75,8 @@ def visible_pairs(segments: np.ndarray, visual: np.ndarray, bidirectional: str) 
     total += int(at_least[np.arange(len(level)), level].sum())
     if bidirectional == 'none':
       continue
-    pictures, ahead = level[seen > 0], seen[seen > 0]   # pairs of visual tokens, the key after the query
+    # pairs of visual tokens, the key after the query
+    pictures, ahead = level[seen > 0], seen[seen > 0]
     if bidirectional == 'within_image':
       groups = [pictures[ahead == n] for n in np.unique(ahead)]
     else:
@@ -78,7 +87,8 @@ def visible_pairs(segments: np.ndarray, visual: np.ndarray, bidirectional: str) 
 
 def _ordered_pairs(level: np.ndarray, levels: int) -> int:
   """Pairs i < j with level[i] ≤ level[j]."""
-  if (level == level[:1]).all():     # the rule: pictures stand in the shared prefix of a message tree
+  # the rule: pictures stand in the shared prefix of a message tree
+  if (level == level[:1]).all():
     return len(level) * (len(level) - 1) // 2
   counts, total = np.zeros(levels, np.int64), 0
   for one in level:
@@ -90,7 +100,8 @@ def _ordered_pairs(level: np.ndarray, levels: int) -> int:
 def forward_flops(params: Any, config: ModelConfig, work: Work) -> float:
   """Operations of one forward pass over `work`, with the shapes of `params`."""
   vit, connector, llm = config.vit, config.connector, config.llm
-  size = {'vit': 0, 'slot': 0, 'visual': 0, 'token': 0.0}   # weights that a patch, slot, visual token or token meets
+  # weights that a patch, slot, visual token or token meets
+  size = {'vit': 0, 'slot': 0, 'visual': 0, 'token': 0.0}
   for path, leaf in flatten_paths(params).items():
     if not path.endswith(('/kernel', '/gate', '/up', '/down')):
       continue
@@ -104,9 +115,11 @@ def forward_flops(params: Any, config: ModelConfig, work: Work) -> float:
       size['token'] += n * llm.experts_per_token / llm.experts if experts else n
   size['token'] += llm.vocab * llm.width         # the head
   patches = work.crops * (vit.patches + vit.class_token)
-  blocks = len(jax.tree.leaves(params['vit']['blocks'])) and jax.tree.leaves(params['vit']['blocks'])[0].shape[0]
+  blocks = len(jax.tree.leaves(params['vit']['blocks'])) and jax.tree.leaves(
+    params['vit']['blocks'])[0].shape[0]
   attention = (4 * blocks * vit.heads * vit.head_dim * patches * (vit.patches + vit.class_token) +
-               4 * connector.heads * connector.head_dim * work.slots * ('attention' in connector.pooling) +
+               4 * connector.heads * connector.head_dim * work.slots
+               * ('attention' in connector.pooling) +
                4 * llm.layers * llm.heads * llm.head_dim * work.pairs)
   return 2.0 * (size['vit'] * patches + size['slot'] * work.slots + size['visual'] * work.visual +
                 size['token'] * work.tokens) + attention

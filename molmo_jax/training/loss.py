@@ -1,4 +1,6 @@
-"""Weighted cross-entropy over chunks of the sequence: the logits of a whole row never exist (spec: §1.3)."""
+"""Weighted cross-entropy over chunks of the sequence: the logits of a whole row never exist (spec:
+§1.3).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from jaxtyping import Float, Int
 from molmo_jax.parallel.activations import ROWS, current_mesh, devices_along
 from molmo_jax.parallel.sharding import columns_of
 
-SEQUENCE = ('context', 'tensor')   # positions are independent here, so the tensor axis takes its share of them
+# positions are independent here, so the tensor axis takes its share of them
+SEQUENCE = ('context', 'tensor')
 
 
 @jax.tree_util.register_dataclass
@@ -26,35 +29,41 @@ class LossSums:
   weight: Float[Array, '']
 
 
-def loss_sums(hidden: Float[Array, 'B S D'], head: Float[Array, 'vocab D'], targets: Int[Array, 'B S'],
+def loss_sums(hidden: Float[Array, 'B S D'], head: Float[Array, 'vocab D'],
+              targets: Int[Array, 'B S'],
               weights: Float[Array, 'B S'], chunk: int) -> LossSums:
   """Scores `chunk` positions of every row at a time against `targets`; float32 logits.
 
-  Targets outside the vocabulary (visual tokens, padding) must have weight 0. On a mesh every device scores its own
-  positions, `chunk` of them at a time. It gathers the head once, before the first chunk, and the head's gradient is
-  reduced once, after the last one: left to the partitioner, both would happen in every chunk.
+  Targets outside the vocabulary (visual tokens, padding) must have weight 0. On a mesh every device
+  scores its own positions, `chunk` of them at a time. It gathers the head once, before the first
+  chunk, and the head's gradient is reduced once, after the last one: left to the partitioner, both
+  would happen in every chunk.
   """
   mesh = current_mesh()
   if mesh is None:
     return _sums(hidden, head, targets, weights, chunk)
   rows = ROWS if hidden.shape[0] % devices_along(ROWS) == 0 else None
   pad = -hidden.shape[1] % devices_along(SEQUENCE)
-  hidden, targets, weights = (jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2)) if pad else x
+  hidden, targets, weights = (jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2)) if pad
+                              else x
                               for x in (hidden, targets, weights))
   columns, places = columns_of('embedding/head', head), P(rows, SEQUENCE)
 
   def local(hidden: Array, head: Array, targets: Array, weights: Array) -> LossSums:
-    head = head.T   # gathered along its first dimension the parts need not be moved about, nor their gradients
+    # gathered along its first dimension the parts need not be moved about, nor their gradients
+    head = head.T
     if columns:
       head = jax.lax.all_gather(head, columns, axis=0, tiled=True)
-    return jax.tree.map(lambda x: x[None, None], _sums(hidden, head, targets, weights, chunk, 'bsd,dv->bsv'))
+    return jax.tree.map(lambda x: x[None, None],
+                        _sums(hidden, head, targets, weights, chunk, 'bsd,dv->bsv'))
 
   sums = jax.shard_map(local, in_specs=(places, P(None, columns or None), places, places), out_specs=places,
                        check_vma=False)(hidden, head, targets, weights)   # [rows, sequence] parts
   return jax.tree.map(jnp.sum, sums)
 
 
-def _sums(hidden: Array, head: Array, targets: Array, weights: Array, chunk: int, equation: str = 'bsd,vd->bsv'
+def _sums(hidden: Array, head: Array, targets: Array, weights: Array, chunk: int,
+          equation: str = 'bsd,vd->bsv'
           ) -> LossSums:
   rows, length, width = hidden.shape
   chunk = min(chunk, length)
@@ -67,18 +76,21 @@ def _sums(hidden: Array, head: Array, targets: Array, weights: Array, chunk: int
 
   @jax.checkpoint
   def score(hidden: Array, targets: Array, weights: Array) -> LossSums:
-    logits = jnp.einsum(equation, hidden.astype(head.dtype), head, preferred_element_type=jnp.float32)
+    logits = jnp.einsum(equation, hidden.astype(head.dtype), head,
+                        preferred_element_type=jnp.float32)
     log_z = jax.nn.logsumexp(logits, axis=-1)
     # a one-hot product rather than a gather: its gradient is a subtraction, not a scatter
     is_target = jnp.arange(logits.shape[-1]) == targets[..., None]
     picked = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
     correct = jnp.argmax(logits, axis=-1) == targets
-    return LossSums(jnp.sum(weights * (log_z - picked)), jnp.sum(weights * log_z ** 2), jnp.sum(weights * correct),
+    return LossSums(jnp.sum(weights * (log_z - picked)), jnp.sum(weights * log_z ** 2),
+                    jnp.sum(weights * correct),
                     jnp.sum(weights))
 
   def step(total: LossSums, xs: tuple) -> tuple[LossSums, None]:
     return jax.tree.map(jnp.add, total, score(*xs)), None
 
   zero = jnp.zeros((), jnp.float32)
-  total, _ = jax.lax.scan(step, LossSums(zero, zero, zero, zero), (split(hidden), split(targets), split(weights)))
+  total, _ = jax.lax.scan(step, LossSums(zero, zero, zero, zero),
+                          (split(hidden), split(targets), split(weights)))
   return total

@@ -1,4 +1,5 @@
-"""AdamW or Lion in groups of parameters, chosen by patterns on their paths (training-and-eval §1.2)."""
+"""AdamW or Lion in groups of parameters, chosen by patterns on their paths (docs/training.md §1.2).
+"""
 
 from __future__ import annotations
 
@@ -16,13 +17,16 @@ from molmo_jax.parameters import flatten_paths
 
 @dataclasses.dataclass(frozen=True)
 class GroupConfig:
-  """Parameters whose path matches `pattern` (a regular expression, searched from the start, first group wins)."""
+  """Parameters whose path matches `pattern` (a regular expression, searched from the start, first
+  group wins).
+  """
   pattern: str
   learning_rate: float = 1e-5
   warmup: int = 200                  # steps of linear warm-up
   warmup_start: float = 0.0          # the learning rate that it starts from
   frozen: bool = False
-  optional: bool = False             # may match nothing: a flag of the model decides whether its parameters exist
+  # may match nothing: a flag of the model decides whether its parameters exist
+  optional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +38,8 @@ class OptimizerConfig:
   b2: float = 0.95
   eps: float = 1e-6
   weight_decay: float = 0.0          # decoupled: times the learning rate
-  no_decay: str = r'(^|/)(norm|bias|scale|embedding)'   # a pattern; parameters in whose paths it is found do not decay
+  # a pattern; parameters in whose paths it is found do not decay
+  no_decay: str = r'(^|/)(norm|bias|scale|embedding)'
   clip_norm: float = 1.0
   floor: float = 0.1                 # of the peak learning rate, reached at the end of the schedule
   schedule_steps: int = 0            # length of the schedule; 0: training.steps
@@ -44,7 +49,8 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
   """The group of every parameter, as a tree like `params`.
 
   Raises:
-    ConfigError: a group that matches nothing and is not optional, or a parameter that no group matches.
+    ConfigError: a group that matches nothing and is not optional, or a parameter that no group
+      matches.
   """
   def group_of(path: str) -> str | None:
     return next((name for name, g in groups.items() if re.match(g.pattern, path)), None)
@@ -52,18 +58,21 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
   labels = {path: group_of(path) for path in flatten_paths(params)}
   orphans = [path for path, label in labels.items() if label is None]
   if orphans:
-    raise ConfigError(f'no group of optimizer.groups matches {len(orphans)} parameters, the first is {orphans[0]!r}; '
-                     f'the patterns are {[g.pattern for g in groups.values()]}')
+    raise ConfigError(f'no group of optimizer.groups matches {len(orphans)} parameters, the first '
+      f'is {orphans[0]!r}; the patterns are {[g.pattern for g in groups.values()]}')
   for name, group in groups.items():
     if name not in labels.values() and not group.optional:
-      raise ConfigError(f'optimizer.groups.{name}.pattern={group.pattern!r} matches no parameter that an earlier group '
-                       f'has not taken; paths start with {sorted({p.split("/")[0] for p in labels})}')
+      raise ConfigError(f'optimizer.groups.{name}.pattern={group.pattern!r} matches no parameter '
+        'that an earlier group has not taken; paths start with '
+        f'{sorted({p.split("/")[0] for p in labels})}')
   structure = jax.tree_util.tree_structure(params)
   return jax.tree_util.tree_unflatten(structure, list(labels.values()))
 
 
-def warmup_cosine(peak: float, warmup: int, steps: int, floor: float, start: float = 0.0) -> optax.Schedule:
-  """Learning rate at the 1-based step `count + 1`: linear from `start` to `peak`, cosine to `floor`·peak at `steps`.
+def warmup_cosine(peak: float, warmup: int, steps: int, floor: float,
+                  start: float = 0.0) -> optax.Schedule:
+  """Learning rate at the 1-based step `count + 1`: linear from `start` to `peak`, cosine to
+  `floor`·peak at `steps`.
 
   Computed in JAX's widest float: float32, or float64 where that is enabled.
   """
@@ -78,7 +87,8 @@ def warmup_cosine(peak: float, warmup: int, steps: int, floor: float, start: flo
 
 def schedule_of(group: GroupConfig, config: OptimizerConfig, steps: int) -> optax.Schedule:
   """The learning rate of one group in a run of `steps`."""
-  return warmup_cosine(group.learning_rate, group.warmup, config.schedule_steps or steps, config.floor,
+  return warmup_cosine(group.learning_rate, group.warmup, config.schedule_steps or steps,
+                       config.floor,
                        group.warmup_start)
 
 
@@ -90,7 +100,8 @@ def clip_by_norm(max_norm: float) -> optax.GradientTransformation:
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def make_optimizer(config: OptimizerConfig, steps: int, params: Any) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, steps: int,
+                   params: Any) -> optax.GradientTransformation:
   """One clipped AdamW or Lion per group of `config`; frozen groups get no update and no state."""
   def decays(tree: Any) -> Any:
     decided = [not re.search(config.no_decay, path) for path in flatten_paths(tree)]
@@ -110,7 +121,9 @@ def make_optimizer(config: OptimizerConfig, steps: int, params: Any) -> optax.Gr
 
 
 def group_norms(tree: Any, groups: dict[str, GroupConfig]) -> dict[str, jax.Array]:
-  """The L2 norm over every group's leaves of a tree like the parameters, 0 for a group without any; float32."""
+  """The L2 norm over every group's leaves of a tree like the parameters, 0 for a group without any;
+  float32.
+  """
   squares: dict[str, jax.Array] = {name: jnp.zeros((), jnp.float32) for name in groups}
   labels = jax.tree.leaves(label_parameters(tree, groups))
   for label, leaf in zip(labels, jax.tree.leaves(tree), strict=True):

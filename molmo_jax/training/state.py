@@ -17,7 +17,9 @@ from molmo_jax.model.molmo import Molmo
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """`rng` is the raw key of the run; each step folds its number into it, so a resumed step draws what it would have."""
+  """`rng` is the raw key of the run; each step folds its number into it, so a resumed step draws
+  what it would have.
+  """
   step: Array                        # int32 []: steps done
   params: Any
   opt_state: Any
@@ -47,7 +49,9 @@ def _touch_everything(model: Molmo, batch: Any) -> Array:
 
 
 def init_state(model: Molmo, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
-  """A fresh state with random parameters; under `jax.jit` with output shardings it is born distributed."""
+  """A fresh state with random parameters; under `jax.jit` with output shardings it is born
+  distributed.
+  """
   return state_from(init_params(model, jax.random.split(key)[0]), optimizer, key)
 
 

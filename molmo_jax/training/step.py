@@ -31,21 +31,24 @@ class TrainingConfig:
   evaluate_every: int = 0            # answers to data.validation, as at the end; 0: only there
   validate_every: int = 0            # loss on data.validation; 0: never
   validation_batches: int = 16       # of one such loss
-  profile: tuple[int, int] = (0, 0)  # first and last step of a profiler trace (<workdir>/profile); (0, 0): none
+  # first and last step of a profiler trace (<workdir>/profile); (0, 0): none
+  profile: tuple[int, int] = (0, 0)
   z_loss: float = 1e-4
   loss_chunk: int = 1024             # positions whose logits exist at the same time
-  accumulate: int = 1                # parts of a batch, whose gradients are added; the batch size stays what it is
+  # parts of a batch, whose gradients are added; the batch size stays what it is
+  accumulate: int = 1
 
   def __post_init__(self):
     if self.accumulate < 1:
       raise ConfigError(f'training.accumulate={self.accumulate} must be at least 1')
     first, last = self.profile
     if (first or last) and not 1 <= first <= last <= self.steps:
-      raise ConfigError(f'training.profile={self.profile} must be two steps of the run, 1 ≤ first ≤ last ≤ '
-                        f'training.steps={self.steps}')
+      raise ConfigError(f'training.profile={self.profile} must be two steps of the run, 1 ≤ first '
+        f'≤ last ≤ training.steps={self.steps}')
 
 
-def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: int, dropout_key: Array | None = None,
+def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: int,
+               dropout_key: Array | None = None,
                weight: Array | None = None) -> tuple[Array, Metrics]:
   """Weighted mean over all loss tokens of the global batch: cross-entropy plus `z_loss`·logsumexp².
 
@@ -63,10 +66,12 @@ def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: in
 
 
 def make_train_step(model: Molmo, optimizer: optax.GradientTransformation, config: TrainingConfig,
-                    optimizer_config: OptimizerConfig) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+                    optimizer_config: OptimizerConfig) -> Callable[[
+                      TrainState, Batch], tuple[TrainState, Metrics]]:
   """The function `(state, batch) → (state, metrics)`."""
   groups = optimizer_config.groups
-  schedules = {name: schedule_of(g, optimizer_config, config.steps) for name, g in groups.items() if not g.frozen}
+  schedules = {name: schedule_of(g, optimizer_config, config.steps) for name, g in groups.items()
+               if not g.frozen}
 
   def gradients(params: Any, batch: Batch, key: Array, weight: Array) -> tuple[Metrics, Any]:
     loss_fn = lambda p: batch_loss(model, p, batch, config.z_loss, config.loss_chunk, key, weight)
@@ -85,26 +90,31 @@ def make_train_step(model: Molmo, optimizer: optax.GradientTransformation, confi
     norms = group_norms(grads, groups)
     metrics |= {'gradient_norm': optax.global_norm(grads)}
     metrics |= {f'gradient_norm/{name}': norms[name] for name in schedules}
-    metrics |= {f'learning_rate/{name}': schedule(state.step) for name, schedule in schedules.items()}
+    metrics |= {f'learning_rate/{name}': schedule(state.step)
+                for name, schedule in schedules.items()}
     return TrainState(state.step + 1, params, opt_state, state.rng), metrics
 
   return train_step
 
 
-def _accumulated(gradients: Callable, parts: int, params: Any, batch: Batch, key: Array, weight: Array
+def _accumulated(gradients: Callable, parts: int, params: Any, batch: Batch, key: Array,
+                 weight: Array
                  ) -> tuple[Metrics, Any]:
   """Metrics and gradients of a whole batch, a part of every device's rows at a time."""
   rows = batch['tokens'].shape[0]
   if rows % parts:
     raise ConfigError(f'training.accumulate={parts} must divide the {rows} rows of a batch')
-  split = {name: x.reshape(rows // parts, parts, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
+  split = {name: x.reshape(rows // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+           for name, x in batch.items()}
 
   def add(total: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:
     some, number = part
-    return jax.tree.map(jnp.add, total, gradients(params, some, jax.random.fold_in(key, number), weight)), None
+    return jax.tree.map(jnp.add, total,
+                        gradients(params, some, jax.random.fold_in(key, number), weight)), None
 
   first = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
-  shapes = jax.eval_shape(gradients, params, {name: first(x) for name, x in split.items()}, key, weight)
+  shapes = jax.eval_shape(gradients, params, {name: first(x) for name, x in split.items()}, key,
+                          weight)
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
   return jax.lax.scan(add, zeros, (split, jnp.arange(parts)))[0]
 

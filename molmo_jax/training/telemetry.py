@@ -1,4 +1,6 @@
-"""What a run measures and writes while it trains (metrics.jsonl, TensorBoard) and the tables that it prints before."""
+"""What a run measures and writes while it trains (metrics.jsonl, TensorBoard) and the tables that
+it prints before.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class MetricsLog:
     if enabled:
       workdir.mkdir(parents=True, exist_ok=True)
       path = workdir / 'metrics.jsonl'
-      kept = [line for line in path.read_text().splitlines() if _step(line) <= start_step] if path.exists() else []
+      kept = [line for line in path.read_text().splitlines()
+              if _step(line) <= start_step] if path.exists() else []
       path.write_text(''.join(line + '\n' for line in kept))
       self._file = open(path, 'a', buffering=1)
       self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=start_step + 1)
@@ -54,14 +57,17 @@ def _step(line: str) -> float:
 
 
 class Meter:
-  """Where the time goes, and how much useful work is done in it; per process, from the host's clock.
+  """Where the time goes, and how much useful work is done in it; per process, from the host's
+  clock.
 
-  Seconds are what the host spends: the device works on while it fetches data. 'step' is everything that is neither
-  data, checkpoint nor evaluation, the wait for the device among it.
+  Seconds are what the host spends: the device works on while it fetches data. 'step' is everything
+  that is neither data, checkpoint nor evaluation, the wait for the device among it.
   """
 
   def __init__(self, flops: Callable[[Work], float], shares: int, devices: int, peak: float | None):
-    """`flops` of this process's work; every batch has `shares` such parts; `peak` of one of all `devices`."""
+    """`flops` of this process's work; every batch has `shares` such parts; `peak` of one of all
+    `devices`.
+    """
     self._flops, self._shares, self._peak = flops, shares, peak and peak * devices
     self._spent: dict[str, float] = {}
     self._work, self._steps, self._since = Work(), 0, time.monotonic()
@@ -85,7 +91,8 @@ class Meter:
               'tokens_per_second': work.tokens * self._shares / seconds,
               'crops_per_second': work.crops * self._shares / seconds,
               'padding/tokens': of(work.tokens, work.capacity), 'padding/crops': of(work.crops, work.crop_capacity),
-              'tflops': 3 * self._flops(work) * self._shares / seconds / 1e12}   # forward, and twice that backward
+              # forward, and twice that backward
+              'tflops': 3 * self._flops(work) * self._shares / seconds / 1e12}
     if self._peak:
       values['mfu'] = values['tflops'] * 1e12 / self._peak
     for what in ('data', 'checkpoint'):
@@ -99,7 +106,9 @@ class Meter:
 
 
 def parameter_table(params: Any) -> Table:
-  """Every parameter with its shape, standard deviation aside: path, shape, dtype, count; and the sum per tower."""
+  """Every parameter with its shape, standard deviation aside: path, shape, dtype, count; and the
+  sum per tower.
+  """
   table = Table(title='parameters')
   for name, justify in (('path', 'left'), ('shape', 'left'), ('dtype', 'left'), ('count', 'right')):
     table.add_column(name, justify=justify)

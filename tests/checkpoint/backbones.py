@@ -1,4 +1,6 @@
-"""Tiny language models and image towers in folders as transformers stores them; names are spelled out by hand."""
+"""Tiny language models and image towers in folders as transformers stores them; names are spelled
+out by hand.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,16 @@ FAMILIES = {   # what tiny language models of a family have in common, in our wo
 def language_model(c: LlmConfig, family: str, rows: int | None = None):
   """config.json and tensors; `rows` of the tables, if they are padded."""
   d, h, rows = c.width, c.head_dim, rows or c.vocab
-  config = dict(model_type=family, hidden_size=d, num_hidden_layers=c.layers, num_attention_heads=c.heads,
-                num_key_value_heads=c.kv_heads, head_dim=h, intermediate_size=c.mlp, hidden_act='silu',
-                rope_theta=c.rope_theta, rms_norm_eps=c.norm_eps, vocab_size=rows, tie_word_embeddings=False)
-  shapes = {'model.embed_tokens.weight': (rows, d), 'lm_head.weight': (rows, d), 'model.norm.weight': (d,)}
-  norms = ('post_attention_layernorm', 'post_feedforward_layernorm' if c.norm_order == 'post' else 'input_layernorm')
+  config = dict(model_type=family, hidden_size=d, num_hidden_layers=c.layers,
+                num_attention_heads=c.heads,
+                num_key_value_heads=c.kv_heads, head_dim=h, intermediate_size=c.mlp,
+                hidden_act='silu',
+                rope_theta=c.rope_theta, rms_norm_eps=c.norm_eps, vocab_size=rows,
+                tie_word_embeddings=False)
+  shapes = {'model.embed_tokens.weight': (rows, d), 'lm_head.weight': (rows, d),
+            'model.norm.weight': (d,)}
+  norms = ('post_attention_layernorm',
+           'post_feedforward_layernorm' if c.norm_order == 'post' else 'input_layernorm')
   for i in range(c.layers):
     layer, attention = f'model.layers.{i}', f'model.layers.{i}.self_attn'
     q, kv = c.heads * h, c.kv_heads * h
@@ -38,7 +45,8 @@ def language_model(c: LlmConfig, family: str, rows: int | None = None):
     shapes |= {f'{attention}.q_proj.weight': (q, d), f'{attention}.k_proj.weight': (kv, d),
                f'{attention}.v_proj.weight': (kv, d), f'{attention}.o_proj.weight': (d, q)}
     if c.qkv_bias:
-      shapes |= {f'{attention}.q_proj.bias': (q,), f'{attention}.k_proj.bias': (kv,), f'{attention}.v_proj.bias': (kv,)}
+      shapes |= {f'{attention}.q_proj.bias': (q,), f'{attention}.k_proj.bias': (kv,),
+                 f'{attention}.v_proj.bias': (kv,)}
     if c.qk_norm != 'none':
       normed = (q, kv) if c.qk_norm == 'full' else (h, h)
       shapes |= {f'{attention}.q_norm.weight': normed[:1], f'{attention}.k_norm.weight': normed[1:]}
@@ -48,23 +56,30 @@ def language_model(c: LlmConfig, family: str, rows: int | None = None):
                  f'{mlp}.down_proj.weight': (d, c.mlp)}
     if c.experts:
       shapes[f'{layer}.mlp.gate.weight'] = (c.experts, d)
-      config |= dict(num_experts=c.experts, num_experts_per_tok=c.experts_per_token, norm_topk_prob=False)
+      config |= dict(num_experts=c.experts, num_experts_per_tok=c.experts_per_token,
+                     norm_topk_prob=False)
   return config, _draw(shapes)
 
 
 def image_tower(c: VitConfig, blocks: int, positions: int | None = None):
-  """config.json and tensors of CLIP (with its text tower), SigLIP or DINOv2, as `c.normalize` says."""
-  e, p, family = c.width, c.patch_size, {'openai': 'clip', 'siglip': 'siglip', 'dino': 'dinov2'}[c.normalize]
+  """config.json and tensors of CLIP (with its text tower), SigLIP or DINOv2, as `c.normalize` says.
+  """
+  e, p, family = c.width, c.patch_size, {'openai': 'clip', 'siglip': 'siglip',
+                                         'dino': 'dinov2'}[c.normalize]
   rows = (positions or c.patches) + c.class_token
   vision = dict(hidden_size=e, num_hidden_layers=blocks, num_attention_heads=c.heads, patch_size=p,
-                hidden_act={'quick_gelu': 'quick_gelu', 'gelu_tanh': 'gelu_pytorch_tanh', 'gelu': 'gelu'}[c.activation])
-  parts = {'siglip': ('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'self_attn.out_proj'),
-           'dinov2': ('attention.attention.query', 'attention.attention.key', 'attention.attention.value',
+                hidden_act={'quick_gelu': 'quick_gelu', 'gelu_tanh': 'gelu_pytorch_tanh',
+                            'gelu': 'gelu'}[c.activation])
+  parts = {'siglip': ('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj',
+                      'self_attn.out_proj'),
+           'dinov2': ('attention.attention.query', 'attention.attention.key',
+                      'attention.attention.value',
                       'attention.output.dense')}
   parts['clip'] = parts['siglip']
   if family == 'dinov2':
     prefix, block, norms = '', 'encoder.layer', ('norm1', 'norm2')
-    shapes = {'embeddings.cls_token': (1, 1, e), 'embeddings.mask_token': (1, e), 'layernorm.weight': (e,),
+    shapes = {'embeddings.cls_token': (1, 1, e), 'embeddings.mask_token': (1, e),
+              'layernorm.weight': (e,),
               'layernorm.bias': (e,), 'embeddings.position_embeddings': (1, rows, e),
               'embeddings.patch_embeddings.projection.weight': (e, 3, p, p),
               'embeddings.patch_embeddings.projection.bias': (e,)}
@@ -75,12 +90,15 @@ def image_tower(c: VitConfig, blocks: int, positions: int | None = None):
               'vision_model.embeddings.position_embedding.weight': (rows, e),
               'vision_model.post_layernorm.weight': (e,), 'vision_model.post_layernorm.bias': (e,),
               'text_model.encoder.layers.0.self_attn.q_proj.weight': (4, 4)}
-    config = dict(model_type=family, vision_config=dict(vision, intermediate_size=c.mlp), text_config={})
+    config = dict(model_type=family, vision_config=dict(vision, intermediate_size=c.mlp),
+                  text_config={})
     if family == 'clip':
-      shapes |= {'vision_model.embeddings.class_embedding': (e,), 'vision_model.pre_layrnorm.weight': (e,),
+      shapes |= {'vision_model.embeddings.class_embedding': (e,),
+                 'vision_model.pre_layrnorm.weight': (e,),
                  'vision_model.pre_layrnorm.bias': (e,), 'visual_projection.weight': (4, e)}
     else:
-      shapes |= {'vision_model.embeddings.patch_embedding.bias': (e,), 'vision_model.head.probe': (1, 1, e),
+      shapes |= {'vision_model.embeddings.patch_embedding.bias': (e,),
+                 'vision_model.head.probe': (1, 1, e),
                  'logit_bias': (1,)}
   for i in range(blocks):
     name = f'{prefix}{block}.{i}'
@@ -95,7 +113,8 @@ def image_tower(c: VitConfig, blocks: int, positions: int | None = None):
 
 def _draw(shapes):
   rng = np.random.default_rng(7)
-  return {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in sorted(shapes.items())}
+  return {name: rng.normal(0, 0.3, shape).astype(np.float32)
+          for name, shape in sorted(shapes.items())}
 
 
 def write(folder, config, tensors):
@@ -108,6 +127,8 @@ def write(folder, config, tensors):
 
 def load(c, llm='', vit='', console=None, shardings=None):
   """The whole parameter tree of a run that starts from these folders."""
-  shardings = shardings or (lambda tree: jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), tree))
+  shardings = shardings or (
+    lambda tree: jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), tree))
   run = SimpleNamespace(model=c, init_llm=str(llm), init_vit=str(vit))
-  return backbones.load_params(run, Molmo(c), KEY, abstract(c, shardings), console or Console(quiet=True))
+  return backbones.load_params(run, Molmo(c), KEY, abstract(c, shardings),
+                               console or Console(quiet=True))

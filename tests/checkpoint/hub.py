@@ -1,4 +1,6 @@
-"""Small Hugging Face checkpoints for the tests: the tiny model of tests/model, written in any layout."""
+"""Small Hugging Face checkpoints for the tests: the tiny model of tests/model, written in any
+layout.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,8 @@ def write(folder, c=None, layout='hub', **options):
 
 def tensors(folder):
   """All tensors of a folder by name, read by the safetensors library."""
-  return {name: x for file in sorted(Path(folder).glob('*.safetensors')) for name, x in load_file(file).items()}
+  return {name: x for file in sorted(Path(folder).glob('*.safetensors'))
+          for name, x in load_file(file).items()}
 
 
 def rewrite(folder, change):
@@ -79,4 +82,5 @@ def equal(a, b):
 def same_files(a, b):
   """Whether two folders hold the same tensors byte for byte."""
   a, b = tensors(a), tensors(b)
-  return a.keys() == b.keys() and all(a[n].dtype == b[n].dtype and a[n].tobytes() == b[n].tobytes() for n in a)
+  return a.keys() == b.keys() and all(a[n].dtype == b[n].dtype and a[n].tobytes() == b[n].tobytes()
+                                      for n in a)

@@ -1,10 +1,12 @@
-"""How much host memory the import and the export of a Hugging Face checkpoint take above the model itself.
+"""How much host memory the import and the export of a Hugging Face checkpoint take above the model
+itself.
 
   python -m tests.checkpoint.peak_memory                       # 2 billion parameters, bfloat16, one device
   python -m tests.checkpoint.peak_memory --layers=1 --devices=8
 
-Makes a random checkpoint in the released layout, with the sizes of Molmo2-4B and fewer layers, in a temporary folder;
-loads it in a fresh process, saves it again, and prints that process's peak resident memory (VmHWM of Linux).
+Makes a random checkpoint in the released layout, with the sizes of Molmo2-4B and fewer layers, in a
+temporary folder; loads it in a fresh process, saves it again, and prints that process's peak
+resident memory (VmHWM of Linux).
 """
 
 from __future__ import annotations
@@ -82,17 +84,21 @@ def measure(folder: Path) -> None:
   files = TensorFolder(folder)
   largest = max(int(np.prod(t.shape)) * 2 for t in files.tensors.values()) // MIB
   model = sum(s.data.nbytes for x in jax.tree.leaves(params) for s in x.addressable_shards) // MIB
-  print(f'{count(params):,} parameters on {jax.device_count()} device(s): {model} MiB · largest tensor of the file '
-        f'{largest} MiB · process with jax {base} MiB')
+  print(f'{count(params):,} parameters on {jax.device_count()} device(s): {model} MiB · largest '
+    f'tensor of the file {largest} MiB · process with jax {base} MiB')
   for what, peak in (('import', loaded), ('import and export', saved)):
     above = peak - model - base
-    print(f'{what}: peak {peak} MiB, above model and process {above} MiB = {above / largest:.2f} of the largest tensor')
+    print(f'{what}: peak {peak} MiB, above model and process {above} MiB = {above / largest:.2f} '
+      'of the largest tensor')
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--layers', type=int, default=8, help='of the language model; 8 make 2 billion parameters')
-  parser.add_argument('--devices', type=int, default=1, help='CPU devices that the model is split over')
+  parser = argparse.ArgumentParser(description=__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--layers', type=int, default=8, help='of the language model; 8 make 2 '
+                      'billion parameters')
+  parser.add_argument('--devices', type=int, default=1, help='CPU devices that the model is split '
+                      'over')
   parser.add_argument('--folder', type=Path, help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.folder:
@@ -101,8 +107,9 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as scratch:
     make_checkpoint(Path(scratch) / 'model', args.layers)
     environment = os.environ | dict(JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES=str(args.devices))
-    raise SystemExit(subprocess.run([sys.executable, '-m', 'tests.checkpoint.peak_memory', '--folder',
-                                     f'{scratch}/model'], env=environment, check=False).returncode)
+    raise SystemExit(subprocess.run(
+      [sys.executable, '-m', 'tests.checkpoint.peak_memory', '--folder',
+       f'{scratch}/model'], env=environment, check=False).returncode)
 
 
 if __name__ == '__main__':

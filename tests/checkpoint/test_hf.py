@@ -1,4 +1,6 @@
-"""Hugging Face checkpoints: what is read is what was stored, in every layout, dtype and sharding; faults are named."""
+"""Hugging Face checkpoints: what is read is what was stored, in every layout, dtype and sharding;
+faults are named.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,13 @@ def test_a_released_checkpoint_gives_the_reference_logits(folder):
   c, case = read_model_config(folder), np.load(folder / 'cases/text.npz')
   ids = case['input_ids'].astype(np.int32)[None]
   side, zeros = c.vit.image_size, np.zeros_like(ids)
-  rows = dict(tokens=ids, positions=np.arange(ids.size, dtype=np.int32)[None], segments=zeros, visual=zeros,
+  rows = dict(tokens=ids, positions=np.arange(ids.size, dtype=np.int32)[None], segments=zeros,
+              visual=zeros,
               feature_index=zeros - 1, crops=np.zeros((1, 0, side, side, 3), np.uint8),
               pool_index=np.zeros((1, 0, 9), np.int32))
   model, params = Molmo(c), {'params': load(folder)}
-  found = jax.jit(lambda p, rows: model.apply(p, model.apply(p, rows), method='logits'))(params, rows)
+  found = jax.jit(lambda p, rows: model.apply(p, model.apply(p, rows), method='logits'))(params,
+                                                                                         rows)
   assert np.abs(found[0, -24:] - case['logits_tail']).max() < 2e-5
 
 
@@ -72,7 +76,8 @@ def made(folder):
 def test_fused_and_transposed_tensors_hold_the_rows_of_the_specification(tmp_path):
   params, stored = flatten_paths(write(tmp_path / 'm', layout='hub')), tensors(tmp_path / 'm')
   block = 'model.transformer.blocks.1.'
-  q, k, v = (np.asarray(params[f'decoder/blocks/attention/{n}/kernel'][1]) for n in ('query', 'key', 'value'))
+  q, k, v = (np.asarray(params[f'decoder/blocks/attention/{n}/kernel'][1])
+             for n in ('query', 'key', 'value'))
   fused = np.concatenate([x.reshape(16, -1).T for x in (q, k, v)])   # [D,N,H] → rows of heads
   assert np.array_equal(stored[block + 'self_attn.att_proj.weight'], fused)
   up, gate = (np.asarray(params[f'decoder/blocks/mlp/{n}/kernel'][1]) for n in ('up', 'gate'))
@@ -99,8 +104,9 @@ def test_the_joint_embedding_may_be_cut_anywhere(tmp_path):
 
 
 @pytest.mark.parametrize('layout', ['hub', 'native'])
-@pytest.mark.parametrize('llm', [dict(qkv_bias=True), dict(qk_norm='full', norm_order='post'), dict(tied=True)],
-                         ids=['bias', 'olmo', 'tied'])
+@pytest.mark.parametrize(
+  'llm', [dict(qkv_bias=True), dict(qk_norm='full', norm_order='post'), dict(tied=True)],
+  ids=['bias', 'olmo', 'tied'])
 def test_every_kind_of_model_comes_back(tmp_path, layout, llm):
   params = write(tmp_path / 'm', tiny(**llm), layout)
   assert equal(load(tmp_path / 'm'), params)
@@ -109,33 +115,41 @@ def test_every_kind_of_model_comes_back(tmp_path, layout, llm):
 
 def test_a_stored_head_of_a_tied_model_must_be_the_embedding(tmp_path):
   params = write(tmp_path / 'm', tiny(tied=True))
-  add_head = lambda scale: lambda t: t | {'lm_head.weight': t['model.transformer.wte.embedding'] * np.float32(scale)}
+  add_head = lambda scale: lambda t: t | {'lm_head.weight': t['model.transformer.wte.embedding']
+                                          * np.float32(scale)}
   rewrite(tmp_path / 'm', add_head(1))
   assert equal(load(tmp_path / 'm'), params)
   rewrite(tmp_path / 'm', add_head(2))
-  with pytest.raises(CheckpointError, match='lm_head.weight: differs from the embedding, but tie_word_embeddings'):
+  with pytest.raises(CheckpointError, match='lm_head.weight: differs from the embedding, but '
+                     'tie_word_embeddings'):
     load(tmp_path / 'm')
 
 
-@pytest.mark.parametrize('mesh,piece', [(dict(fsdp=2, tensor=2, data=2), 700), (dict(tensor=4, fsdp=2), hf.PIECE),
-                                        (dict(fsdp=8), 700), (dict(data=8, fsdp=1), 700)])
-def test_sharded_arrays_hold_the_same_numbers_and_no_byte_is_read_twice(tmp_path, monkeypatch, mesh, piece):
+@pytest.mark.parametrize(
+  'mesh,piece', [(dict(fsdp=2, tensor=2, data=2), 700), (dict(tensor=4, fsdp=2), hf.PIECE),
+                 (dict(fsdp=8), 700), (dict(data=8, fsdp=1), 700)])
+def test_sharded_arrays_hold_the_same_numbers_and_no_byte_is_read_twice(tmp_path, monkeypatch, mesh,
+                                                                        piece):
   params, c = write(tmp_path / 'm'), tiny()
   monkeypatch.setattr(hf, 'PIECE', piece)
   files = []
-  monkeypatch.setattr(hf, 'TensorFolder', lambda folder, make=hf.TensorFolder: files.append(make(folder)) or files[0])
+  monkeypatch.setattr(hf, 'TensorFolder', lambda folder,
+                      make=hf.TensorFolder: files.append(make(folder)) or files[0])
   wanted = abstract(c, lambda shapes: shardings_of(shapes, make_mesh(MeshConfig(**mesh))))
   found = hf.load_params(tmp_path / 'm', wanted)
   assert equal(found, params)
-  assert all(x.sharding == w.sharding for x, w in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True))
+  assert all(x.sharding == w.sharding
+             for x, w in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True))
   assert files[0].bytes_read == sum(x.nbytes for x in tensors(tmp_path / 'm').values())
 
 
 def test_an_axis_of_layers_or_of_head_channels_may_be_split_too(tmp_path):
   params, mesh = write(tmp_path / 'm'), make_mesh(MeshConfig(data=2, fsdp=4))
-  spec = lambda x: jax.sharding.PartitionSpec(*('data' if i == 0 and n % 2 == 0 else None for i, n in enumerate(
-    x.shape[:-1])), *(['fsdp'] if x.ndim and x.shape[-1] % 4 == 0 else []))
-  wanted = abstract(tiny(), lambda shapes: jax.tree.map(lambda x: jax.sharding.NamedSharding(mesh, spec(x)), shapes))
+  spec = lambda x: jax.sharding.PartitionSpec(
+    *('data' if i == 0 and n % 2 == 0 else None for i, n in enumerate(
+      x.shape[:-1])), *(['fsdp'] if x.ndim and x.shape[-1] % 4 == 0 else []))
+  wanted = abstract(tiny(), lambda shapes: jax.tree.map(
+    lambda x: jax.sharding.NamedSharding(mesh, spec(x)), shapes))
   assert equal(hf.load_params(tmp_path / 'm', wanted), params)
 
 
@@ -155,16 +169,19 @@ def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
   monkeypatch.setattr(jax, 'device_put', lambda x, device: kept.append(x))
   monkeypatch.setattr(jax, 'make_array_from_single_device_arrays', lambda *a: None)
   shape = params[path].shape
-  hf.place(OneOfTwo(), shape, lambda index: hf.read_box(files, plan[path], shape, index, np.dtype(np.float32)))
+  hf.place(OneOfTwo(), shape,
+           lambda index: hf.read_box(files, plan[path], shape, index, np.dtype(np.float32)))
   assert np.array_equal(kept[0], params[path][:, :shape[1] // 2])
   assert files.bytes_read == params[path].nbytes // 2
 
 
-@pytest.mark.parametrize('stored,wanted', [('float32', 'bfloat16'), ('bfloat16', 'float32'), ('float16', 'float32')])
+@pytest.mark.parametrize(
+  'stored,wanted', [('float32', 'bfloat16'), ('bfloat16', 'float32'), ('float16', 'float32')])
 def test_dtypes_are_converted_by_rounding_to_nearest(tmp_path, stored, wanted):
   params = write(tmp_path / 'm', dtype=stored)
   assert {x.dtype.name for x in tensors(tmp_path / 'm').values()} == {stored}
-  assert equal(load(tmp_path / 'm', dtype=wanted), jax.tree.map(lambda x: x.astype(stored).astype(wanted), params))
+  assert equal(load(tmp_path / 'm', dtype=wanted),
+               jax.tree.map(lambda x: x.astype(stored).astype(wanted), params))
 
 
 def test_bfloat16_survives_import_and_export(tmp_path):
@@ -189,7 +206,8 @@ def test_all_tensors_that_do_not_fit_are_named_at_once_before_any_is_read(tmp_pa
     t['model.transformer.ln_f.weight'] = np.zeros(16, np.int32)
     t['model.transformer.blocks.2.attn_norm.weight'] = np.zeros(16, np.float32)
     t['model.transformer.wte.embedding'] = np.zeros((41, 16), np.float32)
-    del t['lm_head.weight'], t['model.vision_backbone.image_vit.transformer.resblocks.0.attention.wq.bias']
+    del t['lm_head.weight'], t[
+      'model.vision_backbone.image_vit.transformer.resblocks.0.attention.wq.bias']
     return t
 
   rewrite(tmp_path / 'm', spoil)
@@ -202,16 +220,18 @@ def test_all_tensors_that_do_not_fit_are_named_at_once_before_any_is_read(tmp_pa
     'left over: model.transformer.blocks.2.attn_norm.weight [16]',
     'missing: lm_head.weight [40, 16]',
     'missing: model.vision_backbone.image_vit.transformer.resblocks.0.attention.wq.bias [8]',
-    'model.transformer.blocks.1.mlp.ff_out.weight: stored [16, 25], the configuration makes [16, 24]',
+    'model.transformer.blocks.1.mlp.ff_out.weight: stored [16, 25], the configuration makes [16, '
+    '24]',
     'model.transformer.ln_f.weight: stored as I32; what can be read is F32, BF16, F16',
-    'model.transformer.wte.embedding + model.transformer.wte.new_embedding: stored [41, 16] + [8, 16], the '
-    'configuration makes [48, 16]']
+    'model.transformer.wte.embedding + model.transformer.wte.new_embedding: stored [41, 16] + [8, '
+    '16], the configuration makes [48, 16]']
 
 
 def test_a_long_list_of_faults_is_cut_and_counted(tmp_path):
   write(tmp_path / 'm')
   edit_config(tmp_path / 'm', lambda c: c['text_config'].update(num_hidden_layers=5))
-  with pytest.raises(CheckpointError, match=r'… and 4 more$') as error:   # three layers of eight tensors
+  # three layers of eight tensors
+  with pytest.raises(CheckpointError, match=r'… and 4 more$') as error:
     load(tmp_path / 'm')
   assert len(str(error.value).splitlines()) == 22
 
@@ -223,9 +243,11 @@ def test_parameters_that_may_be_missing_come_from_their_initialiser(tmp_path):
   found = hf.load_params(tmp_path / 'm', abstract(c), 'bfloat16', fresh)
   layout = found['connector'].pop('layout')
   assert all(x.dtype == jnp.bfloat16 and not x.any() for x in jax.tree.leaves(layout))
-  assert jax.tree.map(jnp.shape, layout) == jax.tree.map(jnp.shape, random_params(c)['connector']['layout'])
+  assert jax.tree.map(jnp.shape, layout) == jax.tree.map(jnp.shape,
+                                                         random_params(c)['connector']['layout'])
   assert equal(found, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
-  with pytest.raises(CheckpointError, match=r'no tensor of a Hugging Face checkpoint holds the parameter '
+  with pytest.raises(CheckpointError,
+                     match=r'no tensor of a Hugging Face checkpoint holds the parameter '
                                             r'connector/layout/box \[4, 16\]'):
     load_with(tmp_path / 'm', c)
   with pytest.raises(CheckpointError, match="'layot' matches no parameter"):
@@ -255,10 +277,12 @@ def test_tensors_of_an_unknown_model_are_one_clear_error(tmp_path):
 @pytest.mark.parametrize('layout', ['hub', 'native'])
 def test_what_a_layout_has_no_place_for_is_named_and_nothing_is_written(tmp_path, layout):
   c = config(connector=dict(pool_slots=9, layout_embedding=True))
-  with pytest.raises(CheckpointError, match='no tensors for these parameters: connector/layout/box, connector/layout/'):
+  with pytest.raises(CheckpointError, match='no tensors for these parameters: '
+                     'connector/layout/box, connector/layout/'):
     write(tmp_path / 'm', c, layout)
   c = config(connector=dict(pooling='mean'), bidirectional='none')
-  with pytest.raises(CheckpointError, match=r"no words for: model.connector.pooling='mean' \(only 'attention_meanq'\), "
+  with pytest.raises(CheckpointError,
+                     match=r"no words for: model.connector.pooling='mean' \(only 'attention_meanq'\), "
                                             r"model.bidirectional='none' \(only 'image_tokens'\)"):
     write(tmp_path / 'm', c, layout)
   assert not list(tmp_path.iterdir())

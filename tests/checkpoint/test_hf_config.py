@@ -1,4 +1,6 @@
-"""config.json ↔ ModelConfig: both spellings mean the same model, and what cannot be computed is refused by name."""
+"""config.json ↔ ModelConfig: both spellings mean the same model, and what cannot be computed is
+refused by name.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ import pytest
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.checkpoint.hf_config_writer import model_config_dict
 from molmo_jax.checkpoint.native import CheckpointError
-from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig, YarnConfig, resolve_vit_layers
+from molmo_jax.model.config import (
+  ConnectorConfig,
+  LlmConfig,
+  ModelConfig,
+  VitConfig,
+  YarnConfig,
+  resolve_vit_layers,
+)
 from tests.checkpoint.hub import RELEASED
 
 QWEN, OLMO = RELEASED
@@ -36,8 +45,9 @@ def write(folder, contents):
 
 def changed(source, key, value):
   """The contents of a config.json with one dotted key set, or removed with ..."""
-  contents = json.loads((source / 'config.json').read_text()) if not isinstance(source, dict) else json.loads(
-    json.dumps(source))
+  contents = json.loads((source / 'config.json').read_text()) if not isinstance(
+    source, dict) else json.loads(
+      json.dumps(source))
   *sections, last = key.split('.')
   place = contents
   for section in sections:
@@ -52,8 +62,10 @@ def changed(source, key, value):
 def test_released_keys_are_read():
   c = read_model_config(QWEN)
   assert c.vit == VitConfig(378, 14, 48, layers=6, heads=4, head_dim=12, mlp=80)
-  assert c.connector == ConnectorConfig((-3, -5), heads=4, kv_heads=4, head_dim=12, width=48, hidden=80)
-  assert c.llm == LlmConfig(512, 128, width=64, layers=3, heads=4, kv_heads=2, head_dim=24, mlp=80, rope_theta=5e6)
+  assert c.connector == ConnectorConfig((-3, -5), heads=4, kv_heads=4, head_dim=12, width=48,
+                                        hidden=80)
+  assert c.llm == LlmConfig(512, 128, width=64, layers=3, heads=4, kv_heads=2, head_dim=24, mlp=80,
+                            rope_theta=5e6)
   assert c.bidirectional == 'image_tokens'
 
 
@@ -87,10 +99,13 @@ def test_a_setting_reaches_the_model(tmp_path, key, value, section, field, expec
 
 
 def test_ties_are_read_from_both_places(tmp_path):
-  both = changed(changed(QWEN, 'tie_word_embeddings', True), 'text_config.tie_word_embeddings', True)
+  both = changed(changed(QWEN, 'tie_word_embeddings', True), 'text_config.tie_word_embeddings',
+                 True)
   assert read_model_config(write(tmp_path, both)).llm.tied
-  assert read_model_config(write(tmp_path, changed(both, 'text_config.tie_word_embeddings', ...))).llm.tied
-  with pytest.raises(CheckpointError, match='text_config.tie_word_embeddings is False; but at the top'):
+  assert read_model_config(
+    write(tmp_path, changed(both, 'text_config.tie_word_embeddings', ...))).llm.tied
+  with pytest.raises(CheckpointError, match='text_config.tie_word_embeddings is False; but at the '
+                     'top'):
     read_model_config(write(tmp_path, changed(QWEN, 'tie_word_embeddings', True)))
 
 
@@ -108,30 +123,46 @@ def test_a_scaling_without_layers_applies_to_all_and_has_the_usual_factor(tmp_pa
   (QWEN, 'text_config', 3, 'text_config is 3; must be a section'),
   (QWEN, 'vision_config', {}, 'both vit_config and vision_config'),
   (QWEN, 'text_config.hidden_size', ..., 'hidden_size is missing in text_config'),
-  (QWEN, 'text_config.layer_norm_eps', ..., r'layer_norm_eps \(or rms_norm_eps\) is missing in text_config'),
-  (QWEN, 'text_config.rms_norm_eps', 1e-5, 'layer_norm_eps is 1e-06; but rms_norm_eps is 1e-05: they must be equal'),
-  (QWEN, 'text_config.hidden_size', '64', "text_config.hidden_size is '64'; it must be of type int"),
+  (QWEN, 'text_config.layer_norm_eps', ...,
+   r'layer_norm_eps \(or rms_norm_eps\) is missing in text_config'),
+  (QWEN, 'text_config.rms_norm_eps', 1e-5,
+   'layer_norm_eps is 1e-06; but rms_norm_eps is 1e-05: they must be equal'),
+  (QWEN, 'text_config.hidden_size', '64',
+   "text_config.hidden_size is '64'; it must be of type int"),
   (QWEN, 'text_config.norm_after', 1, 'text_config.norm_after is 1; it must be of type bool'),
   (QWEN, 'text_config.num_hidden_layers', 0, 'num_hidden_layers is 0; it must be above 0'),
-  (QWEN, 'text_config.hidden_act', 'gelu', "text_config.hidden_act is 'gelu'; only 'silu' is built"),
+  (QWEN, 'text_config.hidden_act', 'gelu',
+   "text_config.hidden_act is 'gelu'; only 'silu' is built"),
   (QWEN, 'adapter_config.hidden_act', 'gelu', "adapter_config.hidden_act is 'gelu'; only 'silu'"),
-  (QWEN, 'vit_config.hidden_act', 'relu', "vit_config.hidden_act is 'relu'; this program knows 'gelu_pytorch_tanh'"),
-  (QWEN, 'text_config.qk_norm_type', 'rms', "qk_norm_type is 'rms'; this program knows 'qwen3', 'olmo'"),
-  (QWEN, 'text_config.attention_dropout', 0.1, 'text_config.attention_dropout is 0.1; only 0 is built'),
+  (QWEN, 'vit_config.hidden_act', 'relu',
+   "vit_config.hidden_act is 'relu'; this program knows 'gelu_pytorch_tanh'"),
+  (QWEN, 'text_config.qk_norm_type', 'rms',
+   "qk_norm_type is 'rms'; this program knows 'qwen3', 'olmo'"),
+  (QWEN, 'text_config.attention_dropout', 0.1,
+   'text_config.attention_dropout is 0.1; only 0 is built'),
   (QWEN, 'text_config.embedding_dropout', 0.1, 'text_config.embedding_dropout is 0.1; only 0'),
   (QWEN, 'vit_config.residual_dropout', 0.1, 'vit_config.residual_dropout is 0.1; only 0'),
-  (QWEN, 'vit_config.num_key_value_heads', 2, 'vit_config.num_key_value_heads is 2; only 4 is built'),
-  (QWEN, 'vit_config.image_default_input_size', [378, 336], r'is \[378, 336\]; it must be \[n, n\]'),
-  (QWEN, 'vit_config.image_default_input_size', [380, 380], 'image_size=380 must be a multiple of patch_size=14'),
+  (QWEN, 'vit_config.num_key_value_heads', 2,
+   'vit_config.num_key_value_heads is 2; only 4 is built'),
+  (QWEN, 'vit_config.image_default_input_size', [378, 336],
+   r'is \[378, 336\]; it must be \[n, n\]'),
+  (QWEN, 'vit_config.image_default_input_size', [380, 380],
+   'image_size=380 must be a multiple of patch_size=14'),
   (QWEN, 'adapter_config.vit_layers', [-7], r'vit_layers=\(-7,\): a tower of 6 blocks'),
   (QWEN, 'adapter_config.vit_layers', 'all', "vit_layers is 'all'; it must be of type list"),
-  (QWEN, 'adapter_config.text_hidden_size', 65, 'adapter_config.text_hidden_size is 65; only 64 is built'),
+  (QWEN, 'adapter_config.text_hidden_size', 65,
+   'adapter_config.text_hidden_size is 65; only 64 is built'),
   (QWEN, 'text_config.num_key_value_heads', 3, 'heads=4 must be a multiple of kv_heads=3'),
-  (OLMO, 'text_config.rope_scaling.rope_type', 'linear', "rope_scaling.rope_type is 'linear'; this program knows"),
-  (OLMO, 'text_config.rope_scaling.truncate', False, 'rope_scaling.truncate is False; only True is built'),
-  (OLMO, 'text_config.rope_scaling.mscale', 1.0, 'rope_scaling.mscale is 1.0; it is not known here'),
-  (OLMO, 'text_config.rope_scaling_layers', [4], r'rope_scaling_layers is \[4\]; it must list layers from 0 to 3'),
-  (NATIVE, 'vision_config.attention_bias', False, 'vision_config.attention_bias is False; only True is built'),
+  (OLMO, 'text_config.rope_scaling.rope_type', 'linear',
+   "rope_scaling.rope_type is 'linear'; this program knows"),
+  (OLMO, 'text_config.rope_scaling.truncate', False,
+   'rope_scaling.truncate is False; only True is built'),
+  (OLMO, 'text_config.rope_scaling.mscale', 1.0,
+   'rope_scaling.mscale is 1.0; it is not known here'),
+  (OLMO, 'text_config.rope_scaling_layers', [4],
+   r'rope_scaling_layers is \[4\]; it must list layers from 0 to 3'),
+  (NATIVE, 'vision_config.attention_bias', False,
+   'vision_config.attention_bias is False; only True is built'),
   (NATIVE, 'adapter_config.mlp_bias', True, 'adapter_config.mlp_bias is True; only False is built'),
   (NATIVE, 'text_config.rope_parameters.rope_theta', ..., 'rope_theta is missing in text_config')])
 def test_what_cannot_be_computed_is_refused_by_name(tmp_path, source, key, value, message):
@@ -158,7 +189,8 @@ def test_the_released_file_is_written_word_for_word(folder):
 
 def test_transformers_own_file_is_written_word_for_word(tmp_path):
   written = model_config_dict(read_model_config(QWEN), 'native', 'float32')
-  assert all(written[name].items() >= section.items() for name, section in NATIVE.items() if isinstance(section, dict))
+  assert all(written[name].items() >= section.items() for name, section in NATIVE.items()
+             if isinstance(section, dict))
   assert written['image_patch_id'] == 514
   assert read_model_config(write(tmp_path, written)).llm == read_model_config(QWEN).llm
 
@@ -168,8 +200,10 @@ def test_every_setting_that_a_file_can_express_comes_back(tmp_path, layout):
   c = ModelConfig(
     vit=VitConfig(28, 7, 6, layers=2, heads=3, head_dim=2, mlp=5, activation='gelu', norm_eps=1e-4),
     connector=ConnectorConfig((1, 0), heads=6, kv_heads=2, head_dim=4, width=10, hidden=11),
-    llm=LlmConfig(50, 7, width=12, layers=3, heads=6, kv_heads=2, head_dim=8, mlp=9, rope_theta=123.0,
-                  yarn=YarnConfig((1, 2), 4.0, 100, 16.0, 2.0, 1.5), qk_norm='full', norm_order='post', norm_eps=1e-5,
+    llm=LlmConfig(50, 7, width=12, layers=3, heads=6, kv_heads=2, head_dim=8, mlp=9,
+                  rope_theta=123.0,
+                  yarn=YarnConfig((1, 2), 4.0, 100, 16.0, 2.0, 1.5), qk_norm='full',
+                  norm_order='post', norm_eps=1e-5,
                   qkv_bias=True, tied=True))
   assert read_model_config(write(tmp_path, model_config_dict(c, layout, 'float32'))) == c
 
@@ -177,8 +211,10 @@ def test_every_setting_that_a_file_can_express_comes_back(tmp_path, layout):
 def test_ids_of_extra_tokens_and_the_longest_sequence_are_written():
   c = read_model_config(QWEN)
   special = {token: 1000 + i for i, token in enumerate(
-    ['<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<low_res_im_start>', '<|image|>', '<im_low>', '<frame_start>',
+    ['<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<low_res_im_start>', '<|image|>',
+     '<im_low>', '<frame_start>',
      '<frame_end>'])}
   written = model_config_dict(c, 'hub', 'bfloat16', special, max_positions=99)
-  assert (written['image_low_res_id'], written['frame_end_token_id'], written['dtype']) == (1006, 1008, 'bfloat16')
+  assert (written['image_low_res_id'], written['frame_end_token_id'],
+          written['dtype']) == (1006, 1008, 'bfloat16')
   assert written['text_config']['max_position_embeddings'] == 99

@@ -23,7 +23,7 @@ RELEASED = dict(   # Molmo-7B-D
   num_attention_heads=28, num_hidden_layers=28, num_key_value_heads=4, qkv_bias=True, rope_theta=1000000.0,
   tie_word_embeddings=False, torch_dtype='float32', use_cache=True, use_position_ids=True, vocab_size=152064,
   weight_tying=False)
-SIZES = {   # of the others by spec/model §1.3, §9.3
+SIZES = {   # of the others by docs/model.md §1.3, §9.3
   '7b_d': RELEASED,
   '7b_o': RELEASED | dict(
     attention_layer_norm=True, embedding_size=100352, hidden_size=4096, intermediate_size=22016, norm_after=True,
@@ -39,8 +39,10 @@ SIZES = {   # of the others by spec/model §1.3, §9.3
       image_mlp_dim=4096, image_mlp_activations='quick_gelu', image_num_pos=577, image_norm_eps=1e-5))}
 TINY = ModelConfig(
   vit=VitConfig(30, 6, 24, layers=4, heads=2, head_dim=12, mlp=40, positions=16, keep_unread=True),
-  connector=ConnectorConfig((-1, -3), 'attention', False, 2, 2, 12, 24, 4, hidden=48, padding_embed=None),
-  llm=LlmConfig(176, 16, 160, width=32, layers=3, heads=4, kv_heads=1, head_dim=8, mlp=48, rope_theta=5e5,
+  connector=ConnectorConfig((-1, -3), 'attention', False, 2, 2, 12, 24, 4, hidden=48,
+                            padding_embed=None),
+  llm=LlmConfig(176, 16, 160, width=32, layers=3, heads=4, kv_heads=1, head_dim=8, mlp=48,
+                rope_theta=5e5,
                 qk_norm='full', norm_order='post', norm_eps=1e-4, tied=True), bidirectional='none')
 
 
@@ -56,7 +58,8 @@ def architecture(c):
 @pytest.mark.parametrize('size', SIZES)
 def test_released_files_describe_the_models_of_the_configurations(tmp_path, size):
   model = experiment.from_config(molmo_v1.get_config(f'size={size},stage=multitask')).model
-  llm = dataclasses.replace(model.llm, residual_dropout=0.0, response_residual_dropout=0.0)   # choices of a run
+  # choices of a run
+  llm = dataclasses.replace(model.llm, residual_dropout=0.0, response_residual_dropout=0.0)
   assert architecture(read(tmp_path, SIZES[size])) == (model.vit, model.connector, llm, 'none')
 
 
@@ -65,7 +68,8 @@ def test_a_file_is_given_back_as_it_came_with_the_new_dtype(tmp_path, size):
   model = read(tmp_path, SIZES[size])
   settings = read_serving_settings(tmp_path)
   assert settings['max_positions'] == SIZES[size].get('max_position_embeddings')
-  assert model_config_dict(model, 'hub', 'bfloat16', **settings) == SIZES[size] | {'torch_dtype': 'bfloat16'}
+  assert model_config_dict(model, 'hub', 'bfloat16',
+                           **settings) == SIZES[size] | {'torch_dtype': 'bfloat16'}
 
 
 @pytest.mark.parametrize('size', SIZES)
@@ -93,14 +97,17 @@ def test_a_source_that_describes_another_model_is_not_given_back():
 
 
 @pytest.mark.parametrize('part, field, value', [
-  ('connector', 'pooling_mask', True), ('connector', 'layout_embedding', True), ('connector', 'hidden', 7),
+  ('connector', 'pooling_mask', True), ('connector', 'layout_embedding', True),
+  ('connector', 'hidden', 7),
   ('connector', 'pooling', 'mean'), ('connector', 'projector', '2mlp'), ('connector', 'heads', 4),
-  ('connector', 'pool_slots', 6), ('vit', 'pre_norm', True), ('llm', 'qk_norm', 'head'), ('llm', 'head_dim', 16),
+  ('connector', 'pool_slots', 6), ('vit', 'pre_norm', True), ('llm', 'qk_norm', 'head'),
+  ('llm', 'head_dim', 16),
   (None, 'bidirectional', 'image_tokens'), (None, 'blind', True)])
 def test_settings_without_words_are_named(part, field, value):
   c = dataclasses.replace(TINY, **({field: value} if part is None else {
     part: dataclasses.replace(getattr(TINY, part), **{field: value})}))
-  with pytest.raises(CheckpointError, match=rf'no words for: model\.{f"{part}." if part else ""}{field}={value!r}'):
+  with pytest.raises(CheckpointError,
+                     match=rf'no words for: model\.{f"{part}." if part else ""}{field}={value!r}'):
     model_config_dict(c, 'hub', 'float32')
 
 
@@ -112,20 +119,25 @@ def test_settings_without_words_are_named(part, field, value):
   (RELEASED, 'clip_qkv', 8.0, 'clip_qkv is 8.0; only None is built'),
   (RELEASED, 'layer_norm_type', 'default', "layer_norm_type is 'default'; only 'rms' is built"),
   (RELEASED, 'rope_theta', '1e6', "rope_theta is '1e6'; it must be of type float"),
-  (RELEASED, 'block_type', 'llama', "block_type is 'llama'; this program knows 'sequential', 'moe'"),
+  (RELEASED, 'block_type', 'llama',
+   "block_type is 'llama'; this program knows 'sequential', 'moe'"),
   (RELEASED, 'vit_layers', [-24], r'vit_layers=\(-24,\): a tower of 23 blocks'),
   (RELEASED, 'num_key_value_heads', 3, 'heads=28 must be a multiple of kv_heads=3'),
   (EXPERTS, 'rope', ..., 'rope is False; left out, it means that, and only True is built'),
   (EXPERTS, 'include_bias', True, 'include_bias is True; only False is built'),
   (EXPERTS, 'moe_shared_expert', True, 'moe_shared_expert is True; only False is built'),
   (EXPERTS, 'moe_top_k', 4, 'experts_per_token=4 must be from 1 to experts=3'),
-  (EXPERTS, 'image_pooling_2d', 'attention-v2', "image_pooling_2d is 'attention-v2'; this program knows"),
+  (EXPERTS, 'image_pooling_2d', 'attention-v2',
+   "image_pooling_2d is 'attention-v2'; this program knows"),
   (EXPERTS, 'image_padding_embed', 'half', "image_padding_embed is 'half'; this program knows"),
   (EXPERTS, 'additional_vocab_size', ..., 'additional_vocab_size is missing'),
-  (EXPERTS, 'vision_backbone.image_model_type', 'eva', "vision_backbone.image_model_type is 'eva'; this program knows"),
-  (EXPERTS, 'vision_backbone.image_num_key_value_heads', 1, 'image_num_key_value_heads is 1; only 2 is built'),
+  (EXPERTS, 'vision_backbone.image_model_type', 'eva',
+   "vision_backbone.image_model_type is 'eva'; this program knows"),
+  (EXPERTS, 'vision_backbone.image_num_key_value_heads', 1,
+   'image_num_key_value_heads is 1; only 2 is built'),
   (EXPERTS, 'vision_backbone.image_num_pos', 18, 'positions=17 must be a square number'),
-  (EXPERTS, 'vision_backbone.image_default_input_size', [56, 42], r'is \[56, 42\]; it must be \[n, n\]')])
+  (EXPERTS, 'vision_backbone.image_default_input_size', [56, 42],
+   r'is \[56, 42\]; it must be \[n, n\]')])
 def test_what_cannot_be_computed_is_refused_by_name(tmp_path, source, key, value, message):
   contents = json.loads(json.dumps(source))
   *sections, last = key.split('.')

@@ -1,4 +1,6 @@
-"""Safetensors folders: slices, shards, and every way in which files can be wrong; nothing is ever half-written."""
+"""Safetensors folders: slices, shards, and every way in which files can be wrong; nothing is ever
+half-written.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from molmo_jax.checkpoint.hf_files import INDEX, SINGLE, Planned, TensorFolder, new_folder, write_shards
+from molmo_jax.checkpoint.hf_files import (
+  INDEX,
+  SINGLE,
+  Planned,
+  TensorFolder,
+  new_folder,
+  write_shards,
+)
 from molmo_jax.checkpoint.native import CheckpointError
 
 RNG = np.random.default_rng(0)
-ARRAYS = {'a.weight': RNG.normal(size=(6, 4)).astype(np.float32), 'b.weight': RNG.normal(size=5).astype(np.float32),
+ARRAYS = {'a.weight': RNG.normal(size=(6, 4)).astype(np.float32),
+          'b.weight': RNG.normal(size=5).astype(np.float32),
           'c.weight': RNG.normal(size=(3, 4)).astype(np.float32)}
 
 
@@ -54,7 +64,8 @@ def test_a_tensor_larger_than_a_shard_gets_its_own(tmp_path):
 
 def test_rows_and_columns_are_read_alone(sharded):
   files = TensorFolder(sharded)
-  assert np.array_equal(files.read('a.weight', (slice(2, 5), slice(1, 3))), ARRAYS['a.weight'][2:5, 1:3])
+  assert np.array_equal(files.read('a.weight', (slice(2, 5), slice(1, 3))),
+                        ARRAYS['a.weight'][2:5, 1:3])
   assert files.bytes_read == 3 * 2 * 4
 
 
@@ -69,19 +80,23 @@ def test_dtypes_go_through_unchanged(tmp_path, dtype):
 def test_a_truncated_file_is_named(sharded):
   file = sharded / 'model-00002-of-00002.safetensors'
   file.write_bytes(file.read_bytes()[:-1])
-  with pytest.raises(CheckpointError, match='model-00002-of-00002.safetensors: not a whole safetensors file'):
+  with pytest.raises(CheckpointError, match='model-00002-of-00002.safetensors: not a whole '
+                     'safetensors file'):
     TensorFolder(sharded)
 
 
 def test_a_missing_shard_is_named(sharded):
   (sharded / 'model-00002-of-00002.safetensors').unlink()
-  with pytest.raises(CheckpointError, match='shards that are not there: model-00002-of-00002.safetensors'):
+  with pytest.raises(CheckpointError, match='shards that are not there: '
+                     'model-00002-of-00002.safetensors'):
     TensorFolder(sharded)
 
 
 @pytest.mark.parametrize('change,message', [
-  (dict(a=1), 'not an index'), ({'weight_map': []}, 'not an index'), ({'weight_map': {'x': 3}}, 'not an index'),
-  ({'weight_map': {'x': '../model-00001-of-00002.safetensors'}}, 'name of a file in the same folder')])
+  (dict(a=1), 'not an index'), ({'weight_map': []}, 'not an index'),
+  ({'weight_map': {'x': 3}}, 'not an index'),
+  ({'weight_map': {'x': '../model-00001-of-00002.safetensors'}},
+   'name of a file in the same folder')])
 def test_an_index_that_is_none_is_named(sharded, change, message):
   (sharded / INDEX).write_text(json.dumps(change))
   with pytest.raises(CheckpointError, match=f'{INDEX}: .*{message}'):
@@ -90,7 +105,8 @@ def test_an_index_that_is_none_is_named(sharded, change, message):
 
 def test_wrong_entries_of_the_index_are_listed(sharded):
   index = json.loads((sharded / INDEX).read_text())
-  index['weight_map'] |= {'a.weight': 'model-00002-of-00002.safetensors', 'd': 'model-00001-of-00002.safetensors'}
+  index['weight_map'] |= {'a.weight': 'model-00002-of-00002.safetensors',
+                          'd': 'model-00001-of-00002.safetensors'}
   del index['weight_map']['c.weight']
   (sharded / INDEX).write_text(json.dumps(index))
   with pytest.raises(CheckpointError) as error:
@@ -102,8 +118,10 @@ def test_wrong_entries_of_the_index_are_listed(sharded):
 
 
 def test_a_tensor_in_two_shards_is_named(sharded):
-  save_file({n: ARRAYS[n] for n in ('b.weight', 'c.weight')}, sharded / 'model-00002-of-00002.safetensors')
-  with pytest.raises(CheckpointError, match='b.weight is in model-00001-of-00002.safetensors and in model-00002'):
+  save_file({n: ARRAYS[n] for n in ('b.weight', 'c.weight')},
+            sharded / 'model-00002-of-00002.safetensors')
+  with pytest.raises(CheckpointError, match='b.weight is in model-00001-of-00002.safetensors and '
+                     'in model-00002'):
     TensorFolder(sharded)
 
 
@@ -115,12 +133,14 @@ def test_a_file_of_another_kind_is_named(tmp_path):
 
 def test_pickles_are_never_opened(tmp_path):
   (tmp_path / 'pytorch_model.bin').write_bytes(pickle.dumps({'x': 1}))
-  with pytest.raises(CheckpointError, match=r'pickles \(pytorch_model.bin\), which can run any code'):
+  with pytest.raises(CheckpointError,
+                     match=r'pickles \(pytorch_model.bin\), which can run any code'):
     TensorFolder(tmp_path)
 
 
 def test_a_folder_without_weights_and_a_missing_one_are_named(tmp_path):
-  with pytest.raises(CheckpointError, match='holds no weights; a checkpoint folder has model.safetensors'):
+  with pytest.raises(CheckpointError, match='holds no weights; a checkpoint folder has '
+                     'model.safetensors'):
     TensorFolder(tmp_path)
   with pytest.raises(CheckpointError, match='none: no such folder'):
     TensorFolder(tmp_path / 'none')
@@ -152,7 +172,9 @@ def test_nothing_is_left_of_a_failure(tmp_path):
 def test_nothing_is_overwritten(tmp_path):
   (tmp_path / 'x').write_text('1')
   for path in (tmp_path, tmp_path / 'x'):
-    with pytest.raises(CheckpointError, match='exists already; give a new folder, or an empty one'), new_folder(path):
+    with pytest.raises(CheckpointError,
+                       match='exists already; give a new folder, or an empty one'), new_folder(
+                         path):
       pytest.fail('the block was entered')
 
 

@@ -1,4 +1,5 @@
-"""The names of Molmo v1: as many as the released checkpoints have, and every parameter comes back."""
+"""The names of Molmo v1: as many as the released checkpoints have, and every parameter comes back.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def tensors(size, entries=V1):
     if entry.paths[0] not in params:
       continue
     placed |= set(entry.paths)
-    parts = [file_shape(entry.kind, params[path].shape[int(entry.stacked):]) for path in entry.paths]
+    parts = [file_shape(entry.kind, params[path].shape[int(entry.stacked):])
+             for path in entry.paths]
     for i in range(params[entry.paths[0]].shape[0] if entry.stacked else 1):
       for name in entry.names:
         shapes[name.format(i=i, e=0)] = (sum(part[0] for part in parts), *parts[0][1:])
@@ -47,10 +49,12 @@ def test_tensors_have_the_released_shapes():
   assert shapes['vision_backbone.pad_embed'] == (2, 2048)
   assert shapes['vision_backbone.image_vit.class_embedding'] == (1024,)
   assert shapes['vision_backbone.image_vit.pre_ln.bias'] == (1024,)
-  assert shapes['vision_backbone.image_vit.transformer.resblocks.22.feed_forward.w1.weight'] == (4096, 1024)
+  assert shapes['vision_backbone.image_vit.transformer.resblocks.22.feed_forward.w1.weight'] == (
+    4096, 1024)
   experts = tensors('1b_e')
   assert experts['transformer.blocks.0.ffn.router.layer.weight'] == (64, 2048)
-  assert {experts[f'transformer.blocks.15.ffn.experts.mlp.{w}'] for w in ('w1', 'v1', 'w2')} == {(65536, 2048)}
+  assert {experts[f'transformer.blocks.15.ffn.experts.mlp.{w}']
+          for w in ('w1', 'v1', 'w2')} == {(65536, 2048)}
 
 
 def test_names_on_the_hub_have_a_prefix():
@@ -61,9 +65,11 @@ def test_parts_of_molmoe_have_other_names_on_the_hub():
   shapes = tensors('1b_e', V1_EXPERTS_HUB)
   block = 'model.transformer.blocks.15'
   assert shapes[f'{block}.attn.att_proj.weight'] == (6144, 2048)
-  assert shapes[f'{block}.attn.attn_norm.weight'] == shapes[f'{block}.mlp.ff_norm.weight'] == (2048,)
+  assert shapes[f'{block}.attn.attn_norm.weight'] == shapes[f'{block}.mlp.ff_norm.weight'] == (2048,
+                                                                                               )
   assert shapes[f'{block}.mlp.gate.weight'] == (64, 2048)
-  assert shapes[f'{block}.mlp.experts.0.gate_proj.weight'] == (64 * 1024, 2048)   # of all experts together
+  # of all experts together
+  assert shapes[f'{block}.mlp.experts.0.gate_proj.weight'] == (64 * 1024, 2048)
   assert shapes[f'{block}.mlp.experts.0.down_proj.weight'] == (64 * 2048, 1024)
   assert shapes['lm_head.weight'] == (50304, 2048)
   assert not any('ff_proj' in name or 'ff_out' in name or '.ffn.' in name for name in shapes)
@@ -72,7 +78,8 @@ def test_parts_of_molmoe_have_other_names_on_the_hub():
 def test_an_expert_owns_a_run_of_rows():
   kernels = np.random.default_rng(0).normal(size=(3, 4, 5))      # of 3 experts
   into, out = to_file('experts', kernels), to_file('experts_out', kernels)
-  assert np.array_equal(into[5:10], kernels[1].T)                # gate and up: [hidden, width] of each expert
+  # gate and up: [hidden, width] of each expert
+  assert np.array_equal(into[5:10], kernels[1].T)
   assert np.array_equal(out[4:8], kernels[1])                    # down, transposed
   assert np.array_equal(from_file('experts', into, (3, 4, 5)), kernels)
   assert np.array_equal(from_file('experts_out', out, (3, 4, 5)), kernels)

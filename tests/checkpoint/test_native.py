@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from absl import flags
 
-from molmo_jax.checkpoint.native import CheckpointError, open_checkpoints, restore, restore_params, save
+from molmo_jax.checkpoint.native import (
+  CheckpointError,
+  open_checkpoints,
+  restore,
+  restore_params,
+  save,
+)
 from molmo_jax.training.state import TrainState
 from tests.data.records import training_data, write_records
 
@@ -20,7 +26,8 @@ def make_state(step=3, width=4):
   params = {'decoder': {'blocks': {'kernel': draw(0, (2, width))}, 'norm': draw(1, (width,))},
             'vit': {'up': draw(2, (3,))}}
   moments = {'mu': jax.tree.map(lambda x: x * 2, params), 'count': jnp.asarray(step, jnp.int32)}
-  return TrainState(jnp.asarray(step, jnp.int32), params, moments, jax.random.key_data(jax.random.key(9)))
+  return TrainState(jnp.asarray(step, jnp.int32), params, moments,
+                    jax.random.key_data(jax.random.key(9)))
 
 
 def abstract(tree):
@@ -30,7 +37,8 @@ def abstract(tree):
 
 def equal(a, b):
   return jax.tree.structure(a) == jax.tree.structure(b) and all(
-    x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    x.dtype == y.dtype and np.array_equal(x, y)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 @pytest.fixture(scope='module')
@@ -81,12 +89,15 @@ def test_parameters_come_without_the_rest(saved):
 
 
 def test_a_state_is_read_into_the_shardings_that_are_asked_for(saved):
-  mesh = jax.make_mesh((2,), ('fsdp',), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+  mesh = jax.make_mesh((2,), ('fsdp',), axis_types=(jax.sharding.AxisType.Auto,),
+                       devices=jax.devices()[:2])
   split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, 'fsdp'))
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), make_state().params)
+  wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
+                        make_state().params)
   kernel = wanted['decoder']['blocks']['kernel']
-  wanted['decoder']['blocks']['kernel'] = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype, sharding=split)
+  wanted['decoder']['blocks']['kernel'] = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype,
+                                                               sharding=split)
   with open_checkpoints(saved[0]) as checkpoints:
     params, _ = restore_params(checkpoints, 3, wanted)
   assert params['decoder']['blocks']['kernel'].sharding == split
@@ -96,12 +107,14 @@ def test_a_state_is_read_into_the_shardings_that_are_asked_for(saved):
 def test_a_folder_without_a_checkpoint_is_one_clear_error(tmp_path):
   with open_checkpoints(tmp_path / 'none') as checkpoints:
     assert checkpoints.latest is None
-    with pytest.raises(CheckpointError, match='none holds no checkpoint: train first, or give another --workdir'):
+    with pytest.raises(CheckpointError, match='none holds no checkpoint: train first, or give '
+                       'another --workdir'):
       restore_params(checkpoints, None, abstract(make_state().params))
 
 
 def test_a_missing_step_is_one_clear_error(saved):
-  with open_checkpoints(saved[0]) as checkpoints, pytest.raises(CheckpointError, match=r'no step 4; it holds \[3, 5\]'):
+  with open_checkpoints(saved[0]) as checkpoints, pytest.raises(
+    CheckpointError, match=r'no step 4; it holds \[3, 5\]'):
     restore_params(checkpoints, 4, abstract(make_state().params))
 
 
@@ -117,11 +130,13 @@ def test_all_arrays_that_do_not_fit_are_named(saved):
   assert 'params/connector/out: stored nothing, the configuration makes (2,)' in message
   assert 'params/vit/up: stored (3,), the configuration makes nothing' in message
   assert 'rng' not in message
-  with open_checkpoints(saved[0]) as checkpoints, pytest.raises(CheckpointError, match='  decoder/norm: stored'):
+  with open_checkpoints(saved[0]) as checkpoints, pytest.raises(CheckpointError,
+                                                                match='  decoder/norm: stored'):
     restore_params(checkpoints, 3, abstract(other.params))
 
 
-def test_no_save_is_dropped_while_another_is_being_written_and_the_newest_are_kept(tmp_path, manifest):
+def test_no_save_is_dropped_while_another_is_being_written_and_the_newest_are_kept(tmp_path,
+                                                                                   manifest):
   data = training_data(manifest)
   with open_checkpoints(tmp_path, keep=2) as checkpoints:
     for step in (1, 2, 3):
@@ -145,7 +160,9 @@ def damage(folder, how):
 
 @pytest.fixture
 def three(manifest, tmp_path):
-  """A folder with the checkpoints of steps 1, 2 and 3, of states large enough for a file of their own."""
+  """A folder with the checkpoints of steps 1, 2 and 3, of states large enough for a file of their
+  own.
+  """
   data = training_data(manifest)
   with open_checkpoints(tmp_path / 'checkpoints', keep=3) as checkpoints:
     for step in (1, 2, 3):

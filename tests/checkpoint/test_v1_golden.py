@@ -1,4 +1,6 @@
-"""The runner of Molmo v1's model cases finds its files by content, and faults in every kind of number."""
+"""The runner of Molmo v1's model cases finds its files by content, and faults in every kind of
+number.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,9 @@ def case(tmp_path_factory):
 
 
 def test_other_folders_are_not_taken():
-  assert not any(v1_model.recognises(GOLDEN.parent / name) for name in ('molmo_v1_preprocess', 'molmo2_connector',
-                                                                        'molmo2_qwen_hub'))
+  assert not any(v1_model.recognises(GOLDEN.parent / name)
+                 for name in ('molmo_v1_preprocess', 'molmo2_connector',
+                              'molmo2_qwen_hub'))
 
 
 def problems(case, **changes):
@@ -40,8 +43,10 @@ def problems(case, **changes):
 
 def test_a_changed_number_is_found(case):
   assert problems(case) == []
-  for name, place, found in (('vit_hidden[-3]', (0, 3, 5), 'vit_hidden[-3]'), ('pooled', (0, 0, 2), 'pooled'),
-                             ('hidden_states[1]', (0, 4, 4), 'hidden_states[1]'), ('logits', (1, 9, 9), 'logits'),
+  for name, place, found in (('vit_hidden[-3]', (0, 3, 5), 'vit_hidden[-3]'),
+                             ('pooled', (0, 0, 2), 'pooled'),
+                             ('hidden_states[1]', (0, 4, 4), 'hidden_states[1]'),
+                             ('logits', (1, 9, 9), 'logits'),
                              ('zloss_per_token', (0, 0), 'zloss_per_token')):
     array = case.arrays[name].copy()
     array[place] += 2e-4

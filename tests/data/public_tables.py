@@ -26,7 +26,8 @@ def cell(value=0):
 def write_table(path, rows):
   path.parent.mkdir(parents=True, exist_ok=True)
   if path.suffix == '.parquet':
-    pyarrow = pytest.importorskip('pyarrow', reason='parquet tables need pyarrow: pip install pyarrow')
+    pyarrow = pytest.importorskip('pyarrow', reason='parquet tables need pyarrow: pip install '
+                                  'pyarrow')
     from pyarrow import parquet
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
   elif path.suffix == '.jsonl' and not isinstance(rows, str):
@@ -36,7 +37,8 @@ def write_table(path, rows):
 
 
 def prepare(tmp_path, name, file, rows, media=(), **options):
-  """The examples of the manifest, and the counts; `media` are names of empty files below the root."""
+  """The examples of the manifest, and the counts; `media` are names of empty files below the root.
+  """
   root = tmp_path / 'root'
   write_table(root / file, rows)
   for path in media:
@@ -55,7 +57,8 @@ QUESTION = {'question': 'q?', 'answers': ['a', 'b', 'b'], 'question_id': 1}
 TWO_QUESTIONS = {'image': 'images/i.jpg', 'message_list': [QUESTION, QUESTION | {'question': 'r?'}]}
 FIVE = {f'a{i}': f'option {i}' for i in range(5)}
 CHOOSE = '\nOnly return the correct answer option.\n'
-FIVE_QUESTION = 'q?' + CHOOSE + '\n'.join(f'{letter}. option {i}' for i, letter in enumerate('ABCDE'))
+FIVE_QUESTION = 'q?' + CHOOSE + '\n'.join(f'{letter}. option {i}'
+                                          for i, letter in enumerate('ABCDE'))
 IMAGE_ROW = {'image': 'images/i.jpg'}
 CASES = {   # name → file, rows, media, the conversations of each record
   'coco_2014_vqa_multi': ('train/train-0.parquet', [TWO_QUESTIONS], ['images/i.jpg'], [[('q?', 'b'), ('r?', 'b')]]),

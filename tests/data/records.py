@@ -1,4 +1,5 @@
-"""A handful of pictures with questions, written in milliseconds, and the settings that read them."""
+"""A handful of pictures with questions, written in milliseconds, and the settings that read them.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +15,15 @@ from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.preprocess.types import ImageConfig, PreprocessConfig, TextConfig, VideoConfig
 
 VOCAB = 300
-PREPROCESS = PreprocessConfig(ImageConfig(crop_size=12, patch_size=4, mode='resize'), VideoConfig(pooling=(2, 2)),
+PREPROCESS = PreprocessConfig(ImageConfig(crop_size=12, patch_size=4, mode='resize'),
+                              VideoConfig(pooling=(2, 2)),
                               TextConfig(message_format='none', max_sequence_length=64))
 
 
 def write_records(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path:
-  """A manifest of `count` records whose answers are their numbers; the images of those in `broken` are no images."""
+  """A manifest of `count` records whose answers are their numbers; the images of those in `broken`
+  are no images.
+  """
   lines = []
   for i in range(count):
     name = f'{i}.png'
@@ -34,15 +38,19 @@ def write_records(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Pat
 def tokenizer_in(folder: Path) -> Tokenizer:
   """A tokenizer with digits of their own."""
   if not (folder / 'tokenizer.json').exists():
-    train_tokenizer([' Which number?', *(f' number {i}' for i in range(10))], VOCAB, folder / 'tokenizer.json')
+    train_tokenizer([' Which number?', *(f' number {i}' for i in range(10))], VOCAB,
+                    folder / 'tokenizer.json')
   return Tokenizer.from_file(folder / 'tokenizer.json', base_vocab_size=VOCAB)
 
 
-def training_data(manifest: Path, process: int = 0, processes: int = 1, start: int = 0, **fields) -> TrainingData:
+def training_data(manifest: Path, process: int = 0, processes: int = 1, start: int = 0,
+                  **fields) -> TrainingData:
   """The training data of a manifest; `fields` replace those of the configuration."""
-  config = DataConfig(**dict(train=str(manifest), validation='', tokenizer='', batch_size=2, sequence_length=40,
+  config = DataConfig(**dict(train=str(manifest), validation='', tokenizer='', batch_size=2,
+                             sequence_length=40,
                              crops=1, visual_tokens=4, threads=1, prefetch=2) | fields)
-  return TrainingData(config, PREPROCESS, read_manifest(manifest), tokenizer_in(manifest.parent), 4, process, processes,
+  return TrainingData(config, PREPROCESS, read_manifest(manifest), tokenizer_in(manifest.parent), 4,
+                      process, processes,
                       start)
 
 

@@ -49,7 +49,8 @@ def test_a_mask_of_patches_is_filled_up_with_crops_of_padding_and_is_absent_wher
 
 
 def test_padding_is_nobody_and_points_nowhere():
-  assert {name for name, value in PADDING.items() if value == -1} == {'tokens', 'targets', 'segments', 'feature_index',
+  assert {name for name, value in PADDING.items() if value == -1} == {'tokens', 'targets',
+                                                                      'segments', 'feature_index',
                                                                        'pool_index'}
   assert PADDING['loss_weights'] == PADDING['visual'] == PADDING['crops'] == 0
 
@@ -77,7 +78,8 @@ def test_buckets_are_large_enough_and_at_most_half_larger():
 
 
 def test_there_are_few_buckets_and_each_holds_itself():
-  seen = {bucket(RowShape(s, c, v, 9)) for s, c, v in itertools.product(range(1, 4000, 31), (1,), (1,))}
+  seen = {bucket(RowShape(s, c, v, 9))
+          for s, c, v in itertools.product(range(1, 4000, 31), (1,), (1,))}
   assert len(seen) <= 14
   assert all(bucket(shape) == shape for shape in seen)
   assert {shape.slots for shape in seen} == {9}

@@ -19,22 +19,27 @@ TURNS = [{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': 'a'}
 
 def write(folder, *lines, name='m.jsonl'):
   path = folder / name
-  path.write_text(''.join(line if isinstance(line, str) else json.dumps(line) + '\n' for line in lines))
+  path.write_text(''.join(line if isinstance(line, str) else json.dumps(line) + '\n'
+                          for line in lines))
   return path
 
 
 def test_a_clip_and_metadata_are_kept(tmp_path):
-  record = {'video': 'v.mp4', 'clip': [1, 2.5], 'question': 'q', 'metadata': {'count': 3, 'groups': ['a']}}
+  record = {'video': 'v.mp4', 'clip': [1, 2.5], 'question': 'q',
+            'metadata': {'count': 3, 'groups': ['a']}}
   example = read_manifest(write(tmp_path, record))[0]
   assert example.clip == (1.0, 2.5) and example.metadata == {'count': 3, 'groups': ['a']}
-  assert parse_record({'question': 'q'}, 'm:1').metadata == {} and parse_record({'question': 'q'}, 'm:1').clip is None
+  assert parse_record({'question': 'q'}, 'm:1').metadata == {} and parse_record({'question': 'q'},
+                                                                                'm:1').clip is None
 
 
 @pytest.mark.parametrize('fields, words', [
   ({'clip': [0, 1]}, "'clip' belongs to a video"),
   ({'video': 'v', 'clip': [2, 1]}, 'must be \\[start, end\\] in seconds with 0 <= start < end'),
-  ({'video': 'v', 'clip': [1]}, 'must be'), ({'video': 'v', 'clip': 3}, "'clip' must be a list of two numbers"),
-  ({'video': 'v', 'clip': [0, 1], 'subtitles': [{'start': 0, 'end': 1, 'text': 'x'}]}, 'cannot be combined'),
+  ({'video': 'v', 'clip': [1]}, 'must be'),
+  ({'video': 'v', 'clip': 3}, "'clip' must be a list of two numbers"),
+  ({'video': 'v', 'clip': [0, 1], 'subtitles': [{'start': 0, 'end': 1, 'text': 'x'}]},
+   'cannot be combined'),
   ({'metadata': [1]}, "'metadata' must be an object"),
 ])
 def test_clips_and_metadata_of_another_form_are_errors(fields, words):
@@ -43,7 +48,8 @@ def test_clips_and_metadata_of_another_form_are_errors(fields, words):
 
 
 def test_random_access_keeps_line_numbers_and_skips_blank_lines(tmp_path):
-  path = write(tmp_path, {'question': 'ä'}, '\n', '   \n', {'question': 'b'}, '{"question": "last, no newline"}')
+  path = write(tmp_path, {'question': 'ä'}, '\n', '   \n', {'question': 'b'},
+               '{"question": "last, no newline"}')
   manifest = read_manifest(path)
   assert len(manifest) == 3
   assert [e.conversations[0][0].content for e in manifest] == ['ä', 'b', 'last, no newline']
@@ -68,7 +74,8 @@ def test_threads_share_one_manifest(tmp_path):
   texts = [f'{i} ' * (i % 50 + 1) for i in range(400)]
   manifest = read_manifest(write(tmp_path, *({'question': text} for text in texts)))
   with ThreadPoolExecutor(8) as pool:
-    assert [e.conversations[0][0].content for e in pool.map(manifest.__getitem__, range(400))] == texts
+    assert [e.conversations[0][0].content
+            for e in pool.map(manifest.__getitem__, range(400))] == texts
 
 
 def test_a_bad_line_raises_only_when_it_is_accessed_and_names_its_place(tmp_path):
@@ -94,7 +101,8 @@ def test_a_missing_or_empty_file_is_reported_at_once(tmp_path):
 
 
 def test_media_paths_start_at_the_folder_of_the_manifest(tmp_path):
-  path = write(tmp_path, {'images': ['a.png', '/b/c.png'], 'question': 'q'}, {'video': 'v/x.mp4', 'question': 'q'},
+  path = write(tmp_path, {'images': ['a.png', '/b/c.png'], 'question': 'q'},
+               {'video': 'v/x.mp4', 'question': 'q'},
                {'image': 'é.png', 'question': 'q'})
   manifest = read_manifest(path)
   assert manifest[0].images == (str(tmp_path / 'a.png'), '/b/c.png')
@@ -103,13 +111,17 @@ def test_media_paths_start_at_the_folder_of_the_manifest(tmp_path):
 
 
 def test_every_key_reaches_its_field():
-  record = {'video': 'v.mp4', 'subtitles': [{'start': 0, 'end': 1.5, 'text': 't'}], 'conversations': [TURNS, TURNS[:1]],
-            'weights': [2, None], 'style': 's', 'task': 'k', 'metric': 'points', 'answers': ['x', 'y'],
+  record = {'video': 'v.mp4', 'subtitles': [{'start': 0, 'end': 1.5, 'text': 't'}],
+            'conversations': [TURNS, TURNS[:1]],
+            'weights': [2, None], 'style': 's', 'task': 'k', 'metric': 'points',
+            'answers': ['x', 'y'],
             'options': ['x', 'y', 'z'], 'points': [[0, 0.25]], 'id': 'i'}
   user, assistant = Message('user', 'q'), Message('assistant', 'a')
   assert parse_record(record, 'f:1') == Example(
-      video='v.mp4', subtitles=(Subtitle(0.0, 1.5, 't'),), conversations=((user, assistant), (user,)),
-      weights=(2.0, None), style='s', task='k', metric='points', answers=('x', 'y'), options=('x', 'y', 'z'),
+      video='v.mp4', subtitles=(Subtitle(0.0, 1.5, 't'),),
+      conversations=((user, assistant), (user,)),
+      weights=(2.0, None), style='s', task='k', metric='points', answers=('x', 'y'),
+      options=('x', 'y', 'z'),
       points=((0.0, 0.25),), id='i', source='f:1')
 
 
@@ -119,7 +131,8 @@ def test_shorthand_equals_messages_and_its_answer_is_accepted():
   assert short.answers == ('a',)
   assert parse_record({'question': 'q', 'answer': 'a', 'answers': ['b']}, 'f:1').answers == ('b',)
   assert parse_record({'question': 'q'}, 'f:1').conversations == ((Message('user', 'q'),),)
-  assert parse_record({'video': 'v', 'subtitles': 'plain', 'question': 'q'}, 'f:1').subtitles == 'plain'
+  assert parse_record({'video': 'v', 'subtitles': 'plain', 'question': 'q'},
+                      'f:1').subtitles == 'plain'
 
 
 BAD = [
@@ -131,9 +144,12 @@ BAD = [
   ({'question': 'q', 'messages': TURNS}, "not 'messages' and 'question'"),
   ({'messages': TURNS, 'answer': 'a'}, "'answer' goes with 'question'"),
   ({'image': 'a', 'subtitles': 't', 'question': 'q'}, "'subtitles' belong to a video"),
-  ({'video': 'a', 'subtitles': {'0': 't'}, 'question': 'q'}, "'subtitles' must be a string or a list"),
-  ({'video': 'a', 'subtitles': [{'start': 2, 'end': 1, 'text': ''}], 'question': 'q'}, 'from 2.0 s to 1.0 s'),
-  ({'video': 'a', 'subtitles': [{'start': 2, 'text': ''}], 'question': 'q'}, "exactly the keys 'start' and 'end'"),
+  ({'video': 'a', 'subtitles': {'0': 't'}, 'question': 'q'},
+   "'subtitles' must be a string or a list"),
+  ({'video': 'a', 'subtitles': [{'start': 2, 'end': 1, 'text': ''}], 'question': 'q'},
+   'from 2.0 s to 1.0 s'),
+  ({'video': 'a', 'subtitles': [{'start': 2, 'text': ''}], 'question': 'q'},
+   "exactly the keys 'start' and 'end'"),
   ({'image': 7, 'question': 'q'}, "'image' must be a string, not a number (7)"),
   ({'image': '', 'question': 'q'}, "'image' is an empty path"),
   ({'images': 'a.png', 'question': 'q'}, "'images' must be a list of strings, not a string"),
@@ -143,8 +159,10 @@ BAD = [
   ({'conversations': []}, "'conversations' is empty"),
   ({'conversations': TURNS}, "'conversations[0]' must be a list"),
   ({'messages': TURNS[::-1]}, "'messages[0]' has role 'assistant' but must be 'user'"),
-  ({'conversations': [TURNS, [TURNS[0], TURNS[0]]]}, "'conversations[1][1]' has role 'user' but must be 'assistant'"),
-  ({'messages': [{'role': 'user', 'content': ['x']}]}, "'messages[0].content' must be a string, not a list"),
+  ({'conversations': [TURNS, [TURNS[0], TURNS[0]]]},
+   "'conversations[1][1]' has role 'user' but must be 'assistant'"),
+  ({'messages': [{'role': 'user', 'content': ['x']}]},
+   "'messages[0].content' must be a string, not a list"),
   ({'messages': [{'role': 'user', 'text': 'x'}]}, "exactly the keys 'role' and 'content'"),
   ({'messages': ['hello']}, "'messages[0]' must be an object"),
   ({'messages': TURNS, 'weights': [1, 2]}, "'weights' has 2 values for 1 conversation;"),

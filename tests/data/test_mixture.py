@@ -24,7 +24,8 @@ LENGTHS = dict(big=10_000, small=100, words=400)
 
 
 def rates(groups=(), **datasets):
-  return sampling_rates({name: DatasetConfig('', **fields) for name, fields in datasets.items()}, LENGTHS, dict(groups))
+  return sampling_rates({name: DatasetConfig('', **fields) for name, fields in datasets.items()},
+                        LENGTHS, dict(groups))
 
 
 def close(a, b):
@@ -32,16 +33,19 @@ def close(a, b):
 
 
 def test_datasets_count_by_the_square_root_of_their_size_and_are_sorted():
-  assert close(rates(words={}, small={}, big={}), dict(big=100 / 130, small=10 / 130, words=20 / 130))
+  assert close(rates(words={}, small={}, big={}),
+               dict(big=100 / 130, small=10 / 130, words=20 / 130))
 
 
 @pytest.mark.parametrize('size, root', [(2500, 50), (0.25, 50), (1, 1), (0, 1), (None, 100)])
 def test_a_size_is_a_number_of_records_or_a_part_of_them(size, root):
-  assert close(rates(big=dict(size=size), small={}), dict(big=root / (root + 10), small=10 / (root + 10)))
+  assert close(rates(big=dict(size=size), small={}),
+               dict(big=root / (root + 10), small=10 / (root + 10)))
 
 
 def test_a_group_divides_its_rate_and_everything_sums_to_one():
-  got = rates(dict(a=0.6, b=0.2), big=dict(group='a', rate=0.5), small=dict(group='a'), words=dict(group='b'))
+  got = rates(dict(a=0.6, b=0.2), big=dict(group='a', rate=0.5), small=dict(group='a'),
+              words=dict(group='b'))
   assert close(got, dict(big=0.75 * 50 / 60, small=0.75 * 10 / 60, words=0.25))
 
 
@@ -63,12 +67,14 @@ def test_draws_are_independent_with_the_rates_as_probabilities():
   pairs = np.zeros((3, 3))
   np.add.at(pairs, (drawn[:-1], drawn[1:]), 1)
   expected = np.outer(p, p) * n
-  assert ((pairs - expected) ** 2 / expected).sum() < 27     # chi², 8 degrees of freedom: p > 0.0007
+  # chi², 8 degrees of freedom: p > 0.0007
+  assert ((pairs - expected) ** 2 / expected).sum() < 27
   counts = (drawn.reshape(-1, 100) == 0).sum(axis=1)
   assert 0.75 < counts.var() / 25 < 1.25                     # a fixed quota would not vary
 
 
-@pytest.mark.parametrize('start', [0, mixture.LEAF - 10, mixture.SPAN // 2 - 500, 2 * mixture.SPAN - 500])
+@pytest.mark.parametrize('start',
+                         [0, mixture.LEAF - 10, mixture.SPAN // 2 - 500, 2 * mixture.SPAN - 500])
 def test_every_dataset_is_counted_on_without_a_gap(start):
   p = (0.6, 0.25, 0.15)
   last = {}
@@ -85,15 +91,18 @@ def write_sets(folder, **counts):
     (folder / name).mkdir()
     configs[name] = DatasetConfig(str(write_records(folder / name, count)))
     for i in range(count):
-      Image.fromarray(np.full((12, 12, 3), 1 + 50 * number + i, np.uint8)).save(folder / name / f'{i}.png')
+      Image.fromarray(np.full((12, 12, 3), 1 + 50 * number + i, np.uint8)).save(folder / name
+                                                                                / f'{i}.png')
   tokenizer_in(folder)
   return configs
 
 
 def mixed_data(folder, configs, process=0, processes=1, **fields):
-  config = DataConfig(**dict(train='', validation='', tokenizer='', batch_size=2, sequence_length=40, crops=1,
+  config = DataConfig(**dict(train='', validation='', tokenizer='', batch_size=2,
+                             sequence_length=40, crops=1,
                              visual_tokens=4, threads=1, prefetch=2, mixture=configs) | fields)
-  return TrainingData(config, PREPROCESS, read_sources(config), tokenizer_in(folder), 4, process, processes)
+  return TrainingData(config, PREPROCESS, read_sources(config), tokenizer_in(folder), 4, process,
+                      processes)
 
 
 def colours(data, batches):
@@ -160,7 +169,8 @@ def test_a_dataset_weights_the_conversations_that_have_no_weight():
   turn = (Message('user', 'q'), Message('assistant', 'a'))
   dataset = mixture.Dataset('a', None, DatasetConfig('', message_weight=0.2))
   assert dataset.adapted(Example(conversations=(turn, turn))).weights == (0.2, 0.2)
-  assert dataset.adapted(Example(conversations=(turn, turn), weights=(3.0, None))).weights == (3.0, 0.2)
+  assert dataset.adapted(Example(conversations=(turn, turn), weights=(3.0, None))).weights == (3.0,
+                                                                                               0.2)
   plain = Example(conversations=(turn,))
   assert mixture.Dataset('a', None, DatasetConfig('')).adapted(plain) is plain
 

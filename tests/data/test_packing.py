@@ -1,4 +1,6 @@
-"""Rows of several examples: what goes into them, what the model sees, and where a run that was killed goes on."""
+"""Rows of several examples: what goes into them, what the model sees, and where a run that was
+killed goes on.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,8 @@ def test_nothing_leaves_before_the_buffer_is_full():
 
 
 @pytest.mark.parametrize('size, shortcut, leaves', [
-  ((10, 0), False, True), ((9, 0), False, False), ((1, 3), False, False), ((1, 3), True, True), ((1, 2), True, False)])
+  ((10, 0), False, True), ((9, 0), False, False), ((1, 3), False, False), ((1, 3), True, True),
+  ((1, 2), True, False)])
 def test_an_example_that_fills_a_row_leaves_at_once(size, shortcut, leaves):
   config = PackingConfig(buffer=4, shortcut=shortcut)
   assert place(sizes((5, 0)), *sizes(size), SHAPE, config) == ([1] if leaves else [])
@@ -62,7 +65,8 @@ def test_an_example_that_fills_a_row_leaves_at_once(size, shortcut, leaves):
 def test_long_rows_are_counted_in_units_rounded_up():
   shape = RowShape(5120, 3, 10**6, 4)       # units of 10
   config = PackingConfig(buffer=2)
-  assert place(sizes((2551, 0), (2561, 0)), *sizes((1, 0)), shape, config) == [1]    # 5112 tokens, 513 units
+  # 5112 tokens, 513 units
+  assert place(sizes((2551, 0), (2561, 0)), *sizes((1, 0)), shape, config) == [1]
   assert place(sizes((2551, 0), (2560, 0)), *sizes((1, 0)), shape, config) == [1, 0]
   assert place([], *sizes((5111, 0)), shape, config) == [0]
 
@@ -82,7 +86,8 @@ def test_joined_examples_keep_their_features_and_stay_apart():
     assert (joined['positions'][part] == example['positions']).all()
     mine, own = joined['feature_index'][part], example['feature_index']
     assert ((mine >= 0) == (own >= 0)).all()
-    patch = lambda e, rows: e['crops'].reshape(-1, 3, 4, 3, 4, 3).swapaxes(2, 3).reshape(-1, 48)[e['pool_index'][rows]]
+    patch = lambda e, rows: e['crops'].reshape(-1, 3, 4, 3, 4, 3).swapaxes(2, 3).reshape(
+      -1, 48)[e['pool_index'][rows]]
     assert (patch(joined, mine[mine >= 0]) == patch(example, own[own >= 0])).all()
     assert (joined['layout_box'][mine[mine >= 0]] == example['layout_box'][own[own >= 0]]).all()
 
@@ -114,17 +119,21 @@ def test_a_packed_batch_has_the_loss_of_its_examples():
   packed = stack_rows([pack(examples[3], examples[1]), pack(examples[0], examples[2])])
   assert abs(weighted_loss(model, params, packed) - weighted_loss(model, params, separate)) < 1e-5
   packed['segments'] = np.where(packed['segments'] >= 0, packed['segments'] % 100_000, -1)
-  assert abs(weighted_loss(model, params, packed) - weighted_loss(model, params, separate)) > 1e-3   # they would see
+  # they would see
+  assert abs(weighted_loss(model, params, packed) - weighted_loss(model, params, separate)) > 1e-3
 
 
 # ---- the stage ----
 
 def write_varied(folder, count=24):
-  """Records of different sizes: pictures, text alone, and message trees; the n-th one says 'number n'."""
+  """Records of different sizes: pictures, text alone, and message trees; the n-th one says 'number
+  n'.
+  """
   rng, lines = np.random.default_rng(7), []
   for i in range(count):
     words = ' '.join(['number'] * int(rng.integers(1, 6)))
-    turn = [{'role': 'user', 'content': 'Which number?'}, {'role': 'assistant', 'content': f'{words} {i}'}]
+    turn = [{'role': 'user', 'content': 'Which number?'},
+            {'role': 'assistant', 'content': f'{words} {i}'}]
     record = {'conversations': [turn, turn]} if i % 4 == 3 else {'messages': turn}
     if i % 3:
       Image.fromarray(np.full((12, 12, 3), 5 * i, np.uint8)).save(folder / f'{i}.png')
@@ -136,7 +145,8 @@ def write_varied(folder, count=24):
 
 def packed_data(manifest, *shares, **fields):
   return training_data(manifest, *shares, **dict(sequence_length=64, crops=3, visual_tokens=12,
-                                                 packing=PackingConfig(buffer=6, image_weight=10)) | fields)
+                                                 packing=PackingConfig(buffer=6, image_weight=10))
+                       | fields)
 
 
 def members(data, batches):
@@ -154,7 +164,8 @@ def test_rows_hold_several_examples_and_waste_less(tmp_path):
   manifest = write_varied(tmp_path)
   packed, plain = packed_data(manifest), packed_data(manifest, packing=PackingConfig())
   batch, single = next(packed), next(plain)
-  assert {name: x.shape for name, x in batch.items()} == {name: x.shape for name, x in single.items()}
+  assert {name: x.shape for name, x in batch.items()} == {name: x.shape
+                                                          for name, x in single.items()}
   assert (batch['segments'].max(axis=1) >= 100_000).all()
   assert (batch['segments'] >= 0).sum() > (single['segments'] >= 0).sum()
   assert all(len(row) <= 3 for row in members(packed, 10))
@@ -181,7 +192,8 @@ def test_the_saved_state_is_small(tmp_path):
   next(data)
   state = data.iterator.get_state()
   assert len(json.dumps(state)) < 1000
-  assert next_draw([state]) > max(state['waiting'])   # where another number of processes would go on
+  # where another number of processes would go on
+  assert next_draw([state]) > max(state['waiting'])
 
 
 def test_examples_are_apart_as_the_mask_wants_them():
@@ -202,7 +214,8 @@ def test_a_waiting_example_that_vanished_ends_the_run(tmp_path):
   state = data.iterator.get_state()
   for path in tmp_path.glob('*.png'):
     path.unlink()
-  with pytest.raises(BadRecordError, match='waited to be packed when the checkpoint was written.*png'):
+  with pytest.raises(BadRecordError, match='waited to be packed when the checkpoint was '
+                     'written.*png'):
     packed_data(manifest, packing=pictures_last).iterator.set_state(state)
 
 

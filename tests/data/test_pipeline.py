@@ -59,7 +59,8 @@ def test_processes_have_disjoint_shares_that_cover_every_epoch(tmp_path):
 @pytest.mark.parametrize('records', [7, 8])
 def test_every_record_is_drawn_once_an_epoch_over_all_processes(tmp_path, records):
   manifest = write_records(tmp_path, records)
-  shares = [drawn(training_data(manifest, process, 3, batch_size=3), 2 * records) for process in range(3)]
+  shares = [drawn(training_data(manifest, process, 3, batch_size=3), 2 * records)
+            for process in range(3)]
   order = [n for turn in zip(*shares) for n in turn]
   epochs = [order[i:i + records] for i in range(0, len(order), records)]
   assert len(epochs) == 6 and all(sorted(epoch) == list(range(records)) for epoch in epochs)
@@ -73,7 +74,8 @@ def test_another_number_of_processes_goes_on_where_the_others_stopped(tmp_path):
   start = next_draw([share.iterator.get_state() for share in two])
   three = [training_data(manifest, process, 3, batch_size=3, start=start) for process in range(3)]
   after = [drawn(share, 4) for share in three]
-  assert [n for turn in zip(*before) for n in turn] + [n for turn in zip(*after) for n in turn] == whole
+  assert [n for turn in zip(*before) for n in turn] + [n for turn in zip(*after)
+                                                       for n in turn] == whole
   assert next_draw([share.iterator.get_state() for share in three]) == 18
   with pytest.raises(ValueError, match='another number of processes.*next_draw'):
     three[0].iterator.set_state(two[0].iterator.get_state())
@@ -112,7 +114,8 @@ def test_a_bad_record_ends_the_run_if_it_should(tmp_path, line, message):
 
 def test_a_manifest_without_a_usable_record_ends_with_an_error(tmp_path):
   data = training_data(write_records(tmp_path, 3, broken=(0, 1, 2)))
-  with pytest.raises(BadRecordError, match=r'records in a row could not be used; the last: .*train\.jsonl:\d'):
+  with pytest.raises(BadRecordError,
+                     match=r'records in a row could not be used; the last: .*train\.jsonl:\d'):
     next(data)
 
 

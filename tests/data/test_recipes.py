@@ -27,13 +27,15 @@ def share(configs, rates, group):
 
 def test_pretraining_draws_captions_points_and_text():
   configs, rates = drawn('pretrain')
-  assert [round(share(configs, rates, g), 9) for g in ('caption', 'pointing', 'nlp')] == [0.6, 0.3, 0.1]
+  assert [round(share(configs, rates, g), 9) for g in ('caption', 'pointing', 'nlp')] == [0.6, 0.3,
+                                                                                          0.1]
   assert rates['pixmo_count'] == pytest.approx(0.3 / 4)
 
 
-@pytest.mark.parametrize('group, rate', [('demo', 0.15), ('video_academic', 0.20), ('image_academic', 0.25),
-                                         ('tracking', 0.15), ('video_pointing', 0.15), ('image_pointing', 0.10),
-                                         ('nlp', 0.0995), ('hardcodes', 0.0005)])
+@pytest.mark.parametrize('group, rate',
+                         [('demo', 0.15), ('video_academic', 0.20), ('image_academic', 0.25),
+                          ('tracking', 0.15), ('video_pointing', 0.15), ('image_pointing', 0.10),
+                          ('nlp', 0.0995), ('hardcodes', 0.0005)])
 def test_fine_tuning_divides_the_draws_by_group(group, rate):
   configs, rates = drawn('sft')
   assert share(configs, rates, group) == pytest.approx(rate / 1.1)
@@ -44,7 +46,8 @@ def test_within_a_group_sizes_and_factors_count():
   in_group = lambda name: rates[name] / share(configs, rates, configs[name].group)
   assert in_group('molmo2_video_points_0_5') == pytest.approx(0.4)
   assert in_group('academic_points') == pytest.approx(0.2)
-  assert rates['pixmo_cap'] / rates['pixmo_ask_model_anything'] == pytest.approx((100_000 / LENGTH) ** 0.5)
+  assert rates['pixmo_cap'] / rates['pixmo_ask_model_anything'] == pytest.approx(
+    (100_000 / LENGTH) ** 0.5)
   assert rates['molmo2_captions_min_3'] / rates['molmo2_human_qa'] == pytest.approx(1.5)
   assert rates['mevis_track'] / rates['burst_track'] == pytest.approx(0.40 / 0.05)
   assert rates['vicas_ground'] / rates['mevis_ground'] == pytest.approx((30_000 / LENGTH) ** 0.5)
@@ -78,8 +81,10 @@ def test_only_the_datasets_that_are_there_can_be_taken(tmp_path):
     (tmp_path / f'{name}.jsonl').write_text(json.dumps({'question': 'a', 'answer': 'b'}) + '\n')
   sections = recipe('pretrain', tmp_path, present_only=True)
   assert sections['groups'] == {'pointing': 0.30, 'nlp': 0.10}
-  datasets = read_mixture({n: DatasetConfig(**f) for n, f in sections['mixture'].items()}, sections['groups'])
-  assert {d.name: round(d.rate, 9) for d in datasets} == {'pixmo_points': 0.75, 'tulu4_max_2304': 0.25}
+  datasets = read_mixture({n: DatasetConfig(**f) for n, f in sections['mixture'].items()},
+                          sections['groups'])
+  assert {d.name: round(d.rate, 9) for d in datasets} == {'pixmo_points': 0.75,
+                                                          'tulu4_max_2304': 0.25}
 
 
 def test_a_stage_that_does_not_exist_or_is_empty_is_an_error(tmp_path):

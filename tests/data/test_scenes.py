@@ -19,7 +19,8 @@ from molmo_jax.data.scenes.config import TASKS, QuestionLimits, SceneCounts, Sce
 from molmo_jax.data.scenes.drawing import COLOURS, GLYPHS, SHAPES, Thing, draw_number, draw_things
 from molmo_jax.data.scenes.generate import ScenesError, all_text, generate
 
-CONFIG = ScenesConfig(train=SceneCounts(objects=40, reading=6, comparison=6, motion=8, order=8), val_per_task=48,
+CONFIG = ScenesConfig(train=SceneCounts(objects=40, reading=6, comparison=6, motion=8, order=8),
+                      val_per_task=48,
                       max_pointing_objects=4, questions=QuestionLimits(position=4, pointing=4))
 TINY = dataclasses.replace(CONFIG, train=SceneCounts(2, 2, 2, 2, 2), val_per_task=2)
 
@@ -87,7 +88,8 @@ def bytes_of(folder):
 
 def clips_look_the_same(a, b):
   names = sorted(p.name for p in (a / 'clips').iterdir())
-  return names and all(np.abs(np.subtract(frames(a / 'clips' / n), frames(b / 'clips' / n))).mean() < 2 for n in names)
+  return names and all(np.abs(np.subtract(frames(a / 'clips' / n), frames(b / 'clips' / n))).mean()
+                       < 2 for n in names)
 
 
 def test_the_same_configuration_gives_the_same_bytes_and_another_seed_does_not(tmp_path):
@@ -136,7 +138,8 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-    ({'clip_size': 47}, 'even'), ({'clip_fps': 5}, 'multiple'), ({'clip_fps': 2}, 'larger than sample_fps'),
+    ({'clip_size': 47}, 'even'), ({'clip_fps': 5}, 'multiple'),
+    ({'clip_fps': 2}, 'larger than sample_fps'),
     ({'max_objects': 1}, 'two objects'), ({'comparisons': ('size',)}, 'same_colour'),
     ({'clip_frames': 3}, 'at least 4'), ({'max_object_size': 60.0}, 'not fit'),
     ({'tile_size': 20}, 'larger than tile_size'),
@@ -152,7 +155,8 @@ def test_every_record_is_valid_and_its_files_exist(dataset, train, val):
   used = {path for e in train + val for path in (*e.images, e.video) if path}
   assert used == {str(p) for folder in ('images', 'clips') for p in (dataset / folder).iterdir()}
   assert len({e.id for e in train + val}) == len(train) + len(val)
-  assert collections.Counter(e.task for e in train) == +collections.Counter(dataclasses.asdict(CONFIG.train))
+  assert collections.Counter(e.task for e in train) == +collections.Counter(
+    dataclasses.asdict(CONFIG.train))
   assert collections.Counter(e.task for e in val) == dict.fromkeys(TASKS, 48)
   assert json.loads((dataset / 'dataset.json').read_text())['config']['val_per_task'] == 48
 
@@ -161,7 +165,8 @@ def test_sizes_of_images(train):
   sizes = collections.defaultdict(set)
   for e in train:
     sizes[e.task].add((len(e.images), *(Image.open(p).size for p in e.images)))
-  assert sizes == {'objects': {(1, (72, 72))}, 'reading': {(1, (72, 72))}, 'comparison': {(2, (48, 48), (48, 48))},
+  assert sizes == {'objects': {(1, (72, 72))}, 'reading': {(1, (72, 72))},
+                   'comparison': {(2, (48, 48), (48, 48))},
                    'motion': {(0,)}, 'order': {(0,)}}
 
 
@@ -174,7 +179,8 @@ def test_validation_media_do_not_occur_in_training(train, val):
 def test_a_validation_scene_that_equals_a_training_scene_is_replaced(tmp_path, monkeypatch):
   stream = generate_module._stream
   monkeypatch.setattr(generate_module, '_stream', lambda config, split, name, index: (
-      np.random.default_rng(7) if (name, index) == ('reading', 0) else stream(config, split, name, index)))
+      np.random.default_rng(7) if (name, index) == ('reading', 0)
+      else stream(config, split, name, index)))
   generate(TINY, tmp_path / 'data')
   a, b = (pixels(tmp_path / f'data/images/{split}-reading-00000.png') for split in ('train', 'val'))
   assert not np.array_equal(a, b)
@@ -191,7 +197,8 @@ def test_validation_answers_are_balanced_for_every_wording(val):
   assert len(groups) == 4 + 6 + 1 + 1 + 7 + 1 + 2
   for form, members in groups.items():
     counts = collections.Counter(e.answers for e in members)
-    assert counts == {(option,): len(members) // len(members[0].options) for option in members[0].options}, form
+    assert counts == {(option,): len(members) // len(members[0].options)
+                      for option in members[0].options}, form
 
 
 def test_validation_records_carry_what_their_metric_needs(val):
@@ -200,10 +207,12 @@ def test_validation_records_carry_what_their_metric_needs(val):
     if e.task == 'pointing':
       (x, y), = e.points
       written = [int(v) / 1000 for v in re.search(r'1 1 (\d{3}) (\d{3})"', reply).groups()]
-      assert e.metric == 'points' and np.allclose(written, (x, y), atol=1.0 / 72 + 1e-3)   # one pixel of jitter
+      # one pixel of jitter
+      assert e.metric == 'points' and np.allclose(written, (x, y), atol=1.0 / 72 + 1e-3)
       assert all(v in (0.167, 0.5, 0.833) for v in written)
     else:
-      assert e.metric == 'exact_match' and e.answers == (reply,) and re.fullmatch(r'[a-z]+|\d+', reply)
+      assert e.metric == 'exact_match' and e.answers == (reply,) and re.fullmatch(r'[a-z]+|\d+',
+                                                                                  reply)
       assert (reply in e.options) == (e.task != 'reading')
 
 
@@ -228,10 +237,12 @@ def test_points_hit_an_object_of_their_colour(train, val):
   asked = questions(train, 'Point to') + questions(val, 'Point to')
   assert len(asked) > 60
   for e, question, answer in asked:
-    x, y = (round(int(v) / 1000 * 72) for v in re.search(r'1 1 (\d{3,4}) (\d{3,4})"', answer).groups())
+    x, y = (round(int(v) / 1000 * 72)
+            for v in re.search(r'1 1 (\d{3,4}) (\d{3,4})"', answer).groups())
     image = pixels(e.images[0])
     near = np.s_[y - 8:y + 8, x - 8:x + 8]    # a ring has its hole in the middle
-    assert nearest_colour(np.median(image[near][foreground(image)[near]], axis=0)) == question.split()[3]
+    assert nearest_colour(np.median(image[near][foreground(image)[near]],
+                                    axis=0)) == question.split()[3]
 
 
 def test_objects_are_separate_and_as_many_as_the_answer(train, val):
@@ -246,19 +257,24 @@ def test_caption_points_relations_colours_and_shapes_agree(train):
   for e in (e for e in train if e.task == 'objects'):
     places = {}
     for _, question, answer in questions([e], 'Point to'):
-      places[question.split()[3]] = [int(v) for v in re.search(r'1 1 (\d+) (\d+)"', answer).groups()]
+      places[question.split()[3]] = [int(v)
+                                     for v in re.search(r'1 1 (\d+) (\d+)"', answer).groups()]
     (_, _, count), = questions([e], 'How many objects')
     (_, _, caption), = questions([e], 'What is in')
     things = [tuple(thing.split()) for thing in caption.split(', ')]
-    assert len(places) == len(things) == int(count) and set(places) == {thing[0] for thing in things}
+    assert len(places) == len(things) == int(count) and set(places) == {thing[0]
+                                                                        for thing in things}
     cells = [(places[thing[0]][1] // 334, places[thing[0]][0] // 334) for thing in things]
     assert cells == sorted(cells)
-    assert [(('top', 'middle', 'bottom')[row], ('left', 'centre', 'right')[column]) for row, column in cells] == [
-        thing[2:] for thing in things]
+    assert [(('top', 'middle', 'bottom')[row], ('left', 'centre', 'right')[column])
+            for row, column in cells] == [
+                thing[2:] for thing in things]
     for _, question, answer in questions([e], 'Relative to'):
       x, y = places[question.split()[-2]]
-      assert answer == {(167, 500): 'left', (833, 500): 'right', (500, 167): 'above', (500, 833): 'below'}[
-          tuple(min((167, 500, 833), key=lambda v, w=w: abs(v - w)) for w in (x, y))]
+      assert answer == {(167, 500): 'left', (833, 500): 'right', (500, 167): 'above',
+                        (500, 833): 'below'}[
+                            tuple(min((167, 500, 833), key=lambda v, w=w: abs(v - w))
+                                  for w in (x, y))]
       relations += 1
     for _, question, answer in questions([e], 'What colour'):
       assert [thing[0] for thing in things if thing[1] == question.split()[-1][:-1]] == [answer]
@@ -269,19 +285,22 @@ def test_caption_points_relations_colours_and_shapes_agree(train):
 
 def test_comparisons_agree_with_the_colours_of_the_images(val):
   for e in (e for e in val if e.task == 'comparison'):
-    colours = [nearest_colour(np.median(image[foreground(image)], axis=0)) for image in map(pixels, e.images)]
+    colours = [nearest_colour(np.median(image[foreground(image)], axis=0))
+               for image in map(pixels, e.images)]
     question, answer = (m.content for m in e.conversations[0])
     if 'same' in question:
       assert (colours[0] == colours[1]) == (answer == 'yes')
     else:
-      assert colours[('first', 'second').index(answer)] == question.split()[4] and colours[0] != colours[1]
+      assert colours[('first', 'second').index(
+        answer)] == question.split()[4] and colours[0] != colours[1]
 
 
 def test_clips_have_six_samples_at_two_per_second(train):
   for e in (e for e in train if e.video):
     with av.open(e.video) as container:
       stream = container.streams.video[0]
-      assert (stream.frames, stream.average_rate, stream.duration * stream.time_base) == (10, 4, 2.5)
+      assert (stream.frames, stream.average_rate, stream.duration * stream.time_base) == (10, 4,
+                                                                                          2.5)
       assert (stream.width, stream.height, stream.pix_fmt) == (48, 48, 'yuv420p')
       assert stream.codec_context.name == 'h264'
 
@@ -310,16 +329,20 @@ def test_subtitles_cover_some_clips_and_end_with_them(train, val):
 
 
 def test_numbers_look_different_and_stay_inside_the_image():
-  assert len(set(GLYPHS)) == 10 and {(len(g), *map(len, g)) for g in GLYPHS} == {(7, 5, 5, 5, 5, 5, 5, 5)}
+  assert len(set(GLYPHS)) == 10 and {(len(g), *map(len, g))
+                                     for g in GLYPHS} == {(7, 5, 5, 5, 5, 5, 5, 5)}
   image = draw_number(80, (240, 240, 240), '47', 40.0, 38.0, 35.0, (0, 0, 0)).astype(int)
   rows, columns = np.where(foreground(image))
-  assert np.allclose((rows.min(), rows.max() + 1, columns.min(), columns.max() + 1), (20.5, 55.5, 12.5, 67.5), atol=1.5)
-  assert abs(foreground(image)[:, 12:40].sum() - foreground(image)[:, 40:68].sum()) > 10  # 4 has more ink than 7
+  assert np.allclose((rows.min(), rows.max() + 1, columns.min(), columns.max() + 1),
+                     (20.5, 55.5, 12.5, 67.5), atol=1.5)
+  # 4 has more ink than 7
+  assert abs(foreground(image)[:, 12:40].sum() - foreground(image)[:, 40:68].sum()) > 10
 
 
 def test_shapes_are_anti_aliased_and_centred():
   for shape in SHAPES:
-    image = draw_things(48, (240, 240, 240), [Thing('red', shape, 20.0, 28.0, 20.0, (0, 0, 0))]).astype(int)
+    image = draw_things(48, (240, 240, 240),
+                        [Thing('red', shape, 20.0, 28.0, 20.0, (0, 0, 0))]).astype(int)
     ink = 1 - image[..., 0] / 240
     y, x = np.indices(ink.shape) + 0.5
     centre = (ink * x).sum() / ink.sum(), (ink * y).sum() / ink.sum()
@@ -346,7 +369,8 @@ def test_the_command_writes_about_the_number_of_records_asked_for(tmp_path, caps
 
 
 def test_noise_and_digits_are_settable(tmp_path):
-  config = dataclasses.replace(TINY, noise=8.0, digits=3, min_digit_height=26.0, max_digit_height=28.0)
+  config = dataclasses.replace(TINY, noise=8.0, digits=3, min_digit_height=26.0,
+                               max_digit_height=28.0)
   generate(config, tmp_path / 'd')
   reading = [e for e in read_manifest(tmp_path / 'd/val.jsonl') if e.task == 'reading']
   assert all(re.fullmatch(r'[1-9]\d\d', e.answers[0]) for e in reading)

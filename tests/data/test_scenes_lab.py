@@ -1,4 +1,6 @@
-"""The scenes for ablations: answers that agree with the pixels, balanced validation, the default dataset as it was."""
+"""The scenes for ablations: answers that agree with the pixels, balanced validation, the default
+dataset as it was.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ from molmo_jax.preprocess.video import read_video
 from tests.data.test_scenes import components, nearest_colour
 
 NO_DEFAULTS = dict(objects=0, reading=0, comparison=0, motion=0, order=0)
-CONFIG = ScenesConfig(train=SceneCounts(**NO_DEFAULTS, **dict.fromkeys(LAB_TASKS, 10)), val_per_task=60,
-                      lab=LabConfig(tile_grids=((2, 3), (3, 2), (1, 4)), blink_objects=2, blink_most=4))
+CONFIG = ScenesConfig(train=SceneCounts(**NO_DEFAULTS, **dict.fromkeys(LAB_TASKS, 10)),
+                      val_per_task=60,
+                      lab=LabConfig(tile_grids=((2, 3), (3, 2), (1, 4)), blink_objects=2,
+                                    blink_most=4))
 ALL_FRAMES = dict(blinks=8, when=5, events=6, missing=4)
 
 
@@ -64,7 +68,9 @@ def distance(image):
 
 
 def things(image):
-  """{colour: mask} of the separate objects of a picture, edges included; a colour is that of an object's core."""
+  """{colour: mask} of the separate objects of a picture, edges included; a colour is that of an
+  object's core.
+  """
   far, found = distance(image), {}
   for region in components(far > 90):
     core = region & (far > 0.9 * far[region].max())
@@ -80,12 +86,15 @@ def only_colour(image):
 
 
 def colours_of_cells(image, side=24):
-  """The colours in the cells of a picture; objects of neighbouring cells may touch in a compressed frame."""
+  """The colours in the cells of a picture; objects of neighbouring cells may touch in a compressed
+  frame.
+  """
   far, found = distance(image), []
   for cell in np.ndindex(*(extent // side for extent in image.shape[:2])):
     inner = tuple(slice(side * i + 4, side * (i + 1) - 4) for i in cell)
     if far[inner].max() > 90:
-      found.append(nearest_colour(np.median(image[inner][far[inner] > 0.9 * far[inner].max()], axis=0)))
+      found.append(nearest_colour(
+        np.median(image[inner][far[inner] > 0.9 * far[inner].max()], axis=0)))
   assert len(found) == len(set(found))
   return set(found)
 
@@ -93,7 +102,8 @@ def colours_of_cells(image, side=24):
 def shape_of(mask):
   rows, columns = np.where(mask)
   box = mask[rows.min():rows.max() + 1, columns.min():columns.max() + 1]
-  if not box[box.shape[0] // 2 - 1:box.shape[0] // 2 + 2, box.shape[1] // 2 - 1:box.shape[1] // 2 + 2].any():
+  if not box[box.shape[0] // 2 - 1:box.shape[0] // 2 + 2,
+             box.shape[1] // 2 - 1:box.shape[1] // 2 + 2].any():
     return 'ring'
   if box.mean() > 0.85:
     return 'square'
@@ -114,7 +124,8 @@ def test_the_gap_of_a_ring_is_where_the_answer_says(records):
     y, x = np.where(rings[question.split()[-2]])
     centre = (y.min() + y.max()) / 2, (x.min() + x.max()) / 2
     far = distance(image)
-    inked = {side: far[round(centre[0] + 3.5 * dy), round(centre[1] + 3.5 * dx)] for side, (dy, dx) in steps.items()}
+    inked = {side: far[round(centre[0] + 3.5 * dy), round(centre[1] + 3.5 * dx)]
+             for side, (dy, dx) in steps.items()}
     assert len(rings) == 3 and min(inked, key=inked.get) == answer, (e.id, question)
 
 
@@ -132,7 +143,8 @@ def test_the_outline_is_in_the_size_of_a_plain_picture_alone(records):
   assert outlines == {'wide', 'tall', 'square'}
 
 
-def test_tiles_have_the_colour_of_the_answer_and_mosaics_as_many_questions_as_configured(records, dataset):
+def test_tiles_have_the_colour_of_the_answer_and_mosaics_as_many_questions_as_configured(records,
+                                                                                         dataset):
   for e, question, answer in asked(records['tiles']):
     row, column = (int(w.rstrip(',?')) for w in question.split() if w.rstrip(',?').isdigit())
     assert nearest_colour(pixels(e.images[0])[12 * row - 6, 12 * column - 6]) == answer
@@ -165,7 +177,8 @@ def test_an_object_appears_at_the_second_of_the_answer_whatever_the_speed(record
     assert len(frames) == 5 and np.allclose(times, np.rint(times))
     spacings.add(round(times[1]))
     seen = [only_colour(f) for f in frames]
-    assert seen[0] is None and seen[-1] is None and times[seen.index(question.split()[-3])] == int(answer)
+    assert seen[0] is None and seen[-1] is None and times[seen.index(question.split()[-3])] == int(
+      answer)
   assert spacings == {1, 2, 3}
 
 
@@ -196,7 +209,8 @@ def test_fewer_frames_show_fewer_moments(records):
 
 @pytest.mark.parametrize('task', LAB_TASKS)
 def test_a_blind_guess_is_right_as_often_as_chance_says(task, tmp_path):
-  config = dataclasses.replace(CONFIG, train=dataclasses.replace(SceneCounts(**NO_DEFAULTS), **{task: 1}))
+  config = dataclasses.replace(CONFIG,
+                               train=dataclasses.replace(SceneCounts(**NO_DEFAULTS), **{task: 1}))
   config = dataclasses.replace(config, val_per_task=len(lab_targets(task, config)))
   generate(config, tmp_path / 'd')
   forms = collections.defaultdict(list)
@@ -205,16 +219,19 @@ def test_a_blind_guess_is_right_as_often_as_chance_says(task, tmp_path):
   for form, members in forms.items():
     options = members[0].options
     assert all(e.options == options and e.metric == 'exact_match' for e in members)
-    assert collections.Counter(e.answers for e in members) == {(option,): 1 for option in options}, form
+    assert collections.Counter(e.answers for e in members) == {(option,): 1
+                                                               for option in options}, form
 
 
 def test_training_answers_are_spread_over_all_options(records):
   for task in LAB_TASKS:
-    counts = collections.Counter(answer for e in records[task] for c in e.conversations for answer in (c[1].content,))
+    counts = collections.Counter(answer for e in records[task] for c in e.conversations
+                                 for answer in (c[1].content,))
     assert max(counts.values()) < 0.6 * sum(counts.values()), task
 
 
-def test_a_kind_without_training_records_is_not_asked_and_does_not_show_in_the_description(tmp_path):
+def test_a_kind_without_training_records_is_not_asked_and_does_not_show_in_the_description(
+  tmp_path):
   config = ScenesConfig(train=SceneCounts(2, 0, 0, 0, 0), val_per_task=1)
   generate(config, tmp_path / 'd')
   assert {e.task for e in read_manifest(tmp_path / 'd/val.jsonl')} == set(TASKS[:5])
@@ -226,9 +243,11 @@ def test_a_kind_without_training_records_is_not_asked_and_does_not_show_in_the_d
 def test_kinds_for_ablations_leave_the_records_of_the_others_as_they_were(tmp_path):
   few = ScenesConfig(train=SceneCounts(2, 1, 1, 1, 1), val_per_task=2)
   generate(few, tmp_path / 'a')
-  generate(dataclasses.replace(few, train=dataclasses.replace(few.train, detail=2, when=1)), tmp_path / 'b')
+  generate(dataclasses.replace(few, train=dataclasses.replace(few.train, detail=2, when=1)),
+           tmp_path / 'b')
   a, b = ({json.loads(line)['id']: line for split in ('train', 'val')
-           for line in (tmp_path / f'{name}/{split}.jsonl').read_text().splitlines()} for name in 'ab')
+           for line in (tmp_path / f'{name}/{split}.jsonl').read_text().splitlines()}
+          for name in 'ab')
   assert a.items() <= b.items() and len(b) == len(a) + 3 + 4
   text = '\n'.join(sorted(a.values()))
   assert hashlib.sha256(text.encode()).hexdigest() == RECORDS_OF_DEFAULT_KINDS
@@ -238,8 +257,10 @@ RECORDS_OF_DEFAULT_KINDS = '576654f6d995763d928e2b6a2cb061548793817b86d3e69f6017
 
 
 @pytest.mark.parametrize('change, message', [
-    ({'frame_size': 35}, 'even sides'), ({'rings': 7}, 'rings=7'), ({'ring_size': 11.0}, 'does not fit into'),
-    ({'match_objects': 4}, '1…3'), ({'blink_most': 5}, 'blink_frames=8'), ({'when_spacings': (4,)}, 'one digit'),
+    ({'frame_size': 35}, 'even sides'), ({'rings': 7}, 'rings=7'),
+    ({'ring_size': 11.0}, 'does not fit into'),
+    ({'match_objects': 4}, '1…3'), ({'blink_most': 5}, 'blink_frames=8'),
+    ({'when_spacings': (4,)}, 'one digit'),
     ({'event_objects': 7}, 'event_frames=6'), ({'missing_frames': 1}, 'missing_frames=1'),
     ({'aspect_grids': ((2, 3),)}, 'whole multiple'), ({'aspect_scale': (0.0, 1.0)}, 'positive')])
 def test_impossible_sizes_are_refused(change, message):

@@ -28,10 +28,13 @@ def tokenizer(tmp_path_factory):
 @pytest.mark.parametrize('stage', DATASETS)
 def test_a_stage_gives_packed_batches_of_all_its_datasets(tmp_path, tokenizer, stage):
   write_stage(tmp_path, stage)
-  preprocess = PreprocessConfig(ImageConfig(crop_size=12, patch_size=4, overlap_margins=(0, 0), max_crops=2),
-                                VideoConfig(max_frames=4), dataclasses.replace(TEXT[stage], max_sequence_length=300))
-  section = dict(train='', validation='', tokenizer='', batch_size=2, sequence_length=1200, crops=24,
-                 visual_tokens=1200, packing=dict(buffer=12, image_weight=1), **recipe(stage, tmp_path, True))
+  preprocess = PreprocessConfig(
+    ImageConfig(crop_size=12, patch_size=4, overlap_margins=(0, 0), max_crops=2),
+    VideoConfig(max_frames=4), dataclasses.replace(TEXT[stage], max_sequence_length=300))
+  section = dict(train='', validation='', tokenizer='', batch_size=2, sequence_length=1200,
+                 crops=24,
+                 visual_tokens=1200, packing=dict(buffer=12, image_weight=1),
+                 **recipe(stage, tmp_path, True))
   config = build(DataConfig, with_defaults(DataConfig, section).to_dict())
   sources = read_sources(config)
   assert {s.name for s in sources} == set(DATASETS[stage])

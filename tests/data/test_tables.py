@@ -14,7 +14,8 @@ ROWS = [{'id': '1', 'text': 'a, b'}, {'id': '2', 'text': 'zwei ü'}]
 
 
 def write(path, text):
-  (gzip.open(path, 'wt', encoding='utf-8') if path.suffix == '.gz' else open(path, 'w', encoding='utf-8')).write(text)
+  (gzip.open(path, 'wt', encoding='utf-8') if path.suffix == '.gz'
+   else open(path, 'w', encoding='utf-8')).write(text)
   return path
 
 
@@ -40,7 +41,8 @@ def test_records_lie_inside_a_json_object_or_are_named_by_it(tmp_path):
 
 
 def test_a_csv_file_may_have_another_separator_and_line_breaks_in_quotes(tmp_path):
-  assert list(read_table(write(tmp_path / 'a.csv', 'a\tb\n1\t2\n'), separator='\t')) == [{'a': '1', 'b': '2'}]
+  assert list(read_table(write(tmp_path / 'a.csv', 'a\tb\n1\t2\n'), separator='\t')) == [
+    {'a': '1', 'b': '2'}]
   assert list(read_table(write(tmp_path / 'b.csv', 'a,b\n"1\n2",3\n'))) == [{'a': '1\n2', 'b': '3'}]
 
 
@@ -58,9 +60,11 @@ def test_the_kind_of_a_file_can_be_given(tmp_path):
 
 
 def test_parquet_keeps_bytes_and_nested_values(tmp_path):
-  pyarrow = pytest.importorskip('pyarrow', reason='parquet tables need pyarrow: pip install pyarrow')
+  pyarrow = pytest.importorskip('pyarrow',
+                                reason='parquet tables need pyarrow: pip install pyarrow')
   from pyarrow import parquet
-  rows = [{'image': {'bytes': b'\x89PNG', 'path': None}, 'points': [{'x': 1.0, 'y': 2.0}], 'n': i} for i in range(300)]
+  rows = [{'image': {'bytes': b'\x89PNG', 'path': None}, 'points': [{'x': 1.0, 'y': 2.0}], 'n': i}
+          for i in range(300)]
   parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / 'a.parquet', row_group_size=7)
   assert list(read_table(tmp_path / 'a.parquet')) == rows
 
@@ -77,9 +81,12 @@ def test_without_pyarrow_the_message_says_what_to_install(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize('name, text, message', [
-  ('a.xls', '', 'ends in .json'), ('a.json', '{"x": 1', 'a.json:1: not valid JSON'), ('a.json', '[1]', r'a.json\[0\]'),
-  ('a.json', '"text"', 'no list of records'), ('a.jsonl', '{"a": 1}\nnot json\n', 'a.jsonl:2: not valid JSON'),
-  ('a.csv', 'a,b\n1,2\n3\n', 'a.csv:3.*2 columns'), ('a.csv', 'a,b\n1,2,3\n', 'a.csv:2.*2 columns')])
+  ('a.xls', '', 'ends in .json'), ('a.json', '{"x": 1', 'a.json:1: not valid JSON'),
+  ('a.json', '[1]', r'a.json\[0\]'),
+  ('a.json', '"text"', 'no list of records'),
+  ('a.jsonl', '{"a": 1}\nnot json\n', 'a.jsonl:2: not valid JSON'),
+  ('a.csv', 'a,b\n1,2\n3\n', 'a.csv:3.*2 columns'),
+  ('a.csv', 'a,b\n1,2,3\n', 'a.csv:2.*2 columns')])
 def test_a_file_that_is_no_table_is_named(tmp_path, name, text, message):
   with pytest.raises(TableError, match=message):
     list(read_table(write(tmp_path / name, text)))

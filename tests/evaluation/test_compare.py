@@ -24,7 +24,8 @@ from tests.evaluation.test_report import Page
 
 
 def record(i, score, task='colour', **fields):
-  return Record(task=task, id=str(i), question='Which?', prediction=f'answer {score:g}', score=score,
+  return Record(task=task, id=str(i), question='Which?', prediction=f'answer {score:g}',
+                score=score,
                 answers=('red',), **fields)
 
 
@@ -63,7 +64,8 @@ def test_examples_are_paired_by_task_and_id_in_any_order():
     ('colour', '1', 1, 1), ('colour', '2', 0, 1), ('shape', '3', 1, 0)]
   found = compare(pairs)
   assert list(found) == ['colour', 'shape', 'all examples']
-  assert (found['colour'].better, found['colour'].worse, found['shape'].worse, found['all examples'].n) == (1, 0, 1, 3)
+  assert (found['colour'].better, found['colour'].worse, found['shape'].worse,
+          found['all examples'].n) == (1, 0, 1, 3)
 
 
 def test_what_cannot_be_paired_is_an_error():

@@ -14,7 +14,8 @@ def rows(n=50, **columns):
 
 
 def panels(html):
-  """The SVG elements of the fragment, by title; the parse fails if the fragment is not well formed."""
+  """The SVG elements of the fragment, by title; the parse fails if the fragment is not well formed.
+  """
   root = ElementTree.fromstring(html)
   return {svg.find("text[@class='title']").text: svg for svg in root.iter('svg')}
 
@@ -41,14 +42,17 @@ def test_a_falling_loss_falls_in_the_picture():
 
 
 def test_an_exponential_loss_is_a_straight_line_on_the_log_scale():
-  svg = panels(curves.curves_svg(rows(loss=lambda s: math.exp(-s / 10)), log_loss=True))['Loss, log scale']
+  svg = panels(curves.curves_svg(rows(loss=lambda s: math.exp(-s / 10)),
+                                 log_loss=True))['Loss, log scale']
   ys = [y for _, y in coordinates(svg, 'raw')]
   steps = [b - a for a, b in zip(ys, ys[1:], strict=False)]
-  assert max(steps) - min(steps) < 0.25                           # coordinates are written with one decimal
+  # coordinates are written with one decimal
+  assert max(steps) - min(steps) < 0.25
 
 
 def test_values_that_cannot_be_drawn_are_gaps():
-  broken = [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': float('nan')}, {'step': 3, 'loss': None}, {'step': 4},
+  broken = [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': float('nan')}, {'step': 3, 'loss': None},
+            {'step': 4},
             {'step': 5, 'loss': float('inf')}, {'step': 6, 'loss': 2.0}]
   html = curves.curves_svg(broken)
   assert len(coordinates(panels(html)['Loss'], 'raw')) == 2

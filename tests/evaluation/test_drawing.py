@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from molmo_jax.evaluation import drawing
-from molmo_jax.preprocess.points import format_points, parse_frame_points, parse_multi_image_points, parse_points
+from molmo_jax.preprocess.points import (
+  format_points,
+  parse_frame_points,
+  parse_multi_image_points,
+  parse_points,
+)
 from molmo_jax.preprocess.tracks import parse_tracks
 
 GREY = np.full((100, 200, 3), 90, np.uint8)
@@ -25,7 +30,8 @@ def test_points_of_an_answer_are_where_it_says_and_the_image_is_left_alone():
 
 
 def test_numbers_are_drawn_to_the_right_of_their_points():
-  plain, numbered = drawing.draw_points(GREY, [(100, 50)]), drawing.draw_numbered_points(GREY, [(100, 50)])
+  plain, numbered = drawing.draw_points(GREY, [(100, 50)]), drawing.draw_numbered_points(
+    GREY, [(100, 50)])
   changed = np.nonzero((plain != numbered).any(axis=-1))
   assert len(changed[0]) and changed[1].min() > 100
 
@@ -37,7 +43,8 @@ def test_points_outside_and_no_points_change_nothing():
 
 def test_points_of_several_images_are_on_their_own_image():
   text = format_points({1: [(0.5, 0.5)], 2: [(0.25, 0.5)]}, 'x')
-  first, second = drawing.draw_image_points([GREY, GREY], parse_multi_image_points(text, [(200, 100)] * 2))
+  first, second = drawing.draw_image_points([GREY, GREY],
+                                            parse_multi_image_points(text, [(200, 100)] * 2))
   assert is_drawn(first, 100, 50) and not is_drawn(first, 50, 50)
   assert is_drawn(second, 50, 50) and not is_drawn(second, 100, 50)
 
@@ -54,7 +61,8 @@ def test_objects_keep_their_colour_and_leave_a_trail():
   assert tuple(pictures[0][50, 20]) == tuple(pictures[1][50, 100]) == drawing.COLOURS[0]
   assert tuple(pictures[0][20, 180]) == drawing.COLOURS[1] and not is_drawn(pictures[1], 180, 20)
   assert tuple(pictures[1][50, 60]) == drawing.COLOURS[0]
-  bare = drawing.draw_tracks([GREY] * 2, [0.0, 1.0], parse_tracks(TRACKS, 200, 100, 1.0), trail=False)
+  bare = drawing.draw_tracks([GREY] * 2, [0.0, 1.0], parse_tracks(TRACKS, 200, 100, 1.0),
+                             trail=False)
   assert not is_drawn(bare[1], 60, 50)
 
 

@@ -12,14 +12,16 @@ from molmo_jax.evaluation.records import Record
 
 
 def record(line, task, prediction, metric):
-  return Record(task=task, id=str(line), question='?', prediction=prediction, score=0.0, metric=metric,
+  return Record(task=task, id=str(line), question='?', prediction=prediction, score=0.0,
+                metric=metric,
                 source=f'elsewhere/m.jsonl:{line}')
 
 
 def test_records_find_their_examples_by_line_and_every_task_has_its_numbers(tmp_path):
   chart = {'question': '?', 'task': 'chart_qa', 'metric': 'chart_qa', 'answers': ['14']}
   lines = [chart | {'metadata': {'is_human': True}},
-           {'question': '?', 'task': 'spots', 'metric': 'letter', 'answers': ['B'], 'options': ['x', 'y'],
+           {'question': '?', 'task': 'spots', 'metric': 'letter', 'answers': ['B'],
+            'options': ['x', 'y'],
             'metadata': {'groups': ['left']}},
            {'question': '?', 'task': 'spots', 'metric': 'exact_match', 'answers': ['B']}]
   (tmp_path / 'm.jsonl').write_text('\n'.join(map(json.dumps, lines)))

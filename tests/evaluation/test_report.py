@@ -21,7 +21,9 @@ VOID = {'meta', 'img', 'input', 'br'}
 
 
 class Page(html.parser.HTMLParser):
-  """Elements of a page in their order, with attributes and text; fails on a tag that is not closed where it must be."""
+  """Elements of a page in their order, with attributes and text; fails on a tag that is not closed
+  where it must be.
+  """
 
   def __init__(self, text):
     super().__init__()
@@ -47,11 +49,13 @@ class Page(html.parser.HTMLParser):
 
   def find(self, tag, **attributes):
     names = {name.rstrip('_'): value for name, value in attributes.items()}
-    return [e for e in self.elements if e['tag'] == tag and all(e.get(n) == v for n, v in names.items())]
+    return [e for e in self.elements if e['tag'] == tag
+            and all(e.get(n) == v for n, v in names.items())]
 
 
 def record(number=0, task='colour', score=1.0, **fields):
-  return Record(**{'task': task, 'id': f'{task}-{number}', 'question': 'Which colour?', 'prediction': 'red',
+  return Record(**{'task': task, 'id': f'{task}-{number}', 'question': 'Which colour?',
+                   'prediction': 'red',
                    'score': score, 'answers': ('red',), **fields})
 
 
@@ -70,7 +74,8 @@ def write(tmp_path, records, loader=lambda r: [picture()], settings=None, **opti
 
 
 def images_of(page):
-  return [Image.open(io.BytesIO(base64.b64decode(i['src'].split(',', 1)[1]))) for i in page.find('img')]
+  return [Image.open(io.BytesIO(base64.b64decode(i['src'].split(',', 1)[1])))
+          for i in page.find('img')]
 
 
 def test_a_card_has_question_prediction_answers_options_and_its_verdict(tmp_path):
@@ -87,14 +92,16 @@ def test_the_file_asks_for_nothing_from_outside(tmp_path):
   pointing = record(1, metric='points', points=((0.5, 0.5),))
   text = write(tmp_path, [record(), pointing], curves=[{'step': 1, 'loss': 2.0}])
   page = Page(text)
-  assert not page.find('link') and 'http' not in text and '@import' not in text and 'url(' not in text
+  assert not page.find(
+    'link') and 'http' not in text and '@import' not in text and 'url(' not in text
   assert all(i['src'].startswith('data:image/') for i in page.find('img'))
   assert all('src' not in s for s in page.find('script'))
 
 
 def test_every_text_is_escaped(tmp_path):
   bad = '</style><script>alert(1)</script>"\'&amp;'
-  records = [record(task=bad, id=bad, question=bad, prediction=bad, answers=(bad,), options=(bad, 'b'), source=bad),
+  records = [record(task=bad, id=bad, question=bad, prediction=bad, answers=(bad,),
+                    options=(bad, 'b'), source=bad),
              record(1, task=bad, question='missing', source=bad)]
 
   def loader(r):
@@ -127,7 +134,8 @@ def test_large_pictures_are_made_small_in_their_shape(tmp_path):
 
 def test_a_video_is_a_strip_of_few_frames_with_their_times(tmp_path):
   frames = [picture(value=i, time=i / 2) for i in range(21)]
-  page = Page(write(tmp_path, [record(media=('a.mp4',), times=tuple(f.time for f in frames))], lambda r: frames))
+  page = Page(write(tmp_path, [record(media=('a.mp4',), times=tuple(f.time for f in frames))],
+                    lambda r: frames))
   captions = [c['text'] for c in page.find('figcaption')]
   assert len(captions) == 8 and captions[0] == '0.0 s' and captions[-1] == '10.0 s'
   values = [np.asarray(image)[0, 0, 0] / 2 for image in images_of(page)]
@@ -137,14 +145,18 @@ def test_a_video_is_a_strip_of_few_frames_with_their_times(tmp_path):
 
 
 def marks(page):
-  """Centres of the circles and of the crosses of every overlay, in hundredths of the picture's width."""
+  """Centres of the circles and of the crosses of every overlay, in hundredths of the picture's
+  width.
+  """
   found = []
   for start, svg in enumerate(page.elements):
     if svg['tag'] == 'svg' and svg.get('viewbox', '').startswith('0 0 100 '):
       rest = page.elements[start + 1:]
-      inside = rest[:next((i for i, e in enumerate(rest) if e['tag'] not in ('circle', 'ellipse', 'path')), len(rest))]
+      inside = rest[:next((i for i, e in enumerate(rest)
+                           if e['tag'] not in ('circle', 'ellipse', 'path')), len(rest))]
       circles = [(float(e['cx']), float(e['cy'])) for e in inside if e.get('class') == 'reference']
-      crosses = [tuple(np.array(re.findall(r'[-\d.]+', e['d']), float).reshape(4, 2).mean(0).round(1))
+      crosses = [tuple(np.array(re.findall(r'[-\d.]+', e['d']), float).reshape(4,
+                                                                               2).mean(0).round(1))
                  for e in inside if e.get('class') == 'predicted']
       found.append((circles, crosses))
   return found
@@ -181,7 +193,8 @@ def test_points_of_a_video_are_drawn_on_the_nearest_frame(tmp_path):
 
 
 def test_the_table_has_bars_intervals_and_chance(tmp_path):
-  page = Page(write(tmp_path, [record(i, score=float(i < 3), options=('red', 'blue')) for i in range(4)]))
+  page = Page(write(tmp_path,
+                    [record(i, score=float(i < 3), options=('red', 'blue')) for i in range(4)]))
   assert page.find('span', class_='fill')[0]['style'] == 'width:75.0%'
   assert page.find('span', class_='chance')[0]['style'] == 'left:50.0%'
   assert page.find('span', class_='interval')[0]['style'] == 'left:30.1%;width:65.4%'
@@ -217,7 +230,8 @@ def test_a_report_never_outgrows_its_limit_and_serves_every_task(tmp_path, monke
 
 def test_a_picture_that_cannot_be_read_is_named_and_does_not_stop_the_report(tmp_path):
   missing = str(tmp_path / 'gone.png')
-  page = Page(write(tmp_path, [record(media=(missing,))], lambda r: media.load_media(r, VideoConfig())))
+  page = Page(write(tmp_path, [record(media=(missing,))],
+                    lambda r: media.load_media(r, VideoConfig())))
   assert missing in page.find('p', class_='missing')[0]['text']
 
 
@@ -225,7 +239,8 @@ def test_settings_are_listed_with_dotted_names_in_a_closed_section(tmp_path):
   @dataclasses.dataclass
   class Vit:
     layers: int = 3
-  page = Page(write(tmp_path, [record()], settings={'step': 7, 'model': {'vit': Vit(), 'taps': [1, 2]}, 'empty': {}}))
+  page = Page(write(tmp_path, [record()],
+                    settings={'step': 7, 'model': {'vit': Vit(), 'taps': [1, 2]}, 'empty': {}}))
   details, = page.find('details')
   assert 'open' not in details
   rows = [r['text'] for r in page.find('tr') if r['text'] in details['text']]
@@ -239,13 +254,15 @@ def test_training_curves_are_shown_if_given(tmp_path):
 
 def test_records_that_the_summary_does_not_know_are_an_error(tmp_path):
   with pytest.raises(ValueError, match='lacks tasks of the records: shape'):
-    report.write_report(tmp_path / 'r.html', summarise([record()]), [record(task='shape')], list, 'Title', {})
+    report.write_report(tmp_path / 'r.html', summarise([record()]), [record(task='shape')], list,
+                        'Title', {})
 
 
 def test_images_are_loaded_in_their_order_and_no_larger_than_needed(tmp_path):
   Image.new('RGB', (40, 30), 'red').save(tmp_path / 'a.png')
   Image.new('RGB', (640, 1280), 'blue').save(tmp_path / 'b.png')
-  loaded = media.load_media(record(media=(str(tmp_path / 'a.png'), str(tmp_path / 'b.png'))), VideoConfig())
+  loaded = media.load_media(record(media=(str(tmp_path / 'a.png'), str(tmp_path / 'b.png'))),
+                            VideoConfig())
   assert [p.pixels.shape for p in loaded] == [(30, 40, 3), (320, 160, 3)]
   assert loaded[0].pixels[0, 0].tolist() == [255, 0, 0] and loaded[0].time is None
 
@@ -260,7 +277,8 @@ def test_frames_of_a_video_file_are_loaded_small_and_with_their_times(tmp_path):
       frame = av.VideoFrame.from_ndarray(np.full((300, 400, 3), 30 * i, np.uint8), format='rgb24')
       container.mux(stream.encode(frame))
     container.mux(stream.encode())
-  loaded = media.load_media(record(media=(path,), times=(0.0, 0.5, 1.0, 1.5, 2.0)), VideoConfig(max_fps=2.0))
+  loaded = media.load_media(record(media=(path,), times=(0.0, 0.5, 1.0, 1.5, 2.0)),
+                            VideoConfig(max_fps=2.0))
   assert [p.time for p in loaded] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0])
   assert {p.pixels.shape for p in loaded} == {(240, 320, 3)}
   assert [round(p.pixels.mean() / 30) for p in loaded] == [0, 2, 4, 6, 7]

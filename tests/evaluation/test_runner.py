@@ -21,7 +21,8 @@ def network():
 
 
 def answers(network, **settings):
-  return np.asarray(_generate(*network, PROMPTS, SEEDS, GenerationConfig(max_new_tokens=6, **settings), (2,)))
+  return np.asarray(_generate(*network, PROMPTS, SEEDS,
+                              GenerationConfig(max_new_tokens=6, **settings), (2,)))
 
 
 def test_the_default_is_greedy(network):
@@ -29,7 +30,8 @@ def test_the_default_is_greedy(network):
 
 
 def test_beams_are_searched(network):
-  found = beam_search(*network, PROMPTS, beams=3, length_penalty=0.5, max_new_tokens=6, eos_ids=(2,))
+  found = beam_search(*network, PROMPTS, beams=3, length_penalty=0.5, max_new_tokens=6,
+                      eos_ids=(2,))
   assert (answers(network, beams=3, length_penalty=0.5) == found.tokens[:, 0]).all()
 
 

@@ -13,7 +13,8 @@ from molmo_jax.files import write_atomically
 
 
 def record(task='colour', score=1.0, **fields):
-  return Record(**{'task': task, 'id': '1', 'question': 'Which?', 'prediction': 'red', 'score': score,
+  return Record(**{'task': task, 'id': '1', 'question': 'Which?', 'prediction': 'red',
+                   'score': score,
                    'answers': ('red',), **fields})
 
 
@@ -46,10 +47,12 @@ def test_wilson_interval_refuses_impossible_counts(arguments):
 
 
 def test_summary_has_accuracy_interval_chance_and_count_of_every_task_in_order():
-  found = summary.summarise([record('b', 1.0, options=('red', 'blue')), record('a', 0.0), record('a', 0.5),
-                             record('b', 1.0, options=('red', 'blue'))])
+  found = summary.summarise(
+    [record('b', 1.0, options=('red', 'blue')), record('a', 0.0), record('a', 0.5),
+     record('b', 1.0, options=('red', 'blue'))])
   assert list(found['tasks']) == ['b', 'a']
-  assert found['tasks']['b'] == {'accuracy': 1.0, 'low': pytest.approx(0.3424, abs=1e-4), 'high': 1.0,
+  assert found['tasks']['b'] == {'accuracy': 1.0, 'low': pytest.approx(0.3424, abs=1e-4),
+                                 'high': 1.0,
                                  'chance': 0.5, 'n': 2}
   assert found['tasks']['a']['accuracy'] == 0.25
   assert found['tasks']['a']['chance'] == 1.0
@@ -67,7 +70,8 @@ def test_overall_counts_examples_and_task_mean_counts_tasks():
 def test_chance_of_a_task_with_two_metrics_weighs_them_by_their_examples():
   points = [record(metric='points', answers=(), points=((0.5, 0.5),))] * 3
   other = record(options=('red', 'blue'))
-  assert summary.summarise([*points, other])['tasks']['colour']['chance'] == pytest.approx((3 + 0.5) / 4)
+  assert summary.summarise([*points, other])['tasks']['colour']['chance'] == pytest.approx((3 + 0.5)
+                                                                                           / 4)
 
 
 def test_a_summary_of_nothing_is_an_error():
@@ -115,7 +119,8 @@ def test_the_table_prints_per_cent_and_takes_no_markup_from_task_names():
 
 def test_records_come_back_from_their_file(tmp_path):
   written = [
-    record(prediction='<points coords="1 1 500 500">rød\n</points>', points=((0.5, 0.25),), metric='points'),
+    record(prediction='<points coords="1 1 500 500">rød\n</points>', points=((0.5, 0.25),),
+           metric='points'),
     record(media=('a.mp4',), times=(0.0, 0.5), options=('red', 'blue'), source='x.jsonl:3'),
   ]
   records.write_records(tmp_path / 'predictions.jsonl', written)

@@ -13,14 +13,18 @@ _SHOWN_FAILURES = 20
 
 
 def main(arguments: list[str] | None = None) -> int:
-  """Prints one line per folder and returns the exit code: 0 if everything recognised passes, else 1."""
+  """Prints one line per folder and returns the exit code: 0 if everything recognised passes, else
+  1.
+  """
   parser = argparse.ArgumentParser(
       prog='python -m tests.golden',
-      description='Compares the project with golden data. Folders are recognised by their content, not by their name.',
+      description='Compares the project with golden data. Folders are recognised by their content, '
+      'not by their name.',
       epilog='example: python -m tests.golden --dir tests/golden',
       formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--dir', type=Path, default=Path(__file__).parent,
-                      help='a folder of golden data, or a folder of such folders (default: %(default)s)')
+                      help='a folder of golden data, or a folder of such folders (default: '
+                      '%(default)s)')
   top = parser.parse_args(arguments).dir
   if not top.is_dir():
     parser.error(f'--dir {top}: no such folder')
@@ -28,8 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_all(top: Path) -> bool:
-  """Runs `top`, if a runner recognises it, else each of its sub-folders; true if something ran and nothing failed."""
-  folders = [top] if _runners(top) else sorted(p for p in top.iterdir() if p.is_dir() and _has_data(p))
+  """Runs `top`, if a runner recognises it, else each of its sub-folders; true if something ran and
+  nothing failed.
+  """
+  folders = [top] if _runners(top) else sorted(p for p in top.iterdir() if p.is_dir()
+                                               and _has_data(p))
   ran, good = False, True
   for folder in folders:
     runners = _runners(folder)
@@ -50,7 +57,8 @@ def run_all(top: Path) -> bool:
 
 
 def _has_data(folder: Path) -> bool:
-  return any(path.is_file() and path.suffix != '.py' for path in folder.rglob('*') if '__pycache__' not in path.parts)
+  return any(path.is_file() and path.suffix != '.py' for path in folder.rglob('*')
+             if '__pycache__' not in path.parts)
 
 
 def _runners(folder: Path) -> list[ModuleType]:
@@ -61,7 +69,8 @@ def _recognises(runner: ModuleType, folder: Path) -> bool:
   try:
     return runner.recognises(folder)
   except Exception as error:   # a damaged file of one folder must not hide the others
-    print(f'{folder.name}: {runner.__name__.rpartition(".")[2]} cannot read it ({error})', file=sys.stderr)
+    print(f'{folder.name}: {runner.__name__.rpartition(".")[2]} cannot read it ({error})',
+          file=sys.stderr)
     return False
 
 

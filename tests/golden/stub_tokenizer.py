@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 
 class StubTokenizer:
-  """Text → ids: the code of every character, and `special_token_ids` for the strings listed there."""
+  """Text → ids: the code of every character, and `special_token_ids` for the strings listed there.
+  """
 
   def __init__(self, special_token_ids: Mapping[str, int]):
     self.special = dict(special_token_ids)
@@ -15,4 +16,5 @@ class StubTokenizer:
     self._pattern = re.compile('|'.join(map(re.escape, longest_first)) + '|.', re.DOTALL)
 
   def __call__(self, text: str) -> list[int]:
-    return [self.special[piece] if piece in self.special else ord(piece) for piece in self._pattern.findall(text)]
+    return [self.special[piece] if piece in self.special else ord(piece)
+            for piece in self._pattern.findall(text)]

@@ -18,7 +18,8 @@ from tests.model.tiny import batch, build, logits
 
 END = 5
 CHAIN = np.zeros((6, 6))       # what follows the token of the line, with which probability
-for line, following in {0: {1: .4, 2: .3, 3: .2, 4: .1}, 1: {2: .9, 3: .05, END: .05}, 2: {1: .5, 3: .4, END: .1},
+for line, following in {0: {1: .4, 2: .3, 3: .2, 4: .1}, 1: {2: .9, 3: .05, END: .05},
+                        2: {1: .5, 3: .4, END: .1},
                         3: {4: .7, 1: .1, 2: .1, END: .1}, 4: {END: 1}, END: {0: 1}}.items():
   CHAIN[line, list(following)] = list(following.values())
 with np.errstate(divide='ignore'):
@@ -39,7 +40,8 @@ def test_one_beam_is_greedy():
 
 
 def test_three_beams_find_what_greedy_does_not():
-  assert follow(3) == ([[3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 1, 2, 1, 2]], [-1.9661, -2.2946, -2.6187])
+  assert follow(3) == ([[3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 1, 2, 1, 2]],
+                       [-1.9661, -2.2946, -2.6187])
 
 
 def test_a_length_penalty_divides_by_a_power_of_the_length_with_the_end():
@@ -54,14 +56,17 @@ def test_no_walk_ends_before_the_least_length():
 
 
 @pytest.mark.parametrize('settings, walk, score', [
-  (dict(no_repeat_ngram=1), [1, 2, 3, 4, 5], -2.2946), (dict(no_repeat_ngram=2), [1, 2, 1, 3, 4, 5], -5.0672),
-  (dict(repetition_penalty=1.5), [1, 2, 3, 4, 5], -2.2946), (dict(frequency_penalty=1.0), [1, 2, 3, 4, 5], -2.2946)])
+  (dict(no_repeat_ngram=1), [1, 2, 3, 4, 5], -2.2946),
+  (dict(no_repeat_ngram=2), [1, 2, 1, 3, 4, 5], -5.0672),
+  (dict(repetition_penalty=1.5), [1, 2, 3, 4, 5], -2.2946),
+  (dict(frequency_penalty=1.0), [1, 2, 3, 4, 5], -2.2946)])
 def test_rules_change_the_greedy_walk_and_leave_it_deterministic(settings, walk, score):
   rules = rules_of(GenerationConfig(**settings))
   assert follow(1, rules=rules) == ([walk], [score])
   tokens, last = np.full((1, 6), -1, np.int32), 0       # the same without beams
   for length in range(len(walk)):
-    last = int(next_tokens(LOG[last:last + 1], jnp.asarray(tokens), jnp.int32(length), rules, (END,))[0])
+    last = int(next_tokens(LOG[last:last + 1], jnp.asarray(tokens), jnp.int32(length), rules,
+                           (END,))[0])
     tokens[0, length] = last
   assert tokens[0, :len(walk)].tolist() == walk
 
@@ -69,13 +74,16 @@ def test_rules_change_the_greedy_walk_and_leave_it_deterministic(settings, walk,
 def test_every_beam_is_held_to_the_rules_by_its_own_tokens():
   walks, _ = follow(3, rules=rules_of(GenerationConfig(no_repeat_ngram=1)))
   assert all(len(set(walk)) == len(walk) for walk in walks)
-  assert walks == [[3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 5]]   # without the rule the third is 1 2 1 2 1 2
+  # without the rule the third is 1 2 1 2 1 2
+  assert walks == [[3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 5]]
 
 
 def test_prompts_that_only_fill_a_batch_get_no_walk():
-  found = search(lambda tokens, done, length, state: (LOG[tokens], state), jnp.tile(LOG[:1], (2, 1)), None, beams=2,
+  found = search(lambda tokens, done, length, state: (LOG[tokens], state),
+                 jnp.tile(LOG[:1], (2, 1)), None, beams=2,
                  max_new_tokens=6, eos_ids=(END,), done=jnp.array([False, True]))
-  assert (np.asarray(found.tokens[1]) == -1).all() and (np.asarray(found.tokens[0, :, 0]) >= 0).all()
+  assert (np.asarray(found.tokens[1]) == -1).all() and (np.asarray(found.tokens[0, :, 0])
+                                                        >= 0).all()
 
 
 def test_a_search_refuses_to_draw():
@@ -101,8 +109,9 @@ def test_the_search_stops_when_every_beam_has_ended():
   assert (np.asarray(found.tokens[..., 2:]) == -1).all()
 
 
-@pytest.mark.parametrize('options, message', [(dict(beams=0), 'beams=0 must be from 1'), (dict(beams=7), 'beams=7'),
-                                              (dict(beams=2, eos_ids=()), 'eos_ids is empty')])
+@pytest.mark.parametrize('options, message',
+                         [(dict(beams=0), 'beams=0 must be from 1'), (dict(beams=7), 'beams=7'),
+                          (dict(beams=2, eos_ids=()), 'eos_ids is empty')])
 def test_impossible_searches_are_errors(options, message):
   with pytest.raises(ValueError, match=message):
     follow(**options)
@@ -116,7 +125,8 @@ def tiny():
 def test_one_beam_of_the_model_is_its_greedy_answer(tiny):
   options = dict(max_new_tokens=5, eos_ids=(-7,))
   greedy = generate(*tiny, batch(*PROMPTS), **options)
-  assert np.array_equal(beam_search(*tiny, batch(*PROMPTS), beams=1, **options).tokens[:, 0], greedy)
+  assert np.array_equal(beam_search(*tiny, batch(*PROMPTS), beams=1, **options).tokens[:, 0],
+                        greedy)
 
 
 def test_scores_are_those_of_full_forward_passes(tiny):
@@ -138,7 +148,8 @@ def test_as_many_beams_as_there_are_answers_find_the_best_of_all(tiny):
   first = jax.nn.log_softmax(logits(*tiny, batch(prompt)))[0, len(prompt['tokens']) - 1]
   rows = [continued(prompt, np.array([t])) for t in range(vocab)]
   second = jax.nn.log_softmax(logits(*tiny, batch(*rows)))[:, len(prompt['tokens'])]
-  answers = {(a, b): float(first[a] + second[a, b]) for a, b in itertools.product(range(vocab - 1), range(vocab))}
+  answers = {(a, b): float(first[a] + second[a, b])
+             for a, b in itertools.product(range(vocab - 1), range(vocab))}
   answers[(vocab - 1, -1)] = float(first[-1])
   best = sorted(answers, key=answers.get, reverse=True)[:3]
   assert [tuple(beam) for beam in found.tokens[0, :3].tolist()] == best

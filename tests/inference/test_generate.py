@@ -1,4 +1,6 @@
-"""Greedy generation: the cache equals a full forward pass, rows do not disturb each other, and answers end."""
+"""Greedy generation: the cache equals a full forward pass, rows do not disturb each other, and
+answers end.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ def continued(prompt, tokens):
   fill = dict(tokens=tokens, targets=np.zeros(n), visual=np.zeros(n), feature_index=np.full(n, -1),
               loss_weights=np.zeros(n), segments=np.full(n, prompt['segments'][-1]),
               positions=prompt['positions'][-1] + 1 + np.arange(n))
-  return prompt | {name: np.concatenate([prompt[name], x]).astype(prompt[name].dtype) for name, x in fill.items()}
+  return prompt | {name: np.concatenate([prompt[name], x]).astype(prompt[name].dtype)
+                   for name, x in fill.items()}
 
 
 def test_every_token_is_the_best_of_a_full_forward_pass(tiny, made):
@@ -54,7 +57,8 @@ def test_scores_from_the_cache_equal_those_of_a_full_forward_pass(tiny, made):
   segments = np.zeros(3, np.int32)
   second, cache = decode(made[:, 0], ends, segments, cache)
   third, cache = decode(made[:, 1], ends + 1, segments, cache)
-  full = np.asarray(logits(model, params, batch(*(continued(p, t[:2]) for p, t in zip(PROMPTS, made)))))
+  full = np.asarray(logits(model, params,
+                           batch(*(continued(p, t[:2]) for p, t in zip(PROMPTS, made)))))
   for i, scores in enumerate((first, second, third)):
     assert close(scores, full[np.arange(3), ends - 1 + i])
   assert int(cache.length) == prompts['tokens'].shape[1] + 2
@@ -83,7 +87,8 @@ def test_extra_tokens_are_never_generated(tiny, made):
 def test_the_last_branch_of_packed_segments_is_the_one_that_goes_on(tiny):
   prefix, prompt = row(2, -2, 2, segment=10_000), row(2, -2, 2)
   prefix['segments'][-2:] = 3   # branch 3 of a message tree
-  found, plain = (generate(*tiny, batch(p), max_new_tokens=3, eos_ids=(NEVER,)) for p in (prefix, prompt))
+  found, plain = (generate(*tiny, batch(p), max_new_tokens=3, eos_ids=(NEVER,))
+                  for p in (prefix, prompt))
   assert np.array_equal(found, plain)
 
 
@@ -96,14 +101,16 @@ def test_every_attention_generates_the_same(tiny, made, implementation):
 
 @pytest.mark.parametrize('chunk', [1, 2, NEW + 3])
 def test_a_stream_gives_the_same_tokens_piece_by_piece(tiny, made, chunk):
-  pieces = list(stream(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_ids=(NEVER,), chunk=chunk))
+  pieces = list(stream(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_ids=(NEVER,),
+                       chunk=chunk))
   assert [p.shape[1] for p in pieces[:-1]] == [chunk] * (len(pieces) - 1)
   assert np.array_equal(np.concatenate(pieces, axis=1), made)
 
 
 def test_a_stream_stops_when_all_answers_have_ended(tiny, made):
   eos = tuple(made[:, 1].tolist())   # every row has ended after two tokens
-  assert sum(p.shape[1] for p in stream(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_ids=eos)) <= 2
+  assert sum(p.shape[1] for p in stream(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW,
+                                        eos_ids=eos)) <= 2
 
 
 def test_prompts_padded_on_the_left_give_the_same_answers(tiny, made):

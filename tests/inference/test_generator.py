@@ -1,4 +1,5 @@
-"""The Generator: batches and meshes change no answer, shapes are few, pictures are looked at once."""
+"""The Generator: batches and meshes change no answer, shapes are few, pictures are looked at once.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def tiny():
 
 @pytest.fixture(scope='module')
 def generator(tiny):
-  return Generator(*tiny, EOS, smallest=SMALLEST, decode=lambda ids: ''.join(chr(97 + i) for i in ids))
+  return Generator(*tiny, EOS, smallest=SMALLEST,
+                   decode=lambda ids: ''.join(chr(97 + i) for i in ids))
 
 
 @pytest.fixture(scope='module')
@@ -66,7 +68,8 @@ def test_draws_repeat_with_the_seed_and_differ_with_another(generator):
 
 def test_equal_questions_about_different_pictures_have_draws_of_their_own(generator):
   rows = [row(2, -2, 1, seed=s) | dict(tokens=row(2, -2, 1)['tokens']) for s in range(8)]
-  settings = GenerationConfig(max_new_tokens=1, temperature=50.0)   # nearly uniform: the scores hardly matter
+  # nearly uniform: the scores hardly matter
+  settings = GenerationConfig(max_new_tokens=1, temperature=50.0)
   assert len({ids[0] for ids in generator.generate(rows, settings)}) > 3
   assert len({ids[0] for ids in generator.generate(rows[:1] * 8, settings)}) == 1
 
@@ -79,23 +82,28 @@ def test_drawing_without_keys_is_an_error(tiny):
 
 
 def test_beams_are_those_of_the_plain_search(tiny, generator):
-  settings = GenerationConfig(max_new_tokens=4, beams=3, length_penalty=1.0, no_repeat_ngram=2, min_new_tokens=2)
+  settings = GenerationConfig(max_new_tokens=4, beams=3, length_penalty=1.0, no_repeat_ngram=2,
+                              min_new_tokens=2)
   found = generator.generate(PROMPTS, settings)
-  plain = beam_search(*tiny, batch(*PROMPTS), beams=3, max_new_tokens=4, eos_ids=EOS, length_penalty=1.0,
+  plain = beam_search(*tiny, batch(*PROMPTS), beams=3, max_new_tokens=4, eos_ids=EOS,
+                      length_penalty=1.0,
                       rules=rules_of(settings))
   assert equal(found, [ids[ids >= 0] for ids in np.asarray(plain.tokens[:, 0])])
   assert all(EOS[0] not in ids[:2] for ids in found)
 
 
 def test_few_programs_are_compiled_and_all_of_them_are_counted():
-  made = Generator(*build(config(llm=dict(rope_theta=2e4))), EOS, smallest=SMALLEST)   # no other test has compiled it
+  # no other test has compiled it
+  made = Generator(*build(config(llm=dict(rope_theta=2e4))), EOS, smallest=SMALLEST)
   compiled = lambda: sum(f._cache_size() for f in (begin, extend, vision._visual_features))
   before = compiled()
   made.generate(PROMPTS[:1], PLAIN)
   assert made.compilations == 3
   assert [p.split()[0] for p in made.programs] == ['vision', 'prefill', 'decode']
-  made.generate([row(1, -2, 2, -2, 1)], PLAIN)                                # the same shapes, another prompt
-  made.generate(PROMPTS[:1], GenerationConfig(max_new_tokens=NEW - 1))        # the loop's end is an argument
+  # the same shapes, another prompt
+  made.generate([row(1, -2, 2, -2, 1)], PLAIN)
+  # the loop's end is an argument
+  made.generate(PROMPTS[:1], GenerationConfig(max_new_tokens=NEW - 1))
   assert made.compilations == 3
   for temperature in (0.5, 0.7):
     made.generate(PROMPTS[:1], GenerationConfig(max_new_tokens=NEW, temperature=temperature))
@@ -105,11 +113,14 @@ def test_few_programs_are_compiled_and_all_of_them_are_counted():
 
 def test_a_picture_is_looked_at_once_for_several_questions(tiny, monkeypatch):
   looks = []
-  monkeypatch.setattr('molmo_jax.inference.vision._visual_features', lambda model, params, b: looks.append(1) or
-                      jax.jit(lambda p, x: model.apply({'params': p}, x, method='visual_features'))(params, b))
+  monkeypatch.setattr('molmo_jax.inference.vision._visual_features', lambda model, params,
+                      b: looks.append(1) or
+                      jax.jit(lambda p, x: model.apply({'params': p}, x, method='visual_features'))(
+                        params, b))
   picture = row(2, -2, 1)
-  questions = [picture | dict(tokens=np.where(picture['feature_index'] < 0, picture['tokens'] % 9 + t + 10,
-                                              picture['tokens'])) for t in range(3)]
+  questions = [picture | dict(
+    tokens=np.where(picture['feature_index'] < 0, picture['tokens'] % 9 + t + 10,
+                    picture['tokens'])) for t in range(3)]
   made = Generator(*tiny, EOS, smallest=SMALLEST)
   together = made.generate(questions, PLAIN)
   assert len(looks) == 1
@@ -134,7 +145,8 @@ def test_a_stop_string_ends_a_row_whatever_the_chunk_and_leaves_the_others(gener
 def test_padding_on_either_side_is_cut_off(generator, greedy):
   padded = batch(*PROMPTS, extra=2)
   rows = [{k: v[i] for k, v in padded.items()} for i in range(3)]
-  rolled = [r | {k: np.roll(r[k], 2) for k in ('tokens', 'positions', 'segments', 'visual', 'feature_index')}
+  rolled = [r | {k: np.roll(r[k], 2)
+                 for k in ('tokens', 'positions', 'segments', 'visual', 'feature_index')}
             for r in rows if r['segments'][-2:].max() < 0]
   assert len(rolled) == 3
   assert equal(greedy, generator.generate(rolled, PLAIN))
@@ -154,15 +166,18 @@ def test_eight_devices_give_what_one_gives(tiny, greedy):
 
 def test_a_bfloat16_cache_is_half_the_size_and_close(tiny, generator):
   model, params = tiny
-  prefill = jax.jit(lambda dtype: model.apply({'params': params}, batch(*PROMPTS), 2, None, dtype, method='prefill'),
+  prefill = jax.jit(lambda dtype: model.apply({'params': params}, batch(*PROMPTS), 2, None, dtype,
+                                              method='prefill'),
                     static_argnums=0)
   (scores, plain), (same, small) = prefill(None), prefill('bfloat16')
   assert np.array_equal(scores, same)                # the prompt is read without the cache
   assert plain.keys[0].dtype == np.float32 and small.keys[0].nbytes * 2 == plain.keys[0].nbytes
-  step = jax.jit(lambda cache: model.apply({'params': params}, np.array([5, 5, 5]), np.array([8, 3, 8]),
+  step = jax.jit(lambda cache: model.apply({'params': params}, np.array([5, 5, 5]),
+                                           np.array([8, 3, 8]),
                                            np.zeros(3, np.int32), cache, method='decode')[0])
   assert 0 < np.abs(step(plain) - step(small)).max() < 0.05
-  assert generator.generate(PROMPTS, GenerationConfig(max_new_tokens=2, cache_dtype='bfloat16'))[0].size <= 2
+  assert generator.generate(
+    PROMPTS, GenerationConfig(max_new_tokens=2, cache_dtype='bfloat16'))[0].size <= 2
 
 
 def test_layers_are_views_of_the_stack(tiny):

@@ -1,4 +1,6 @@
-"""`from_pretrained(…).generate` with settings: keywords, stop strings, batches, features that are kept."""
+"""`from_pretrained(…).generate` with settings: keywords, stop strings, batches, features that are
+kept.
+"""
 
 from __future__ import annotations
 

@@ -64,11 +64,13 @@ def test_top_k_keeps_the_best(k, left):
   assert allowed(sampling.keep_top_k(LOG_P, k)) == left
 
 
-@pytest.mark.parametrize('p, left', [(0.01, [0]), (0.39, [0]), (0.41, [0, 1]), (0.69, [0, 1]), (0.71, [0, 1, 2]),
-                                     (0.95, [0, 1, 2, 3]), (1.0, [0, 1, 2, 3])])
+@pytest.mark.parametrize(
+  'p, left', [(0.01, [0]), (0.39, [0]), (0.41, [0, 1]), (0.69, [0, 1]), (0.71, [0, 1, 2]),
+              (0.95, [0, 1, 2, 3]), (1.0, [0, 1, 2, 3])])
 def test_top_p_keeps_the_fewest_that_reach_the_sum(p, left):
   assert allowed(sampling.keep_top_p(LOG_P, p)) == left
-  shuffled = sampling.keep_top_p(LOG_P[:, ::-1] - 7, p)     # neither order nor normalisation matters
+  # neither order nor normalisation matters
+  shuffled = sampling.keep_top_p(LOG_P[:, ::-1] - 7, p)
   assert allowed(shuffled[:, ::-1]) == left
 
 
@@ -103,7 +105,8 @@ def test_a_draw_depends_on_seed_row_and_step_alone():
 
 def test_without_a_temperature_the_best_token_is_taken_under_the_rules():
   choose = lambda tokens, **settings: int(next_tokens(
-    LOG_P, answers(*tokens), jnp.int32(len(tokens)), rules_of(GenerationConfig(**settings)), (0,))[0])
+    LOG_P, answers(*tokens), jnp.int32(len(tokens)), rules_of(GenerationConfig(**settings)),
+    (0,))[0])
   assert choose(()) == 0
   assert choose((), min_new_tokens=1) == 1
   assert choose((0,), min_new_tokens=1) == 0

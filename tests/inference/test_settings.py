@@ -15,8 +15,10 @@ from molmo_jax.inference.settings import GenerationConfig
   (dict(max_new_tokens=4, min_new_tokens=5), 'min_new_tokens=5 must be from 0 to max_new_tokens=4'),
   (dict(temperature=-0.1), 'temperature=-0.1'), (dict(temperature=float('nan')), 'temperature=nan'),
   (dict(temperature=1, top_p=0), 'top_p=0'), (dict(temperature=1, top_p=1.1), 'top_p=1.1'),
-  (dict(temperature=1, top_k=-1), 'top_k=-1'), (dict(seed=-1), 'seed=-1'), (dict(beams=0), 'beams=0'),
-  (dict(no_repeat_ngram=-1), 'no_repeat_ngram=-1'), (dict(repetition_penalty=0), 'repetition_penalty=0'),
+  (dict(temperature=1, top_k=-1), 'top_k=-1'), (dict(seed=-1), 'seed=-1'),
+  (dict(beams=0), 'beams=0'),
+  (dict(no_repeat_ngram=-1), 'no_repeat_ngram=-1'),
+  (dict(repetition_penalty=0), 'repetition_penalty=0'),
   (dict(stop=('',)), 'stop='), (dict(cache_dtype='int8'), "cache_dtype='int8'"),
   (dict(length_penalty=float('inf')), 'length_penalty=inf'),
 ])
@@ -37,8 +39,9 @@ def test_a_beam_search_refuses_what_it_cannot_do(settings):
     GenerationConfig(beams=2, **settings)
 
 
-@pytest.mark.parametrize('settings', [dict(no_repeat_ngram=2), dict(repetition_penalty=1.2), dict(min_new_tokens=3),
-                                      dict(frequency_penalty=0.5), dict(beams=4)])
+@pytest.mark.parametrize(
+  'settings', [dict(no_repeat_ngram=2), dict(repetition_penalty=1.2), dict(min_new_tokens=3),
+               dict(frequency_penalty=0.5), dict(beams=4)])
 def test_nothing_but_a_temperature_turns_sampling_on(settings):
   assert not rules_of(GenerationConfig(**settings)).draws
   assert rules_of(GenerationConfig(temperature=0.1)).draws

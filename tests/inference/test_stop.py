@@ -32,7 +32,8 @@ def test_a_stop_string_before_the_least_length_does_not_count():
   assert text_before_stop([6, 0, 6], decode, ['\n']) == '\nab'
 
 
-@pytest.mark.parametrize('text, certain', [('a ST', 'a '), ('a S', 'a '), ('a', 'a'), ('a STx', 'a STx'),
-                                           ('a\ufffd', 'a')])
+@pytest.mark.parametrize('text, certain',
+                         [('a ST', 'a '), ('a S', 'a '), ('a', 'a'), ('a STx', 'a STx'),
+                          ('a\ufffd', 'a')])
 def test_what_may_become_a_stop_string_or_a_character_is_held_back(text, certain):
   assert text[:certain_length(text, ['STOP', 'TX'])] == certain

@@ -1,8 +1,8 @@
 """Rows for the attention tests, typed as drawings.
 
-A row is a string with one letter per token: `p` text of a shared prefix (BOS, timestamps), a digit = visual token of
-the image or frame with that number, `a`–`f` text of branch 0–5, `t` text of an example without branches, `_` padding,
-`|` (no token) = the next packed example.
+A row is a string with one letter per token: `p` text of a shared prefix (BOS, timestamps), a digit
+= visual token of the image or frame with that number, `a`–`f` text of branch 0–5, `t` text of an
+example without branches, `_` padding, `|` (no token) = the next packed example.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ PREFIX = 10_000
 def draw_rows(*rows: str) -> MaskInfo:
   """The metadata of the drawn rows; shorter ones get padding on the right."""
   length = max(len(row.replace('|', '')) for row in rows)
-  segments, visual = zip(*(_tokens(row + '_' * (length - len(row.replace('|', '')))) for row in rows), strict=True)
+  segments, visual = zip(*(_tokens(row + '_' * (length - len(row.replace('|', ''))))
+                           for row in rows), strict=True)
   return mask_info(np.array(segments), np.array(visual))
 
 

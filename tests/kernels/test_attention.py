@@ -18,7 +18,8 @@ from tests.kernels.rows import draw_rows
 
 MODES = ('none', 'image_tokens', 'within_image')
 # 41 tokens: no multiple of the blocks below
-ROWS = ('p111p2222aabbbcc|p33tttt|111t____',       # two images and branches, packed with text and an image
+# two images and branches, packed with text and an image
+ROWS = ('p111p2222aabbbcc|p33tttt|111t____',
         '________________p111p222p333ttttttttttttt',     # left padding, a video with timestamps
         'p1122aaaa|p11p22p33p4aaabbbb|tttttttt')       # image tree, video tree, text
 blockwise = functools.partial(attend_blockwise, block_q=8, block_k=16)
@@ -58,7 +59,8 @@ def numpy_attention(q, k, v, mask):
   for row, query, head in np.ndindex(q.shape[:3]):
     keys = np.flatnonzero(mask[row, query])
     if len(keys):
-      scores = k[row, keys, head // groups].astype(np.float64) @ q[row, query, head] / math.sqrt(q.shape[-1])
+      scores = k[row, keys, head // groups].astype(np.float64) @ q[row, query, head] / math.sqrt(
+        q.shape[-1])
       weights = np.exp(scores - scores.max())
       out[row, query, head] = weights / weights.sum() @ v[row, keys, head // groups]
   return out
@@ -70,7 +72,8 @@ def test_reference_equals_softmax_written_out(kv_heads):
   q, k, v, _ = arrays(info.index.shape[1], kv_heads=kv_heads)
   mask = np.asarray(visible(info, info, 'within_image'))
   expected = numpy_attention(*map(np.asarray, (q, k, v)), mask)
-  np.testing.assert_allclose(value(attend_reference, 'within_image', q, k, v, info, info), expected, atol=2e-6)
+  np.testing.assert_allclose(value(attend_reference, 'within_image', q, k, v, info, info), expected,
+                             atol=2e-6)
 
 
 @pytest.mark.parametrize('attention', [blockwise, attend_short], ids=['blockwise', 'short'])
@@ -108,9 +111,11 @@ def test_huge_scores_stay_finite(attention):
 def test_bfloat16_accumulates_in_float32():
   info = draw_rows(*ROWS)
   inputs = arrays(info.index.shape[1], dtype=jnp.bfloat16)
-  expected = value_and_gradients(attend_reference, 'image_tokens', info, *(x.astype(jnp.float32) for x in inputs))
+  expected = value_and_gradients(attend_reference, 'image_tokens', info,
+                                 *(x.astype(jnp.float32) for x in inputs))
   for attention in ALL.values():
-    for a, b in zip(value_and_gradients(attention, 'image_tokens', info, *inputs), expected, strict=True):
+    for a, b in zip(value_and_gradients(attention, 'image_tokens', info, *inputs), expected,
+                    strict=True):
       assert a.dtype == jnp.bfloat16
       np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.02 * float(jnp.abs(b).max()))
 
@@ -130,7 +135,8 @@ def test_scale_replaces_the_root_of_the_head_dim():
   q, k, v, _ = arrays(info.index.shape[1], rows=1)
   expected = value(attend_reference, 'none', 2 * q, k, v, info, info)
   for attention in ALL.values():
-    np.testing.assert_allclose(value(attention, 'none', q, k, v, info, info, 2 / math.sqrt(8)), expected, atol=2e-6)
+    np.testing.assert_allclose(value(attention, 'none', q, k, v, info, info, 2 / math.sqrt(8)),
+                               expected, atol=2e-6)
 
 
 def test_blockwise_works_inside_scan_and_checkpoint():
@@ -150,7 +156,9 @@ def test_blockwise_works_inside_scan_and_checkpoint():
 
 
 def test_blocks_that_nothing_needs_are_not_computed():
-  """Keys of another packed example are NaN: a block that is computed spreads them, a skipped one does not."""
+  """Keys of another packed example are NaN: a block that is computed spreads them, a skipped one
+  does not.
+  """
   info = draw_rows('t' * 16 + '|' + 't' * 16)
   q, k, v, direction = arrays(32, rows=1)
   first = jnp.arange(32)[:, None, None] < 16
@@ -165,7 +173,8 @@ LONG = 8192
 def long_gradient(attention):
   shapes = [jax.ShapeDtypeStruct((1, LONG, n, 8), jnp.float32) for n in (4, 2, 2)]
   info = jax.eval_shape(mask_info, *2 * [jax.ShapeDtypeStruct((1, LONG), jnp.int32)])
-  gradient = jax.value_and_grad(lambda q, k, v, i: jnp.sum(attention(q, k, v, i, i, 'image_tokens')), (0, 1, 2))
+  gradient = jax.value_and_grad(lambda q, k, v,
+                                i: jnp.sum(attention(q, k, v, i, i, 'image_tokens')), (0, 1, 2))
   return gradient, (*shapes, info)
 
 
@@ -174,7 +183,8 @@ def largest_array(jaxpr) -> int:
   largest = 0
   for equation in jaxpr.eqns:
     largest = max([largest, *(math.prod(getattr(v.aval, 'shape', ())) for v in equation.outvars)])
-    for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, 'eqns') or hasattr(x, 'jaxpr')):
+    for inner in jax.tree.leaves(equation.params,
+                                 is_leaf=lambda x: hasattr(x, 'eqns') or hasattr(x, 'jaxpr')):
       inner = getattr(inner, 'jaxpr', inner)
       if hasattr(inner, 'eqns'):
         largest = max(largest, largest_array(inner))
@@ -198,12 +208,14 @@ def test_blockwise_needs_little_memory_at_8192_tokens():
 
 @pytest.mark.skipif(jax.device_count() < 4, reason='needs 4 devices')
 def test_rows_and_heads_sharded_over_devices_are_not_gathered():
-  mesh = jax.make_mesh((2, 2), ('data', 'tensor'), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:4])
+  mesh = jax.make_mesh((2, 2), ('data', 'tensor'), axis_types=(AxisType.Auto,) * 2,
+                       devices=jax.devices()[:4])
   info = draw_rows(*ROWS[:2])
   q, k, v, direction = arrays(info.index.shape[1], rows=2)
 
   def gradients(q, k, v, info):
-    return jax.grad(lambda *x: jnp.sum(blockwise(*x, info, info, 'image_tokens') * direction), (0, 1, 2))(q, k, v)
+    return jax.grad(lambda *x: jnp.sum(blockwise(*x, info, info, 'image_tokens') * direction),
+                    (0, 1, 2))(q, k, v)
 
   heads = NamedSharding(mesh, PartitionSpec('data', None, 'tensor'))
   sharded = (*(jax.device_put(x, heads) for x in (q, k, v)),
@@ -221,13 +233,15 @@ def test_dispatch_by_name_and_by_size(monkeypatch):
   side = math.isqrt(REFERENCE_MAX_SCORES)
   for impl, queries, keys in [('reference', 4096, 4096), ('blockwise', 4, 4), ('auto', side, side),
                               ('auto', side + 1, side), ('auto', 1, 16 * side)]:
-    attend(jnp.zeros((1, queries, 1, 1)), jnp.zeros((1, keys, 1, 1)), None, None, None, bidirectional='none', impl=impl)
+    attend(jnp.zeros((1, queries, 1, 1)), jnp.zeros((1, keys, 1, 1)), None, None, None,
+           bidirectional='none', impl=impl)
   assert taken == ['reference', 'blockwise', 'reference', 'blockwise', 'reference']
 
 
 def test_unknown_implementation_is_an_error_that_lists_the_valid_ones():
   info = draw_rows('tttt')
-  with pytest.raises(ValueError, match="'flash' is unknown; valid ones: auto, reference, blockwise"):
+  with pytest.raises(ValueError,
+                     match="'flash' is unknown; valid ones: auto, reference, blockwise"):
     attend(*arrays(4, rows=1)[:3], info, info, bidirectional='none', impl='flash')
 
 

@@ -21,7 +21,8 @@ def test_one_token_over_a_cache_equals_plain_attention_over_both(heads, kv_heads
   found = attend_cached(q, key, value, keys.swapaxes(2, 3), values, jnp.asarray(used))
   segments = np.concatenate([np.where(used, 0, -1), np.zeros((rows, 1))], axis=1).astype(np.int32)
   info = mask_info(segments, np.zeros_like(segments))
-  new = mask_info(segments[:, -1:], np.zeros((rows, 1), np.int32), np.full((rows, 1), slots, np.int32))
+  new = mask_info(segments[:, -1:], np.zeros((rows, 1), np.int32),
+                  np.full((rows, 1), slots, np.int32))
   join = lambda stored, own: np.concatenate([stored.swapaxes(1, 2), own[:, None]], axis=1)
   plain = attend_reference(q[:, None], join(keys, key), join(values, value), new, info, 'none')
   assert np.allclose(found, plain[:, 0], atol=1e-6)

@@ -66,14 +66,16 @@ def test_any_slice_of_queries_and_keys_gives_that_part_of_the_mask(mode):
 def test_one_new_token_sees_a_cache_whose_empty_slots_are_padding():
   cache = mask_info([[0, 0, 0, 0, -1, -1]], [[0, 2, 2, 0, 0, 0]], [[0, 1, 2, 3, 0, 0]])
   token = mask_info([[0]], [[0]], [[3]])
-  np.testing.assert_array_equal(visible(token, cache, 'image_tokens')[0], [[True] * 4 + [False] * 2])
+  np.testing.assert_array_equal(visible(token, cache, 'image_tokens')[0],
+                                [[True] * 4 + [False] * 2])
 
 
 def test_keys_in_another_order_keep_their_places():
   info = drawn_info()
   order = np.random.default_rng(0).permutation(info.index.shape[1])
   shuffled = jax.tree.map(lambda x: x[:, order], info)
-  np.testing.assert_array_equal(np.asarray(visible(info, shuffled, 'within_image'))[0], drawn('within_image')[:, order])
+  np.testing.assert_array_equal(np.asarray(visible(info, shuffled, 'within_image'))[0],
+                                drawn('within_image')[:, order])
 
 
 def test_later_branch_and_later_example_do_not_see_earlier_ones():
@@ -105,7 +107,8 @@ def blocks(info: MaskInfo, size: int) -> MaskInfo:
 
 
 @pytest.mark.parametrize('mode', MODES)
-@pytest.mark.parametrize('row', ['p1122aabb|t33t___', '____p1p2aaaabbbb', 'p0p1p2aa|1122t___', 'tttttttt|tttttttt'])
+@pytest.mark.parametrize(
+  'row', ['p1122aabb|t33t___', '____p1p2aaaabbbb', 'p0p1p2aa|1122t___', 'tttttttt|tttttttt'])
 def test_needed_blocks_hold_every_visible_entry(mode, row):
   info = draw_rows(row)
   needed = np.asarray(needed_blocks(blocks(info, 4), blocks(info, 2), mode))

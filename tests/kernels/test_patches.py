@@ -22,7 +22,8 @@ def plain_softmax(q, k, v):
 
 def arrays(patches, crops=2, heads=3, dim=8, dtype=jnp.float32):
   random = np.random.default_rng(patches)
-  return [jnp.asarray(random.standard_normal((crops, patches, heads, dim)), dtype) for _ in range(4)]
+  return [jnp.asarray(random.standard_normal((crops, patches, heads, dim)), dtype)
+          for _ in range(4)]
 
 
 @pytest.mark.parametrize('patches', [36, HEAD_BY_HEAD_FROM + 1])
@@ -54,13 +55,15 @@ def test_gradient_at_729_patches_keeps_the_scores_of_few_heads():
   scores_of_all_heads = 4 * 4 * 729 * 729 * 4
   if jax.default_backend() != 'cpu':
     pytest.skip('the head-by-head form is for the CPU')
-  assert gradient.lower(shape, shape, shape).compile().memory_analysis().temp_size_in_bytes < scores_of_all_heads / 2
+  assert gradient.lower(
+    shape, shape, shape).compile().memory_analysis().temp_size_in_bytes < scores_of_all_heads / 2
 
 
 @pytest.mark.parametrize(('platform', 'loops'), [('cpu', True), ('tpu', False), ('cuda', False)])
 def test_form_follows_the_platform_that_the_program_is_lowered_for(platform, loops):
   shape = jax.ShapeDtypeStruct((2, 196, 2, 8), jnp.float32)
-  module = jax.export.export(jax.jit(attend_patches), platforms=[platform])(shape, shape, shape).mlir_module()
+  module = jax.export.export(jax.jit(attend_patches), platforms=[platform])(shape, shape,
+                                                                            shape).mlir_module()
   assert ('stablehlo.while' in module) == loops
 
 

@@ -1,4 +1,6 @@
-"""The product with a weight: einsum in values and gradients, whatever the form of its backward pass."""
+"""The product with a weight: einsum in values and gradients, whatever the form of its backward
+pass.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ def test_values_and_gradients_equal_einsum(equation, x_shape, kernel_shape):
   rng = np.random.default_rng(0)
   x, kernel = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in (x_shape, kernel_shape))
   def scalar(f):
-    return jax.jit(jax.value_and_grad(lambda x, k: jnp.sin(f(equation, x, k)).sum(), (0, 1)))(x, kernel)
-  for ours, expected in zip(jax.tree.leaves(scalar(product)), jax.tree.leaves(scalar(jnp.einsum)), strict=True):
+    return jax.jit(jax.value_and_grad(lambda x, k: jnp.sin(f(equation, x, k)).sum(), (0, 1)))(
+      x, kernel)
+  for ours, expected in zip(jax.tree.leaves(scalar(product)), jax.tree.leaves(scalar(jnp.einsum)),
+                            strict=True):
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 

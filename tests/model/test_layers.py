@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from molmo_jax.model.layers import ACTIVATIONS, Einsum, LayerNorm, RMSNorm, apply_stack, dropout, init_stack
+from molmo_jax.model.layers import (
+  ACTIVATIONS,
+  Einsum,
+  LayerNorm,
+  RMSNorm,
+  apply_stack,
+  dropout,
+  init_stack,
+)
 from molmo_jax.model.projector import GatedMlp
 from tests.model.tiny import close
 
@@ -15,7 +23,8 @@ from tests.model.tiny import close
 def test_rms_norm_divides_by_the_root_mean_square_and_multiplies_by_the_weight():
   x = jnp.array([[3.0, 4.0]])
   y = RMSNorm(0.5).apply({'params': {'scale': jnp.array([2.0, 10.0])}}, x)
-  assert np.allclose(y, [[2 * 3 / np.sqrt(13), 10 * 4 / np.sqrt(13)]], atol=1e-6)   # mean of squares 12.5, plus 0.5
+  # mean of squares 12.5, plus 0.5
+  assert np.allclose(y, [[2 * 3 / np.sqrt(13), 10 * 4 / np.sqrt(13)]], atol=1e-6)
 
 
 def test_rms_norm_casts_back_before_it_multiplies_by_the_weight():
@@ -36,7 +45,8 @@ def test_rms_norm_squares_in_float32():
 
 def test_layer_norm_takes_mean_and_variance_and_adds_the_bias():
   x = jnp.array([[1.0, 3.0, 5.0]])
-  y = LayerNorm(0.0).apply({'params': {'scale': jnp.array([1.0, 2.0, 3.0]), 'bias': jnp.array([0.0, 1.0, 0.0])}}, x)
+  y = LayerNorm(0.0).apply(
+    {'params': {'scale': jnp.array([1.0, 2.0, 3.0]), 'bias': jnp.array([0.0, 1.0, 0.0])}}, x)
   assert np.allclose(y, [[-np.sqrt(1.5), 1, 3 * np.sqrt(1.5)]], atol=1e-6)
 
 
@@ -56,15 +66,18 @@ def test_einsum_is_the_product_of_its_equation_in_its_dtype():
   ('bsd,dnh->bsnh', (2, 3, 4), (4, 5, 6)), ('bsnh,nhd->bsd', (2, 3, 5, 6), (5, 6, 4)),
   ('bvwf,fkh->bvwkh', (2, 3, 4, 5), (5, 2, 3))])
 def test_gradients_of_einsum_are_those_of_a_plain_product(equation, x_shape, shape):
-  x, kernel = jax.random.normal(jax.random.key(0), x_shape), jax.random.normal(jax.random.key(1), shape)
+  x, kernel = jax.random.normal(jax.random.key(0), x_shape), jax.random.normal(jax.random.key(1),
+                                                                               shape)
   layer = Einsum(equation, shape)
-  ours = jax.grad(lambda k, x: jnp.sum(jnp.sin(layer.apply({'params': {'kernel': k}}, x))), (0, 1))(kernel, x)
+  ours = jax.grad(lambda k, x: jnp.sum(jnp.sin(layer.apply({'params': {'kernel': k}}, x))),
+                  (0, 1))(kernel, x)
   plain = jax.grad(lambda k, x: jnp.sum(jnp.sin(jnp.einsum(equation, x, k))), (0, 1))(kernel, x)
   assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(ours, plain))
 
 
 @pytest.mark.parametrize('equation, x_shape, shape, fan_in', [
-  ('bsd,dnh->bsnh', (1, 1, 64), (64, 8, 64), 64), ('bsnh,nhd->bsd', (1, 1, 8, 64), (8, 64, 64), 512)])
+  ('bsd,dnh->bsnh', (1, 1, 64), (64, 8, 64), 64),
+  ('bsnh,nhd->bsd', (1, 1, 8, 64), (8, 64, 64), 512)])
 def test_kernels_start_with_deviation_one_over_root_fan_in(equation, x_shape, shape, fan_in):
   made = Einsum(equation, shape).init_with_output(jax.random.key(0), jnp.zeros(x_shape))[1]
   kernel = made['params']['kernel']

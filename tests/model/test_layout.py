@@ -21,7 +21,8 @@ def make():
 
 def trained():
   layout, params = make()
-  return layout, {n: jax.random.normal(jax.random.key(i), x.shape) for i, (n, x) in enumerate(sorted(params.items()))}
+  return layout, {n: jax.random.normal(jax.random.key(i), x.shape)
+                  for i, (n, x) in enumerate(sorted(params.items()))}
 
 
 def test_it_is_zero_at_the_start():
@@ -48,7 +49,8 @@ def test_it_is_the_sum_of_row_column_crop_kind_and_box():
 
 def test_tables_have_the_configured_sizes():
   _, params = make()
-  assert {n: x.shape for n, x in params.items()} == {'row': (4, 5), 'column': (4, 5), 'crop': (3, 5),
+  assert {n: x.shape for n, x in params.items()} == {'row': (4, 5), 'column': (4, 5),
+                                                     'crop': (3, 5),
                                                      'kind': (KINDS, 5), 'box': (4, 5)}
 
 

@@ -1,4 +1,6 @@
-"""The decoder: its two embedding tables, its variants, rotary scaling per layer, and dropout by position."""
+"""The decoder: its two embedding tables, its variants, rotary scaling per layer, and dropout by
+position.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def rms(x, weight, eps=1e-6):
 
 
 def expected(c: ModelConfig, params, x):
-  """The decoder in plain numpy, layer by layer and head by head (spec/model §4.2, §4.3)."""
+  """The decoder in plain numpy, layer by layer and head by head (docs/model.md §4.2, §4.3)."""
   l, x = c.llm, np.asarray(x, np.float64)
   params = jax.tree.map(lambda w: np.asarray(w, np.float64), params)
   half = l.head_dim // 2
@@ -38,16 +40,20 @@ def expected(c: ModelConfig, params, x):
     p = jax.tree.map(lambda w, i=i: w[i], params['blocks'])
     frequency, factor = l.rope_theta ** (-np.arange(half) * 2 / l.head_dim), 1.0
     if i in l.yarn.layers:
-      turns = lambda n: l.head_dim * np.log(l.yarn.original_length / (n * 2 * np.pi)) / (2 * np.log(l.rope_theta))
-      low, high = max(np.floor(turns(l.yarn.beta_fast)), 0), min(np.ceil(turns(l.yarn.beta_slow)), l.head_dim - 1)
+      turns = lambda n: l.head_dim * np.log(l.yarn.original_length
+                                            / (n * 2 * np.pi)) / (2 * np.log(l.rope_theta))
+      low, high = max(np.floor(turns(l.yarn.beta_fast)), 0), min(np.ceil(turns(l.yarn.beta_slow)),
+                                                                 l.head_dim - 1)
       ramp = np.clip((np.arange(half) - low) / (high - low), 0, 1)
-      frequency, factor = frequency * (1 - ramp) + frequency / l.yarn.factor * ramp, l.yarn.attention_factor
+      frequency, factor = frequency * (
+        1 - ramp) + frequency / l.yarn.factor * ramp, l.yarn.attention_factor
     angle = np.arange(S)[:, None] * frequency
     cos, sin = np.cos(angle) * factor, np.sin(angle) * factor
 
     def attention(h, p=p, cos=cos, sin=sin):
       a = p['attention']
-      project = lambda n: np.einsum('bsd,dnh->bnsh', h, a[n]['kernel']) + (a[n]['bias'][:, None] if l.qkv_bias else 0)
+      project = lambda n: np.einsum('bsd,dnh->bnsh', h,
+                                    a[n]['kernel']) + (a[n]['bias'][:, None] if l.qkv_bias else 0)
       q, k, v = project('query'), project('key'), project('value')
       def norm(y, name):
         if l.qk_norm == 'full':
@@ -59,14 +65,16 @@ def expected(c: ModelConfig, params, x):
         return np.concatenate([one * cos - two * sin, two * cos + one * sin], -1)
       q, k = turn(norm(q, 'query_norm')), turn(norm(k, 'key_norm'))
       k, v = (np.repeat(y, l.heads // l.kv_heads, axis=1) for y in (k, v))
-      scores = np.where(np.tri(S, dtype=bool), q @ k.swapaxes(-1, -2) / np.sqrt(l.head_dim), -np.inf)
+      scores = np.where(np.tri(S, dtype=bool), q @ k.swapaxes(-1, -2) / np.sqrt(l.head_dim),
+                        -np.inf)
       weights = np.exp(scores - scores.max(-1, keepdims=True))
       y = weights / weights.sum(-1, keepdims=True) @ v
       return np.einsum('bnsh,nhd->bsd', y, a['out']['kernel'])
 
     def mlp(h, p=p):
       gate = h @ p['mlp']['gate']['kernel']
-      return (gate / (1 + np.exp(-gate)) * (h @ p['mlp']['up']['kernel'])) @ p['mlp']['down']['kernel']
+      return (gate / (1 + np.exp(-gate))
+              * (h @ p['mlp']['up']['kernel'])) @ p['mlp']['down']['kernel']
 
     for layer, scale in ((attention, p['attention_norm']['scale']), (mlp, p['mlp_norm']['scale'])):
       x = x + (layer(rms(x, scale)) if l.norm_order == 'pre' else rms(layer(x), scale))
@@ -76,7 +84,8 @@ def expected(c: ModelConfig, params, x):
 @pytest.mark.parametrize('llm', [
   dict(qk_norm='head', norm_order='pre'),
   dict(qk_norm='full', norm_order='post', kv_heads=4, yarn=YarnConfig(layers=(1,))),
-  dict(qk_norm='none', norm_order='pre', qkv_bias=True, kv_heads=1)], ids=['qwen3', 'olmo', 'qwen2'])
+  dict(qk_norm='none', norm_order='pre', qkv_bias=True, kv_heads=1)],
+                         ids=['qwen3', 'olmo', 'qwen2'])
 def test_the_decoder_equals_a_plain_loop(llm):
   c = config(llm=llm)
   params = build(c)[1]['decoder']
@@ -92,18 +101,21 @@ def test_yarn_acts_on_its_layers_only():
   assert not any(close(results[i], results[j], 1e-3) for i in range(4) for j in range(i))
 
 
-@pytest.mark.parametrize('kv_heads, qk_norm, bias', [(2, 'head', False), (1, 'full', True), (4, 'none', False)])
+@pytest.mark.parametrize('kv_heads, qk_norm, bias',
+                         [(2, 'head', False), (1, 'full', True), (4, 'none', False)])
 def test_variants_have_the_parameters_that_they_need(kv_heads, qk_norm, bias):
   c = config(llm=dict(kv_heads=kv_heads, qk_norm=qk_norm, qkv_bias=bias))
   attention = build(c)[1]['decoder']['blocks']['attention']
   assert attention['query']['kernel'].shape == (2, 16, 4, 8)
-  assert attention['key']['kernel'].shape == attention['value']['kernel'].shape == (2, 16, kv_heads, 8)
+  assert attention['key']['kernel'].shape == attention['value']['kernel'].shape == (2, 16, kv_heads,
+                                                                                    8)
   assert ('bias' in attention['query']) == bias
   norms = {'head': (8, 8), 'full': (32, 8 * kv_heads), 'none': None}[qk_norm]
   if norms is None:
     assert 'query_norm' not in attention
   else:
-    assert (attention['query_norm']['scale'].shape[1], attention['key_norm']['scale'].shape[1]) == norms
+    assert (attention['query_norm']['scale'].shape[1],
+            attention['key_norm']['scale'].shape[1]) == norms
 
 
 def test_head_counts_that_do_not_divide_are_an_error():
@@ -120,7 +132,8 @@ def embedding(tied):
 def test_ids_from_the_vocabulary_on_use_the_table_of_extra_tokens():
   c, layer, params = embedding(tied=False)
   found = layer.apply({'params': params}, jnp.array([[0, c.vocab - 1, c.vocab, c.vocab + 7]]))
-  assert np.array_equal(found[0], [params['base'][0], params['base'][-1], params['extra'][0], params['extra'][7]])
+  assert np.array_equal(found[0], [params['base'][0], params['base'][-1], params['extra'][0],
+                                   params['extra'][7]])
 
 
 def test_extra_tokens_in_a_padded_base_table_leave_the_second_one_unread():
@@ -158,7 +171,8 @@ def test_response_dropout_acts_at_positions_with_a_loss_weight_only():
   c = config(llm=dict(response_residual_dropout=0.5, layers=1))
   params = build(c)[1]['decoder']
   weights = jnp.zeros((2, S)).at[0, 3].set(0.3)
-  quiet, noisy = decode_all(c, params, X, weights), decode_all(c, params, X, weights, jax.random.key(1))
+  quiet, noisy = decode_all(c, params, X, weights), decode_all(c, params, X, weights,
+                                                               jax.random.key(1))
   changed = np.abs(noisy - quiet).max(-1) > 1e-4
   assert changed.tolist() == [[False, False, False, True, False], [False] * S]
 

@@ -1,4 +1,6 @@
-"""The mixture of experts: every form equals the definition, token by token, whatever the experts that are chosen."""
+"""The mixture of experts: every form equals the definition, token by token, whatever the experts
+that are chosen.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,8 @@ def test_every_token_gets_the_weighted_sum_of_its_most_likely_experts(params):
 
 
 def test_weights_are_shares_of_all_experts_and_not_renormalised(params):
-  doubled = params | {name: jnp.broadcast_to(params[name][:1], params[name].shape) for name in ('gate', 'up', 'down')}
+  doubled = params | {name: jnp.broadcast_to(params[name][:1], params[name].shape)
+                      for name in ('gate', 'up', 'down')}
   gate, up = X @ params['gate'][0], X @ params['up'][0]
   one_expert = (jax.nn.silu(gate) * up) @ params['down'][0]
   shares = choice(params)[0].sum(-1, keepdims=True)
@@ -70,7 +73,8 @@ def test_forms_agree_forwards_and_backwards(params, form):
 
   def plain(x, weights, chosen, gate, up, down):
     picked = lambda kernel: jnp.take(kernel, chosen, axis=0)       # [B,S,k,·,·]
-    h = jax.nn.silu(jnp.einsum('bsd,bskdf->bskf', x, picked(gate))) * jnp.einsum('bsd,bskdf->bskf', x, picked(up))
+    h = jax.nn.silu(jnp.einsum('bsd,bskdf->bskf', x, picked(gate))) * jnp.einsum('bsd,bskdf->bskf',
+                                                                                 x, picked(up))
     return jnp.einsum('bskf,bskfd,bsk->bsd', h, picked(down), weights)
 
   ours, reference = (jax.jit(jax.value_and_grad(lambda x, p, f=f: loss(f, x, p), (0, 1)))(X, params)
@@ -109,16 +113,19 @@ def test_devices_sort_their_own_tokens_only(params):
   with jax.set_mesh(mesh):
     x = jax.device_put(X, jax.NamedSharding(mesh, P(('data', 'fsdp'))))
     args = jax.device_put(choice(params)[:2], jax.NamedSharding(mesh, P(('data', 'fsdp'))))
-    program = jax.jit(per_device(mix_sorted)).lower(x, *args, *choice(params)[2:]).compile().as_text()
+    program = jax.jit(per_device(mix_sorted)).lower(x, *args,
+                                                    *choice(params)[2:]).compile().as_text()
   sorts = [line for line in program.splitlines() if ' sort(' in line]
-  assert sorts and all(f'[{5 * CHOSEN}]' in line for line in sorts)      # 5 tokens of one row, each twice
+  # 5 tokens of one row, each twice
+  assert sorts and all(f'[{5 * CHOSEN}]' in line for line in sorts)
   assert 'all-gather' not in program
 
 
 def test_the_decoder_takes_experts_in_place_of_its_mlp():
   c = config(llm=dict(experts=5, experts_per_token=3, mlp=6))
   mlp = build(c)[1]['decoder']['blocks']['mlp']
-  assert jax.tree.map(jnp.shape, mlp) == dict(router=dict(kernel=(2, 16, 5)), gate=(2, 5, 16, 6), up=(2, 5, 16, 6),
+  assert jax.tree.map(jnp.shape, mlp) == dict(router=dict(kernel=(2, 16, 5)), gate=(2, 5, 16, 6),
+                                              up=(2, 5, 16, 6),
                                               down=(2, 5, 6, 16))
 
 

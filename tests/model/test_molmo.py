@@ -68,15 +68,18 @@ def test_a_blind_model_has_the_same_parameters_but_sees_nothing(tiny):
 
 
 V1 = config(
-  vit=dict(class_token=True, pre_norm=True, patch_bias=False, activation='quick_gelu', normalize='openai',
+  vit=dict(class_token=True, pre_norm=True, patch_bias=False, activation='quick_gelu',
+           normalize='openai',
            keep_unread=True),
   connector=dict(pooling_mask=False, padding_embed='pad_and_partial_pad'),
-  llm=dict(qkv_bias=True, qk_norm='none', experts=4, experts_per_token=2, mlp=6), bidirectional='none')
+  llm=dict(qkv_bias=True, qk_norm='none', experts=4, experts_per_token=2, mlp=6),
+  bidirectional='none')
 
 
 def test_crops_of_padding_are_never_read():
   model, params = build(V1)
-  first = batch(TWO_IMAGES, row(1, -1, 2))      # the second row has one crop of its own, and one of padding
+  # the second row has one crop of its own, and one of padding
+  first = batch(TWO_IMAGES, row(1, -1, 2))
   patches = V1.vit.patches
   mask = np.random.default_rng(0).random((2, first['crops'].shape[1], patches)).astype(np.float32)
   rows = first | {'patch_mask': mask}
@@ -105,7 +108,8 @@ def test_text_alone_needs_no_crops(tiny):
   model, params = tiny
   text = row(6)
   assert text['crops'].shape[0] == 0
-  alone, beside = logits(model, params, batch(text)), logits(model, params, batch(text, row(1, -2, 1)))
+  alone, beside = logits(model, params, batch(text)), logits(model, params,
+                                                             batch(text, row(1, -2, 1)))
   assert close(alone[0], beside[0, :6])
 
 
@@ -114,7 +118,8 @@ def changed_queries(mode, params, token):
   model = Molmo(config(bidirectional=mode))
   rows = batch(TWO_IMAGES)
   tokens = rows['tokens'].copy()
-  tokens[0, token] = tokens[0, token] + 1 if tokens[0, token] == IM_PATCH else (tokens[0, token] + 7) % 40
+  tokens[0, token] = tokens[0, token] + 1 if tokens[0, token] == IM_PATCH else (tokens[0, token]
+                                                                                + 7) % 40
   before, after = (logits(model, params, r) for r in (rows, rows | {'tokens': tokens}))
   return (np.abs(before - after).max(-1)[0] > 1e-4).astype(int).tolist()
 
@@ -123,10 +128,12 @@ def changed_queries(mode, params, token):
   # tokens             t  t  1  1  t  2  2  2  t  t  t
   ('none',         6, [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]),
   ('within_image', 6, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]),
-  ('image_tokens', 6, [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]),   # the text between sees it through the first image
+  # the text between sees it through the first image
+  ('image_tokens', 6, [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
   ('within_image', 3, [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
   ('none',         3, [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1]),
-  ('image_tokens', 4, [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]),   # the second image sees the text, the first image sees it
+  # the second image sees the text, the first image sees it
+  ('image_tokens', 4, [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
 ])
 def test_visual_tokens_see_each_other_as_the_mode_says(tiny, mode, token, changed):
   assert changed_queries(mode, tiny[1], token) == changed
@@ -169,7 +176,8 @@ def test_values_and_gradients_do_not_depend_on_what_is_rematerialised_or_unrolle
   _, params = tiny
   rows = jax.tree.map(jnp.asarray, batch(row(1, -2, 2), row(3, -1, 1)))
   expected = gradient_of(config(remat='none'), params, rows)
-  assert all(np.isfinite(g).all() and g.any() for n, g in expected[1]['decoder']['blocks']['mlp']['up'].items())
+  assert all(np.isfinite(g).all() and g.any()
+             for n, g in expected[1]['decoder']['blocks']['mlp']['up'].items())
   assert close(gradient_of(config(remat='full', unroll=2), params, rows), expected)
 
 

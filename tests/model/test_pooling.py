@@ -1,4 +1,6 @@
-"""Pooling windows: the same weights for 2×2 and 3×3, empty slots, and every value of `connector.pooling`."""
+"""Pooling windows: the same weights for 2×2 and 3×3, empty slots, and every value of
+`connector.pooling`.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,11 @@ from molmo_jax.model.pooling import Pooling, pooled_width
 F = 6
 SMALL = ConnectorConfig(heads=2, kv_heads=1, head_dim=4, width=8, pool_slots=4)
 FEATURES = jax.random.normal(jax.random.key(0), (2, 10, F))
-INDEX = jnp.array([[[0, 1, 4, 5], [2, 3, -1, -1], [9, 9, 8, -1]], [[5, 6, 7, 8], [-1, 2, -1, -1], [0, 1, 2, 3]]])
+INDEX = jnp.array([[[0, 1, 4, 5], [2, 3, -1, -1], [9, 9, 8, -1]],
+                   [[5, 6, 7, 8], [-1, 2, -1, -1], [0, 1, 2, 3]]])
 PADDED = jnp.pad(INDEX, ((0, 0), (0, 0), (0, 5)), constant_values=-1)
-ATTENTION = ('attention_meanq', 'attention', 'attention_meanq_2x', 'attention_meanq_4x', 'attention_2wide')
+ATTENTION = ('attention_meanq', 'attention', 'attention_meanq_2x', 'attention_meanq_4x',
+             'attention_2wide')
 
 
 def make(**fields):
@@ -65,13 +69,15 @@ def test_attention_pooling_equals_a_loop_over_windows(kind, masked):
 @pytest.mark.parametrize('kind', [*ATTENTION, 'mean'])
 def test_a_2x2_window_equals_the_same_window_in_nine_slots(kind):
   pooling, params = make(pooling=kind)
-  small, large = (jax.jit(pooling.apply)({'params': params}, FEATURES, index) for index in (INDEX, PADDED))
+  small, large = (jax.jit(pooling.apply)({'params': params}, FEATURES, index)
+                  for index in (INDEX, PADDED))
   assert np.allclose(small, large, atol=1e-6)
 
 
 def test_without_the_mask_empty_slots_take_part():
   pooling, params = make(pooling_mask=False)
-  small, large = (jax.jit(pooling.apply)({'params': params}, FEATURES, index) for index in (INDEX, PADDED))
+  small, large = (jax.jit(pooling.apply)({'params': params}, FEATURES, index)
+                  for index in (INDEX, PADDED))
   assert not np.allclose(small, large, atol=1e-3)
 
 
@@ -130,5 +136,6 @@ def test_stack_refuses_windows_of_another_size():
 
 
 def test_none_refuses_windows_of_more_than_one_patch():
-  with pytest.raises(ValueError, match=r'windows must be 1×1, but the batch has 4 slots: .*pooling=\(1,1\)'):
+  with pytest.raises(ValueError,
+                     match=r'windows must be 1×1, but the batch has 4 slots: .*pooling=\(1,1\)'):
     Pooling(dataclasses.replace(SMALL, pooling='none')).apply({}, FEATURES, INDEX)

@@ -28,13 +28,15 @@ def gated(p, x):
 
 def test_mlp_is_gated_by_silu_of_the_gate():
   projector, params = make('mlp')
-  assert np.allclose(projector.apply({'params': params}, X), gated(params['mlp'], np.asarray(X)), atol=1e-5)
+  assert np.allclose(projector.apply({'params': params}, X), gated(params['mlp'], np.asarray(X)),
+                     atol=1e-5)
 
 
 def test_2mlp_adds_a_second_mlp_to_the_first():
   projector, params = make('2mlp')
   y = gated(params['mlp'], np.asarray(X))
-  assert np.allclose(projector.apply({'params': params}, X), y + gated(params['residual_mlp'], y), atol=1e-5)
+  assert np.allclose(projector.apply({'params': params}, X), y + gated(params['residual_mlp'], y),
+                     atol=1e-5)
 
 
 def test_linear_is_one_matrix_with_xavier_bounds():
@@ -48,7 +50,8 @@ def test_linear_is_one_matrix_with_xavier_bounds():
 def test_random_linear_is_never_trained_but_passes_gradients_on():
   projector, params = make('random_linear')
   assert np.abs(params['kernel']).max() <= 0.02
-  weights, inputs = jax.grad(lambda p, x: jnp.sum(projector.apply({'params': p}, x) ** 2), (0, 1))(params, X)
+  weights, inputs = jax.grad(lambda p, x: jnp.sum(projector.apply({'params': p}, x) ** 2),
+                             (0, 1))(params, X)
   assert not weights['kernel'].any()
   assert inputs.any()
 

@@ -1,4 +1,4 @@
-"""Rotary positions and YaRN, against the numbers of spec/model §4.3."""
+"""Rotary positions and YaRN, against the numbers of docs/model.md §4.3."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def test_rotation_pairs_the_halves_of_a_head():
   x = jnp.zeros((1, 1, 1, 4)).at[..., 0].set(1.0)
   table = rotary_tables(jnp.array([[1]]), 4, 100.0, YarnConfig())[0]
   assert np.allclose(rotate(x, table)[0, 0, 0], [np.cos(1), 0, np.sin(1), 0], atol=1e-6)
-  y = jnp.zeros((1, 1, 1, 4)).at[..., 3].set(1.0)   # partner of the second, which turns by 100^(−1/2)
+  # partner of the second, which turns by 100^(−1/2)
+  y = jnp.zeros((1, 1, 1, 4)).at[..., 3].set(1.0)
   assert np.allclose(rotate(y, table)[0, 0, 0], [0, -np.sin(0.1), 0, np.cos(0.1)], atol=1e-6)
 
 
@@ -62,4 +63,5 @@ def test_scores_depend_on_the_distance_only():
 def test_low_precision_input_is_rotated_in_float32():
   x = jax.random.normal(jax.random.key(0), (1, 4, 2, 8)).astype(jnp.bfloat16)
   table = rotary_tables(POSITIONS, 8, 1e4, YarnConfig())[0]
-  assert jnp.array_equal(rotate(x, table), rotate(x.astype(jnp.float32), table).astype(jnp.bfloat16))
+  assert jnp.array_equal(rotate(x, table),
+                         rotate(x.astype(jnp.float32), table).astype(jnp.bfloat16))

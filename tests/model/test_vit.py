@@ -63,11 +63,13 @@ def test_a_block_adds_attention_and_then_a_perceptron():
     return centred / np.sqrt((centred ** 2).mean(-1, keepdims=True) + 1e-6) * p['scale'] + p['bias']
 
   h = norm(x, p['attention_norm'])
-  q, k, v = (np.einsum('cpe,enh->cnph', h, p[n]['kernel']) + p[n]['bias'][:, None] for n in ('query', 'key', 'value'))
+  q, k, v = (np.einsum('cpe,enh->cnph', h, p[n]['kernel']) + p[n]['bias'][:, None]
+             for n in ('query', 'key', 'value'))
   weights = np.asarray(jax.nn.softmax(q @ k.swapaxes(-1, -2) / np.sqrt(4), axis=-1))
   x = x + np.einsum('cnph,nhe->cpe', weights @ v, p['out']['kernel']) + p['out']['bias']
   h = norm(x, p['mlp_norm']) @ p['up']['kernel'] + p['up']['bias']
-  expected = x + np.asarray(jax.nn.gelu(h, approximate=True)) @ p['down']['kernel'] + p['down']['bias']
+  expected = x + np.asarray(
+    jax.nn.gelu(h, approximate=True)) @ p['down']['kernel'] + p['down']['bias']
   start = jax.random.normal(jax.random.key(2), (1, 4, 8))
   found = VitBlock(SMALL).apply({'params': jax.tree.map(lambda w: w[0], params['blocks'])}, start)
   assert np.allclose(found, expected, atol=1e-5)
@@ -79,7 +81,8 @@ def test_layer_scale_multiplies_what_a_block_adds():
   p = jax.tree.map(lambda w: w[0], params['blocks'])
   assert p['attention_scale'].shape == p['mlp_scale'].shape == (8,)
   plain = {name: x for name, x in p.items() if not name.endswith('_scale')}
-  for name, layer in (('attention_scale', 'out'), ('mlp_scale', 'down')):   # as if its last product were scaled
+  # as if its last product were scaled
+  for name, layer in (('attention_scale', 'out'), ('mlp_scale', 'down')):
     plain |= {layer: jax.tree.map(lambda w, name=name: w * p[name], p[layer])}
   start = jax.random.normal(jax.random.key(2), (2, 4, 8))
   scaled = VitBlock(config).apply({'params': p}, start)
@@ -91,13 +94,16 @@ def test_blocks_that_nobody_reads_are_built_only_on_demand_and_change_nothing():
   vit, params = init(dataclasses.replace(SMALL, keep_unread=True), (1, 0))
   assert {x.shape[0] for x in jax.tree.leaves(params['blocks'])} == {4}
   fewer = params | {'blocks': jax.tree.map(lambda w: w[:2], params['blocks'])}
-  assert np.array_equal(vit.apply({'params': params}, PATCHES), Vit(SMALL, (1, 0)).apply({'params': fewer}, PATCHES))
+  assert np.array_equal(vit.apply({'params': params}, PATCHES),
+                        Vit(SMALL, (1, 0)).apply({'params': fewer}, PATCHES))
   gradient = jax.grad(lambda p: jnp.sum(vit.apply({'params': p}, PATCHES)))(params)
   assert all(not np.any(g[2:]) for g in jax.tree.leaves(gradient['blocks']))
 
 
 def bicubic(x, size):
-  """Cubic convolution (a = −½) along the first axis, with the kernel widened where it shrinks, in plain numpy."""
+  """Cubic convolution (a = −½) along the first axis, with the kernel widened where it shrinks, in
+  plain numpy.
+  """
   scale = max(len(x) / size, 1.0)
   out = []
   for i in range(size):
@@ -110,7 +116,8 @@ def bicubic(x, size):
 
 @pytest.mark.parametrize('class_token', [True, False])
 @pytest.mark.parametrize('side', [5, 3])
-def test_a_position_table_of_another_grid_is_interpolated_but_for_the_class_token(side, class_token):
+def test_a_position_table_of_another_grid_is_interpolated_but_for_the_class_token(side,
+                                                                                  class_token):
   table = np.asarray(jax.random.normal(jax.random.key(0), (16 + class_token, 6)))
   found = np.asarray(fit_positions(jnp.asarray(table), side * side, class_token))
   grid = table[int(class_token):].reshape(4, 4, 6)
@@ -127,8 +134,9 @@ def test_a_position_table_of_the_same_grid_is_used_as_it_is():
   assert vit.apply({'params': params}, PATCHES).shape == (2, 4, 8)
 
 
-@pytest.mark.parametrize('fields, message', [(dict(positions=8), 'model.vit.positions=8 must be a square number'),
-                                             (dict(image_size=9), 'model.vit.image_size=9 must be a multiple')])
+@pytest.mark.parametrize('fields, message',
+                         [(dict(positions=8), 'model.vit.positions=8 must be a square number'),
+                          (dict(image_size=9), 'model.vit.image_size=9 must be a multiple')])
 def test_sizes_that_make_no_grid_are_an_error(fields, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(SMALL, **fields)
@@ -142,7 +150,8 @@ def test_crops_do_not_see_each_other():
 
 
 def test_the_class_token_takes_part_and_is_dropped_at_the_end():
-  config = dataclasses.replace(SMALL, class_token=True, pre_norm=True, patch_bias=False, activation='quick_gelu')
+  config = dataclasses.replace(SMALL, class_token=True, pre_norm=True, patch_bias=False,
+                               activation='quick_gelu')
   vit, params = init(config, (1, 0))
   assert params['position_embedding'].shape == (5, 8)
   assert 'bias' not in params['patch_embedding']
@@ -161,7 +170,8 @@ def test_negative_layers_count_from_the_declared_number_of_blocks():
 
 @pytest.mark.parametrize('layers', [(), (4,), (-5,), (0, 9)])
 def test_layers_that_a_tower_does_not_have_are_an_error(layers):
-  with pytest.raises(ValueError, match='model.connector.vit_layers=.* a tower of 4 blocks has -4…3'):
+  with pytest.raises(ValueError,
+                     match='model.connector.vit_layers=.* a tower of 4 blocks has -4…3'):
     resolve_vit_layers(layers, 4)
 
 

@@ -1,7 +1,7 @@
 """A model that compiles in a second, and rows for it, for all tests that need a whole model.
 
-A row is written as counts: 3 = three text tokens, −2 = an image with two visual tokens. Segments count up from
-`segment`, so that rows can be packed.
+A row is written as counts: 3 = three text tokens, −2 = an image with two visual tokens. Segments
+count up from `segment`, so that rows can be packed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from molmo_jax.training.state import init_params
 
 CONFIG = ModelConfig(
   vit=VitConfig(image_size=12, patch_size=4, width=8, layers=3, heads=2, head_dim=4, mlp=16),
-  connector=ConnectorConfig(vit_layers=(-1, -2), heads=2, kv_heads=2, head_dim=4, width=8, hidden=12, pool_slots=4),
-  llm=LlmConfig(vocab=40, extra_vocab=8, width=16, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=24, rope_theta=1e4),
+  connector=ConnectorConfig(vit_layers=(-1, -2), heads=2, kv_heads=2, head_dim=4, width=8,
+                            hidden=12, pool_slots=4),
+  llm=LlmConfig(vocab=40, extra_vocab=8, width=16, layers=2, heads=4, kv_heads=2, head_dim=8,
+                mlp=24, rope_theta=1e4),
   remat='none')
 SLOTS = 4
 IM_PATCH = CONFIG.llm.vocab + 2
@@ -37,12 +39,15 @@ def config(connector=None, llm=None, vit=None, **fields) -> ModelConfig:
 
 
 def build(c: ModelConfig = CONFIG, seed: int = 0):
-  """A model and parameters that are nowhere zero or one, so that nothing is invisible. Nothing is compiled."""
+  """A model and parameters that are nowhere zero or one, so that nothing is invisible. Nothing is
+  compiled.
+  """
   model, rng = Molmo(c), np.random.default_rng(seed)
   shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
   def draw(path, leaf):
     is_scale = path_name(path).endswith('scale')
-    return jnp.asarray(rng.normal(float(is_scale), 0.1 if is_scale else 0.3, leaf.shape), leaf.dtype)
+    return jnp.asarray(rng.normal(float(is_scale), 0.1 if is_scale else 0.3, leaf.shape),
+                       leaf.dtype)
   return model, jax.tree_util.tree_map_with_path(draw, shapes)
 
 
@@ -63,8 +68,10 @@ def row(*counts: int, seed: int = 0, segment: int = 0) -> dict[str, np.ndarray]:
   tokens, size = np.array(tokens, np.int32), CONFIG.vit.image_size
   is_patch = tokens == IM_PATCH
   return dict(
-    tokens=tokens, targets=np.roll(np.where(is_patch, 0, tokens), -1), visual=np.array(visual, np.int32),
-    positions=np.arange(len(tokens), dtype=np.int32), segments=np.full(len(tokens), segment, np.int32),
+    tokens=tokens, targets=np.roll(np.where(is_patch, 0, tokens), -1),
+    visual=np.array(visual, np.int32),
+    positions=np.arange(len(tokens), dtype=np.int32),
+    segments=np.full(len(tokens), segment, np.int32),
     feature_index=np.where(is_patch, np.cumsum(is_patch) - 1, -1).astype(np.int32),
     loss_weights=(~is_patch).astype(np.float32),
     crops=np.array(crops, np.uint8).reshape(-1, size, size, 3),

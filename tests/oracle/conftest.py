@@ -1,7 +1,7 @@
 """Pairs of our model and transformers' on the same random checkpoint.
 
-`MOLMO_ORACLE_SEEDS=20 python -m pytest tests/oracle` compares on twenty of them; without it there are four. Every seed
-is another architecture, with media of other sizes.
+`MOLMO_ORACLE_SEEDS=20 python -m pytest tests/oracle` compares on twenty of them; without it there
+are four. Every seed is another architecture, with media of other sizes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Pair:
 
 @pytest.fixture(scope='session', params=SEEDS, ids='seed{}'.format)
 def pair(request, tmp_path_factory):
-  from tests.oracle import checkpoints  # not above: without the reference's packages the tests are skipped, not broken
+  from tests.oracle import (
+    checkpoints,  # not above: without the reference's packages the tests are skipped, not broken
+  )
   design = checkpoints.design(request.param)
   folder = tmp_path_factory.mktemp(f'{design.family}{design.seed}') / 'checkpoint'
   checkpoints.write(folder, design)

@@ -1,6 +1,8 @@
-"""The reference: transformers' own Molmo2 on torch, with inputs in our chat format and numpy arrays as results.
+"""The reference: transformers' own Molmo2 on torch, with inputs in our chat format and numpy arrays
+as results.
 
-Importing this module skips the tests of the importing file where torch or transformers are not installed.
+Importing this module skips the tests of the importing file where torch or transformers are not
+installed.
 """
 
 from __future__ import annotations
@@ -15,16 +17,18 @@ import numpy as np
 import pytest
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')   # of torch's threads: they take turns with those of JAX
+# of torch's threads: they take turns with those of JAX
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 REASON = 'torch, torchvision and transformers are the reference of these tests: pip install -r requirements-oracle.txt'
 torch = pytest.importorskip('torch', reason=REASON)
 
 
 def _import_torchvision() -> Any:
-  """torchvision, which stops half-way beside a CPU build of torch: two operators are declared for it then.
+  """torchvision, which stops half-way beside a CPU build of torch: two operators are declared for
+  it then.
 
-  Its fake kernels for `nms` and `qnms` are registered on import, but the operators come from a library that is linked
-  against CUDA. transformers uses neither.
+  Its fake kernels for `nms` and `qnms` are registered on import, but the operators come from a
+  library that is linked against CUDA. transformers uses neither.
   """
   try:
     return pytest.importorskip('torchvision', reason=REASON)
@@ -56,10 +60,12 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 def load_model(folder: Path, dtype: str = 'float32') -> Any:
-  """The model of a folder; every tensor of the file has its place in it, and the other way round."""
+  """The model of a folder; every tensor of the file has its place in it, and the other way round.
+  """
   model, report = transformers.Molmo2ForConditionalGeneration.from_pretrained(
     folder, dtype=getattr(torch, dtype), output_loading_info=True)
-  assert not any(report[kind] for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys')), report
+  assert not any(report[kind]
+                 for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys')), report
   return model.eval()
 
 
@@ -77,15 +83,17 @@ def parts(conversation: Messages, kind: str) -> Iterator[Mapping[str, Any]]:
 def prepare(processor: Any, *conversations: Messages, **options: Any) -> Any:
   """What transformers' processor makes of conversations in our format, as a left-padded batch.
 
-  Images are Pillow images, arrays or paths. Videos are arrays with 'fps'; with 'frames', the indices of the frames that
-  are taken, transformers does not choose any itself.
+  Images are Pillow images, arrays or paths. Videos are arrays with 'fps'; with 'frames', the
+  indices of the frames that are taken, transformers does not choose any itself.
   """
   prompts, images, videos, metadata = [], [], [], []
   for conversation in conversations:
     plain = [{**m, 'content': m['content'] if isinstance(m['content'], str) else
-              [p if p['type'] == 'text' else {'type': p['type']} for p in m['content']]} for m in conversation]
+              [p if p['type'] == 'text' else {'type': p['type']} for p in m['content']]}
+             for m in conversation]
     goes_on = conversation[-1]['role'] == 'assistant'
-    prompts.append(processor.apply_chat_template(plain, tokenize=False, add_generation_prompt=not goes_on,
+    prompts.append(processor.apply_chat_template(plain, tokenize=False,
+                                                 add_generation_prompt=not goes_on,
                                                  continue_final_message=goes_on))
     images += [load_image(str(p['image'])) if isinstance(p['image'], Path) else p['image']
                for p in parts(conversation, 'image')]
@@ -93,14 +101,16 @@ def prepare(processor: Any, *conversations: Messages, **options: Any) -> Any:
       frames, fps = part['video'], part['fps']
       taken = part.get('frames')
       videos.append(frames if taken is None else frames[taken])
-      metadata.append(VideoMetadata(total_num_frames=len(frames), fps=fps, duration=len(frames) / fps,
+      metadata.append(VideoMetadata(total_num_frames=len(frames), fps=fps,
+                                    duration=len(frames) / fps,
                                     frames_indices=None if taken is None else list(taken)))
       options['do_sample_frames'] = taken is None
   if images:
     options['images'] = images
   if videos:
     options |= dict(videos=videos, video_metadata=metadata)
-  # With a single thread torch resizes by another program, which rounds a few values in ten thousand to the next level.
+  # With a single thread torch resizes by another program, which rounds a few values in ten thousand
+  # to the next level.
   torch.set_num_threads(2)
   try:
     return processor(text=prompts, padding=True, return_tensors='pt', **options)
@@ -119,5 +129,7 @@ def greedy(model: Any, inputs: Any, new_tokens: int) -> list[list[int]]:
   end = model.generation_config.eos_token_id
   ends = end if isinstance(end, list) else [end]
   with torch.no_grad():
-    ids = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)[:, inputs['input_ids'].shape[1]:]
-  return [row[:next((i + 1 for i, token in enumerate(row) if token in ends), len(row))] for row in ids.tolist()]
+    ids = model.generate(**inputs, max_new_tokens=new_tokens,
+                         do_sample=False)[:, inputs['input_ids'].shape[1]:]
+  return [row[:next((i + 1 for i, token in enumerate(row) if token in ends), len(row))]
+          for row in ids.tolist()]

@@ -20,17 +20,23 @@ TOLERANCE = 1e-4      # of a gradient's distance, relative to its length
 
 
 def lesson(rows, first_extra, seed):
-  """Our batch with random weights on the positions whose next token is text: targets and weights int, float [B,S]."""
+  """Our batch with random weights on the positions whose next token is text: targets and weights
+  int, float [B,S].
+  """
   rng = np.random.default_rng([seed, 73])
   targets = np.pad(rows['tokens'][:, 1:], ((0, 0), (0, 1)), constant_values=PADDING['targets'])
   learnable = (rows['segments'] >= 0) & (targets >= 0) & (targets < first_extra)
   weights = np.where(learnable, rng.uniform(0, 2, targets.shape), 0).astype(np.float32)
-  return {k: v for k, v in rows.items() if k in PADDING} | dict(targets=targets.astype(np.int32), loss_weights=weights)
+  return {k: v for k, v in rows.items() if k in PADDING} | dict(targets=targets.astype(np.int32),
+                                                                loss_weights=weights)
 
 
 def our_gradients(molmo, batch, folder):
-  """The loss, and gradients under the names of transformers' parameters: the tree is written like a checkpoint."""
-  model, batch = Molmo(molmo.config), {k: v for k, v in batch.items() if k != 'layout_index' and k != 'layout_box'}
+  """The loss, and gradients under the names of transformers' parameters: the tree is written like a
+  checkpoint.
+  """
+  model, batch = Molmo(molmo.config), {k: v for k, v in batch.items() if k != 'layout_index'
+                                       and k != 'layout_box'}
   loss = lambda params: batch_loss(model, params, batch, Z_LOSS, 96)[0]
   value, gradients = jax.jit(jax.value_and_grad(loss))(molmo.params)
   hf.save_params(gradients, molmo.config, folder, layout='native')
@@ -45,7 +51,8 @@ def their_gradients(pair, batch, conversations):
   for row, conversation in enumerate(conversations):
     real = batch['segments'][row] >= 0
     scores = pair.theirs(**reference.prepare(pair.processor, conversation)).logits[0]
-    targets, weights = (torch.from_numpy(batch[name][row][real]) for name in ('targets', 'loss_weights'))
+    targets, weights = (torch.from_numpy(batch[name][row][real])
+                        for name in ('targets', 'loss_weights'))
     ignored = torch.where(weights > 0, targets.long(), -100)
     cost = torch.nn.functional.cross_entropy(scores, ignored, reduction='none')
     loss = (weights * (cost + Z_LOSS * torch.logsumexp(scores, -1) ** 2)).sum() / total
@@ -57,7 +64,8 @@ def their_gradients(pair, batch, conversations):
 @pytest.fixture(scope='module')
 def gradients(pair, tmp_path_factory):
   conversations = [everyday(pair.design)[kind] for kind in ('images', 'video')]
-  batch = lesson(pair.ours.processor(conversations), pair.design.text['vocab_size'], pair.design.seed)
+  batch = lesson(pair.ours.processor(conversations), pair.design.text['vocab_size'],
+                 pair.design.seed)
   return (our_gradients(pair.ours, batch, tmp_path_factory.mktemp('gradients')),
           their_gradients(pair, batch, conversations))
 
@@ -83,5 +91,7 @@ def test_every_gradient(gradients):
 
 
 def has_no_gradient(name):
-  """The bias of the keys in tower and pooling adds the same to all scores of a query, which softmax does not see."""
+  """The bias of the keys in tower and pooling adds the same to all scores of a query, which softmax
+  does not see.
+  """
   return name.endswith('k_proj.bias') and 'language_model' not in name

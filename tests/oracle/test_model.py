@@ -1,4 +1,6 @@
-"""Scores and greedy answers are those of transformers, alone and in a mixed batch, in float32 and bfloat16."""
+"""Scores and greedy answers are those of transformers, alone and in a mixed batch, in float32 and
+bfloat16.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def test_every_kind_of_conversation_alone(pair, theirs):
 
 
 def test_a_left_padded_batch_of_images_video_and_text(pair, theirs):
-  inputs = pair.ours.processor([conversation for conversation, *_ in theirs.values()], padding='left')
+  inputs = pair.ours.processor([conversation for conversation, *_ in theirs.values()],
+                               padding='left')
   ours, answers = pair.ours.logits(inputs), pair.ours.generate_ids(inputs, NEW)
   for row, (kind, (_, scores, answer)) in enumerate(theirs.items()):
     real = inputs['segments'][row] >= 0
@@ -50,7 +53,8 @@ def test_a_left_padded_batch_of_images_video_and_text(pair, theirs):
 def test_transformers_gives_the_same_in_a_batch_of_its_own(pair, theirs):
   kinds = [kind for kind in theirs if kind != 'video']   # it takes images or a video
   inputs = reference.prepare(pair.processor, *(theirs[kind][0] for kind in kinds))
-  scores, answers = reference.logits(pair.theirs, inputs), reference.greedy(pair.theirs, inputs, NEW)
+  scores, answers = reference.logits(pair.theirs, inputs), reference.greedy(pair.theirs, inputs,
+                                                                            NEW)
   for row, kind in enumerate(kinds):
     real = inputs['attention_mask'][row].bool().numpy()
     assert np.abs(scores[row][real] - theirs[kind][1]).max() <= TOLERANCE, kind
@@ -58,7 +62,8 @@ def test_transformers_gives_the_same_in_a_batch_of_its_own(pair, theirs):
 
 
 def test_bfloat16_is_as_close_to_float32_as_that_of_transformers(pair, theirs):
-  model, small = reference.load_model(pair.folder, 'bfloat16'), molmo_jax.from_pretrained(pair.folder, 'bfloat16')
+  model, small = reference.load_model(pair.folder, 'bfloat16'), molmo_jax.from_pretrained(
+    pair.folder, 'bfloat16')
   inputs = small.processor([conversation for conversation, *_ in theirs.values()])
   ours, distance = small.logits(inputs), {'ours': [], 'theirs': []}
   for row, (conversation, scores, _) in enumerate(theirs.values()):

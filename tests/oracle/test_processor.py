@@ -1,4 +1,6 @@
-"""Every array of the processor is that of transformers: ids, token types, windows, grids, pixels to the last bit."""
+"""Every array of the processor is that of transformers: ids, token types, windows, grids, pixels to
+the last bit.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,16 @@ import pytest
 from molmo_jax.model.vit import normalize_crops, patchify
 from molmo_jax.preprocess.processor import Processor
 from tests.oracle import reference
-from tests.oracle.conversations import assistant, everyday, filmed, image, picture, text, unusual, user
+from tests.oracle.conversations import (
+  assistant,
+  everyday,
+  filmed,
+  image,
+  picture,
+  text,
+  unusual,
+  user,
+)
 
 LAST_BIT = 6e-8            # transformers normalises with other operations
 NORMALISED = 1.2e-7        # the model, whose compiler fuses these operations
@@ -29,7 +40,8 @@ def agree(processors, *conversations, theirs=None, name=''):
     theirs: the conversations in the form that transformers gets.
   """
   ours = processors[0](list(conversations))
-  theirs = {k: v.numpy() for k, v in reference.prepare(processors[1], *(theirs or conversations)).items()}
+  theirs = {k: v.numpy() for k, v in reference.prepare(processors[1],
+                                                       *(theirs or conversations)).items()}
   real, pad = ours['segments'] >= 0, processors[1].tokenizer.pad_token_id
   assert np.array_equal(real, theirs['attention_mask']), name
   assert np.array_equal(np.where(real, ours['tokens'], pad), theirs['input_ids']), name
@@ -83,7 +95,8 @@ def test_unusual_images(pair, processors, tmp_path):
   agree(processors, several, name='all in one conversation')
 
 
-def test_a_file_with_transparency_is_composited_where_the_loader_of_transformers_drops_it(pair, processors, tmp_path):
+def test_a_file_with_transparency_is_composited_where_the_loader_of_transformers_drops_it(
+  pair, processors, tmp_path):
   pixels = unusual(pair.design, tmp_path)['alpha']
   pixels.save(tmp_path / 'alpha.png')
   agree(processors, [user(image(tmp_path / 'alpha.png'))], theirs=[[user(image(pixels))]])
@@ -97,31 +110,38 @@ def test_a_video_whose_frames_both_choose(pair, processors):
 
 
 def test_a_video_whose_frames_are_chosen_by_us(pair, processors):
-  """transformers leaves out the last frame, which the models were trained with: it gets the frames of our choice."""
+  """transformers leaves out the last frame, which the models were trained with: it gets the frames
+  of our choice.
+  """
   rng = np.random.default_rng([pair.design.seed, 61])
   for frames, fps in ((1, 2.0), (31, 8.0), (50, 29.97), (400, 25.0), (7, 24.0)):
-    video = {'type': 'video', 'video': np.stack([picture(rng, 30, 40) for _ in range(frames)]), 'fps': fps}
+    video = {'type': 'video', 'video': np.stack([picture(rng, 30, 40) for _ in range(frames)]),
+             'fps': fps}
     conversation = [user(video, text('When does it start?'))]
     chosen = np.rint(processors[0](conversation)['frame_times'] * fps).astype(int).tolist()
     assert chosen[0] == 0 and chosen[-1] == frames - 1 and len(chosen) <= 16
-    agree(processors, conversation, theirs=[[user(dict(video, frames=chosen), text('When does it start?'))]],
+    agree(processors, conversation,
+          theirs=[[user(dict(video, frames=chosen), text('When does it start?'))]],
           name=f'{frames} frames at {fps}')
 
 
 def test_turns_answers_that_are_gone_on_with_and_subtitles(pair, processors):
   rng = np.random.default_rng([pair.design.seed, 67])
   shot = lambda: image(picture(rng, *rng.integers(40, 200, 2)))
-  talk = [user(shot(), text('What is it?')), assistant('A kite.'), user(shot(), text('And this'), text('one?')),
+  talk = [user(shot(), text('What is it?')), assistant('A kite.'),
+          user(shot(), text('And this'), text('one?')),
           assistant('It is a birch, 40 years old.')]
   agree(processors, talk + [user(text('Which one is older?'))])
   agree(processors, talk, name='gone on with')
   agree(processors, talk[:2], talk[:3], talk[:1], name='a batch of beginnings')
-  subtitles = {'role': 'subtitle', 'content': 'subtitle\n0.0 - 1.5 It rained.\n1.5 - 2.0 For days.\n'}
+  subtitles = {'role': 'subtitle', 'content': 'subtitle\n0.0 - 1.5 It rained.\n1.5 - 2.0 For '
+               'days.\n'}
   agree(processors, [subtitles, user(filmed(rng, 4), text('What was said?'))], name='subtitles')
 
 
 def test_a_plain_string_as_content_unusual_characters_and_an_empty_question(pair, processors):
-  for words in ('Ünïcode — 漢字 🙂\u200d\n\n\t x', '  two  blanks ', '123456 7.89', '', 'a<b>c</b> |im_start|'):
+  for words in ('Ünïcode — 漢字 🙂\u200d\n\n\t x', '  two  blanks ', '123456 7.89', '',
+                'a<b>c</b> |im_start|'):
     agree(processors, [{'role': 'user', 'content': words}], name=repr(words))
 
 
@@ -129,14 +149,17 @@ def test_answers_read_the_same(pair, processors):
   rng = np.random.default_rng([pair.design.seed, 71])
   for _ in range(50):
     ids = rng.integers(0, pair.design.text['vocab_size'], 12)
-    assert processors[0].decode(ids) == processors[1].tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+    assert processors[0].decode(ids) == processors[1].tokenizer.decode(ids.tolist(),
+                                                                       skip_special_tokens=True)
 
 
 def test_the_model_normalises_every_level_as_transformers_does(pair, processors):
   levels = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
-  single = np.tile(levels, (pair.design.side // 16 + 1, pair.design.side // 16 + 1, 1))[:pair.design.side,
-                                                                                         :pair.design.side]
-  inputs = reference.prepare(processors[1], [user(image(single))])   # as large as a crop: the global view is the image
+  single = np.tile(levels, (pair.design.side // 16 + 1, pair.design.side // 16 + 1,
+                            1))[:pair.design.side,
+                                 :pair.design.side]
+  # as large as a crop: the global view is the image
+  inputs = reference.prepare(processors[1], [user(image(single))])
   ours = jax.jit(lambda crops: patchify(normalize_crops(crops, 'siglip'), 14))(single)
   assert len(np.unique(single)) == 256
   assert np.abs(np.asarray(ours) - inputs['pixel_values'][0].numpy()).max() <= NORMALISED
@@ -145,5 +168,6 @@ def test_the_model_normalises_every_level_as_transformers_does(pair, processors)
 def test_a_processor_that_is_saved_is_read_by_transformers(pair, processors, tmp_path):
   processors[0].save(tmp_path)
   conversation = everyday(pair.design)['images']
-  before, after = (reference.prepare(p, conversation) for p in (processors[1], reference.load_processor(tmp_path)))
+  before, after = (reference.prepare(p, conversation)
+                   for p in (processors[1], reference.load_processor(tmp_path)))
   assert before.keys() == after.keys() and all(bool((before[k] == after[k]).all()) for k in before)

@@ -1,7 +1,8 @@
-"""Four training steps of a tiny model on any mesh, in float32; as a program, one of several processes.
+"""Four training steps of a tiny model on any mesh, in float32; as a program, one of several
+processes.
 
-Rows are packed: examples with several images, one with a video-like block of many visual tokens, and message trees
-whose branches do not see each other.
+Rows are packed: examples with several images, one with a video-like block of many visual tokens,
+and message trees whose branches do not see each other.
 
   python tests/parallel/four_steps.py OUT --distributed=HOST:PORT,INDEX,COUNT   # OUT/<mesh>.npz for all of `SHARED`
 """
@@ -26,13 +27,17 @@ from molmo_jax.training.step import TrainingConfig, make_train_step
 from tests.model.tiny import batch, build, config, pack, row
 
 STEPS = 4
-CONFIG = config(connector=dict(vit_layers=(-1,), layout_embedding=True, layout_grid=4, layout_crops=4),
+CONFIG = config(connector=dict(vit_layers=(-1,), layout_embedding=True, layout_grid=4,
+                               layout_crops=4),
                 llm=dict(kv_heads=4, heads=8, residual_dropout=0.1), attention='blockwise')
 TRAINING = TrainingConfig(steps=10, loss_chunk=5)
-# eps: Adam divides by the root of the second moment, which makes rounding errors of tiny gradients as large as steps
+# eps: Adam divides by the root of the second moment, which makes rounding errors of tiny gradients
+# as large as steps
 OPTIMIZER = OptimizerConfig(eps=1e-3, groups={'frozen': GroupConfig('embedding/base$', frozen=True),
-                                              'rest': GroupConfig('.*', learning_rate=3e-3, warmup=2)})
-# meshes of devices of several processes; the devices of a process are neighbours, or as far apart as can be
+                                              'rest': GroupConfig('.*', learning_rate=3e-3,
+                                                                  warmup=2)})
+# meshes of devices of several processes; the devices of a process are neighbours, or as far apart
+# as can be
 SHARED = {
   'data 2 × fsdp 2 × context 2': (MeshConfig(data=2, fsdp=2, context=2), False),
   'fsdp 4 × context 2, every context group in both': (MeshConfig(fsdp=4, context=2), True),
@@ -40,7 +45,9 @@ SHARED = {
 
 
 def tree(first, answers, segment=0, seed=0):
-  """A prefix of media and text, and branches of text that see it but not each other; positions restart per branch."""
+  """A prefix of media and text, and branches of text that see it but not each other; positions
+  restart per branch.
+  """
   out = row(*first, *answers, seed=seed)
   start = sum(map(abs, first))
   out['segments'] = np.full(len(out['tokens']), segment + 10_000, np.int32)
@@ -63,11 +70,14 @@ def rows():
 
 
 def train(mesh_config, devices):
-  """Losses of four steps, the whole parameters after them by path, and the parameters as they lie on the devices."""
+  """Losses of four steps, the whole parameters after them by path, and the parameters as they lie
+  on the devices.
+  """
   mesh = make_mesh(mesh_config, devices)
   model, params = build(CONFIG)
   optimizer = make_optimizer(OPTIMIZER, TRAINING.steps, params)
-  state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key_data(jax.random.key(0)))
+  state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params),
+                     jax.random.key_data(jax.random.key(0)))
   with jax.set_mesh(mesh):
     state = jax.tree.map(place, state, shardings_of(state, mesh))
     data = {name: place(x, batch_sharding(mesh)) for name, x in rows().items()}
@@ -91,7 +101,8 @@ def main(out, flag):
   for name, (mesh, apart) in SHARED.items():
     devices = sorted(jax.devices(), key=lambda d: d.id)
     if apart:
-      devices = [d for i in range(jax.local_device_count()) for d in devices[i::jax.local_device_count()]]
+      devices = [d for i in range(jax.local_device_count())
+                 for d in devices[i::jax.local_device_count()]]
     losses, params, _ = train(mesh, devices)
     if processes.is_first():
       np.savez(Path(out) / f'{name}.npz', losses=losses, **params)

@@ -1,4 +1,6 @@
-"""Crops are spread evenly, wherever images begin; the released code deals out whole images (spec/training §8)."""
+"""Crops are spread evenly, wherever images begin; the released code deals out whole images
+(docs/training.md §8).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from tests.golden.runners.image_split import whole_images
 from tests.model.tiny import batch, build, config, row
 
 # crops of the images of a row, and of each crop its pooled tokens
-IMAGES = {'images of several crops': (5, 1, 2), 'one image of many': (8,), 'frames of a video': (1,) * 8}
+IMAGES = {'images of several crops': (5, 1, 2), 'one image of many': (8,),
+          'frames of a video': (1,) * 8}
 POOLED = (2, 3, 1, 2, 4, 1, 2, 3)
 MODEL, PARAMS = build(config())
 MESH = MeshConfig(fsdp=2, context=4)
@@ -30,14 +33,17 @@ def shares_of(images):
 
 
 def by_whole_images(rows, images):
-  """Features [V,D] of a row of which every rank encodes its own images alone, gathered in the order of the images."""
+  """Features [V,D] of a row of which every rank encodes its own images alone, gathered in the order
+  of the images.
+  """
   parts = []
   for share in sorted(shares_of(images), key=lambda s: s.start_pool_idx):
     if share.end_image_idx == share.start_image_idx:
       continue
     pooled = slice(share.start_pool_idx, share.end_pool_idx)
     mine = {name: rows[name][:, pooled] for name in ('layout_index', 'layout_box')}
-    mine['pool_index'] = rows['pool_index'][:, pooled] - share.start_image_idx * MODEL.config.vit.patches
+    mine['pool_index'] = rows['pool_index'][
+      :, pooled] - share.start_image_idx * MODEL.config.vit.patches
     mine['crops'] = rows['crops'][:, share.start_image_idx:share.end_image_idx]
     parts.append(np.asarray(features(mine))[0])
   return np.concatenate(parts)
@@ -46,7 +52,8 @@ def by_whole_images(rows, images):
 @pytest.mark.parametrize('images', IMAGES.values(), ids=IMAGES)
 def test_features_are_those_of_ranks_that_encode_whole_images(images):
   rows = batch(*(row(1, *(-n for n in POOLED), 1, seed=seed) for seed in range(2)))
-  expected = [by_whole_images({name: x[i:i + 1] for name, x in rows.items()}, images) for i in range(2)]
+  expected = [by_whole_images({name: x[i:i + 1] for name, x in rows.items()}, images)
+              for i in range(2)]
   with jax.set_mesh(make_mesh(MESH)):
     found = np.asarray(features(rows))
   assert found.std() > 0.1

@@ -1,4 +1,6 @@
-"""Programs for TPUs can be made without one: attention and the training step lower for TPU, forward and backward."""
+"""Programs for TPUs can be made without one: attention and the training step lower for TPU, forward
+and backward.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ LONG = 36_864   # tokens of a row in long-context training
 def lowered_for_tpu(function, *arguments):
   """The module that a TPU would compile."""
   checks = [export.DisabledSafetyCheck.custom_call('tpu_custom_call')]
-  return export.export(jax.jit(function), platforms=['tpu'], disabled_checks=checks)(*arguments).mlir_module()
+  return export.export(jax.jit(function), platforms=['tpu'],
+                       disabled_checks=checks)(*arguments).mlir_module()
 
 
 def shape(*sizes, dtype=jnp.bfloat16):
@@ -37,7 +40,8 @@ def shape(*sizes, dtype=jnp.bfloat16):
 
 
 def gradient(function):
-  return jax.grad(lambda q, k, v, *rest: jnp.sum(function(q, k, v, *rest).astype(jnp.float32)), (0, 1, 2))
+  return jax.grad(lambda q, k, v, *rest: jnp.sum(function(q, k, v, *rest).astype(jnp.float32)),
+                  (0, 1, 2))
 
 
 @pytest.mark.parametrize('backward', [False, True], ids=['forward', 'backward'])
@@ -48,7 +52,8 @@ def test_attention_lowers(impl, backward):
     return attend(q, k, v, info, info, bidirectional='image_tokens', impl=impl)
   heads, ints = shape(1, 512, 4, 128), shape(1, 512, dtype=jnp.int32)
   keys = shape(1, 512, 2, 128)
-  assert 'stablehlo' in lowered_for_tpu(gradient(attention) if backward else attention, heads, keys, keys, ints, ints)
+  assert 'stablehlo' in lowered_for_tpu(gradient(attention) if backward else attention, heads, keys,
+                                        keys, ints, ints)
 
 
 def test_attention_to_the_longest_rows_has_no_array_of_all_pairs():
@@ -58,7 +63,8 @@ def test_attention_to_the_longest_rows_has_no_array_of_all_pairs():
   heads, ints = shape(1, LONG, 8, 128), shape(1, LONG, dtype=jnp.int32)
   keys = shape(1, LONG, 2, 128)
   module = lowered_for_tpu(gradient(attention), heads, keys, keys, ints, ints)
-  sizes = [sorted(map(int, dims.rstrip('x').split('x'))) for dims in re.findall(r'tensor<((?:\d+x)+)', module)]
+  sizes = [sorted(map(int, dims.rstrip('x').split('x')))
+           for dims in re.findall(r'tensor<((?:\d+x)+)', module)]
   assert max(s[-1] for s in sizes) == LONG
   assert not [s for s in sizes if s.count(LONG) > 1 or s[-1] > LONG]
 
@@ -66,13 +72,15 @@ def test_attention_to_the_longest_rows_has_no_array_of_all_pairs():
 @pytest.mark.parametrize('backward', [False, True], ids=['forward', 'backward'])
 def test_attention_among_patches_lowers_with_few_scores_at_a_time(backward):
   crops = shape(32, 729, 16, 72)
-  module = lowered_for_tpu(gradient(attend_patches) if backward else attend_patches, crops, crops, crops)
+  module = lowered_for_tpu(gradient(attend_patches) if backward else attend_patches, crops, crops,
+                           crops)
   assert '729x729' in module
   assert '32x16x729x729' not in module
 
 
-@pytest.mark.parametrize('mesh', [None, MeshConfig(data=2, fsdp=2, context=2), MeshConfig(fsdp=4, tensor=2)],
-                         ids=['one device', 'data 2 × fsdp 2 × context 2', 'fsdp 4 × tensor 2'])
+@pytest.mark.parametrize(
+  'mesh', [None, MeshConfig(data=2, fsdp=2, context=2), MeshConfig(fsdp=4, tensor=2)],
+  ids=['one device', 'data 2 × fsdp 2 × context 2', 'fsdp 4 × tensor 2'])
 def test_the_training_step_lowers(mesh):
   c = config(llm=dict(kv_heads=4), remat='full')
   model, params = build(c)
@@ -92,11 +100,15 @@ def test_the_training_step_lowers(mesh):
     assert 'stablehlo' in lowered_for_tpu(step, state, rows)
 
 
-TINY = ['--config.model.vit.layers=2', '--config.model.connector.vit_layers=(-1,)', '--config.model.vit.width=128',
-        '--config.model.vit.heads=2', '--config.model.vit.head_dim=64', '--config.model.vit.mlp=256',
+TINY = ['--config.model.vit.layers=2', '--config.model.connector.vit_layers=(-1,)',
+        '--config.model.vit.width=128',
+        '--config.model.vit.heads=2', '--config.model.vit.head_dim=64',
+        '--config.model.vit.mlp=256',
         '--config.model.llm.layers=2', '--config.model.llm.width=256', '--config.model.llm.heads=4',
-        '--config.model.llm.kv_heads=2', '--config.model.llm.mlp=512', '--config.model.llm.vocab=1024',
-        '--config.model.connector.hidden=256', '--config.data.sequence_length=512', '--config.data.crops=4',
+        '--config.model.llm.kv_heads=2', '--config.model.llm.mlp=512',
+        '--config.model.llm.vocab=1024',
+        '--config.model.connector.hidden=256', '--config.data.sequence_length=512',
+        '--config.data.crops=4',
         '--config.data.visual_tokens=324', '--config.data.batch_size=2', '--config.mesh.context=2']
 
 

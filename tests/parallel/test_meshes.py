@@ -1,4 +1,6 @@
-"""The same training on every mesh, of one process or two: loss and parameters after four steps, in float32."""
+"""The same training on every mesh, of one process or two: loss and parameters after four steps, in
+float32.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ def test_four_steps_on_a_mesh_equal_four_steps_on_one_device(alone, mesh):
   losses, params, placed = train(mesh, jax.devices()[:8])
   parts = mesh.context * mesh.tensor * (8 // mesh.data // mesh.context // mesh.tensor)
   kernel = placed['decoder']['blocks']['mlp']['up']['kernel']
-  assert kernel.addressable_shards[0].data.size == kernel.size // parts   # over fsdp and context together
+  # over fsdp and context together
+  assert kernel.addressable_shards[0].data.size == kernel.size // parts
   assert_same(losses, params, alone)
 
 
@@ -55,7 +58,8 @@ def test_four_steps_on_a_mesh_equal_four_steps_on_one_device(alone, mesh):
 def of_two_processes(tmp_path_factory):
   """The folder of what two processes of four devices each have come to."""
   folder = tmp_path_factory.mktemp('two_processes')
-  for status, printed in map(finish, together(folder, 'tests/parallel/four_steps.py', str(folder), devices=4)):
+  for status, printed in map(
+    finish, together(folder, 'tests/parallel/four_steps.py', str(folder), devices=4)):
     assert status == 0, printed
   return folder
 
@@ -77,8 +81,10 @@ def test_the_loss_exchanges_nothing_while_it_goes_through_the_chunks():
   mesh = make_mesh(MeshConfig(fsdp=2, context=4))
   place = lambda x, *axes: jax.device_put(x, NamedSharding(mesh, P(*axes)))
   with jax.set_mesh(mesh):
-    loss = lambda hidden, head: loss_sums(hidden, head, jnp.zeros((2, 64), jnp.int32), jnp.ones((2, 64)), 2).z
-    hidden, head = place(jnp.ones((2, 64, 16)), 'fsdp', 'context'), place(jnp.ones((11, 16)), None, ('fsdp', 'context'))
+    loss = lambda hidden, head: loss_sums(hidden, head, jnp.zeros((2, 64), jnp.int32),
+                                          jnp.ones((2, 64)), 2).z
+    hidden, head = place(jnp.ones((2, 64, 16)), 'fsdp', 'context'), place(jnp.ones((11, 16)), None,
+                                                                          ('fsdp', 'context'))
     found = exchanges(jax.grad(loss, (0, 1)), hidden, head)
   assert not [operation for operation, in_loops in found if in_loops]
   assert found['all-gather', False] >= 1
@@ -88,26 +94,32 @@ def test_attention_changes_from_sequence_to_heads_and_back():
   info = mask_info(jnp.zeros((2, 32), jnp.int32), jnp.zeros((2, 32), jnp.int32))
   q, k = jnp.ones((2, 32, 8, 4)), jnp.ones((2, 32, 4, 4))
   with jax.set_mesh(make_mesh(MeshConfig(fsdp=2, context=4))):
-    found = exchanges(lambda q, k: attend_on_mesh(q, k, k + 1, info, bidirectional='none', impl='blockwise'), q, k)
+    found = exchanges(lambda q, k: attend_on_mesh(q, k, k + 1, info, bidirectional='none',
+                                                  impl='blockwise'), q, k)
   assert not [operation for operation, in_loops in found if in_loops]
   assert found['all-to-all', False] >= 1
 
 
 def test_too_few_key_heads_for_a_mesh_are_an_error_that_names_the_flags():
   info = mask_info(jnp.zeros((1, 8), jnp.int32), jnp.zeros((1, 8), jnp.int32))
-  with jax.set_mesh(make_mesh(MeshConfig(context=4, tensor=2))), pytest.raises(ValueError, match='kv_heads=4'):
-    jax.eval_shape(lambda x: attend_on_mesh(x, x, x, info, bidirectional='none'), jnp.ones((1, 8, 4, 4)))
+  with jax.set_mesh(make_mesh(MeshConfig(context=4, tensor=2))), pytest.raises(ValueError,
+                                                                               match='kv_heads=4'):
+    jax.eval_shape(lambda x: attend_on_mesh(x, x, x, info, bidirectional='none'),
+                   jnp.ones((1, 8, 4, 4)))
 
 
-@pytest.mark.parametrize('mesh', [MeshConfig(fsdp=2, context=4), MeshConfig(data=2, fsdp=2, context=2)],
+@pytest.mark.parametrize('mesh',
+                         [MeshConfig(fsdp=2, context=4), MeshConfig(data=2, fsdp=2, context=2)],
                          ids=['fsdp 2 × context 4', 'data 2 × fsdp 2 × context 2'])
 def test_lookups_and_their_gradients_are_the_same_on_a_mesh(mesh):
   rng = np.random.default_rng(0)
   table, x = rng.normal(size=(13, 16)).astype('f4'), rng.normal(size=(4, 9, 3)).astype('f4')
   tokens, index = rng.integers(0, 13, (4, 8)), rng.integers(0, 9, (4, 8, 2))
-  weights, more = rng.normal(size=(4, 8, 16)).astype('f4'), rng.normal(size=(4, 8, 2, 3)).astype('f4')
+  weights, more = rng.normal(size=(4, 8, 16)).astype('f4'), rng.normal(size=(4, 8, 2, 3)).astype(
+    'f4')
   run = jax.jit(jax.value_and_grad(lambda table, x, columns: (
-      jnp.sum(weights * take_columns(table, tokens, columns)) + jnp.sum(more * take_rows(x, index))), (0, 1)),
+      jnp.sum(weights * take_columns(table, tokens, columns))
+      + jnp.sum(more * take_rows(x, index))), (0, 1)),
                 static_argnums=2)
   expected = run(table, x, ())
   with jax.set_mesh(make_mesh(mesh)):

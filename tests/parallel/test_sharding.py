@@ -22,7 +22,8 @@ from tests.model.tiny import batch, build, close, config, row
 CONFIG = config(connector=dict(vit_layers=(-1,)))
 ROWS = batch(*(row(1 + i % 3, -2, 2, -1 - i % 2, 1, seed=i) for i in range(8)))
 TRAINING = TrainingConfig(steps=10, loss_chunk=4)
-OPTIMIZER = OptimizerConfig(groups={'all': GroupConfig('.*', learning_rate=1e-3, warmup=2)}, eps=1e-3)
+OPTIMIZER = OptimizerConfig(groups={'all': GroupConfig('.*', learning_rate=1e-3, warmup=2)},
+                            eps=1e-3)
 
 
 def train(mesh_config, devices):
@@ -30,7 +31,8 @@ def train(mesh_config, devices):
   mesh = make_mesh(mesh_config, jax.devices()[:devices])
   model, params = build(CONFIG)
   optimizer = make_optimizer(OPTIMIZER, TRAINING.steps, params)
-  state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key_data(jax.random.key(0)))
+  state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params),
+                     jax.random.key_data(jax.random.key(0)))
   shardings = shardings_of(state, mesh)
   with jax.set_mesh(mesh):
     state = jax.device_put(state, shardings)
@@ -47,8 +49,9 @@ def alone():
   return train(MeshConfig(), 1)
 
 
-@pytest.mark.parametrize('mesh', [MeshConfig(data=8, fsdp=1), MeshConfig(fsdp=8), MeshConfig(fsdp=4, tensor=2)],
-                         ids=['data 8', 'fsdp 8', 'fsdp 4 × tensor 2'])
+@pytest.mark.parametrize(
+  'mesh', [MeshConfig(data=8, fsdp=1), MeshConfig(fsdp=8), MeshConfig(fsdp=4, tensor=2)],
+  ids=['data 8', 'fsdp 8', 'fsdp 4 × tensor 2'])
 def test_two_steps_on_a_mesh_equal_two_steps_on_one_device(alone, mesh):
   losses, params = train(mesh, 8)
   assert np.allclose(losses, alone[0], atol=1e-5)
@@ -78,7 +81,8 @@ def test_every_parameter_of_a_released_size_divides_or_is_not_split(released):
 
 
 def test_every_large_parameter_of_a_released_size_is_split(released):
-  whole = [path for path, leaf in released.items() if leaf.size > 2e6 and not any(spec_of(path, leaf.shape, PodMesh))]
+  whole = [path for path, leaf in released.items() if leaf.size > 2e6
+           and not any(spec_of(path, leaf.shape, PodMesh))]
   assert whole == []
 
 
@@ -127,7 +131,8 @@ def test_minus_one_takes_the_devices_that_remain(mesh, shape):
 
 
 @pytest.mark.parametrize('mesh, message', [
-  (MeshConfig(data=3), 'needs 6 devices, there are 8'), (MeshConfig(data=2, fsdp=2), 'needs 4 devices, there are 8'),
+  (MeshConfig(data=3), 'needs 6 devices, there are 8'),
+  (MeshConfig(data=2, fsdp=2), 'needs 4 devices, there are 8'),
   (MeshConfig(data=-1), 'only one axis can be -1')])
 def test_a_mesh_that_does_not_fit_the_devices_is_an_error(mesh, message):
   with pytest.raises(ValueError, match=message):

@@ -29,7 +29,8 @@ def assistant(content):
 @pytest.mark.parametrize('messages, prompt', [
   ([user(text('Hi'))], '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n'),
   ([{'role': 'user', 'content': 'Hi'}], '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n'),
-  ([user(text('a'), IMAGE, text('b'))], '<|image|><|im_start|>user\na b<|im_end|>\n<|im_start|>assistant\n'),
+  ([user(text('a'), IMAGE, text('b'))],
+   '<|image|><|im_start|>user\na b<|im_end|>\n<|im_start|>assistant\n'),
   ([user(IMAGE, IMAGE, text('a'))],
    'Image 1<|image|>Image 2<|image|><|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n'),
   ([{'role': 'subtitle', 'content': 'subtitle\n'}, user(VIDEO, text('a'))],
@@ -42,7 +43,8 @@ def test_released_prompts_of_a_first_turn(messages, prompt):
 
 def test_images_of_all_turns_come_first_and_are_numbered():
   messages = [user(IMAGE, text('a')), assistant('b'), user(text('c'), IMAGE)]
-  assert render(TEMPLATES['qwen3'], messages).startswith('Image 1<|image|>Image 2<|image|><|im_start|>user\na<')
+  assert render(TEMPLATES['qwen3'], messages).startswith('Image 1<|image|>Image '
+    '2<|image|><|im_start|>user\na<')
 
 
 def test_an_earlier_answer_has_the_released_stray_blank_and_one_end():
@@ -66,7 +68,8 @@ def test_templates_of_molmo_v1_name_the_roles_and_do_not_number_images():
 
 def test_another_layout_numbers_its_images_itself():
   config = dataclasses.replace(PreprocessConfig(), layout_format='seed2')
-  assert render(default_template(config), [user(IMAGE, IMAGE, text('a'))]).startswith('<|image|><|image|><|im_start|>')
+  assert render(default_template(config),
+                [user(IMAGE, IMAGE, text('a'))]).startswith('<|image|><|image|><|im_start|>')
 
 
 @pytest.mark.parametrize('words', ['ends here', 'with blanks  ', 'with lines\n\n'])
@@ -79,7 +82,8 @@ def test_the_last_answer_is_gone_on_with(words, content):
 
 
 def test_a_template_that_strips_the_words_ends_without_blanks():
-  prompt = render('{{ messages[0].content | trim }}<end>', [assistant('words  ')], continue_final_message=True)
+  prompt = render('{{ messages[0].content | trim }}<end>', [assistant('words  ')],
+                  continue_final_message=True)
   assert prompt == 'words'
 
 
@@ -91,8 +95,9 @@ def test_an_answer_without_text_cannot_be_gone_on_with():
 
 
 def test_the_environment_is_that_of_transformers():
-  template = ("{% for m in messages %}\n  {% if loop.index0 == 1 %}\n  {% break %}\n  {% endif %}\n{{ m | tojson }}\n"
-              "{% endfor %}{% generation %}{{ bos_token }}{% endgeneration %}{{ strftime_now('%Y') | length }}")
+  template = ("{% for m in messages %}\n  {% if loop.index0 == 1 %}\n  {% break %}\n  {% endif "
+    "%}\n{{ m | tojson }}\n{% endfor %}{% generation %}{{ bos_token }}{% endgeneration %}{{ "
+    "strftime_now('%Y') | length }}")
   assert render(template, [{'role': 'ä<'}, {}], bos_token='B') == '{"role": "ä<"}\nB4'
 
 
@@ -104,7 +109,8 @@ def test_turns_must_alternate(template):
 
 @pytest.mark.parametrize('template, error', [
   ("{{ raise_exception('no such role') }}", 'no such role'),
-  ('{{ messages.append(1) }}', 'append'),                       # the sandbox lets nothing be changed
+  # the sandbox lets nothing be changed
+  ('{{ messages.append(1) }}', 'append'),
   ("{{ ''.__class__.__mro__[1].__subclasses__() }}", 'rejects'),   # nor anything be reached
   ('{{ 1 / 0 }}', 'division'),
 ])

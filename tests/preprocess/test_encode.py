@@ -25,10 +25,12 @@ from molmo_jax.preprocess.types import (
   VisualInput,
 )
 
-IMAGE = ImageConfig(crop_size=56, overlap_margins=(1, 1), max_crops=2, max_crops_eval=4, max_images=2,
+IMAGE = ImageConfig(crop_size=56, overlap_margins=(1, 1), max_crops=2, max_crops_eval=4,
+                    max_images=2,
                     max_images_eval=3)
 CONFIG = PreprocessConfig(image=IMAGE, video=VideoConfig(max_frames=3, max_frames_eval=5),
-                          text=TextConfig(max_sequence_length=400, max_sequence_length_eval=400, message_weight='none'))
+                          text=TextConfig(max_sequence_length=400, max_sequence_length_eval=400,
+                                          message_weight='none'))
 PATCHES = 16                                  # of a crop
 
 
@@ -40,11 +42,13 @@ def tokenizer(tmp_path_factory):
 
 
 def picture(width=100, height=60):
-  return Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8))
+  return Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3),
+                                                               np.uint8))
 
 
 def talk(*contents):
-  return tuple(Message('assistant' if i % 2 else 'user', content) for i, content in enumerate(contents))
+  return tuple(Message('assistant' if i % 2 else 'user', content)
+               for i, content in enumerate(contents))
 
 
 def example(*conversations, **fields):
@@ -58,7 +62,8 @@ def with_text(**fields):
 def test_text_alone_has_arrays_of_media_without_rows(tokenizer):
   e = encode(example(talk('what?', 'red')), CONFIG, tokenizer, training=True)
   assert e.crops.shape == (0, 56, 56, 3) and e.crops.dtype == np.uint8
-  assert e.pool_index.shape == (0, 4) and e.layout_index.shape == (0, 4) and e.layout_box.shape == (0, 4)
+  assert e.pool_index.shape == (0, 4) and e.layout_index.shape == (0, 4) and e.layout_box.shape == (
+    0, 4)
   assert not e.visual.any() and (e.feature_index == -1).all() and not e.segments.any()
   assert tokenizer.decode(e.tokens, keep_special=True) == (
     '<|im_end|><|im_start|>user\nwhat?<|im_end|>\n<|im_start|>assistant\nred')
@@ -68,7 +73,8 @@ def test_text_alone_has_arrays_of_media_without_rows(tokenizer):
 
 def test_between_turns_there_are_two_end_tokens(tokenizer):
   e = encode(example(talk('what?', 'red', 'this?', 'a')), CONFIG, tokenizer, training=True)
-  assert 'red<|im_end|><|im_end|>\n<|im_start|>user' in tokenizer.decode(e.tokens, keep_special=True)
+  assert 'red<|im_end|><|im_end|>\n<|im_start|>user' in tokenizer.decode(e.tokens,
+                                                                         keep_special=True)
 
 
 def test_an_image_ties_every_patch_token_to_its_pooling_window(tokenizer):
@@ -80,13 +86,15 @@ def test_an_image_ties_every_patch_token_to_its_pooling_window(tokenizer):
   assert e.crops.shape == (3, 56, 56, 3) and e.pool_index.max() == 3 * PATCHES - 1
   assert len(e.layout_index) == len(e.layout_box) == len(e.pool_index)
   assert e.tokens[1] == special['<low_res_im_start>'] and set(e.visual) == {0, 2}
-  lengths = {len(getattr(e, f)) for f in ('tokens', 'targets', 'loss_weights', 'positions', 'segments', 'visual')}
+  lengths = {len(getattr(e, f))
+             for f in ('tokens', 'targets', 'loss_weights', 'positions', 'segments', 'visual')}
   assert lengths == {len(e.feature_index)}
 
 
 def test_windows_of_the_second_image_point_behind_the_patches_of_the_first(tokenizer):
   first, second = picture(), picture(40, 50)
-  both = encode(example(talk('what?', 'red'), images=(first, second)), CONFIG, tokenizer, training=True)
+  both = encode(example(talk('what?', 'red'), images=(first, second)), CONFIG, tokenizer,
+                training=True)
   one, two = (encode(example(talk('what?', 'red'), images=(i,)), CONFIG, tokenizer, training=True)
               for i in (first, second))
   n = len(one.pool_index)
@@ -102,13 +110,15 @@ def test_windows_of_the_second_image_point_behind_the_patches_of_the_first(token
 
 def test_narrow_windows_are_filled_up_with_empty_slots():
   inputs = [VisualInput(crops=np.zeros((1, 56, 56, 3), np.uint8), tokens=np.zeros(1, np.int32),
-                        pool_index=np.zeros((1, width), np.int32), layout_index=np.zeros((1, 4), np.int32),
+                        pool_index=np.zeros((1, width), np.int32),
+                        layout_index=np.zeros((1, 4), np.int32),
                         layout_box=np.zeros((1, 4), np.float32)) for width in (2, 3)]
   assert join_visual_inputs(inputs, CONFIG)['pool_index'].tolist() == [[0, 0, -1], [PATCHES] * 3]
 
 
 def test_the_image_stands_where_the_placeholder_is(tokenizer):
-  e = encode(example(talk('what <|image|> is', 'red'), images=(picture(),)), CONFIG, tokenizer, training=True)
+  e = encode(example(talk('what <|image|> is', 'red'), images=(picture(),)), CONFIG, tokenizer,
+             training=True)
   first = int(np.flatnonzero(e.visual)[0])
   assert tokenizer.decode(e.tokens[:first]).endswith('user\nwhat ')
   assert tokenizer.special['<|image|>'] not in e.tokens
@@ -142,10 +152,12 @@ def test_frames_resized_while_reading_equal_frames_resized_later(tokenizer):
 
 
 def test_a_message_tree_shares_its_image_and_each_branch_has_its_weight(tokenizer):
-  record = example(talk('what?', 'red'), talk('this?', 'a'), images=(picture(),), weights=(0.5, None))
+  record = example(talk('what?', 'red'), talk('this?', 'a'), images=(picture(),),
+                   weights=(0.5, None))
   e = encode(record, CONFIG, tokenizer, training=True)
   assert sorted(set(e.segments)) == [0, 1, 10000]
-  assert set(e.loss_weights[e.segments == 0]) == {0, 0.5} and set(e.loss_weights[e.segments == 1]) == {0, 1}
+  assert set(e.loss_weights[e.segments == 0]) == {0, 0.5} and set(
+    e.loss_weights[e.segments == 1]) == {0, 1}
 
 
 def test_branches_are_shuffled_with_their_weights_by_the_generator_only(tokenizer):
@@ -155,7 +167,8 @@ def test_branches_are_shuffled_with_their_weights_by_the_generator_only(tokenize
   def order(config, rng):
     e = encode(record, config, tokenizer, training=True, rng=rng)
     branches = range(6)
-    spoken = [tokenizer.decode(e.targets[(e.segments == b) & (e.loss_weights > 0)]) for b in branches]
+    spoken = [tokenizer.decode(e.targets[(e.segments == b) & (e.loss_weights > 0)])
+              for b in branches]
     weights = [float(e.loss_weights[e.segments == b].max()) for b in branches]
     assert [words[int(w) - 1] for w in weights] == spoken
     return spoken
@@ -167,7 +180,8 @@ def test_branches_are_shuffled_with_their_weights_by_the_generator_only(tokenize
 
 def test_every_branch_can_have_its_own_style(tokenizer):
   record = example(talk('what?', 'red'), talk('this?', 'a'), styles=('vqa2', 'okvqa'))
-  e = encode(record, with_text(style_prefix='style'), tokenizer, training=True, rng=np.random.default_rng(3))
+  e = encode(record, with_text(style_prefix='style'), tokenizer, training=True,
+             rng=np.random.default_rng(3))
   spoken = [tokenizer.decode(e.tokens[e.segments == branch]) for branch in (0, 1)]
   assert {('vqa2:' in s, 'what?' in s) for s in spoken} == {(True, True), (False, False)}
   assert {('okvqa:' in s, 'this?' in s) for s in spoken} == {(True, True), (False, False)}
@@ -176,7 +190,8 @@ def test_every_branch_can_have_its_own_style(tokenizer):
 
 
 def test_the_style_tag_opens_the_first_user_message(tokenizer):
-  e = encode(example(talk('what?', 'red', 'this?', 'a'), style='vqa2'), with_text(style_prefix='demo_or_style_v2'),
+  e = encode(example(talk('what?', 'red', 'this?', 'a'), style='vqa2'),
+             with_text(style_prefix='demo_or_style_v2'),
              tokenizer, training=True)
   text = tokenizer.decode(e.tokens)
   assert 'user\nvqa2: what?' in text and text.count('vqa2') == 1
@@ -193,9 +208,11 @@ def test_the_style_tag_opens_the_first_user_message(tokenizer):
   (example((Message('user', 'a'), Message('user', 'b'))), True, "must be from 'assistant'"),
   (example(talk('what?', 'red'), images=(picture(),), video='x.mp4'), True, 'one or the other'),
   (example(talk('what <|image|>', 'red')), True, '1 <|image|> for 0 images'),
-  (example(talk('<|image|> what', 'red'), images=(picture(),) * 2), True, '1 <|image|> for 2 images'),
+  (example(talk('<|image|> what', 'red'), images=(picture(),) * 2), True,
+   '1 <|image|> for 2 images'),
   (example(talk('what', 'red <|image|>'), images=(picture(),)), True, "'<|image|>'"),
-  (example(talk('what <|image|>', 'red'), video=np.zeros((2, 9, 9, 3), np.uint8), fps=1.0), True, 'has a video'),
+  (example(talk('what <|image|>', 'red'), video=np.zeros((2, 9, 9, 3), np.uint8), fps=1.0), True,
+   'has a video'),
   (example(talk('<im_patch> what', 'red')), True, "'<im_patch>'"),
   (example(talk('what', '<|im_end|>')), True, "'<|im_end|>'"),
   (example(talk('what', 'red'), weights=(1.0, 1.0)), True, '2 weights for 1 conversations'),
@@ -212,7 +229,8 @@ def test_errors_name_the_record_and_what_is_wrong(tokenizer, record, training, m
 
 def test_visual_tokens_beyond_the_limit_are_an_error(tokenizer):
   with pytest.raises(EncodingError, match='train.jsonl:7: the visual tokens end at token'):
-    encode(example(talk('what?', 'red'), images=(picture(),)), with_text(max_sequence_length=10), tokenizer,
+    encode(example(talk('what?', 'red'), images=(picture(),)), with_text(max_sequence_length=10),
+           tokenizer,
            training=True)
 
 
@@ -225,19 +243,23 @@ def test_media_that_cannot_be_used_is_an_error_that_names_the_record(tokenizer):
 
 def test_visual_index_counts_images_and_frames(tokenizer):
   special = tokenizer.special
-  names = ['<low_res_im_start>', '<im_patch>', '<im_end>', '<im_start>', '<im_col>', None, '<frame_start>',
+  names = ['<low_res_im_start>', '<im_patch>', '<im_end>', '<im_start>', '<im_col>', None,
+           '<frame_start>',
            '<frame_end>', '<|image|>']
   tokens = np.array([5 if name is None else special[name] for name in names])
   assert visual_index(tokens, special, np.array([0])).tolist() == [2, 2, 2, 2, 2, 0, 2, 2, 0]
   assert feature_index(tokens, special).tolist() == [-1, 0, -1, -1, -1, -1, -1, -1, -1]
 
 
-@pytest.mark.parametrize('flags', [dict(mode='resize'), dict(use_low_res_start=False), dict(use_col_tokens=False)])
+@pytest.mark.parametrize(
+  'flags', [dict(mode='resize'), dict(use_low_res_start=False), dict(use_col_tokens=False)])
 def test_each_image_has_a_number_whatever_its_markers_are(tokenizer, flags):
   config = dataclasses.replace(CONFIG, image=dataclasses.replace(CONFIG.image, **flags))
-  e = encode(example(talk('which?', 'red'), images=(picture(), picture())), config, tokenizer, training=True)
+  e = encode(example(talk('which?', 'red'), images=(picture(), picture())), config, tokenizer,
+             training=True)
   patches = e.visual[e.feature_index >= 0]
-  assert patches.tolist() == sorted(patches) and set(patches) == {2, 3} == set(e.visual[e.visual > 0])
+  assert patches.tolist() == sorted(patches) and set(patches) == {2,
+                                                                  3} == set(e.visual[e.visual > 0])
 
 
 def test_frames_that_adjoin_without_any_marker_have_numbers_of_their_own(tokenizer):
@@ -253,8 +275,9 @@ def test_all_views_of_an_image_of_v1_are_one_image():
   assert visual_index(tokens, special, np.array([0])).tolist() == [0, 2, 2, 2, 2, 2, 2, 0]
 
 
-V1 = dataclasses.replace(MOLMO_V1, image=dataclasses.replace(MOLMO_V1.image, crop_size=56, overlap_margins=(1, 1),
-                                                             max_crops=2, max_crops_eval=4))
+V1 = dataclasses.replace(
+  MOLMO_V1, image=dataclasses.replace(MOLMO_V1.image, crop_size=56, overlap_margins=(1, 1),
+                                      max_crops=2, max_crops_eval=4))
 
 
 @pytest.fixture(scope='module')
@@ -265,7 +288,8 @@ def v1_tokenizer(tmp_path_factory):
 
 
 def test_the_five_extra_tokens_of_v1_follow_the_base_vocabulary_which_may_be_smaller_than_the_embedding(v1_tokenizer):
-  assert v1_tokenizer.special == {'<im_start>': 300, '<im_end>': 301, '<im_patch>': 302, '<im_col>': 303,
+  assert v1_tokenizer.special == {'<im_start>': 300, '<im_end>': 301, '<im_patch>': 302,
+                                  '<im_col>': 303,
                                   '<|image|>': 304}
   e = encode(example(talk('what?', 'red'), images=(picture(),)), V1, v1_tokenizer, training=True)
   assert set(e.tokens[e.visual > 0]) == {300, 301, 302, 303}
@@ -277,13 +301,15 @@ def test_a_conversation_of_v1_names_the_roles_after_the_image(v1_tokenizer):
   assert e.tokens[0] == v1_tokenizer.bos_id and (e.visual[1:1 + (e.visual > 0).sum()] > 0).all()
   assert v1_tokenizer.decode(e.tokens[e.visual == 0], keep_special=True) == (
     '<|im_end|> User: vqa2: what? Assistant: red<|im_end|> User: this? Assistant: a')
-  assert v1_tokenizer.decode(e.targets[e.loss_weights > 0], keep_special=True) == ' red<|im_end|> a<|im_end|>'
+  assert v1_tokenizer.decode(e.targets[e.loss_weights > 0],
+                             keep_special=True) == ' red<|im_end|> a<|im_end|>'
   prompt = encode(example(talk('what?')), V1, v1_tokenizer, training=False)
   assert v1_tokenizer.decode(prompt.tokens) == ' User: what? Assistant:'
 
 
 def test_a_tree_of_v1_keeps_eos_between_its_branches(v1_tokenizer):
-  e = encode(example(talk('what?', 'red'), talk('this?', 'a'), images=(picture(),)), V1, v1_tokenizer, training=True)
+  e = encode(example(talk('what?', 'red'), talk('this?', 'a'), images=(picture(),)), V1,
+             v1_tokenizer, training=True)
   assert sorted(set(e.segments)) == [1, 2, 10000]
   assert (e.tokens == v1_tokenizer.eos_id).sum() == 2            # BOS, and between the branches
   np.testing.assert_allclose(e.loss_weights[e.loss_weights > 0], 0.5 ** 0.5, rtol=1e-6)
@@ -294,7 +320,8 @@ def test_letterboxed_crops_come_with_the_mask_of_their_patches(v1_tokenizer):
   e = encode(example(talk('what?', 'red'), images=images_of_v1), V1, v1_tokenizer, training=True)
   assert e.crops.dtype == np.float32 and 0 <= e.crops.min() and e.crops.max() <= 1
   assert e.patch_mask.shape == (len(e.crops), PATCHES) and e.patch_mask.dtype == np.float32
-  alone = [encode(example(talk('what?', 'red'), images=(i,)), V1, v1_tokenizer, training=True) for i in images_of_v1]
+  alone = [encode(example(talk('what?', 'red'), images=(i,)), V1, v1_tokenizer, training=True)
+           for i in images_of_v1]
   np.testing.assert_array_equal(e.patch_mask, np.concatenate([a.patch_mask for a in alone]))
   assert all((a.patch_mask[-1] == -1).all() for a in alone)
   text = encode(example(talk('what?', 'red')), V1, v1_tokenizer, training=True)
@@ -302,18 +329,22 @@ def test_letterboxed_crops_come_with_the_mask_of_their_patches(v1_tokenizer):
 
 
 def test_there_is_no_mask_where_nothing_is_padded(tokenizer):
-  assert encode(example(talk('what?', 'red'), images=(picture(),)), CONFIG, tokenizer, training=True).patch_mask is None
+  assert encode(example(talk('what?', 'red'), images=(picture(),)), CONFIG, tokenizer,
+                training=True).patch_mask is None
 
 
 @pytest.mark.parametrize('layout_format, starts', [
-  ('released', ['Image 1', 'Image 2']), ('seed1', ['Image 1<img_start_lowres>', 'Image 2<img_start_lowres>']),
+  ('released', ['Image 1', 'Image 2']),
+  ('seed1', ['Image 1<img_start_lowres>', 'Image 2<img_start_lowres>']),
   ('seed2', ['<image>1</image><image_start>', '<image>2</image><image_start>'])])
 def test_the_layout_format_changes_the_strings_and_nothing_else(tokenizer, layout_format, starts):
   record = example(talk('what?', 'red'), images=(picture(), picture(40, 40)))
-  released, e = (encode(record, dataclasses.replace(CONFIG, layout_format=name), tokenizer, training=True)
+  released, e = (encode(record, dataclasses.replace(CONFIG, layout_format=name), tokenizer,
+                        training=True)
                  for name in ('released', layout_format))
   text = tokenizer.decode(e.tokens)
-  assert all(start in text for start in starts) and ('<row_end>' in text) == (layout_format == 'seed1')
+  assert all(start in text for start in starts) and ('<row_end>' in text) == (layout_format
+                                                                              == 'seed1')
   for name in ('crops', 'pool_index', 'layout_index', 'layout_box'):
     np.testing.assert_array_equal(getattr(e, name), getattr(released, name))
   patches = [x.visual[x.feature_index >= 0] for x in (released, e)]
@@ -322,17 +353,20 @@ def test_the_layout_format_changes_the_strings_and_nothing_else(tokenizer, layou
 
 def test_frames_are_counted_where_their_markers_are_text(tokenizer):
   frames = np.random.default_rng(0).integers(0, 256, (8, 30, 40, 3), np.uint8)
-  e = encode(example(talk('what?', 'red'), video=frames, fps=1.0), dataclasses.replace(CONFIG, layout_format='seed2'),
+  e = encode(example(talk('what?', 'red'), video=frames, fps=1.0),
+             dataclasses.replace(CONFIG, layout_format='seed2'),
              tokenizer, training=True)
   assert sorted(set(e.visual)) == [0, 2, 3, 4]
-  assert '<timestamp>0.0s</timestamp><image_start>' in tokenizer.decode(e.tokens).replace('<image_end>', '')
+  assert '<timestamp>0.0s</timestamp><image_start>' in tokenizer.decode(e.tokens).replace(
+    '<image_end>', '')
 
 
 @pytest.mark.parametrize('layout_format', ['seed1', 'seed2'])
 def test_markers_that_are_tokens_belong_to_the_image_they_open(layout_format, tmp_path):
   path = tmp_path / 'tokenizer.json'
   train_tokenizer(['what is this? a red square'], 280, path)
-  tokenizer = Tokenizer.from_file(path, base_vocab_size=300, special_tokens=extra_tokens(layout_format))
+  tokenizer = Tokenizer.from_file(path, base_vocab_size=300,
+                                  special_tokens=extra_tokens(layout_format))
   e = encode(example(talk('what?', 'red'), images=(picture(), picture(40, 40))),
              dataclasses.replace(CONFIG, layout_format=layout_format), tokenizer, training=True)
   opener = tokenizer.special['<img_start_lowres>' if layout_format == 'seed1' else '<image_start>']

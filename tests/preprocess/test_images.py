@@ -23,7 +23,7 @@ MOLMO2 = ImageConfig()
 RELEASED = ImageConfig(clamp_small_sides=False)
 TINY = ImageConfig(crop_size=48, patch_size=8, overlap_margins=(1, 1))
 
-# width, height, config, tiling and grid with K = 8, the same with K = 24 (spec/model §6.5)
+# width, height, config, tiling and grid with K = 8, the same with K = 24 (docs/model.md §6.5)
 TABLE = [
     (1920, 1080, MOLMO2, (2, 4), (23, 42), (4, 6), (42, 61)),
     (640, 480, MOLMO2, (2, 2), (23, 23), (2, 2), (23, 23)),
@@ -46,7 +46,7 @@ TABLE = [
     (112, 112, RELEASED, (1, 1), (14, 14), (1, 1), (14, 14)),
 ]
 
-# Molmo v1: width, height, tiling and grid with K = 12, the same with K = 36 (spec/model §6.5)
+# Molmo v1: width, height, tiling and grid with K = 12, the same with K = 36 (docs/model.md §6.5)
 V1_TABLE = [
     (1920, 1080, (3, 4), (28, 36), (4, 8), (36, 68)),
     (640, 480, (2, 3), (20, 28), (2, 3), (20, 28)),
@@ -64,12 +64,14 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize('width, height, config, tiling, grid, tiling_24, grid_24', TABLE)
-def test_worked_examples_of_the_specification(width, height, config, tiling, grid, tiling_24, grid_24):
+def test_worked_examples_of_the_specification(width, height, config, tiling, grid, tiling_24,
+                                              grid_24):
   assert image_tiling(height, width, config, 8) == tiling
   assert image_tiling(height, width, config, 24) == tiling_24
   crops = crop_image(np.zeros((height, width, 3), np.uint8), config, 8)
   assert crops.grids == ((14, 14), grid)
-  assert crops.crops.shape == (1 + tiling[0] * tiling[1], 378, 378, 3) and crops.crops.dtype == np.uint8
+  assert crops.crops.shape == (1 + tiling[0] * tiling[1], 378, 378,
+                               3) and crops.crops.dtype == np.uint8
   assert crops.pool_index.shape == (196 + grid[0] * grid[1], 4)
   stitched = stitched_patches(*tiling_24, config)
   assert (-(-stitched.shape[0] // 2), -(-stitched.shape[1] // 2)) == grid_24
@@ -93,13 +95,16 @@ def test_tiling_equals_a_direct_reading_of_the_rule_on_random_sizes():
   for _ in range(200):
     height, width = (int(v) for v in rng.integers(-100, 3000, 2))
     window, limit = int(rng.choice([16, 224, 266])), int(rng.integers(1, 37))
-    options = sorted(((i, j) for i in range(1, limit + 1) for j in range(1, limit + 1) if i * j <= limit),
+    options = sorted(((i, j) for i in range(1, limit + 1) for j in range(1, limit + 1)
+                      if i * j <= limit),
                      key=lambda p: (p[0] * p[1], p[0]))
     with np.errstate(divide='ignore'):
-      scales = [min(np.float32(i * window) / np.float32(height), np.float32(j * window) / np.float32(width))
+      scales = [min(np.float32(i * window) / np.float32(height),
+                    np.float32(j * window) / np.float32(width))
                 for i, j in options]
     large = [s for s in scales if s >= 1]
-    assert select_tiling(height, width, window, limit) == options[scales.index(min(large) if large else max(scales))]
+    assert select_tiling(height, width, window,
+                         limit) == options[scales.index(min(large) if large else max(scales))]
 
 
 def test_a_limit_below_one_crop_is_an_error():
@@ -109,7 +114,8 @@ def test_a_limit_below_one_crop_is_an_error():
 
 @pytest.mark.parametrize('config', [
     MOLMO2, TINY, dataclasses.replace(TINY, overlap_margins=(1, 2), pooling=(3, 2)),
-    ImageConfig(crop_size=126, overlap_margins=(2, 2)), ImageConfig(crop_size=336, overlap_margins=(2, 4))])
+    ImageConfig(crop_size=126, overlap_margins=(2, 2)),
+    ImageConfig(crop_size=336, overlap_margins=(2, 4))])
 @pytest.mark.parametrize('rows, cols', [(1, 1), (1, 3), (2, 1), (3, 2), (2, 4)])
 def test_stitched_patches_are_the_patches_of_the_canvas_each_once(config, rows, cols):
   """Cuts a canvas whose patches carry their own number and finds every number where it belongs."""
@@ -127,12 +133,14 @@ def test_stitched_patches_are_the_patches_of_the_canvas_each_once(config, rows, 
 
 
 def test_every_crop_shows_its_window_of_the_canvas():
-  image = noise(48 + 4 * 8 * 2, 48 + 4 * 8)   # exactly the canvas of 3 × 2 tiles: nothing is resampled
+  # exactly the canvas of 3 × 2 tiles: nothing is resampled
+  image = noise(48 + 4 * 8 * 2, 48 + 4 * 8)
   crops = crop_image(image, TINY, 6)
   assert crops.grids == ((3, 3), (7, 5))
   for i in range(3):
     for j in range(2):
-      np.testing.assert_array_equal(crops.crops[1 + i * 2 + j], image[i * 32:i * 32 + 48, j * 32:j * 32 + 48])
+      np.testing.assert_array_equal(crops.crops[1 + i * 2 + j],
+                                    image[i * 32:i * 32 + 48, j * 32:j * 32 + 48])
 
 
 def test_pooled_features_lie_where_their_layout_says():
@@ -143,7 +151,8 @@ def test_pooled_features_lie_where_their_layout_says():
   for row, (index, box) in enumerate(zip(crops.pool_index, crops.layout_box, strict=True)):
     if crops.layout_index[row, 3] == 1:
       x0, y0, x1, y1 = np.rint(box * [112, 80, 112, 80]).astype(int)
-      np.testing.assert_allclose(patches[index[index >= 0]].mean(axis=0), image[y0:y1, x0:x1].mean(axis=(0, 1)))
+      np.testing.assert_allclose(patches[index[index >= 0]].mean(axis=0),
+                                 image[y0:y1, x0:x1].mean(axis=(0, 1)))
 
 
 @pytest.mark.parametrize('seed', range(6))
@@ -165,7 +174,8 @@ def test_windows_use_every_patch_once_and_their_boxes_tile_the_image(seed):
     areas = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
     assert (areas > 0).all() and box.min() >= 0 and box.max() <= 1
     assert areas.sum() == pytest.approx(1, abs=1e-5)
-    first = np.take_along_axis(crops.pool_index[part], (crops.pool_index[part] >= 0).argmax(1)[:, None], 1)[:, 0]
+    first = np.take_along_axis(crops.pool_index[part],
+                               (crops.pool_index[part] >= 0).argmax(1)[:, None], 1)[:, 0]
     np.testing.assert_array_equal(index[:, 2], first // 49)
     start = part.stop
   assert start == len(crops.pool_index)
@@ -190,16 +200,20 @@ def test_pooling_crops_one_by_one_equals_pooling_the_canvas_where_nothing_is_odd
 
 
 def test_pooling_crops_one_by_one_keeps_ten_of_fourteen_windows_of_a_middle_crop():
-  """27 patches and margins of 4: windows of the first crop 0–11, of a middle one 2–11, of the last 2–13."""
+  """27 patches and margins of 4: windows of the first crop 0–11, of a middle one 2–11, of the last
+  2–13.
+  """
   config = dataclasses.replace(MOLMO2, pool_per_crop=True)
   crops = crop_image(np.zeros((378, 900, 3), np.uint8), config, 3)
   assert crops.grids == ((14, 14), (14, 34))
-  row = crops.pool_index[196:196 + 34]              # the first row of windows: patch rows 0 and 1 of three crops
+  # the first row of windows: patch rows 0 and 1 of three crops
+  row = crops.pool_index[196:196 + 34]
   assert (row >= 0)[:-1].all() and (row[-1] >= 0).tolist() == [True, False, True, False]
   crop, patch = np.divmod(row[:, 0], 729)
   assert crop.tolist() == [1] * 12 + [2] * 10 + [3] * 12
   assert patch.tolist() == [*range(0, 24, 2), *range(4, 24, 2), *range(4, 28, 2)]
-  np.testing.assert_allclose(crops.layout_box[196:196 + 34, 0] * (19 * 3 + 8), patch + 19 * (crop - 1), atol=1e-5)
+  np.testing.assert_allclose(crops.layout_box[196:196 + 34, 0] * (19 * 3 + 8),
+                             patch + 19 * (crop - 1), atol=1e-5)
   np.testing.assert_array_equal(crops.layout_index[196:196 + 34, 2], crop)
   assert (crops.layout_index[196:, 3] == 1).all()
 
@@ -213,8 +227,9 @@ def test_the_released_mask_belongs_to_the_next_crop():
   np.testing.assert_array_equal(shifted[:-1], right[1:])
   assert (shifted[-1] == -1).all()
   alone = dataclasses.replace(config, mode='resize')
-  np.testing.assert_array_equal(crop_image(image, dataclasses.replace(alone, shift_patch_mask=True), 4).patch_mask,
-                                crop_image(image, alone, 4).patch_mask)
+  np.testing.assert_array_equal(
+    crop_image(image, dataclasses.replace(alone, shift_patch_mask=True), 4).patch_mask,
+    crop_image(image, alone, 4).patch_mask)
 
 
 def test_a_mask_is_given_where_there_is_padding_or_where_it_is_asked_for():
@@ -230,7 +245,8 @@ def test_a_mask_is_given_where_there_is_padding_or_where_it_is_asked_for():
 def test_missing_patches_are_minus_one_after_an_odd_grid():
   windows = pool_windows(np.arange(9, dtype=np.int32).reshape(3, 3), (2, 2))
   assert windows.tolist() == [[0, 1, 3, 4], [2, -1, 5, -1], [6, 7, -1, -1], [8, -1, -1, -1]]
-  windows = pool_windows(np.arange(4, dtype=np.int32).reshape(2, 2), (4, 4))   # two missing: one before, one after
+  # two missing: one before, one after
+  windows = pool_windows(np.arange(4, dtype=np.int32).reshape(2, 2), (4, 4))
   assert windows.tolist() == [[-1, -1, -1, -1, -1, 0, 1, -1, -1, 2, 3, -1, -1, -1, -1, -1]]
 
 
@@ -238,7 +254,8 @@ def test_boxes_of_partial_windows_end_at_the_image():
   place, box = grid_layout((3, 3), (2, 2))
   assert place.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
   edge = 2 / 3
-  np.testing.assert_allclose(box, [[0, 0, edge, edge], [edge, 0, 1, edge], [0, edge, edge, 1], [edge, edge, 1, 1]])
+  np.testing.assert_allclose(
+    box, [[0, 0, edge, edge], [edge, 0, 1, edge], [0, edge, edge, 1], [edge, edge, 1, 1]])
 
 
 def test_crops_of_one_image_may_be_changed_without_effect_on_the_next():
@@ -247,7 +264,8 @@ def test_crops_of_one_image_may_be_changed_without_effect_on_the_next():
   for array in (first.pool_index, first.layout_index, first.layout_box):
     array[:] = 7
   again = crop_image(image, TINY, 4)
-  for array, expected in zip((again.pool_index, again.layout_index, again.layout_box), kept, strict=True):
+  for array, expected in zip((again.pool_index, again.layout_index, again.layout_box), kept,
+                             strict=True):
     np.testing.assert_array_equal(array, expected)
 
 
@@ -258,15 +276,18 @@ def test_mode_resize_makes_one_crop():
 
 
 def test_letterbox_crops_are_floats_with_the_share_of_real_pixels():
-  crops = crop_image(np.full((30, 90, 3), 255, np.uint8), dataclasses.replace(TINY, resize='letterbox'), 4)
+  crops = crop_image(np.full((30, 90, 3), 255, np.uint8),
+                     dataclasses.replace(TINY, resize='letterbox'), 4)
   assert crops.crops.dtype == np.float32 and crops.patch_mask.shape == (len(crops.crops), 36)
-  pixels = crops.crops[..., 0].reshape(len(crops.crops), 6, 8, 6, 8).mean(axis=(2, 4)).reshape(-1, 36)
+  pixels = crops.crops[..., 0].reshape(len(crops.crops), 6, 8, 6, 8).mean(axis=(2, 4)).reshape(-1,
+                                                                                               36)
   np.testing.assert_allclose(crops.patch_mask, pixels, atol=1e-6)   # a white image on black
   assert 0 < crops.patch_mask.mean() < 1
 
 
 def test_bicubic_crops_are_uint8():
-  assert crop_image(noise(30, 90), dataclasses.replace(TINY, resize='stretch_bicubic'), 4).crops.dtype == np.uint8
+  assert crop_image(noise(30, 90), dataclasses.replace(TINY, resize='stretch_bicubic'),
+                    4).crops.dtype == np.uint8
 
 
 def test_frames_are_pooled_one_by_one():
@@ -274,14 +295,17 @@ def test_frames_are_pooled_one_by_one():
   assert crops.crops.shape == (3, 48, 48, 3) and crops.grids == ((2, 2),) * 3
   first, second = crops.pool_index[:4], crops.pool_index[4:8]
   np.testing.assert_array_equal(second, np.where(first < 0, -1, first + 36))
-  assert crops.layout_index.tolist()[4:8] == [[0, 0, 1, 2], [0, 1, 1, 2], [1, 0, 1, 2], [1, 1, 1, 2]]
+  assert crops.layout_index.tolist()[4:8] == [[0, 0, 1, 2], [0, 1, 1, 2], [1, 0, 1, 2],
+                                              [1, 1, 1, 2]]
 
 
 @pytest.mark.parametrize('kind, value, expected', [
-    ('siglip', 255, [1, 1, 1]), ('siglip', 0, [-1, -1, -1]), ('openai', 0, [-1.7922626, -1.7520971, -1.4802197]),
+    ('siglip', 255, [1, 1, 1]), ('siglip', 0, [-1, -1, -1]),
+    ('openai', 0, [-1.7922626, -1.7520971, -1.4802197]),
     ('dino', 0, [-2.117904, -2.0357141, -1.8044444])])
 def test_normalisation_uses_the_towers_mean_and_deviation(kind, value, expected):
-  np.testing.assert_allclose(normalize(np.full((1, 1, 1, 3), value, np.uint8), kind)[0, 0, 0], expected, rtol=1e-6)
+  np.testing.assert_allclose(normalize(np.full((1, 1, 1, 3), value, np.uint8), kind)[0, 0, 0],
+                             expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize('image, config, words', [
@@ -296,9 +320,11 @@ def test_unusable_input_is_refused(image, config, words):
 
 
 def test_normalisation_of_many_pixels_is_that_of_each():
-  crops = np.random.default_rng(0).integers(0, 256, (3, 97, 101, 3), dtype=np.uint8)   # several blocks
+  # several blocks
+  crops = np.random.default_rng(0).integers(0, 256, (3, 97, 101, 3), dtype=np.uint8)
   levels = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
-  np.testing.assert_array_equal(normalize(crops, 'openai'), normalize(levels, 'openai')[crops, np.arange(3)])
+  np.testing.assert_array_equal(normalize(crops, 'openai'),
+                                normalize(levels, 'openai')[crops, np.arange(3)])
 
 
 def test_normalisation_refuses_other_than_three_channels():

@@ -1,4 +1,4 @@
-"""Points as text and back (spec/training-and-eval §4.4)."""
+"""Points as text and back (docs/training.md §4.4)."""
 
 from __future__ import annotations
 
@@ -32,18 +32,22 @@ def test_points_of_an_image_are_rounded_half_to_even_sorted_and_numbered(points,
 
 
 def test_numbering_goes_on_across_images_and_an_empty_image_is_written():
-  points = {1: fractions([(100, 200), (50, 20)], 200, 400), 2: [], 3: fractions([(10, 10)], 100, 100)}
+  points = {1: fractions([(100, 200), (50, 20)], 200, 400), 2: [],
+            3: fractions([(10, 10)], 100, 100)}
   assert format_points(points, 'cat', mode='point_count') == (
-    'Counting the <points coords="1 1 250 050 2 500 500;2 ;3 3 100 100">cat</points> shows a total of 3.')
+    'Counting the <points coords="1 1 250 050 2 500 500;2 ;3 3 100 100">cat</points> shows a total '
+    'of 3.')
 
 
 def test_frames_of_a_video_have_seconds_with_one_decimal():
-  text = format_points({0.25: [(0.1, 0.2)], 2.0: [(0.5, 0.5)], np.float32(3.14159): [(0.5, 0.5)]}, 'cat')
+  text = format_points({0.25: [(0.1, 0.2)], 2.0: [(0.5, 0.5)], np.float32(3.14159): [(0.5, 0.5)]},
+                       'cat')
   assert text == '<points coords="0.2 1 100 200;2.0 2 500 500;3.1 3 500 500">cat</points>'
 
 
 def test_a_numpy_image_number_is_an_image_number():
-  assert format_points({np.int64(2): [(0.5, 0.5)]}, 'cat') == '<points coords="2 1 500 500">cat</points>'
+  assert format_points({np.int64(2): [(0.5, 0.5)]},
+                       'cat') == '<points coords="2 1 500 500">cat</points>'
 
 
 @pytest.mark.parametrize('mode, text', [
@@ -82,14 +86,16 @@ def test_unknown_modes_and_versions_are_errors_that_list_the_choices():
   ('<points coords="1 1 -100 200">c</points>', []),
   ('<points coords="1 1 100 200 2 300">x</points>', [(64, 96)]),
   ('<points coords="1 1 100 500">unclosed', [(64, 240)]),
-  ('<points alt="t" coords="0.5 1 500 500\t2.0 2 100 500">a</points> and <tracks coords="1.0 1 100 500">b</tracks>',
-   [(320, 240), (64, 240), (64, 240)]),
+  ('<points alt="t" coords="0.5 1 500 500\t2.0 2 100 500">a</points> and <tracks coords="1.0 1 100 '
+    '500">b</tracks>',
+    [(320, 240), (64, 240), (64, 240)]),
   ('<points coords="abc">c</points>', []),
   ('There are none.', []),
   ('', []),
 ])
 def test_parsing_gives_pixels_and_leaves_out_what_is_unreadable_or_outside(text, points):
-  np.testing.assert_allclose(np.reshape(parse_points(text, 640, 480), (-1, 2)), np.reshape(points, (-1, 2)))
+  np.testing.assert_allclose(np.reshape(parse_points(text, 640, 480), (-1, 2)),
+                             np.reshape(points, (-1, 2)))
 
 
 @pytest.mark.parametrize('text, points', [
@@ -103,16 +109,19 @@ def test_parsing_gives_pixels_and_leaves_out_what_is_unreadable_or_outside(text,
   ('Click(12, 45)', []),
 ])
 def test_older_forms_are_read_only_where_no_coords_tag_is(text, points):
-  np.testing.assert_allclose(np.reshape(parse_points(text, 640, 480), (-1, 2)), np.reshape(points, (-1, 2)))
+  np.testing.assert_allclose(np.reshape(parse_points(text, 640, 480), (-1, 2)),
+                             np.reshape(points, (-1, 2)))
   assert parse_points(text, 640, 480, old_forms=False) == []
   tag = '<points coords="1 1 500 500">c</points>'
   assert parse_points(text + tag, 640, 480) == [(320, 240)]
 
 
 def test_frames_and_indices_are_kept_for_videos_and_tracks():
-  found = parse_frame_points('<tracks coords="0.0 1 100 900 2 500 100;10.5 2 510 100;x 1 100 100">dogs</tracks>')
+  found = parse_frame_points('<tracks coords="0.0 1 100 900 2 500 100;10.5 2 510 100;x 1 100 '
+    '100">dogs</tracks>')
   assert found == []                          # a letter in coords: not a coords attribute at all
-  found = parse_frame_points('<tracks coords="0.0 1 100 900 2 500 100;10.5 2 510 100">dogs</tracks>')
+  found = parse_frame_points(
+    '<tracks coords="0.0 1 100 900 2 500 100;10.5 2 510 100">dogs</tracks>')
   assert [(p.frame, p.index, p.x, p.y) for p in found] == [
     ('0.0', '1', 0.1, 0.9), ('0.0', '2', 0.5, 0.1), ('10.5', '2', 0.51, 0.1)]
 

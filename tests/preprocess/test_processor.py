@@ -16,7 +16,8 @@ from molmo_jax.preprocess.processor import Processor, batch_rows
 from molmo_jax.preprocess.types import EncodingError, MediaError
 from tests.golden.runners import hub
 
-FOLDERS = [Path(__file__).parents[1] / 'golden' / name for name in ('molmo2_qwen_hub', 'molmo2_olmo_hub')]
+FOLDERS = [Path(__file__).parents[1] / 'golden' / name
+           for name in ('molmo2_qwen_hub', 'molmo2_olmo_hub')]
 CASES = [(folder, path) for folder in FOLDERS for path in sorted(folder.glob('cases/*.json'))]
 OLMO = FOLDERS[1]
 PER_TOKEN = ('tokens', 'positions', 'segments', 'visual', 'feature_index')
@@ -50,7 +51,8 @@ def answer(words):
 def prompt_of(processor, inputs):
   """The text of a row, without the tokens of images."""
   special = processor.tokenizer
-  return special.decode([i for i in inputs['tokens'].tolist() if i not in special.special.values()], keep_special=True)
+  return special.decode([i for i in inputs['tokens'].tolist() if i not in special.special.values()],
+                        keep_special=True)
 
 
 @pytest.mark.parametrize('folder, path', CASES, ids=lambda p: p.stem)
@@ -74,10 +76,12 @@ def test_fields_of_one_conversation(processor):
   assert all(inputs[name].shape == (length,) for name in PER_TOKEN)
   assert inputs['positions'].tolist() == list(range(length)) and not inputs['segments'].any()
   assert inputs['crops'].dtype == np.uint8 and inputs['crops'].shape[1:] == (126, 126, 3)
-  assert (inputs['feature_index'] >= 0).sum() == visual and inputs['pool_index'].shape == (visual, 4)
+  assert (inputs['feature_index'] >= 0).sum() == visual and inputs['pool_index'].shape == (visual,
+                                                                                           4)
   assert inputs['layout_index'].shape == inputs['layout_box'].shape == (visual, 4)
   assert inputs['tokens'][0] == processor.bos_id and inputs['image_sizes'].tolist() == [[90, 200]]
-  assert len(inputs['crops']) == inputs['image_num_crops'].sum() and inputs['video_grids'].shape == (0, 3)
+  assert len(inputs['crops']) == inputs['image_num_crops'].sum() and inputs[
+    'video_grids'].shape == (0, 3)
 
 
 def test_text_alone_has_no_visual_arrays(processor):
@@ -88,14 +92,17 @@ def test_text_alone_has_no_visual_arrays(processor):
 
 @pytest.mark.parametrize('size', [(40, 500), (500, 20), (56, 56)])
 def test_small_sides_are_not_clamped(processor, size):
-  # less than nothing, or exactly nothing, is left without the margins of 56 px; training would tile the first two
-  assert processor([user(image(picture(*size)), text('a'))])['image_grids'].tolist() == [[5, 5, 5, 5]]
+  # less than nothing, or exactly nothing, is left without the margins of 56 px; training would tile
+  # the first two
+  assert processor([user(image(picture(*size)), text('a'))])['image_grids'].tolist() == [
+    [5, 5, 5, 5]]
 
 
 def test_images_of_every_turn_are_numbered_in_order(processor):
   first, second = picture(60, 60, 1), picture(60, 200, 2)
   inputs = processor([user(text('a'), image(first)), answer('b'), user(image(second), text('c'))])
-  assert prompt_of(processor, inputs).startswith('<|endoftext|>Image 1Image 2<|im_start|>user\na<|im_end|>\n')
+  assert prompt_of(processor, inputs).startswith('<|endoftext|>Image 1Image '
+    '2<|im_start|>user\na<|im_end|>\n')
   assert inputs['image_sizes'].tolist() == [[60, 60], [60, 200]]
   alone = processor([user(image(second), text('c'))])
   np.testing.assert_array_equal(inputs['crops'][inputs['image_num_crops'][0]:], alone['crops'])
@@ -108,11 +115,13 @@ def test_an_answer_at_the_end_is_gone_on_with(processor):
   assert prompt_of(processor, processor(messages)).endswith('<|im_start|>assistant\nI would ')
   opened = prompt_of(processor, processor(messages, add_generation_prompt=True))
   assert opened.endswith('I would <|im_start|>assistant\n')
-  assert prompt_of(processor, processor(messages[:1], add_generation_prompt=False)).endswith('a<|im_end|>\n')
+  assert prompt_of(processor,
+                   processor(messages[:1], add_generation_prompt=False)).endswith('a<|im_end|>\n')
 
 
 def test_bos_is_added_only_where_it_is_missing(processor):
-  with_bos, without = (processor.from_prompt(prompt)['tokens'] for prompt in ('<|endoftext|>Hi', 'Hi'))
+  with_bos, without = (processor.from_prompt(prompt)['tokens']
+                       for prompt in ('<|endoftext|>Hi', 'Hi'))
   np.testing.assert_array_equal(with_bos, without)
   assert (with_bos == processor.bos_id).sum() == 1
 
@@ -124,7 +133,8 @@ def test_sources_of_an_image_are_the_same_image(processor, tmp_path):
   sources = [pixels, Image.fromarray(pixels), path, str(path), path.as_uri(), path.read_bytes()]
   crops = [processor([user(image(source), text('a'))])['crops'] for source in sources]
   crops += [processor([user({'type': 'image', 'url': str(path)}, text('a'))])['crops'],
-            processor([user({'type': 'image_url', 'image_url': {'url': path.as_uri()}}, text('a'))])['crops'],
+            processor([user({'type': 'image_url', 'image_url': {'url': path.as_uri()}},
+                            text('a'))])['crops'],
             processor.from_prompt('<|image|>a', images=[path])['crops']]
   assert all(np.array_equal(crops[0], other) for other in crops[1:])
 
@@ -148,13 +158,15 @@ def test_transparency_is_composited_on_white(processor, tmp_path):
 
 
 def rows(processor):
-  return [processor([user(image(picture(60, 200)), text('one'))]), processor([user(text('a longer question'))])]
+  return [processor([user(image(picture(60, 200)), text('one'))]),
+          processor([user(text('a longer question'))])]
 
 
 @pytest.mark.parametrize('padding', ['left', 'right'])
 def test_rows_of_a_batch_are_padded(processor, padding):
   single = rows(processor)
-  batch = processor([[user(image(picture(60, 200)), text('one'))], [user(text('a longer question'))]], padding)
+  batch = processor([[user(image(picture(60, 200)), text('one'))],
+                     [user(text('a longer question'))]], padding)
   length = len(single[0]['tokens'])
   assert batch['tokens'].shape == (2, length)
   short = len(single[1]['tokens'])
@@ -182,22 +194,26 @@ def test_a_batch_with_a_video_has_wide_windows(processor):
   batch = processor([[user(image(picture(60, 60)), text('a'))], [user(clip, text('b'))]])
   assert batch['pool_index'].shape[2] == 9 and (batch['pool_index'][0, :, 4:] == -1).all()
   assert batch['video_grids'].tolist() == [[3, 3, 3]] and batch['image_num_crops'].tolist() == [2]
-  assert batch['pool_index'][1].min(initial=0, where=batch['pool_index'][1] >= 0) == 0    # rows count for themselves
+  # rows count for themselves
+  assert batch['pool_index'][1].min(initial=0, where=batch['pool_index'][1] >= 0) == 0
 
 
 def test_batch_rows_of_one_is_the_row(processor):
   row = rows(processor)[0]
   batch = batch_rows([row])
-  assert all(np.array_equal(batch[name][0], row[name]) for name in (*PER_TOKEN, 'crops', 'pool_index', 'layout_box'))
+  assert all(np.array_equal(batch[name][0], row[name])
+             for name in (*PER_TOKEN, 'crops', 'pool_index', 'layout_box'))
 
 
 def test_frames_of_an_array_are_chosen_by_index(processor, tmp_path):
   clip = np.stack([picture(40, 50, k) for k in range(10)])
   inputs = processor([user({'type': 'video', 'video': clip, 'fps': 8.0}, text('a'))])
-  assert inputs['frame_times'].tolist() == [0.0, 0.5, 1.0, 9 / 8]          # the last frame has its own time
+  # the last frame has its own time
+  assert inputs['frame_times'].tolist() == [0.0, 0.5, 1.0, 9 / 8]
   assert prompt_of(processor, inputs).startswith('<|endoftext|>0.0  0.5  1.0  1.1 <|im_start|>')
   np.save(tmp_path / 'clip.npy', clip)
-  kept = processor([user({'type': 'video', 'video': str(tmp_path / 'clip.npy'), 'fps': 8.0}, text('a'))])
+  kept = processor([user({'type': 'video', 'video': str(tmp_path / 'clip.npy'), 'fps': 8.0},
+                         text('a'))])
   np.testing.assert_array_equal(kept['crops'], inputs['crops'])
 
 
@@ -211,13 +227,15 @@ def test_frames_of_a_file_are_chosen_by_time(processor, tmp_path):
       container.mux(stream.encode(frame))
     container.mux(stream.encode())
   inputs = processor([user({'type': 'video', 'video': path.as_uri()}, text('a'))])
-  assert inputs['frame_times'].tolist() == [0.0, 0.5, 1.0, 1.25]           # the last one has the duration
+  # the last one has the duration
+  assert inputs['frame_times'].tolist() == [0.0, 0.5, 1.0, 1.25]
   assert inputs['video_sizes'].tolist() == [[48, 64]]
 
 
 def test_numbers_for_inference_hold(processor):
   config = dataclasses.replace(
-    processor.config, image=dataclasses.replace(processor.config.image, max_crops=1, max_crops_eval=2),
+    processor.config, image=dataclasses.replace(processor.config.image, max_crops=1,
+                                                max_crops_eval=2),
     video=dataclasses.replace(processor.config.video, max_frames=1, max_frames_eval=2))
   own = Processor(processor.tokenizer, config)
   clip = {'type': 'video', 'video': np.stack([picture(40, 50)] * 9), 'fps': 2}
@@ -242,8 +260,10 @@ def test_subtitles_follow_the_last_frame(processor, content, written):
 
 def test_points_are_pixels_of_their_image(processor):
   one = processor([user(image(picture(60, 200)), text('a'))])
-  assert processor.points('<points coords="1 1 250 500">x</points>', one) == [(0, 50.0, 30.0, '1', None)]
-  assert processor.points('<point x="25.0" y="50.0">x</point>', [(200, 60)]) == [(0, 50.0, 30.0, '', None)]
+  assert processor.points('<points coords="1 1 250 500">x</points>',
+                          one) == [(0, 50.0, 30.0, '1', None)]
+  assert processor.points('<point x="25.0" y="50.0">x</point>',
+                          [(200, 60)]) == [(0, 50.0, 30.0, '', None)]
   two = processor([user(image(picture(60, 200)), image(picture(100, 80)), text('a'))])
   found = processor.points('<points coords="1 1 500 500;2 2 500 500;3 3 1 001">x</points>', two)
   assert found == [(0, 100.0, 30.0, '1', None), (1, 40.0, 50.0, '2', None)]
@@ -279,11 +299,13 @@ def test_points_of_a_batch_are_refused(processor):
   ([{'role': 'user', 'content': 3}], 'content of message 0'),
   ([{'content': 'a'}], 'message 0 must be a dict'),
   ([user(image('a.png'), {'type': 'video', 'video': 'a.mp4'}, text('a'))], 'one or the other'),
-  ([user({'type': 'video', 'video': 'a.mp4'}, {'type': 'video', 'video': 'b.mp4'}, text('a'))], '2 videos'),
+  ([user({'type': 'video', 'video': 'a.mp4'}, {'type': 'video', 'video': 'b.mp4'}, text('a'))],
+   '2 videos'),
   ([user({'type': 'video', 'video': 'a.mp4', 'fps': -1}, text('a'))], 'positive number'),
   ([user(text('a')), {'role': 'subtitle', 'content': 'a'}], 'only be the first'),
   ([{'role': 'subtitle', 'content': SUBTITLES}, user(text('a'))], 'no video'),
-  ([{'role': 'subtitle', 'content': [{'start': 2, 'end': 1, 'text': 'a'}]}, user(text('a'))], 'line 0 of the subtitle'),
+  ([{'role': 'subtitle', 'content': [{'start': 2, 'end': 1, 'text': 'a'}]}, user(text('a'))],
+   'line 0 of the subtitle'),
 ])
 def test_messages_that_cannot_become_a_prompt(processor, messages, error):
   with pytest.raises(EncodingError, match=error):

@@ -13,12 +13,20 @@ import pytest
 from molmo_jax.preprocess.processor import Processor
 from molmo_jax.preprocess.processor_files import FILES, read_config
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
-from molmo_jax.preprocess.types import MOLMO_V1, ImageConfig, PreprocessConfig, TextConfig, VideoConfig
+from molmo_jax.preprocess.types import (
+  MOLMO_V1,
+  ImageConfig,
+  PreprocessConfig,
+  TextConfig,
+  VideoConfig,
+)
 
 CHECKPOINT = Path(__file__).parents[1] / 'golden' / 'molmo2_olmo_hub'
-MESSAGES = [{'role': 'user', 'content': [{'type': 'image', 'image': np.zeros((60, 60, 3), np.uint8)},
-                                         {'type': 'text', 'text': 'a 1'}]}]
-IMAGE = ImageConfig(crop_size=126, overlap_margins=(2, 2), clamp_small_sides=False, max_crops_eval=8)
+MESSAGES = [{'role': 'user',
+             'content': [{'type': 'image', 'image': np.zeros((60, 60, 3), np.uint8)},
+                         {'type': 'text', 'text': 'a 1'}]}]
+IMAGE = ImageConfig(crop_size=126, overlap_margins=(2, 2), clamp_small_sides=False,
+                    max_crops_eval=8)
 VIDEO = VideoConfig(max_frames=384, max_frames_eval=384, max_fps=2)
 
 
@@ -53,9 +61,11 @@ def test_configuration_of_the_checkpoint(folder):
 
 def test_numbers_of_crops_and_frames_hold_for_inference(folder):
   change(folder, 'processor_config.json', lambda c: (c['image_processor'].update(max_crops=3),
-                                                     c['video_processor'].update(num_frames=7, max_fps=None)))
+                                                     c['video_processor'].update(num_frames=7,
+                                                                                 max_fps=None)))
   config = read_config(folder)
-  assert (config.image.max_crops_eval, config.video.max_frames_eval, config.video.max_fps) == (3, 7, None)
+  assert (config.image.max_crops_eval, config.video.max_frames_eval,
+          config.video.max_fps) == (3, 7, None)
 
 
 def test_older_files_say_the_same(folder):
@@ -65,19 +75,22 @@ def test_older_files_say_the_same(folder):
 
 def test_what_is_left_out_is_as_in_transformers(tmp_path):
   config = read_config(tmp_path)
-  assert config.image == ImageConfig(clamp_small_sides=False, max_crops_eval=8, use_global_col_tokens=True)
+  assert config.image == ImageConfig(clamp_small_sides=False, max_crops_eval=8,
+                                     use_global_col_tokens=True)
   assert config.video == VideoConfig(max_frames=64, max_frames_eval=64)
 
 
 @pytest.mark.parametrize('flags, expected', [
   ({'use_single_crop_col_tokens': None, 'image_use_col_tokens': False}, (False, False, True, True)),
   ({'use_single_crop_col_tokens': True}, (True, True, True, True)),
-  ({'use_single_crop_start_token': False, 'use_frame_special_tokens': False}, (True, False, False, False)),
+  ({'use_single_crop_start_token': False, 'use_frame_special_tokens': False},
+   (True, False, False, False)),
 ])
 def test_flags_of_layout_tokens(folder, flags, expected):
   change(folder, 'processor_config.json', lambda c: c.update(flags))
   config = read_config(folder)
-  assert (config.image.use_col_tokens, config.image.use_global_col_tokens, config.image.use_low_res_start,
+  assert (config.image.use_col_tokens, config.image.use_global_col_tokens,
+          config.image.use_low_res_start,
           config.video.use_frame_special_tokens) == expected
 
 
@@ -110,8 +123,9 @@ def test_what_is_not_supported_is_named(folder, part, key, value, older):
   name = 'processor_config.json'
   if older:
     split_as_older_checkpoints(folder)
-    name = {'image_processor': 'preprocessor_config.json', 'video_processor': 'video_preprocessor_config.json'}.get(
-      part, name)
+    name = {'image_processor': 'preprocessor_config.json',
+            'video_processor': 'video_preprocessor_config.json'}.get(
+              part, name)
   with pytest.raises(ValueError) as error:
     Processor.from_pretrained(folder)
   assert all(word in str(error.value) for word in (f'{folder / name}', key, repr(value)))
@@ -124,7 +138,8 @@ def test_an_unknown_key_names_the_nearest(folder):
 
 
 def test_crops_must_hold_their_margins(folder):
-  change(folder, 'processor_config.json', lambda c: c['image_processor'].update(overlap_margins=[5, 4]))
+  change(folder, 'processor_config.json',
+         lambda c: c['image_processor'].update(overlap_margins=[5, 4]))
   with pytest.raises(ValueError, match='margins'):
     read_config(folder)
 
@@ -136,12 +151,14 @@ def test_frames_must_be_as_large_as_crops(folder):
     read_config(folder)
 
 
-@pytest.mark.parametrize('name', ['chat_template.json', 'tokenizer_config.json', 'processor_config.json'])
+@pytest.mark.parametrize('name',
+                         ['chat_template.json', 'tokenizer_config.json', 'processor_config.json'])
 @pytest.mark.parametrize('named', [False, True])
 def test_places_of_the_template(folder, name, named):
   (folder / 'chat_template.jinja').unlink()
   template = '{{ messages[0].content[1].text }}<|image|>'
-  value = [{'name': 'tool', 'template': 'no'}, {'name': 'default', 'template': template}] if named else template
+  value = [{'name': 'tool', 'template': 'no'},
+           {'name': 'default', 'template': template}] if named else template
   change(folder, name, lambda c: c.update(chat_template=value))
   assert Processor.from_pretrained(folder).template == template
 
@@ -223,14 +240,17 @@ def own(tmp_path):
 
 @pytest.mark.parametrize('message_format', ['qwen3', 'role', 'none'])
 def test_a_processor_of_ones_own_is_read_back(own, tmp_path, message_format):
-  config = PreprocessConfig(ImageConfig(crop_size=56, overlap_margins=(1, 1), max_crops=2, max_crops_eval=4),
-                            VideoConfig(max_frames=4, max_frames_eval=9), TextConfig(message_format))
+  config = PreprocessConfig(
+    ImageConfig(crop_size=56, overlap_margins=(1, 1), max_crops=2, max_crops_eval=4),
+    VideoConfig(max_frames=4, max_frames_eval=9), TextConfig(message_format))
   processor = Processor(own, config, eos_ids=[5, 7])
   processor.save(tmp_path / 'saved')
   saved = Processor.from_pretrained(tmp_path / 'saved')
-  assert saved.config.image == dataclasses.replace(config.image, max_crops=4, clamp_small_sides=False)
+  assert saved.config.image == dataclasses.replace(config.image, max_crops=4,
+                                                   clamp_small_sides=False)
   assert saved.config.video == dataclasses.replace(config.video, max_frames=9)
-  assert (saved.template, saved.eos_ids, saved.tokenizer.special) == (processor.template, (5, 7), own.special)
+  assert (saved.template, saved.eos_ids, saved.tokenizer.special) == (processor.template, (5, 7),
+                                                                      own.special)
   for name in ('tokens', 'crops', 'pool_index'):
     np.testing.assert_array_equal(saved(MESSAGES)[name], processor(MESSAGES)[name])
 
@@ -256,15 +276,20 @@ def test_what_transformers_cannot_express_is_not_written(own, tmp_path, config, 
   assert not (tmp_path / 'saved').exists()
 
 
-V1 = {'image_processor_type': 'MolmoImageProcessor', 'base_image_input_size': [336, 336], 'do_normalize': True,
-      'image_mean': [0.48145466, 0.4578275, 0.40821073], 'image_std': [0.26862954, 0.26130258, 0.27577711],
-      'image_padding_mask': True, 'image_patch_size': 14, 'image_token_length_h': 12, 'image_token_length_w': 12,
-      'max_crops': 12, 'overlap_margins': [4, 4], 'processor_class': 'MolmoProcessor', 'auto_map': {'a': 'b'}}
+V1 = {'image_processor_type': 'MolmoImageProcessor', 'base_image_input_size': [336, 336],
+      'do_normalize': True,
+      'image_mean': [0.48145466, 0.4578275, 0.40821073],
+      'image_std': [0.26862954, 0.26130258, 0.27577711],
+      'image_padding_mask': True, 'image_patch_size': 14, 'image_token_length_h': 12,
+      'image_token_length_w': 12,
+      'max_crops': 12, 'overlap_margins': [4, 4], 'processor_class': 'MolmoProcessor',
+      'auto_map': {'a': 'b'}}
 
 
 def test_molmo_v1(own, tmp_path):
   (tmp_path / 'preprocessor_config.json').write_text(json.dumps(V1))
-  (tmp_path / 'processor_config.json').write_text(json.dumps({'message_format': 'role', 'system_prompt': 'x'}))
+  (tmp_path / 'processor_config.json').write_text(
+    json.dumps({'message_format': 'role', 'system_prompt': 'x'}))
   assert read_config(tmp_path) == MOLMO_V1
   inputs = Processor(own, read_config(tmp_path))(MESSAGES)
   assert inputs['crops'].shape == (2, 336, 336, 3) and inputs['patch_mask'].shape == (2, 576)
@@ -274,7 +299,8 @@ def test_molmo_v1(own, tmp_path):
 
 
 def test_molmo_v1_with_another_normalisation_is_an_error(tmp_path):
-  (tmp_path / 'preprocessor_config.json').write_text(json.dumps({**V1, 'image_mean': [0.4, 0.5, 0.5]}))
+  (tmp_path / 'preprocessor_config.json').write_text(
+    json.dumps({**V1, 'image_mean': [0.4, 0.5, 0.5]}))
   with pytest.raises(ValueError, match='preprocessor_config.json: image_mean'):
     read_config(tmp_path)
 
@@ -288,7 +314,8 @@ def test_a_processor_of_molmo_v1_of_ones_own_comes_back(own, tmp_path, changes):
   Processor(own, config).save(tmp_path)
   again = Processor.from_pretrained(tmp_path)
   assert again.config == config and again.template == Processor(own, config).template
-  assert again.eos_ids == (own.eos_id,) and again.tokenizer.special['<im_col>'] == own.special['<im_col>']
+  assert again.eos_ids == (own.eos_id,
+                           ) and again.tokenizer.special['<im_col>'] == own.special['<im_col>']
 
 
 @pytest.mark.parametrize('changes, message', [

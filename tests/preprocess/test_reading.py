@@ -25,7 +25,8 @@ def test_a_path_a_string_a_pillow_image_and_an_array_are_read_alike(tmp_path, pi
 
 
 @pytest.mark.parametrize('orientation, turned', [
-    (2, lambda a: a[:, ::-1]), (3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)), (8, np.rot90)])
+    (2, lambda a: a[:, ::-1]), (3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)),
+    (8, np.rot90)])
 def test_exif_orientation_is_applied(tmp_path, picture, orientation, turned):
   path, exif = tmp_path / 'a.png', Image.Exif()
   exif[0x0112] = orientation
@@ -48,7 +49,8 @@ def test_alpha_is_composited_on_white(tmp_path, picture):
 
 
 def test_grey_with_alpha_is_composited_on_white():
-  image = Image.fromarray(np.dstack([np.zeros((2, 2), np.uint8), np.array([[0, 255], [255, 0]], np.uint8)]), 'LA')
+  image = Image.fromarray(np.dstack(
+    [np.zeros((2, 2), np.uint8), np.array([[0, 255], [255, 0]], np.uint8)]), 'LA')
   assert load_image(image)[..., 0].tolist() == [[255, 0], [0, 255]]
 
 
@@ -63,7 +65,8 @@ def test_palette_with_a_transparent_entry_is_composited_on_white(tmp_path):
 
 
 def test_a_transparent_colour_of_an_rgb_file_is_composited_on_white(tmp_path):
-  Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)).save(tmp_path / 'a.png', transparency=(1, 2, 3))
+  Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)).save(tmp_path / 'a.png',
+                                                                     transparency=(1, 2, 3))
   assert load_image(tmp_path / 'a.png').tolist() == [[[255, 255, 255], [4, 5, 6]]]
 
 
@@ -108,7 +111,8 @@ def broken_files(folder, picture):
   whole = folder / 'whole.jpg'
   Image.fromarray(np.tile(picture, (40, 40, 1))).save(whole)
   data = whole.read_bytes()
-  files = {'truncated.jpg': data[:len(data) // 2], 'header.jpg': data[:30], 'text.png': b'no image', 'empty.png': b''}
+  files = {'truncated.jpg': data[:len(data) // 2], 'header.jpg': data[:30], 'text.png': b'no image',
+           'empty.png': b''}
   for name, content in files.items():
     (folder / name).write_bytes(content)
   return [*files, 'missing.png', '.']

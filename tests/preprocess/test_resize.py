@@ -1,4 +1,6 @@
-"""Resampling: exact arithmetic, agreement with an independent definition, geometry of the letterbox."""
+"""Resampling: exact arithmetic, agreement with an independent definition, geometry of the
+letterbox.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,15 @@ from PIL import Image
 
 from molmo_jax.preprocess.resize import letterbox, resize_antialias, resize_bicubic, resize_bilinear
 
-SIZES = [(1, 1, 9, 7), (7, 5, 1, 1), (90, 160, 378, 378), (480, 640, 644, 644), (333, 77, 50, 200), (64, 64, 32, 128),
+SIZES = [(1, 1, 9, 7), (7, 5, 1, 1), (90, 160, 378, 378), (480, 640, 644, 644), (333, 77, 50, 200),
+         (64, 64, 32, 128),
          (47, 3000, 33, 1999), (40, 3000, 31, 301), (3, 4001, 211, 1)]
 
 
 def fused_everywhere(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """The recipe of spec/model §6.2 for every pixel, straight from the text, in float64 with explicit roundings."""
+  """The recipe of docs/model.md §6.2 for every pixel, straight from the text, in float64 with
+  explicit roundings.
+  """
   def axis(n_in, n_out):
     scale = np.float64(np.float32(n_in) / np.float32(n_out))
     x = np.maximum(np.float32(scale * (np.arange(n_out) + 0.5) - 0.5), np.float32(0))
@@ -41,7 +46,8 @@ def gradient(height: int, width: int) -> np.ndarray:
 def test_bilinear_equals_the_fused_arithmetic_bit_for_bit(h, w, height, width):
   noise = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
   for image in (noise, gradient(h, w)):
-    np.testing.assert_array_equal(resize_bilinear(image, height, width), fused_everywhere(image, height, width))
+    np.testing.assert_array_equal(resize_bilinear(image, height, width),
+                                  fused_everywhere(image, height, width))
 
 
 def test_bilinear_leaves_the_buffer_size_of_numpy_alone():
@@ -72,7 +78,8 @@ def test_bilinear_does_not_antialias():
 @pytest.mark.parametrize('h, w, height, width', SIZES)
 def test_antialias_agrees_with_pillow_on_float_images(h, w, height, width):
   image = np.random.default_rng(1).random((h, w, 3), dtype=np.float32)
-  expected = np.stack([np.asarray(Image.fromarray(image[..., c].copy()).resize((width, height), Image.BILINEAR))
+  expected = np.stack([np.asarray(
+    Image.fromarray(image[..., c].copy()).resize((width, height), Image.BILINEAR))
                        for c in range(3)], axis=-1)
   np.testing.assert_allclose(resize_antialias(image, height, width), expected, atol=3e-4)
 
@@ -80,7 +87,8 @@ def test_antialias_agrees_with_pillow_on_float_images(h, w, height, width):
 @pytest.mark.parametrize('h, w, height, width', SIZES)
 def test_bicubic_agrees_with_pillow_on_smooth_images(h, w, height, width):
   y, x = np.mgrid[:h, :w]
-  image = np.stack([128 + 90 * np.sin(x / 15), 128 + 90 * np.cos(y / 11), 100 + 0 * x], axis=-1).astype(np.uint8)
+  image = np.stack([128 + 90 * np.sin(x / 15), 128 + 90 * np.cos(y / 11), 100 + 0 * x],
+                   axis=-1).astype(np.uint8)
   expected = np.asarray(Image.fromarray(image).resize((width, height), Image.BICUBIC)).astype(int)
   assert np.abs(resize_bicubic(image, height, width).astype(int) - expected).max() <= 1
 

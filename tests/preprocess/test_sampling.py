@@ -1,4 +1,6 @@
-"""Moments and frames of a video: the worked table, the rules of every mode, randomness only where it is asked for."""
+"""Moments and frames of a video: the worked table, the rules of every mode, randomness only where
+it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ def labels(times) -> list[str]:
   return [f'{time:.1f}' for time in times]
 
 
-@pytest.mark.parametrize('duration, limit, count, first, last', [   # spec/model §7.1
+@pytest.mark.parametrize('duration, limit, count, first, last', [   # docs/model.md §7.1
     (3.2, 128, 8, '0.0 0.5 1.0 1.5 2.0 2.5 3.0 3.2', '3.2'),
     (3.2, 384, 8, '0.0 0.5 1.0 1.5 2.0 2.5 3.0 3.2', '3.2'),
     (64, 128, 128, '0.0 0.5 1.0 1.5 2.0 2.5', '62.5 63.0 63.5 64.0'),
@@ -26,8 +28,10 @@ def test_times_of_the_worked_table(duration, limit, count, first, last):
 
 
 @pytest.mark.parametrize('total, limit, count, first, last', [
-    (96, 128, 8, [0, 15, 30, 45, 60, 75, 90, 95], [95]), (1920, 128, 128, [0, 15, 30], [1888, 1903, 1919]),
-    (1920, 384, 129, [0, 15, 30], [1905, 1919]), (18000, 128, 128, [0, 141, 283, 425], [17857, 17999]),
+    (96, 128, 8, [0, 15, 30, 45, 60, 75, 90, 95], [95]),
+    (1920, 128, 128, [0, 15, 30], [1888, 1903, 1919]),
+    (1920, 384, 129, [0, 15, 30], [1905, 1919]),
+    (18000, 128, 128, [0, 141, 283, 425], [17857, 17999]),
     (18000, 384, 384, [0, 46, 93, 140], [17999])])
 def test_frames_of_the_worked_table(total, limit, count, first, last):
   frames = sample_frames(total, 30.0, limit).tolist()
@@ -43,8 +47,9 @@ def test_half_seconds_up_to_the_longest_video_that_is_not_thinned():
   assert sample_times(63.51, 128)[1] > 0.5
 
 
-@pytest.mark.parametrize('mode', ['uniform_last_frame', 'uniform', 'fps', 'fps_uniform', 'uniform_randomized',
-                                  'uniform_last_frame_min_1.5fps', 'uniform_last_frame_max_fps_set_2-4'])
+@pytest.mark.parametrize(
+  'mode', ['uniform_last_frame', 'uniform', 'fps', 'fps_uniform', 'uniform_randomized',
+           'uniform_last_frame_min_1.5fps', 'uniform_last_frame_max_fps_set_2-4'])
 def test_any_video_gives_ascending_samples_within_its_bounds(mode):
   rng = np.random.default_rng(0)
   for _ in range(100):
@@ -55,7 +60,8 @@ def test_any_video_gives_ascending_samples_within_its_bounds(mode):
       assert times[0] >= 0 and times[-1] <= duration
       total = int(rng.integers(1, 2000))
       frames = sample_frames(total, float(rng.choice([6, 24, 29.97, 60])), limit, mode, 2.0, source)
-      assert 1 <= len(frames) <= limit and (np.diff(frames) >= 0).all() and frames[0] >= 0 and frames[-1] < total
+      assert 1 <= len(frames) <= limit and (np.diff(frames)
+                                            >= 0).all() and frames[0] >= 0 and frames[-1] < total
 
 
 def test_a_set_of_rates_is_drawn_from_in_training_and_its_first_counts_in_evaluation():
@@ -63,24 +69,28 @@ def test_a_set_of_rates_is_drawn_from_in_training_and_its_first_counts_in_evalua
   assert len(sample_times(10, 128, mode)) == 21
   drawn = {len(sample_times(10, 128, mode, rng=np.random.default_rng(seed))) for seed in range(20)}
   assert drawn == {21, 41}
-  listed = {len(sample_times(10, 128, max_fps=(1.0, 4.0), rng=np.random.default_rng(seed))) for seed in range(20)}
+  listed = {len(sample_times(10, 128, max_fps=(1.0, 4.0), rng=np.random.default_rng(seed)))
+            for seed in range(20)}
   assert listed == {11, 41}
 
 
 def test_a_range_of_rates_is_drawn_from_in_training():
-  drawn = [len(sample_times(100, 900, 'uniform_last_frame_min_2-6', rng=np.random.default_rng(seed)))
+  drawn = [len(sample_times(100, 900, 'uniform_last_frame_min_2-6',
+                            rng=np.random.default_rng(seed)))
            for seed in range(20)]
   assert len(set(drawn)) > 10 and min(drawn) > 200 and max(drawn) <= 602
 
 
 def test_the_same_generator_gives_the_same_samples():
-  first, second = (sample_times(9, 8, 'uniform_randomized', rng=np.random.default_rng(3)) for _ in range(2))
+  first, second = (sample_times(9, 8, 'uniform_randomized', rng=np.random.default_rng(3))
+                   for _ in range(2))
   np.testing.assert_array_equal(first, second)
   assert (first != sample_times(9, 8, 'uniform_randomized')).any()
 
 
 @pytest.mark.parametrize('call', [
-    lambda: sample_times(1, 8, 'uniform_last'), lambda: sample_frames(9, 1, 8, 'every'), lambda: sample_times(0, 8),
+    lambda: sample_times(1, 8, 'uniform_last'), lambda: sample_frames(9, 1, 8, 'every'),
+    lambda: sample_times(0, 8),
     lambda: sample_frames(0, 1, 8), lambda: sample_times(1, 0)])
 def test_what_cannot_be_sampled_is_an_error(call):
   with pytest.raises(ValueError, match='frame_sample_mode|nothing to sample|max_frames'):

@@ -1,4 +1,4 @@
-"""Message strings as one sequence (spec/training-and-eval §3.2–3.5)."""
+"""Message strings as one sequence (docs/training.md §3.2–3.5)."""
 
 from __future__ import annotations
 
@@ -66,19 +66,22 @@ def test_in_a_tree_of_molmo_v1_eos_stays_between_branches_that_count_from_one():
   assert s.targets.tolist() == [901, 902, 267, 298, 299, 307, 0, 291, 304, 300, 0, 7, 8, 0]
   assert s.segments.tolist() == [10000] * 3 + [1] * 5 + [2] * 4 + [3] * 2
   assert s.positions.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 3, 4, 5, 6, 3, 4]
-  np.testing.assert_allclose(s.loss_weights, np.array([0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 0, 1, 1]) / 3 ** 0.5, rtol=1e-6)
+  np.testing.assert_allclose(s.loss_weights, np.array([0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 0, 1, 1])
+                             / 3 ** 0.5, rtol=1e-6)
 
 
 def test_molmo_v1_differs_in_trees_only():
   for conversations in ([['1', '2', '3', '4']], [['1', '2', '3']]):
-    ours, v1 = (build(conversations, [MEDIA], tree_format=TREE_FORMATS[name]) for name in ('molmo2', 'molmo_v1'))
+    ours, v1 = (build(conversations, [MEDIA], tree_format=TREE_FORMATS[name])
+                for name in ('molmo2', 'molmo_v1'))
     for field, value in vars(ours).items():
       np.testing.assert_array_equal(getattr(v1, field), value)
 
 
 def test_limits_of_a_v1_tree_count_the_eos_between_branches():
   three = [*TREE, ['7', '8']]
-  # Of Molmo v1 the second answer is token 10 of the sequence, counted from 0: one EOS stands before it.
+  # Of Molmo v1 the second answer is token 10 of the sequence, counted from 0: one EOS stands before
+  # it.
   for limit, segments in ((10, {10000, 1}), (11, {10000, 1, 2})):
     found = build(three, [MEDIA], max_sequence_length=limit, tree_format=TREE_FORMATS['molmo_v1'])
     assert set(found.segments) == segments
@@ -89,21 +92,24 @@ def test_limits_of_a_v1_tree_count_the_eos_between_branches():
   ('root_subsegments_root_tokens', None, 0.816497, 1.414214),
   ('root_subsegments_root_tokens', [LossWeight(0.2), None], 0.2, 1.414214),
 ])
-def test_weights_of_a_tree_count_loss_tokens_without_the_branch_eos(weight, branches, first, second):
+def test_weights_of_a_tree_count_loss_tokens_without_the_branch_eos(weight, branches, first,
+                                                                    second):
   s = build(TREE, [MEDIA], loss_weight=LOSS_WEIGHTS[weight], branch_weights=branches)
   np.testing.assert_allclose(s.loss_weights, [0, 0, 0, *[first] * 4, 0, second, second], rtol=1e-6)
 
 
 def test_weights_of_one_conversation_count_every_eos():
   s = build([['1', '2', '3', '4 5']], loss_weight=LOSS_WEIGHTS['root_subsegments_root_tokens'])
-  np.testing.assert_allclose(s.loss_weights, np.array([0, 1, 1, 0, 1, 1, 1]) * 2 / np.sqrt(5), rtol=1e-6)
+  np.testing.assert_allclose(s.loss_weights, np.array([0, 1, 1, 0, 1, 1, 1]) * 2 / np.sqrt(5),
+                             rtol=1e-6)
   assert s.segments.tolist() == [0] * 7
 
 
 def test_branches_after_the_first_that_reaches_max_text_tokens_are_dropped():
   three = [*TREE, ['7', '8']]
   assert set(build(three, [MEDIA], max_text_tokens=2).segments) == {10000, 0}
-  assert set(build(three, [MEDIA], max_text_tokens=4).segments) == {10000, 0}     # the first branch has four
+  # the first branch has four
+  assert set(build(three, [MEDIA], max_text_tokens=4).segments) == {10000, 0}
   assert set(build(three, [MEDIA], max_text_tokens=5).segments) == {10000, 0, 1}
   assert set(build(three, [MEDIA], max_text_tokens=8).segments) == {10000, 0, 1, 2}
 
@@ -140,7 +146,8 @@ def test_answers_can_be_silent_or_cut():
   s = build([['1', '2', '3', '4']], last_message_loss_only=True)
   assert s.loss_weights.tolist() == [0, 0, 0, 0, 1, 1]
   cut = build([['1', '2 3 4 5']], max_answer_length=2)
-  assert cut.targets.tolist() == [1, 2, 3]    # EOS was cut too: the model must not learn to stop here
+  # EOS was cut too: the model must not learn to stop here
+  assert cut.targets.tolist() == [1, 2, 3]
 
 
 def test_an_odd_number_of_messages_is_a_prompt_with_a_dummy_target():

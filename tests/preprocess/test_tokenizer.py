@@ -1,4 +1,4 @@
-"""Text ↔ ids with Molmo's extra tokens (spec/model §10)."""
+"""Text ↔ ids with Molmo's extra tokens (docs/model.md §10)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from molmo_jax.preprocess.layout import SPECIAL_TOKENS
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.preprocess.types import EncodingError
 
-TEXTS = ['the red square is left of the blue circle', 'how many points? 12 34 567', 'Grüße, 你好 👋\n\tend'] * 5
+TEXTS = ['the red square is left of the blue circle', 'how many points? 12 34 567',
+         'Grüße, 你好 👋\n\tend'] * 5
 
 
 @pytest.fixture(scope='module')
@@ -39,7 +40,8 @@ def with_tokens(folder, tmp_path, tokens, config=None):
 
 def test_training_twice_gives_the_same_file_and_leaves_nothing_beside_it(folder, tmp_path):
   train_tokenizer(iter(TEXTS), 320, tmp_path / 'new' / 'tokenizer.json')
-  assert (tmp_path / 'new' / 'tokenizer.json').read_bytes() == (folder / 'tokenizer.json').read_bytes()
+  assert (tmp_path / 'new' / 'tokenizer.json').read_bytes() == (folder
+                                                                / 'tokenizer.json').read_bytes()
   assert [p.name for p in (tmp_path / 'new').iterdir()] == ['tokenizer.json']
 
 
@@ -49,7 +51,8 @@ def test_a_vocabulary_that_cannot_hold_the_bytes_is_an_error(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('text', ['the red square', ' two  blanks ', 'line\n\nline\t.', 'ünseen ☃ 漢字', ''])
+@pytest.mark.parametrize('text',
+                         ['the red square', ' two  blanks ', 'line\n\nline\t.', 'ünseen ☃ 漢字', ''])
 def test_decoding_gives_back_any_text(tokenizer, text):
   assert tokenizer.decode(tokenizer.encode(text)) == text
 
@@ -79,7 +82,8 @@ def test_names_of_reserved_tokens_in_plain_text_are_errors_that_name_them(tokeni
 
 def test_trusted_text_may_name_reserved_tokens(tokenizer):
   ids = tokenizer.encode_trusted('a<im_patch><|im_end|>b')
-  assert ids == [*tokenizer.encode('a'), tokenizer.special['<im_patch>'], tokenizer.eos_id, *tokenizer.encode('b')]
+  assert ids == [*tokenizer.encode('a'), tokenizer.special['<im_patch>'], tokenizer.eos_id,
+                 *tokenizer.encode('b')]
   assert tokenizer.decode(ids) == 'ab'
   assert tokenizer.decode(ids, keep_special=True) == 'a<im_patch><|im_end|>b'
 
@@ -115,14 +119,17 @@ def test_bos_is_eos_and_padding_is_end_of_text_where_the_file_says_nothing(token
 
 
 def test_tokenizer_config_names_bos_eos_and_padding(folder, tmp_path):
-  config = {'bos_token': {'content': '<|endoftext|>'}, 'eos_token': '<|im_end|>', 'pad_token': '<|pad|>'}
+  config = {'bos_token': {'content': '<|endoftext|>'}, 'eos_token': '<|im_end|>',
+            'pad_token': '<|pad|>'}
   tokenizer = Tokenizer.from_file(with_tokens(folder, tmp_path, ['<|pad|>'], config))
-  names = [tokenizer.decode([i], keep_special=True) for i in (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id)]
+  names = [tokenizer.decode([i], keep_special=True)
+           for i in (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id)]
   assert names == ['<|endoftext|>', '<|im_end|>', '<|pad|>']
 
 
 def test_a_null_bos_in_the_config_means_eos(folder, tmp_path):
-  tokenizer = Tokenizer.from_file(with_tokens(folder, tmp_path, [], {'bos_token': None, 'eos_token': '<|im_end|>'}))
+  tokenizer = Tokenizer.from_file(
+    with_tokens(folder, tmp_path, [], {'bos_token': None, 'eos_token': '<|im_end|>'}))
   assert tokenizer.bos_id == tokenizer.eos_id
 
 
@@ -136,7 +143,8 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
 
 def test_it_can_be_sent_to_worker_processes(tokenizer):
   copy = pickle.loads(pickle.dumps(tokenizer))
-  assert copy.encode('red square 12') == tokenizer.encode('red square 12') and copy.special == tokenizer.special
+  assert copy.encode('red square 12') == tokenizer.encode(
+    'red square 12') and copy.special == tokenizer.special
 
 
 def test_markup_asked_for_is_one_token_and_decodes_to_itself(tmp_path):

@@ -1,4 +1,4 @@
-"""Points of videos, tracks and times as text and back (spec/training-and-eval §4.4)."""
+"""Points of videos, tracks and times as text and back (docs/training.md §4.4)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def test_times_as_text_and_back():
   assert format_timestamp(4262.283) == '01:11:02.28'
   assert format_timestamp(59.96, decimals=1) == '00:00:60.0'
   assert format_timestamp(61, decimals=0) == '00:01:01'
-  assert [parse_timestamp(t) for t in ('01:11:02.28', '11:02.5', '7')] == pytest.approx([4262.28, 662.5, 7])
+  assert [parse_timestamp(t)
+          for t in ('01:11:02.28', '11:02.5', '7')] == pytest.approx([4262.28, 662.5, 7])
   for wrong in ('', 'a:b', '1:2:3:4', 'nan', '-1:00'):
     with pytest.raises(ValueError, match='HH:MM:SS'):
       parse_timestamp(wrong)

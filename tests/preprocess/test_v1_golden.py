@@ -12,7 +12,8 @@ import pytest
 from tests.golden.runners import v1_preprocess
 
 FOLDER = Path(__file__).parents[1] / 'golden' / 'molmo_v1_preprocess'
-KEPT = dict(cases=['c02', 'c16'], interleave_cases=['tree_root', 'two_placeholders', 'text_only_tree'])
+KEPT = dict(cases=['c02', 'c16'],
+            interleave_cases=['tree_root', 'two_placeholders', 'text_only_tree'])
 
 
 def write(folder: Path, change=None, cases_change=None) -> Path:
@@ -53,7 +54,8 @@ def test_a_folder_is_recognised_by_its_content(tmp_path):
   (('c02.crop_max', 1, 9.0), 'c02: crop_max[1]'),
   (('i.tree_root.subsegment_ids', 80, 1), 'text tree_root: subsegment_ids[80] is 2, expected 1'),
   (('i.tree_root.loss_masks', -1, 1.0), 'text tree_root: loss_masks[83]'),
-  (('i.two_placeholders.image_input_idx', (2, 0), 11), 'text two_placeholders: image_input_idx[2, 0]'),
+  (('i.two_placeholders.image_input_idx', (2, 0), 11),
+   'text two_placeholders: image_input_idx[2, 0]'),
   (('i.text_only_tree.subsegments', -1, 1), 'text text_only_tree: subsegments[9] is 2'),
   (('i.tree_root.images', (0, 0, 0), 9.0), 'text tree_root: images off by')])
 def test_a_wrong_number_is_one_failure_that_names_it(tmp_path, change, words):
@@ -64,4 +66,5 @@ def test_a_wrong_number_is_one_failure_that_names_it(tmp_path, change, words):
 def test_a_case_that_raises_is_a_failure(tmp_path):
   def unknown(cases):
     cases['cases'][0]['image_kind'] = 'Z'
-  assert failures(write(tmp_path, cases_change=unknown)) == ["c02: ValueError: unknown kind of synthetic image: 'Z'"]
+  assert failures(write(tmp_path, cases_change=unknown)) == ["c02: ValueError: unknown kind of "
+    "synthetic image: 'Z'"]

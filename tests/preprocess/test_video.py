@@ -1,4 +1,6 @@
-"""Reading videos: real files, encoded here. Eight black or white bars tell the number of a frame in binary."""
+"""Reading videos: real files, encoded here. Eight black or white bars tell the number of a frame in
+binary.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,12 @@ CONFIG = VideoConfig()
 EVERY = VideoConfig(max_fps=30.0)   # every frame of a video with 30 frames/s
 
 
-def encode(path, stamps, time_base=Fraction(1, 600), size=(64, 48), gop=12, rotation=None, codec='libx264', b_frames=2,
+def encode(path, stamps, time_base=Fraction(1, 600), size=(64, 48), gop=12, rotation=None,
+           codec='libx264', b_frames=2,
            **options):
-  """Writes one frame per stamp: a white upper left corner, and the bars of its number in the lower half."""
+  """Writes one frame per stamp: a white upper left corner, and the bars of its number in the lower
+  half.
+  """
   with av.open(str(path), 'w', options=options) as container:
     stream = container.add_stream(codec, rate=30)
     stream.width, stream.height, stream.pix_fmt = *size, 'yuv420p'
@@ -31,12 +36,14 @@ def encode(path, stamps, time_base=Fraction(1, 600), size=(64, 48), gop=12, rota
       picture = np.zeros((size[1], size[0], 3), np.uint8)
       picture[:size[1] // 4, :size[0] // 4] = 255
       for bit in range(8):
-        picture[size[1] // 2:, bit * size[0] // 8:(bit + 1) * size[0] // 8] = 255 * (number >> bit & 1)
+        picture[size[1] // 2:, bit * size[0] // 8:(bit + 1) * size[0] // 8] = 255 * (number >> bit
+                                                                                     & 1)
       frame = av.VideoFrame.from_ndarray(picture, format='rgb24')
       frame.pts, frame.time_base = stamp, time_base
       packets += stream.encode(frame)
     for packet in [*packets, *stream.encode()]:
-      packet.duration = shown.get(packet.pts, packet.duration)   # the muxer would guess how long the last one is shown
+      # the muxer would guess how long the last one is shown
+      packet.duration = shown.get(packet.pts, packet.duration)
       container.mux(packet)
   return path
 
@@ -62,7 +69,8 @@ def test_frames_are_those_shown_at_the_sampled_times(steady):
 
 
 def test_a_variable_frame_rate_is_followed_by_presentation_time(tmp_path):
-  stamps = [0, 20, 40, 700, 710, 1200, 1220, 1900]   # in 1/600 s: 0, .03, .07, 1.17, 1.18, 2, 2.03, 3.17 s
+  # in 1/600 s: 0, .03, .07, 1.17, 1.18, 2, 2.03, 3.17 s
+  stamps = [0, 20, 40, 700, 710, 1200, 1220, 1900]
   frames, times = read_video(encode(tmp_path / 'a.mp4', stamps, b_frames=0), 128, CONFIG)
   assert times[:-1].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3]
   assert times[-1] == pytest.approx(1920 / 600)   # the end of the last frame
@@ -72,11 +80,13 @@ def test_a_variable_frame_rate_is_followed_by_presentation_time(tmp_path):
 def test_times_count_from_the_first_frame(tmp_path):
   path = encode(tmp_path / 'late.mkv', range(1200, 1200 + 30 * 20, 20))   # starts at 2 s
   frames, times = read_video(path, 128, CONFIG)
-  np.testing.assert_allclose(times, [0, 0.5, 1], atol=2e-3)   # Matroska rounds stamps to milliseconds
+  # Matroska rounds stamps to milliseconds
+  np.testing.assert_allclose(times, [0, 0.5, 1], atol=2e-3)
   assert numbers(frames)[0] == 0 and numbers(frames)[-1] == 29
 
 
-@pytest.mark.parametrize('gop, suffix', [(12, 'mp4'), (1, 'mp4'), (250, 'mp4'), (30, 'mkv'), (30, 'ts'), (30, 'avi')])
+@pytest.mark.parametrize(
+  'gop, suffix', [(12, 'mp4'), (1, 'mp4'), (250, 'mp4'), (30, 'mkv'), (30, 'ts'), (30, 'avi')])
 @pytest.mark.parametrize('limit', [2, 5, 128])
 def test_seeking_gives_the_frames_of_decoding_in_order(tmp_path, gop, suffix, limit):
   if suffix == 'avi':   # a format without presentation times
@@ -92,7 +102,8 @@ def test_seeking_gives_the_frames_of_decoding_in_order(tmp_path, gop, suffix, li
 
 def test_the_display_rotation_is_applied(tmp_path):
   upright = encode(tmp_path / 'a.mp4', [0, 20])
-  turned = encode(tmp_path / 'b.mp4', [0, 20], rotation=90)   # shown turned by 90°, counter-clockwise
+  # shown turned by 90°, counter-clockwise
+  turned = encode(tmp_path / 'b.mp4', [0, 20], rotation=90)
   frame, shown = read_video(upright, 1, CONFIG)[0][0], read_video(turned, 1, CONFIG)[0][0]
   assert shown.shape == (64, 48, 3)
   np.testing.assert_array_equal(shown, np.rot90(frame))
@@ -101,7 +112,8 @@ def test_the_display_rotation_is_applied(tmp_path):
 
 def test_a_truncated_file_gives_its_decodable_frames(tmp_path):
   """Rule: the video ends with the last frame that can be decoded."""
-  path = encode(tmp_path / 'whole.mp4', range(0, 120 * 20, 20), size=(320, 240), movflags='faststart')
+  path = encode(tmp_path / 'whole.mp4', range(0, 120 * 20, 20), size=(320, 240),
+                movflags='faststart')
   data = path.read_bytes()
   cut = tmp_path / 'cut.mp4'
   cut.write_bytes(data[:len(data) - (len(data) - data.index(b'mdat')) // 3])
@@ -122,11 +134,13 @@ def test_damaged_frames_are_passed_over(tmp_path):
   damaged = {round(packet.pts * packet.time_base * 30) for packet in packets[50:53]}
   path.write_bytes(data)
   frames, times = read_video(path, 128, EVERY)
-  assert len(times) == 121 and numbers(frames)[:49] == list(range(49)) and numbers(frames)[-2:] == [119, 119]
+  assert len(times) == 121 and numbers(frames)[:49] == list(range(49)) and numbers(frames)[-2:] == [
+    119, 119]
   assert not damaged & set(numbers(frames))
   np.testing.assert_array_equal(frames, read_video(path, 128, EVERY, seek=False)[0])
   config = VideoConfig(frame_sample_mode='uniform_randomized')
-  drawn = [read_video(path, 120, config, rng=np.random.default_rng(5), seek=seek)[1] for seek in (True, False)]
+  drawn = [read_video(path, 120, config, rng=np.random.default_rng(5), seek=seek)[1]
+           for seek in (True, False)]
   np.testing.assert_array_equal(*drawn)   # the attempt that failed has not used up random numbers
 
 
@@ -152,7 +166,8 @@ def test_a_clip_is_sampled_over_its_own_length_and_its_times_count_from_its_star
 
 
 def test_a_clip_is_in_times_of_the_file_which_may_not_begin_at_zero(tmp_path):
-  late = encode(tmp_path / 'late.mkv', range(300, 300 + 96 * 20, 20))   # the first frame is shown at 0.5 s
+  # the first frame is shown at 0.5 s
+  late = encode(tmp_path / 'late.mkv', range(300, 300 + 96 * 20, 20))
   frames, times = read_video(late, 128, CONFIG, clip=(1.0, 1.5))
   assert numbers(frames) == [15, 30] and times.tolist() == [0, 0.5]
 
@@ -172,7 +187,8 @@ def test_a_clip_behind_the_end_is_an_error(steady):
 
 def test_randomness_is_an_argument(steady):
   config = VideoConfig(frame_sample_mode='uniform_randomized')
-  first, second, third = (read_video(steady, 6, config, rng=np.random.default_rng(seed))[1] for seed in (1, 1, 2))
+  first, second, third = (read_video(steady, 6, config, rng=np.random.default_rng(seed))[1]
+                          for seed in (1, 1, 2))
   np.testing.assert_array_equal(first, second)
   assert (first != third).all()
 
@@ -181,11 +197,13 @@ def test_an_array_is_sampled_by_frame_index():
   video = np.arange(96, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
   frames, times = read_video(video, 128, CONFIG, fps=30.0)
   assert frames[:, 0, 0, 0].tolist() == [0, 15, 30, 45, 60, 75, 90, 95]
-  np.testing.assert_allclose(times[-2:], [3.0, 95 / 30])   # by index, the last frame is labelled with its start
+  # by index, the last frame is labelled with its start
+  np.testing.assert_allclose(times[-2:], [3.0, 95 / 30])
 
 
 @pytest.mark.parametrize('video, fps, words', [
-    (np.zeros((4, 2, 2, 3), np.uint8), None, 'fps is None'), (np.zeros((4, 2, 2, 3), np.float32), 1.0, 'float32'),
+    (np.zeros((4, 2, 2, 3), np.uint8), None, 'fps is None'),
+    (np.zeros((4, 2, 2, 3), np.float32), 1.0, 'float32'),
     (np.zeros((0, 2, 2, 3), np.uint8), 1.0, 'at least one frame'),
     (np.zeros((2, 2, 3), np.uint8), 1.0, r'\[2, 2, 3\]')])
 def test_unusable_arrays_are_refused(video, fps, words):

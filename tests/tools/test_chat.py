@@ -56,7 +56,8 @@ def test_points_of_the_answer_are_drawn(molmo, picture, tmp_path, monkeypatch, c
 
 def test_without_a_question_it_is_a_conversation(molmo, picture, monkeypatch, capsys):
   seen = []
-  monkeypatch.setattr(molmo_jax.Molmo, 'stream', lambda _, messages, n: seen.append(list(messages)) or iter(['yes']))
+  monkeypatch.setattr(molmo_jax.Molmo, 'stream', lambda _, messages,
+                      n: seen.append(list(messages)) or iter(['yes']))
   monkeypatch.setattr('sys.stdin', io.StringIO('One?\nTwo?\n\nnever read\n'))
   assert ask('--image', picture) == 0
   assert capsys.readouterr().out == 'yes\nyes\n'
@@ -68,13 +69,15 @@ def test_without_a_question_it_is_a_conversation(molmo, picture, monkeypatch, ca
   (['--image', 'absent.png', 'Why?'], 'absent.png: no such file'),
   (['--video', 'absent.mp4', 'Why?'], 'absent.mp4: no such file'),
 ])
-def test_files_are_looked_for_before_the_weights_are_loaded(monkeypatch, capsys, arguments, message):
+def test_files_are_looked_for_before_the_weights_are_loaded(monkeypatch, capsys, arguments,
+                                                            message):
   monkeypatch.setattr(molmo_jax, 'from_pretrained', None, raising=False)
   assert ask(*arguments) == 1
   assert capsys.readouterr().err == f'error: {message}\n'
 
 
-@pytest.mark.parametrize('arguments', [['--draw', 'x.png', 'Why?'], ['--image', __file__, '--video', __file__, 'Why?']])
+@pytest.mark.parametrize(
+  'arguments', [['--draw', 'x.png', 'Why?'], ['--image', __file__, '--video', __file__, 'Why?']])
 def test_options_that_do_not_go_together_are_refused(arguments):
   with pytest.raises(SystemExit, match='2'):
     ask(*arguments)

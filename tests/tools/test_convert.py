@@ -1,4 +1,6 @@
-"""The converter: released layouts and runs become one another without a changed byte; faults are one line."""
+"""The converter: released layouts and runs become one another without a changed byte; faults are
+one line.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,17 @@ def test_layouts_become_one_another_and_back(tmp_path, source):
   assert 'model.language_model.embed_tokens.weight' in tensors(tmp_path / 'native')
   assert convert(tmp_path / 'native', tmp_path / 'hub', '--layout', 'hub') == 0
   assert same_files(tmp_path / 'hub', source)
-  for name in ('tokenizer.json', 'processor_config.json', 'chat_template.jinja', 'generation_config.json'):
+  for name in ('tokenizer.json', 'processor_config.json', 'chat_template.jinja',
+               'generation_config.json'):
     assert (tmp_path / 'hub' / name).read_bytes() == (source / name).read_bytes()
   before, after = (json.loads((f / 'config.json').read_text()) for f in (source, tmp_path / 'hub'))
   assert after['text_config'] == before['text_config']
-  assert {k: v for k, v in after.items() if k.endswith('_id')} == {k: v for k, v in before.items() if k.endswith('_id')}
+  assert {k: v for k, v in after.items() if k.endswith('_id')} == {k: v for k, v in before.items()
+                                                                   if k.endswith('_id')}
 
 
-@pytest.mark.parametrize('write_v1', [lambda f: v1_hub.write_case(f, 'olmo_openai'), v1_hub.write_experts],
+@pytest.mark.parametrize('write_v1',
+                         [lambda f: v1_hub.write_case(f, 'olmo_openai'), v1_hub.write_experts],
                          ids=['7b_o', 'experts'])
 def test_molmo_v1_becomes_a_run_and_comes_back(tmp_path, write_v1):
   source = write_v1(tmp_path / 'source')
@@ -48,7 +53,8 @@ def test_molmo_v1_becomes_a_run_and_comes_back(tmp_path, write_v1):
   for folder in (tmp_path / 'copy', tmp_path / 'back'):
     assert same_files(folder, source)
     c, other = read_model_config(folder), read_model_config(source)
-    assert (c.vit, c.connector, c.llm, c.bidirectional) == (other.vit, other.connector, other.llm, 'none')
+    assert (c.vit, c.connector, c.llm, c.bidirectional) == (other.vit, other.connector, other.llm,
+                                                            'none')
     for name in ('tokenizer.json', 'preprocessor_config.json', 'tokenizer_config.json'):
       assert (folder / name).read_bytes() == (source / name).read_bytes()
   assert (tmp_path / 'copy/config.json').read_bytes() == (source / 'config.json').read_bytes()
@@ -67,7 +73,8 @@ def test_a_converted_run_is_read_like_one_of_training(run):
   assert settings.model.llm == read_model_config(QWEN).llm
   assert settings.data.tokenizer == str(run / 'processor')
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), abstract(settings.model))
+  wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+                        abstract(settings.model))
   with native.open_checkpoints(run / 'checkpoints') as checkpoints:
     params, step = native.restore_params(checkpoints, None, wanted)
   assert step == 0
@@ -78,7 +85,8 @@ def test_a_run_becomes_a_released_checkpoint(run, tmp_path):
   assert convert(run, tmp_path / 'hub', '--layout', 'hub') == 0
   assert same_files(tmp_path / 'hub', QWEN)
   assert (tmp_path / 'hub/tokenizer.json').read_bytes() == (QWEN / 'tokenizer.json').read_bytes()
-  assert json.loads((tmp_path / 'hub/config.json').read_text())['text_config']['max_position_embeddings'] == 36864
+  assert json.loads((tmp_path / 'hub/config.json').read_text())['text_config'][
+    'max_position_embeddings'] == 36864
 
 
 def test_a_run_without_a_checkpoint_behind_it_gets_a_processor_of_its_own(run, tmp_path):
@@ -86,22 +94,26 @@ def test_a_run_without_a_checkpoint_behind_it_gets_a_processor_of_its_own(run, t
   own.mkdir()
   (own / 'checkpoints').symlink_to(run / 'checkpoints')
   settings = experiment.load(run / 'config.json')
-  settings.init_from, settings.data.tokenizer, settings.data.sequence_length = '', str(QWEN / 'tokenizer.json'), 777
+  settings.init_from, settings.data.tokenizer, settings.data.sequence_length = '', str(
+    QWEN / 'tokenizer.json'), 777
   experiment.claim(own, settings)
   assert convert(own, tmp_path / 'hub', '--layout', 'hub', '--dtype', 'bfloat16') == 0
   names = {f.name for f in (tmp_path / 'hub').iterdir()}
-  assert names >= {'config.json', 'generation_config.json', 'model.safetensors', 'processor_config.json',
+  assert names >= {'config.json', 'generation_config.json', 'model.safetensors',
+                   'processor_config.json',
                    'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'}
   written = json.loads((tmp_path / 'hub/config.json').read_text())
   assert (written['text_config']['max_position_embeddings'], written['dtype']) == (777, 'bfloat16')
   assert equal(load(tmp_path / 'hub', dtype='bfloat16'), load(QWEN, dtype='bfloat16'))
 
 
-@pytest.mark.parametrize('stored,asked,expected', [('bfloat16', None, 'bfloat16'), ('float16', None, 'float32'),
-                                                   ('float32', 'bfloat16', 'bfloat16')])
+@pytest.mark.parametrize('stored,asked,expected',
+                         [('bfloat16', None, 'bfloat16'), ('float16', None, 'float32'),
+                          ('float32', 'bfloat16', 'bfloat16')])
 def test_the_dtype_stays_unless_another_is_asked_for(tmp_path, stored, asked, expected):
   write(tmp_path / 'a', dtype=stored)
-  assert convert(tmp_path / 'a', tmp_path / 'b', '--layout', 'hub', *(['--dtype', asked] if asked else [])) == 0
+  assert convert(tmp_path / 'a', tmp_path / 'b', '--layout', 'hub',
+                 *(['--dtype', asked] if asked else [])) == 0
   assert {x.dtype.name for x in tensors(tmp_path / 'b').values()} == {expected}
   before, after = load(tmp_path / 'a'), load(tmp_path / 'b')
   assert equal(after, jax.tree.map(lambda x: x.astype(expected).astype(jnp.float32), before))
@@ -111,8 +123,10 @@ def test_faults_are_one_line_and_leave_nothing_behind(run, tmp_path, capsys):
   write(tmp_path / 'a')
   (tmp_path / 'a/model.safetensors').write_bytes(b'\0' * 100)
   for arguments, message in (
-      ((QWEN, tmp_path / 'a', '--layout', 'hub'), f'{tmp_path}/a: exists already; give a new folder'),
-      ((tmp_path / 'a', tmp_path / 'b', '--layout', 'hub'), 'model.safetensors: not a whole safetensors file'),
+      ((QWEN, tmp_path / 'a', '--layout', 'hub'),
+       f'{tmp_path}/a: exists already; give a new folder'),
+      ((tmp_path / 'a', tmp_path / 'b', '--layout', 'hub'),
+       'model.safetensors: not a whole safetensors file'),
       ((run, tmp_path / 'b', '--layout', 'orbax'), 'is the folder of a run already'),
       ((run, tmp_path / 'b', '--layout', 'hub', '--step', 7), 'holds no step 7')):
     assert convert(*arguments) == 1

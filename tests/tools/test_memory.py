@@ -1,4 +1,5 @@
-"""What is told about a step before it runs: exchanges read off a program, bytes, and clear errors."""
+"""What is told about a step before it runs: exchanges read off a program, bytes, and clear errors.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +14,17 @@ from jax.sharding import PartitionSpec as P
 from molmo_jax.parallel.mesh import MeshConfig, check_mesh, make_mesh
 from molmo_jax.tools import compile_tpu, memory
 from molmo_jax.tools.collectives import Exchange, collectives
-from molmo_jax.tools.compiled_step import abstract_state, estimates, read_experiment, suggestions, whole_parameters
+from molmo_jax.tools.compiled_step import (
+  abstract_state,
+  estimates,
+  read_experiment,
+  suggestions,
+  whole_parameters,
+)
 
 SCENES = ['--config=configs/scenes.py', '--config.mesh.fsdp=8', '--config.model.remat=full']
-# as TPU programs write them: a loop that runs 36 times, an exchange that is written twice on one channel, a fused
-# reduce-scatter, an asynchronous start whose result repeats its operand
+# as TPU programs write them: a loop that runs 36 times, an exchange that is written twice on one
+# channel, a fused reduce-scatter, an asynchronous start whose result repeats its operand
 HLO = """
 HloModule step
 
@@ -66,7 +73,8 @@ def test_exchanges_of_a_compiled_program_are_found():
     whole = lambda w: jax.lax.with_sharding_constraint(w, NamedSharding(mesh, P()))
     return jax.lax.scan(lambda y, w: (jnp.tanh(y @ whole(w)), None), jnp.ones((64, 64)), stack)[0]
 
-  found = {(e.operation, e.in_loops): e for e in collectives(jax.jit(run).lower(x).compile().as_text())}
+  found = {(e.operation, e.in_loops): e
+           for e in collectives(jax.jit(run).lower(x).compile().as_text())}
   assert found['all-gather', True].runs == 16
   assert found['all-gather', True].bytes == 16 * 64 * 64 * 4
 
@@ -76,7 +84,8 @@ def test_estimates_are_the_bytes_of_one_device():
   mesh = make_mesh(run.mesh)
   sizes = estimates(run, mesh)
   one = estimates(run, make_mesh(MeshConfig(), jax.devices()[:1]))
-  assert one['parameters'] == pytest.approx(8 * sizes['parameters'], rel=0.25)    # norms lie whole on every device
+  # norms lie whole on every device
+  assert one['parameters'] == pytest.approx(8 * sizes['parameters'], rel=0.25)
   assert sizes['optimizer'] == pytest.approx(2 * sizes['parameters'], rel=0.01)
   assert one['batch'] == 8 * sizes['batch']
   c, tokens = run.model.llm, run.data.batch_size // 8 * run.data.sequence_length
@@ -100,8 +109,9 @@ def test_the_memory_tool_prints_json(capsys):
       sum(report['estimates'][n] for n in ('parameters', 'optimizer', 'batch')), rel=0.05)
 
 
-@pytest.mark.parametrize('tool', [lambda a: memory.main(a), lambda a: compile_tpu.main(['--topology=v5e:2x2', *a])],
-                         ids=['memory', 'compile_tpu'])
+@pytest.mark.parametrize(
+  'tool', [lambda a: memory.main(a), lambda a: compile_tpu.main(['--topology=v5e:2x2', *a])],
+  ids=['memory', 'compile_tpu'])
 @pytest.mark.parametrize('arguments, message', [
     ([], '--config=FILE[:options] is needed'),
     (['--config=configs/scenes.py', '--config.mesh.contxt=2'], 'contxt'),
@@ -118,12 +128,16 @@ def test_a_topology_that_cannot_be_is_one_line(capsys):
 
 
 @pytest.mark.parametrize('mesh, settings, message', [
-    (MeshConfig(context=8), dict(kv_heads=4), r'mesh.context=8 × mesh.tensor=1 must divide model.llm.kv_heads=4'),
-    (MeshConfig(fsdp=8), dict(batch_size=12), r'data.batch_size=12 must be a multiple of mesh.data=1 × mesh.fsdp=8'),
+    (MeshConfig(context=8), dict(kv_heads=4),
+     r'mesh.context=8 × mesh.tensor=1 must divide model.llm.kv_heads=4'),
+    (MeshConfig(fsdp=8), dict(batch_size=12),
+     r'data.batch_size=12 must be a multiple of mesh.data=1 × mesh.fsdp=8'),
     (MeshConfig(fsdp=8), dict(accumulate=2), r'training.accumulate=2 = 16'),
-    (MeshConfig(context=8), dict(sequence_length=100), r'data.sequence_length=100 must be a multiple of'),
+    (MeshConfig(context=8), dict(sequence_length=100),
+     r'data.sequence_length=100 must be a multiple of'),
     (MeshConfig(fsdp=8), dict(offload=True), r"model.remat='offload' .* host's memory, which cpu")])
-def test_a_mesh_that_does_not_go_with_the_run_is_an_error_that_names_the_flags(mesh, settings, message):
+def test_a_mesh_that_does_not_go_with_the_run_is_an_error_that_names_the_flags(mesh, settings,
+                                                                               message):
   good = dict(kv_heads=8, batch_size=8, sequence_length=128)
   check_mesh(make_mesh(mesh), **good)
   with pytest.raises(ValueError, match=message):

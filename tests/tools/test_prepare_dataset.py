@@ -14,7 +14,8 @@ DOCS = Path(__file__).parents[2] / 'docs/datasets.md'
 
 
 def star(folder, videos=('V',)):
-  rows = [{'question_id': str(i), 'question': 'q?', 'video_id': v, 'start': 0.0, 'end': 1.0, 'answer': 'x',
+  rows = [{'question_id': str(i), 'question': 'q?', 'video_id': v, 'start': 0.0, 'end': 1.0,
+           'answer': 'x',
            'choices': [{'choice_id': 0, 'choice': 'x'}, {'choice_id': 1, 'choice': 'y'}]}
           for i, v in enumerate(('V', 'W'))]
   (folder / 'STAR_train.json').write_text(json.dumps(rows))

@@ -1,4 +1,6 @@
-"""The walkthrough: its numbers are those of the encoded example, its drawings show the arrays, its page is whole."""
+"""The walkthrough: its numbers are those of the encoded example, its drawings show the arrays, its
+page is whole.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ SECTIONS = ['table', 'global', 'tiling', 'patches', 'windows', 'tokens', 'mask']
 
 def picture(path, width, height):
   y, x = np.mgrid[:height, :width]
-  Image.fromarray(np.stack([x * 255 // width, y * 255 // height, (x // 40 + y // 40) % 2 * 200], 2).astype(np.uint8)
+  Image.fromarray(np.stack([x * 255 // width, y * 255 // height, (x // 40 + y // 40) % 2 * 200],
+                           2).astype(np.uint8)
                   ).save(path)
   return str(path)
 
@@ -80,32 +83,42 @@ def result(text):
   return int(re.findall(r'[\d,]+', text.split('=')[-1])[0].replace(',', ''))
 
 
-# name of the row → its number, for 1920 × 1080 (spec/model §6.5)
+# name of the row → its number, for 1920 × 1080 (docs/model.md §6.5)
 V1 = {'tiling': '3 × 4 crops', 'resized': '336 × 336 px and 1008 × 784 px', 'crops': '1 + 12 = 13',
-      'patches': '13 × 24 × 24 = 7,488', 'ViT features': '7,488 × 2,048', 'pooling': '13 × 12 × 12 = 1,872',
+      'patches': '13 × 24 × 24 = 7,488', 'ViT features': '7,488 × 2,048',
+      'pooling': '13 × 12 × 12 = 1,872',
       'overlap removal': '12 × 12 + 28 × 36 = 1,152', 'projector': '1,152 × 3,584',
       'layout tokens': '1,152 + 44 = 1,196'}
 V1_HIGH = {'tiling': '4 × 8 crops', 'overlap removal': '12 × 12 + 36 × 68 = 2,592',
            'layout tokens': '2,592 + 52 = 2,644'}
-MOLMO2 = {'tiling': '2 × 4 crops', 'resized': '378 × 378 px and 1176 × 644 px', 'crops': '1 + 8 = 9',
-          'patches': '9 × 27 × 27 = 6,561', 'ViT features': '6,561 × 2,304', 'overlap removal': '729 + 3,864 = 4,593',
-          'pooling': '14 × 14 + 23 × 42 = 1,162', 'projector': '1,162 × 4,096', 'layout tokens': '1,162 + 27 = 1,189'}
+MOLMO2 = {'tiling': '2 × 4 crops', 'resized': '378 × 378 px and 1176 × 644 px',
+          'crops': '1 + 8 = 9',
+          'patches': '9 × 27 × 27 = 6,561', 'ViT features': '6,561 × 2,304',
+          'overlap removal': '729 + 3,864 = 4,593',
+          'pooling': '14 × 14 + 23 × 42 = 1,162', 'projector': '1,162 × 4,096',
+          'layout tokens': '1,162 + 27 = 1,189'}
 
 
 @pytest.mark.parametrize('module, arguments, max_crops, expected', [
-  (molmo_v1, 'size=7b_d', 12, V1), (molmo_v1, 'size=7b_d', 36, V1_HIGH), (image, 'size=8b', 8, MOLMO2)])
-def test_the_table_of_1920_1080_is_that_of_the_encoded_example(wide, module, arguments, max_crops, expected):
+  (molmo_v1, 'size=7b_d', 12, V1), (molmo_v1, 'size=7b_d', 36, V1_HIGH),
+  (image, 'size=8b', 8, MOLMO2)])
+def test_the_table_of_1920_1080_is_that_of_the_encoded_example(wide, module, arguments, max_crops,
+                                                               expected):
   w = walked([wide], run(module, arguments, image=dict(max_crops=max_crops)))
   numbers, encoded, special = rows(w), w.encoded, w.tokenizer.special
   assert len(table.stages(w)) == 11
   assert {name: numbers[name] for name in expected} == expected
-  markers = [special[name] for name in ('<im_patch>', '<im_col>', '<im_start>', '<im_end>', '<low_res_im_start>')]
-  assert result(numbers['projector'].split('×')[0]) == (encoded.tokens == markers[0]).sum() == len(encoded.pool_index)
-  assert result(numbers['layout tokens']) == np.isin(encoded.tokens, markers).sum() == (encoded.visual > 0).sum()
+  markers = [special[name] for name in ('<im_patch>', '<im_col>', '<im_start>', '<im_end>',
+                                        '<low_res_im_start>')]
+  assert result(numbers['projector'].split('×')[0]) == (encoded.tokens == markers[0]).sum() == len(
+    encoded.pool_index)
+  assert result(numbers['layout tokens']) == np.isin(encoded.tokens,
+                                                     markers).sum() == (encoded.visual > 0).sum()
   assert result(numbers['sequence']) == len(encoded.tokens)
   assert result(numbers['crops']) == len(encoded.crops)
   listed = re.findall(r'(<\w+>)', table.stages(w)[9].note.split('layout:')[1])
-  assert set(listed) == {w.tokenizer.decode([i], keep_special=True) for i in encoded.tokens[encoded.visual > 0]
+  assert set(listed) == {w.tokenizer.decode([i], keep_special=True)
+                         for i in encoded.tokens[encoded.visual > 0]
                          } - {'<im_patch>'}
   kept = len(np.unique(encoded.pool_index[encoded.pool_index >= 0]))
   assert w.kept(w.parts[0].crops).sum() == kept
@@ -125,14 +138,15 @@ def test_what_is_shown_is_what_encode_gives(small, training):
 
 
 def test_v1_pools_before_it_leaves_overlaps_out_and_molmo2_after(small):
-  for module, order in ((molmo_v1, ['pooling', 'overlap removal']), (image, ['overlap removal', 'pooling'])):
+  for module, order in ((molmo_v1, ['pooling', 'overlap removal']),
+                        (image, ['overlap removal', 'pooling'])):
     names = [stage.name for stage in table.stages(walked([small], run(module)))]
     assert names[6:8] == order
 
 
 def test_inference_takes_the_crops_of_inference_and_no_answer(wide):
   w = walked([wide], run(image, 'size=8b'), training=False)
-  assert result(rows(w)['layout tokens']) == 2804          # spec/model §6.5, K = 24
+  assert result(rows(w)['layout tokens']) == 2804          # docs/model.md §6.5, K = 24
   assert 'answer' not in w.kinds and 'carry loss' not in table.stages(w)[-1].note
   assert table.limit_notes(w) == []
 
@@ -165,11 +179,14 @@ def test_the_canvas_put_together_from_the_crops_is_the_resized_image(wide, modul
   assert len(corners) == np.prod(w.parts[0].tiling)
 
 
-@pytest.mark.parametrize('size, some', [((1920, 1080), True), ((1000, 113), True), ((300, 200), False)])
+@pytest.mark.parametrize('size, some',
+                         [((1920, 1080), True), ((1000, 113), True), ((300, 200), False)])
 def test_windows_over_a_seam_are_counted(tmp_path, size, some):
-  w = walked([picture(tmp_path / 'a.png', *size)], run(image, 'size=8b'))   # 113: one row of crops, 27 patches, odd
+  # 113: one row of crops, 27 patches, odd
+  w = walked([picture(tmp_path / 'a.png', *size)], run(image, 'size=8b'))
   view = w.parts[0].views[1]
-  crops = [{i // 729 for i in window if i >= 0} for window in w.encoded.pool_index[view.rows].tolist()]
+  crops = [{i // 729 for i in window if i >= 0}
+           for window in w.encoded.pool_index[view.rows].tolist()]
   straddling = drawing.windows('p', drawing.canvas(w.parts[0], w)[0].shape[:2], view, w)[1]
   assert straddling == sum(len(c) > 1 for c in crops) and (straddling > 0) == some
 
@@ -189,7 +206,8 @@ def test_long_stretches_of_equal_rows_are_folded_with_their_number(wide):
   folded = sequence.folded(sequence.lines(w))
   hidden = [row for row in folded if isinstance(row, int)]
   assert len(folded) - len(hidden) + sum(hidden) == len(sequence.lines(w))
-  # every view's first row has the start marker and its last row the end marker; three of those between are shown
+  # every view's first row has the start marker and its last row the end marker; three of those
+  # between are shown
   assert hidden == [12 - 2 - 3, 28 - 2 - 3]
 
 
@@ -199,7 +217,8 @@ def test_the_mask_over_groups_is_the_mask_over_tokens(small, mode):
   config.model.bidirectional = mode
   w = walked([small, small], experiment.from_config(config))
   groups = sequence.groups(w)
-  assert [g.start for g in groups[1:]] == [g.stop for g in groups[:-1]] and groups[-1].stop == len(w.kinds)
+  assert [g.start for g in groups[1:]] == [g.stop for g in groups[:-1]] and groups[-1].stop == len(
+    w.kinds)
   place = np.arange(len(w.kinds), dtype=np.int32)[None]
   info = MaskInfo(w.encoded.segments[None], w.encoded.visual[None], place)
   full = np.asarray(visible(info, info, mode))[0]
@@ -207,7 +226,8 @@ def test_the_mask_over_groups_is_the_mask_over_tokens(small, mode):
     for key, state in zip(groups, line):
       cell = full[query.start:query.stop, key.start:key.stop]
       ahead = np.triu(np.ones_like(full), 1)[query.start:query.stop, key.start:key.stop].any()
-      assert state == ('nothing' if not cell.any() else 'part' if not cell.all() else 'ahead' if ahead else 'all')
+      assert state == ('nothing' if not cell.any() else 'part' if not cell.all() else 'ahead'
+                       if ahead else 'all')
 
 
 class Tags(html.parser.HTMLParser):
@@ -246,7 +266,8 @@ def test_the_page_of_images_is_whole_and_asks_for_nothing_outside(small, module)
   assert tags.sections == ['table', *SECTIONS[1:5] * 2, 'tokens', 'mask']
   assert all(link.startswith(('data:image/', '#')) for link in tags.links)
   names = re.findall(r' id="([^"]+)"', text)
-  assert len(names) == len(set(names)) and {link[1:] for link in tags.links if link[0] == '#'} <= set(names)
+  assert len(names) == len(set(names)) and {link[1:] for link in tags.links
+                                            if link[0] == '#'} <= set(names)
   assert '<script' not in text and 'http' not in text and 'small &lt;b&gt;.png' in text
   assert f'{result(rows(w)["sequence"]):,}' in text
 
@@ -264,7 +285,8 @@ def test_a_video_has_its_timeline_with_the_last_frame_and_its_windows(clip):
   assert numbers['pooling'] == '8 × 9 × 9 = 648' and numbers['layout tokens'] == '648 + 16 = 664'
   assert result(numbers['sequence']) == len(w.encoded.tokens)
   between = w.kinds[w.parts[0].tokens].count('text')   # the times of all frames but the first
-  assert table.stages(w)[9].note.endswith(f'8 <frame_start> 8 <frame_end>, and {between} text tokens in between')
+  assert table.stages(w)[9].note.endswith(f'8 <frame_start> 8 <frame_end>, and {between} text '
+    'tokens in between')
   text = page(w)
   assert 'class="final" x1="1096.0"' in text            # the right end of the axis
   assert Tags(text).sections == ['table', 'timeline', 'windows', 'tokens', 'mask']
@@ -310,7 +332,8 @@ def test_wrong_files_are_named(tmp_path, clip, files, message, monkeypatch):
 
 
 def command(*arguments):
-  return subprocess.run([sys.executable, '-m', 'molmo_jax.tools.walkthrough', *arguments], cwd=ROOT, text=True,
+  return subprocess.run([sys.executable, '-m', 'molmo_jax.tools.walkthrough', *arguments], cwd=ROOT,
+                        text=True,
                         capture_output=True, timeout=120, check=False)
 
 
@@ -324,8 +347,10 @@ def test_the_command_prints_the_table_and_writes_the_page(small, tmp_path):
 
 def test_a_fault_of_the_user_ends_the_command_with_one_line(tmp_path):
   (tmp_path / 'notes.txt').write_text('hello')
-  for arguments, message in (((str(tmp_path / 'notes.txt'),), 'neither an image nor a video that can be read'),
-                             (('a.png', '--config.preprocess.image.bogus=1'), 'no such configuration key')):
+  for arguments, message in (
+    ((str(tmp_path / 'notes.txt'),), 'neither an image nor a video that can be read'),
+    (('a.png', '--config.preprocess.image.bogus=1'), 'no such configuration key')):
     done = command(*arguments)
     assert done.returncode == 1
-    assert done.stderr.startswith('error: ') and message in done.stderr and done.stderr.count('\n') == 1
+    assert done.stderr.startswith('error: ') and message in done.stderr and done.stderr.count(
+      '\n') == 1

@@ -43,20 +43,26 @@ def test_work_leaves_padding_out():
 
 
 def test_operations_are_those_that_xla_counts():
-  """On a batch without padding, text alone and with pictures; XLA also counts norms and activations: a few per cent."""
-  config = dataclasses.replace(CONFIG, remat='none', unroll=8, bidirectional='none', attention='reference',
+  """On a batch without padding, text alone and with pictures; XLA also counts norms and
+  activations: a few per cent.
+  """
+  config = dataclasses.replace(CONFIG, remat='none', unroll=8, bidirectional='none',
+                               attention='reference',
                                llm=dataclasses.replace(CONFIG.llm, width=128, mlp=512, vocab=1024))
   model, params = build(config)
   length = 64
   rows = {k: np.repeat(v[:1], 2, 0) for k, v in batch(row(2, -2, 3)).items()}
-  text = dict(rows, **{k: np.zeros((2, length), np.int32) for k in ('tokens', 'segments', 'visual')},
+  text = dict(rows, **{k: np.zeros((2, length), np.int32)
+                       for k in ('tokens', 'segments', 'visual')},
               positions=np.tile(np.arange(length), (2, 1)), feature_index=np.full((2, length), -1),
               pool_index=np.zeros((2, 0, rows['pool_index'].shape[2]), np.int32))
   def forward(p, b):
     return model.apply({'params': p}, model.apply({'params': p}, b), method='logits')
-  analysis = jax.jit(forward).lower(params, jax.tree.map(jnp.asarray, text)).compile().cost_analysis()
+  analysis = jax.jit(forward).lower(params,
+                                    jax.tree.map(jnp.asarray, text)).compile().cost_analysis()
   work = work_of(dict(text, targets=text['tokens']), config.vit.patches, 'none')
-  assert work == Work(2 * length, 0, 0, 0, 2 * length * (length + 1) // 2, 2 * length, work.crop_capacity)
+  assert work == Work(2 * length, 0, 0, 0, 2 * length * (length + 1) // 2, 2 * length,
+                      work.crop_capacity)
   work = dataclasses.replace(work, pairs=2 * length ** 2)   # XLA multiplies what is masked, too
   ours = forward_flops(params, config, work)
   assert ours == pytest.approx(analysis['flops'], rel=0.06)

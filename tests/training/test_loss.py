@@ -63,7 +63,8 @@ def test_scores_are_float32_when_the_head_is_not():
 
 
 def test_logits_of_the_whole_row_never_exist():
-  jaxpr = str(jax.make_jaxpr(jax.grad(lambda h: loss_sums(h, HEAD, TARGETS, WEIGHTS, 2).cross_entropy))(HIDDEN))
+  jaxpr = str(jax.make_jaxpr(
+    jax.grad(lambda h: loss_sums(h, HEAD, TARGETS, WEIGHTS, 2).cross_entropy))(HIDDEN))
   assert f'{B},2,{VOCAB}' in jaxpr
   assert f'{B},{S},{VOCAB}' not in jaxpr
   assert f'4,{B},2,{VOCAB}' not in jaxpr   # all chunks kept for the backward pass would be the same

@@ -1,4 +1,4 @@
-"""Groups of parameters, schedules and clipping (training-and-eval §1.2)."""
+"""Groups of parameters, schedules and clipping (docs/training.md §1.2)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ GROUPS = {'frozen': GroupConfig('embedding/base$', frozen=True),
 
 def test_the_first_group_that_matches_takes_a_parameter():
   assert label_parameters(PARAMS, GROUPS) == {
-    'vit': {'up': 'rest'}, 'embedding': {'base': 'frozen', 'extra': 'connector'}, 'connector': {'out': 'connector'}}
+    'vit': {'up': 'rest'}, 'embedding': {'base': 'frozen', 'extra': 'connector'},
+    'connector': {'out': 'connector'}}
 
 
 def test_patterns_match_from_the_start_of_a_path():
@@ -37,7 +38,8 @@ def test_patterns_match_from_the_start_of_a_path():
 
 
 def test_a_group_that_matches_nothing_is_an_error():
-  with pytest.raises(ValueError, match=r"groups.typo.pattern='vti/' matches no parameter .*'connector', 'embedding'"):
+  with pytest.raises(ValueError,
+                     match=r"groups.typo.pattern='vti/' matches no parameter .*'connector', 'embedding'"):
     label_parameters(PARAMS, {'typo': GroupConfig('vti/'), **GROUPS})
 
 
@@ -56,7 +58,8 @@ def test_a_group_whose_parameters_an_earlier_one_takes_is_an_error():
 
 def test_a_parameter_of_no_group_is_an_error():
   groups = {name: group for name, group in GROUPS.items() if name != 'rest'}
-  with pytest.raises(ValueError, match="no group of optimizer.groups matches 1 parameters, the first is 'vit/up'"):
+  with pytest.raises(ValueError, match="no group of optimizer.groups matches 1 parameters, the "
+                     "first is 'vit/up'"):
     label_parameters(PARAMS, groups)
 
 
@@ -97,7 +100,8 @@ def test_frozen_parameters_stay_and_keep_no_state():
 
 
 def test_every_group_has_its_own_learning_rate():
-  params, _ = one_update(jax.tree.map(jnp.ones_like, PARAMS))   # the first step of Adam moves by the learning rate
+  # the first step of Adam moves by the learning rate
+  params, _ = one_update(jax.tree.map(jnp.ones_like, PARAMS))
   peak = warmup_cosine(1.0, 0, 1000, 0.1)(0)
   assert np.allclose(1 - params['connector']['out'], 0.1 * peak, rtol=1e-4)
   assert np.allclose(1 - params['vit']['up'], 0.01 * peak, rtol=1e-4)
@@ -108,7 +112,8 @@ def test_every_group_is_clipped_on_its_own():
   huge = gradients | {'vit': {'up': jnp.full(3, 1e6)}}
   _, state = one_update(huge)
   moments = state.inner_states['connector'].inner_state[1][0].mu
-  assert np.allclose(moments['connector']['out'], 0.1 / np.sqrt(6), rtol=1e-3)   # 1 − b2… of a norm of one, not of 1e6
+  # 1 − b2… of a norm of one, not of 1e6
+  assert np.allclose(moments['connector']['out'], 0.1 / np.sqrt(6), rtol=1e-3)
   moments = state.inner_states['rest'].inner_state[1][0].mu
   assert np.allclose(moments['vit']['up'], 0.1 / np.sqrt(3), rtol=1e-3)
 
@@ -116,5 +121,6 @@ def test_every_group_is_clipped_on_its_own():
 def test_weight_decay_pulls_parameters_to_zero():
   still = jax.tree.map(jnp.zeros_like, PARAMS)
   params, _ = one_update(still, weight_decay=0.5)
-  assert np.allclose(params['connector']['out'], 1 - 0.5 * 0.1 * warmup_cosine(1.0, 0, 1000, 0.1)(0), rtol=1e-5)
+  assert np.allclose(params['connector']['out'],
+                     1 - 0.5 * 0.1 * warmup_cosine(1.0, 0, 1000, 0.1)(0), rtol=1e-5)
   assert np.array_equal(one_update(still)[0]['connector']['out'], PARAMS['connector']['out'])

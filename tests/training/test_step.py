@@ -25,13 +25,16 @@ def setup(c=CONFIG, training=TRAINING, eps=1e-6):
   model, params = build(c)
   optimizer_config = OptimizerConfig(groups=GROUPS, eps=eps)
   optimizer = make_optimizer(optimizer_config, training.steps, params)
-  state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key_data(jax.random.key(0)))
+  state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params),
+                     jax.random.key_data(jax.random.key(0)))
   return model, state, jax.jit(make_train_step(model, optimizer, training, optimizer_config))
 
 
 @pytest.fixture(scope='module')
 def trained():
-  """Model, the states before and after one, two and three steps, the metrics of each step, and the step itself."""
+  """Model, the states before and after one, two and three steps, the metrics of each step, and the
+  step itself.
+  """
   model, state, step = setup()
   states, metrics = [state], []
   for _ in range(3):
@@ -83,7 +86,8 @@ def test_the_loss_is_a_mean_over_all_weights_of_the_batch():
     losses.append(float(loss))
     weights.append(float(metrics['loss_weight']))
   assert np.isclose(run(params, both)[0], np.average(losses, weights=weights), rtol=1e-5)
-  assert np.isclose(run(params, both | {'loss_weights': both['loss_weights'] * 3})[0], run(params, both)[0], rtol=1e-5)
+  assert np.isclose(run(params, both | {'loss_weights': both['loss_weights'] * 3})[0],
+                    run(params, both)[0], rtol=1e-5)
 
 
 def test_z_loss_adds_its_share_of_the_squared_logsumexp():
@@ -96,7 +100,8 @@ def test_z_loss_adds_its_share_of_the_squared_logsumexp():
 
 def test_dropout_differs_from_step_to_step_but_not_from_run_to_run():
   _, state, step = setup(config(llm=dict(residual_dropout=0.3)))
-  losses = [float(step(TrainState(jnp.int32(i), state.params, state.opt_state, state.rng), ROWS)[1]['loss'])
+  losses = [float(step(TrainState(jnp.int32(i), state.params, state.opt_state, state.rng),
+                       ROWS)[1]['loss'])
             for i in (0, 1, 0)]
   assert losses[0] == losses[2] != losses[1]
 
@@ -123,11 +128,13 @@ def test_a_fresh_state_depends_on_its_seed_alone():
 
 @pytest.mark.parametrize('parts', [2, 4])
 def test_a_batch_in_parts_gives_the_same_update(parts):
-  # The bias of a key has no gradient (softmax does not see it): what is computed for it is rounding, another one on
-  # every processor. With Adam's usual eps the update would be rounding divided by rounding; with a large one it is
-  # about proportional to the gradient, which both ways of summing determine.
+  # The bias of a key has no gradient (softmax does not see it): what is computed for it is
+  # rounding, another one on every processor. With Adam's usual eps the update would be rounding
+  # divided by rounding; with a large one it is about proportional to the gradient, which both ways
+  # of summing determine.
   eps = 1e-2
-  rows = jax.tree.map(jnp.asarray, batch(row(2, -2, 3), row(3, -2, 1), row(1, -2, 5), row(4, -2, 2)))
+  rows = jax.tree.map(jnp.asarray,
+                      batch(row(2, -2, 3), row(3, -2, 1), row(1, -2, 5), row(4, -2, 2)))
   _, state, whole = setup(eps=eps)
   _, _, in_parts = setup(training=dataclasses.replace(TRAINING, accumulate=parts), eps=eps)
   (first, metrics), (second, metrics_in_parts) = whole(state, rows), in_parts(state, rows)

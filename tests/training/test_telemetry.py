@@ -25,8 +25,8 @@ def write(workdir, start, steps, **options):
 
 def test_rows_are_json_with_the_step_first(tmp_path):
   write(tmp_path / 'run', 0, [1, 2])
-  assert (tmp_path / 'run' / 'metrics.jsonl').read_text() == ('{"step": 1, "loss": 0.5, "accuracy": 0.5}\n'
-                                                              '{"step": 2, "loss": 1.0, "accuracy": 0.5}\n')
+  assert (tmp_path / 'run' / 'metrics.jsonl').read_text() == ('{"step": 1, "loss": 0.5, '
+    '"accuracy": 0.5}\n{"step": 2, "loss": 1.0, "accuracy": 0.5}\n')
   assert list((tmp_path / 'run' / 'tensorboard').iterdir())
 
 
@@ -69,7 +69,8 @@ def printed(table):
 
 
 def test_the_table_of_parameters_has_shapes_and_sums():
-  text = printed(parameter_table({'vit': {'up': np.zeros((3, 1000))}, 'decoder': {'norm': np.zeros(7)}}))
+  text = printed(parameter_table(
+    {'vit': {'up': np.zeros((3, 1000))}, 'decoder': {'norm': np.zeros(7)}}))
   assert 'vit/up' in text and '3 × 1000' in text and '3,000' in text
   assert 'decoder/…' in text and '3,007' in text
 

@@ -1,4 +1,6 @@
-"""From the files of public datasets to manifests: one adapter for each, by name. Table: docs/datasets.md."""
+"""From the files of public datasets to manifests: one adapter for each, by name. Table:
+docs/datasets.md.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What a public dataset declares so that its files become a manifest, and the program that does it.
 
-An adapter is data: which files, which media a row is about, and which conversations it holds. Everything else (reading
-tables, finding media, joining rows about the same media into message trees, writing, counting) is here.
+An adapter is data: which files, which media a row is about, and which conversations it holds.
+Everything else (reading tables, finding media, joining rows about the same media into message
+trees, writing, counting) is here.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Schema = Literal['card', 'loader', 'reader', 'memory']
 
 @dataclasses.dataclass(frozen=True)
 class Conversation:
-  """User and assistant in turn; `style` announces it, `weight` is its loss weight per token (None: the stage's)."""
+  """User and assistant in turn; `style` announces it, `weight` is its loss weight per token (None:
+  the stage's).
+  """
   messages: tuple[str, ...]
   style: str
   weight: float | None = None
@@ -36,11 +39,14 @@ class Conversation:
 class Context:
   """What a conversation may depend on besides its row."""
   rng: np.random.Generator
-  prompts: Literal['templates', 'none'] = 'templates'    # 'none': pre-training, where the style's tag is the prompt
+  # 'none': pre-training, where the style's tag is the prompt
+  prompts: Literal['templates', 'none'] = 'templates'
   points: Literal['html-v1', 'html-v2'] = 'html-v2'      # pre-training: html-v1
-  size: Callable[[], tuple[int, int]] | None = None      # of the row's image, pixels (width, height)
+  # of the row's image, pixels (width, height)
+  size: Callable[[], tuple[int, int]] | None = None
 
-  def points_text(self, points: dict[int | float, list[tuple[float, float]]], label: str, mode: str) -> str:
+  def points_text(self, points: dict[int | float, list[tuple[float, float]]], label: str,
+                  mode: str) -> str:
     """The answer that points at fractions of the sides (`preprocess.points.format_points`)."""
     return format_points(points, label, mode=mode, version=self.points)
 
@@ -52,10 +58,12 @@ Conversations = Callable[[Row, Context], Iterable[Conversation]]
 class Adapter:
   """How the files of a dataset become records.
 
-  `schema` says how the columns were checked: 'card' the dataset's card on the Hub; 'loader' the code that trained the
-  released models reads them so, in a public copy of it; 'reader' other public code does; 'memory' none of these.
+  `schema` says how the columns were checked: 'card' the dataset's card on the Hub; 'loader' the
+  code that trained the released models reads them so, in a public copy of it; 'reader' other public
+  code does; 'memory' none of these.
   """
-  files: tuple[str, ...]                  # patterns below the root; the first one that matches something counts
+  # patterns below the root; the first one that matches something counts
+  files: tuple[str, ...]
   media: Callable[[Row], Media]
   conversations: Conversations
   schema: Schema
@@ -69,7 +77,8 @@ class Adapter:
   grouped: bool = False                   # rows about the same media become one message tree
   most: int | None = None                 # rows of a tree; more become further records
   cost: Callable[[Row], int] | None = None   # of a row's conversation, for `budget`
-  budget: int | None = None               # largest sum of costs in a tree; a row that passes it alone is left out
+  # largest sum of costs in a tree; a row that passes it alone is left out
+  budget: int | None = None
   modes: tuple[str, ...] = ()             # every row once in each of these modes: row['mode']
 
 
@@ -84,7 +93,8 @@ class Counts:
   first_unusable: str = ''
 
 
-def convert(name: str, adapter: Adapter, root: Path, out: Path, *, prompts: str = 'templates', points: str = 'html-v2',
+def convert(name: str, adapter: Adapter, root: Path, out: Path, *, prompts: str = 'templates',
+            points: str = 'html-v2',
             seed: int = 0, files: str | None = None, limit: int | None = None,
             progress: Callable[[int, int, str], None] = lambda done, total, text: None) -> Counts:
   """Writes the manifest `out` for the dataset below `root`.
@@ -121,22 +131,25 @@ def convert(name: str, adapter: Adapter, root: Path, out: Path, *, prompts: str 
         counts.records += 1
     temporary.replace(out)
   except KeyError as error:
-    raise TableError(f'{name}: row {counts.rows} lacks the column {error}: the files below {root} are others than the '
-                     f'adapter expects (its columns were checked against: {adapter.schema})') from error
+    raise TableError(f'{name}: row {counts.rows} lacks the column {error}: the files below {root} '
+      f'are others than the adapter expects (its columns were checked against: {adapter.schema})') from error
   finally:
     temporary.unlink(missing_ok=True)
   return counts
 
 
 def write_urls(adapter: Adapter, root: Path, out: Path, files: str | None = None) -> int:
-  """Writes a line 'URL, tab, file below the root' for every image that the dataset names by URL; returns how many.
+  """Writes a line 'URL, tab, file below the root' for every image that the dataset names by URL;
+  returns how many.
 
   Raises:
     TableError: no file matches, or one cannot be read.
   """
   urls: dict[str, None] = {}
-  for row in _rows(adapter, _find(root, adapter, files), Counts(), None, lambda done, total, text: None):
-    urls |= {source: None for source in adapter.media(row).images if isinstance(source, str) and '://' in source}
+  for row in _rows(adapter, _find(root, adapter, files), Counts(), None, lambda done, total,
+                   text: None):
+    urls |= {source: None for source in adapter.media(row).images if isinstance(source, str)
+             and '://' in source}
   write_atomically(out, ''.join(f'{url}\timages/{url_name(url)}\n' for url in urls))
   return len(urls)
 
@@ -147,20 +160,22 @@ def _find(root: Path, adapter: Adapter, files: str | None) -> list[Path]:
     found = sorted(path for path in root.glob(pattern) if path.is_file())
     if found:
       return found
-  raise TableError(f'{root}: holds no file {" or ".join(patterns)}; see docs/datasets.md for where to get it, or name '
-                   'the files with --files')
+  raise TableError(f'{root}: holds no file {" or ".join(patterns)}; see docs/datasets.md for where '
+    'to get it, or name the files with --files')
 
 
 def _rows(adapter: Adapter, paths: list[Path], counts: Counts, limit: int | None,
           progress: Callable[[int, int, str], None]) -> Iterator[Row]:
   for number, path in enumerate(paths):
-    for row in read_table(path, adapter.records, adapter.key, adapter.separator, adapter.columns, adapter.kind):
+    for row in read_table(path, adapter.records, adapter.key, adapter.separator, adapter.columns,
+                          adapter.kind):
       for part in adapter.explode(row) if adapter.explode else (row,):
         if limit is not None and counts.rows >= limit:
           return
         counts.rows += 1
         if counts.rows % 500 == 0:
-          progress(number, len(paths), f'{counts.rows:,} rows, {counts.records:,} records, {counts.missing:,} missing')
+          progress(number, len(paths),
+                   f'{counts.rows:,} rows, {counts.records:,} records, {counts.missing:,} missing')
         if adapter.keep is None or adapter.keep(part):
           yield part
   progress(len(paths), len(paths), f'{counts.rows:,} rows')
@@ -176,7 +191,8 @@ def _trees(adapter: Adapter, rows: Iterable[Row]) -> Iterator[list[Row]]:
     groups = by_media.values()
   for group in groups:
     for part in _parts(adapter, group):
-      yield from ([[row | {'mode': mode} for row in part] for mode in adapter.modes] if adapter.modes else [part])
+      yield from ([[row | {'mode': mode} for row in part] for mode in adapter.modes]
+                  if adapter.modes else [part])
 
 
 def _parts(adapter: Adapter, rows: list[Row]) -> Iterator[list[Row]]:
@@ -185,7 +201,8 @@ def _parts(adapter: Adapter, rows: list[Row]) -> Iterator[list[Row]]:
     cost = adapter.cost(row) if adapter.cost else 0
     if adapter.budget is not None and cost > adapter.budget:
       continue
-    if part and (len(part) == adapter.most or adapter.budget is not None and spent + cost > adapter.budget):
+    if part and (len(part) == adapter.most or adapter.budget is not None
+                 and spent + cost > adapter.budget):
       yield part
       part, spent = [], 0
     part.append(row)
@@ -194,7 +211,8 @@ def _parts(adapter: Adapter, rows: list[Row]) -> Iterator[list[Row]]:
     yield part
 
 
-def _record(adapter: Adapter, rows: list[Row], folder: MediaFolder, counts: Counts, rng: np.random.Generator,
+def _record(adapter: Adapter, rows: list[Row], folder: MediaFolder, counts: Counts,
+            rng: np.random.Generator,
             prompts: str, points: str) -> dict[str, Any] | None:
   media = adapter.media(rows[0])
   try:

@@ -1,4 +1,6 @@
-"""Adapters for tables with a question in one column and an answer in another: only the columns' names differ."""
+"""Adapters for tables with a question in one column and an answer in another: only the columns'
+names differ.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from molmo_jax.data.adapters import prompts
-from molmo_jax.data.adapters.adapter import Adapter, Context, Conversation, Conversations, Row, Schema
+from molmo_jax.data.adapters.adapter import (
+  Adapter,
+  Context,
+  Conversation,
+  Conversations,
+  Row,
+  Schema,
+)
 from molmo_jax.data.adapters.media import Media, image
 
 Get = str | Callable[[Row], Any]
@@ -22,7 +31,8 @@ def get(row: Row, column: Get) -> Any:
   return value
 
 
-def question(column: Get, answer: Get, style: str, weight: Callable[[Row], float] | None = None) -> Conversations:
+def question(column: Get, answer: Get, style: str,
+             weight: Callable[[Row], float] | None = None) -> Conversations:
   """An open question; of several answers the most frequent one is taught."""
   def conversations(row: Row, context: Context) -> Iterator[Conversation]:
     text = get(row, answer)
@@ -34,7 +44,8 @@ def question(column: Get, answer: Get, style: str, weight: Callable[[Row], float
 
 
 def choice(column: Get, options: Get, answer: Get, style: str) -> Conversations:
-  """A question with options; `answer` gives the right one's number from 0, its letter or its text."""
+  """A question with options; `answer` gives the right one's number from 0, its letter or its text.
+  """
   def conversations(row: Row, context: Context) -> Iterator[Conversation]:
     shown, right = [str(o) for o in get(row, options) or ()], get(row, answer)
     number = _number(shown, right)
@@ -80,11 +91,13 @@ def about_image(column: Get, folder: str = '') -> Callable[[Row], Media]:
   return media
 
 
-def about_video(column: Get, start: Get | None = None, end: Get | None = None) -> Callable[[Row], Media]:
+def about_video(column: Get, start: Get | None = None,
+                end: Get | None = None) -> Callable[[Row], Media]:
   """The video that a column names, or a part of it in seconds."""
   def media(row: Row) -> Media:
     clip = None if start is None or end is None else (float(get(row, start)), float(get(row, end)))
-    return Media(video=str(get(row, column)), clip=clip if clip and 0 <= clip[0] < clip[1] else None)
+    return Media(video=str(get(row, column)),
+                 clip=clip if clip and 0 <= clip[0] < clip[1] else None)
   return media
 
 
@@ -93,8 +106,10 @@ def columns(*names: str) -> Callable[[Row], list[Any]]:
   return lambda row: [row[name] for name in names if row.get(name) not in (None, '')]
 
 
-def adapter(files: str | tuple[str, ...], media: Callable[[Row], Media], conversations: Conversations, schema: Schema,
+def adapter(files: str | tuple[str, ...], media: Callable[[Row], Media],
+            conversations: Conversations, schema: Schema,
             **fields: Any) -> Adapter:
   """An adapter that joins the questions about the same media, ten at most."""
   defaults = dict(grouped=True, most=10)
-  return Adapter((files,) if isinstance(files, str) else files, media, conversations, schema, **defaults | fields)
+  return Adapter((files,) if isinstance(files, str) else files, media, conversations, schema,
+                 **defaults | fields)

@@ -1,4 +1,6 @@
-"""Where the pictures and videos of a dataset are: named by path, by URL or by id, or stored inside the table."""
+"""Where the pictures and videos of a dataset are: named by path, by URL or by id, or stored inside
+the table.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class MissingMedia(LookupError):
 class Media:
   """What a row is about: nothing, images (bytes, URLs or paths), or a video (a path, or its id).
 
-  `subtitles` are (start, end, text) in seconds of the video, or plain text; `clip` is the part of it that is shown.
+  `subtitles` are (start, end, text) in seconds of the video, or plain text; `clip` is the part of
+  it that is shown.
   """
   images: tuple[str | bytes, ...] = ()
   video: str = ''
@@ -41,11 +44,13 @@ def image(value: str | bytes | Mapping[str, Any] | None) -> tuple[str | bytes, .
 
 
 class MediaFolder:
-  """Finds media below the root of a dataset and names them as a manifest does, relative to its folder.
+  """Finds media below the root of a dataset and names them as a manifest does, relative to its
+  folder.
 
-  Images that are named by URL are expected in `images/`, called by the SHA-256 of the URL in hex, with or without a
-  usual suffix. Images inside the table are unpacked into the folder `<manifest>_media`, called by their own hash.
-  A video is found by its path, its name without suffix, or the name of the folder that holds it alone.
+  Images that are named by URL are expected in `images/`, called by the SHA-256 of the URL in hex,
+  with or without a usual suffix. Images inside the table are unpacked into the folder
+  `<manifest>_media`, called by their own hash. A video is found by its path, its name without
+  suffix, or the name of the folder that holds it alone.
   """
 
   def __init__(self, root: Path, manifest: Path, name: str):
@@ -64,7 +69,8 @@ class MediaFolder:
       if isinstance(media.subtitles, str):
         record['subtitles'] = media.subtitles
       elif media.subtitles:
-        record['subtitles'] = [{'start': s, 'end': e, 'text': text} for s, e, text in media.subtitles]
+        record['subtitles'] = [{'start': s, 'end': e, 'text': text}
+                               for s, e, text in media.subtitles]
       return record
     paths = [self._relative(self._image(source)) for source in media.images]
     return {} if not paths else {'image': paths[0]} if len(paths) == 1 else {'images': paths}
@@ -90,7 +96,8 @@ class MediaFolder:
 
   def _unpacked(self, data: bytes) -> Path:
     suffix = next((s for signature, s in SIGNATURES.items() if data.startswith(signature)), '.img')
-    path = self._manifest.with_name(f'{self._manifest.stem}_media') / f'{hashlib.sha256(data).hexdigest()}{suffix}'
+    path = self._manifest.with_name(
+      f'{self._manifest.stem}_media') / f'{hashlib.sha256(data).hexdigest()}{suffix}'
     if not path.exists():
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_bytes(data)

@@ -1,4 +1,6 @@
-"""The video datasets that were released with Molmo2, and its text: parquet files of the Hub, videos beside them."""
+"""The video datasets that were released with Molmo2, and its text: parquet files of the Hub, videos
+beside them.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ CAPTIONS = {'merged_caption': 'video_merged_caption', 'video_caption': 'video_sh
 LEAST_SCORE, MOST_CAPTIONS = 3, 4
 LONGEST_CLIP = 63.0                         # seconds of a pointing example
 STEP = 0.5                                  # seconds between the frames that were annotated
-DIALOGUE_SHARE = 0.2                        # of the trees become one dialogue (spec §2.5)
+# of the trees become one dialogue (docs/training.md §2.5)
+DIALOGUE_SHARE = 0.2
 POINT_RANGES = {'0_5': (0, 5), '6_25': (6, 25), '26_60': (26, 60)}
-# sources of molmo2-tulu4-classified that are left out: identity answers, puzzles, verifiable reasoning
+# sources of molmo2-tulu4-classified that are left out: identity answers, puzzles, verifiable
+# reasoning
 OMITTED_TEXT = frozenset({
   'allenai/dino-hardcodes', 'allenai/hardcoded-olmo', 'allenai/puzzle_data_160k-ngram-filtered',
   'faezeb/verifiable-reasoning-v3-o4-mini-length-filtered-verified',
@@ -48,11 +52,14 @@ def _synthetic_question(row: Row, context: Context) -> Iterator[Conversation]:
 
 def _with_subtitles(row: Row) -> Media:
   lines = tuple((float(s['start']), float(s['end']), s['text']) for s in row['subtitle'] or ())
-  return Media(video=row['video_id'], subtitles=tuple(line for line in lines if 0 <= line[0] <= line[1]))
+  return Media(video=row['video_id'],
+               subtitles=tuple(line for line in lines if 0 <= line[0] <= line[1]))
 
 
 def _clip(row: Row) -> tuple[float, float] | None:
-  """The part of the video that is shown: all of a short one, else the annotated window; None: no usable window."""
+  """The part of the video that is shown: all of a short one, else the annotated window; None: no
+  usable window.
+  """
   if row['video_duration'] <= LONGEST_CLIP:
     return 0.0, float(row['video_duration'])
   start, end = row['clip_start'], row['clip_end']
@@ -78,8 +85,10 @@ def _video_points(row: Row, context: Context) -> Iterator[Conversation]:
 
 def _point_range(least: int, most: int) -> Adapter:
   return Adapter(
-    ('data/train-*.parquet', '*/train-*.parquet', '**/train-*.parquet'), _pointed_video, _video_points, 'card',
-    grouped=True, most=8, keep=lambda row: (least <= row['count'] <= most and not row['annotator_unsure']
+    ('data/train-*.parquet', '*/train-*.parquet', '**/train-*.parquet'), _pointed_video,
+    _video_points, 'card',
+    grouped=True, most=8, keep=lambda row: (least <= row['count'] <= most
+                                            and not row['annotator_unsure']
                                             and _clip(row) is not None))
 
 
@@ -117,12 +126,15 @@ MOLMO2 = {
     split('train'), _video, _captions, 'loader',
     keep=lambda row: (row['annotation_score'] or 0) >= LEAST_SCORE),
   'molmo2_human_qa': Adapter(split('HumanQA'), _video, _human_question, 'loader', grouped=True),
-  'molmo2_syn_captions_qa': Adapter(split('CapQA'), _video, _synthetic_question, 'loader', grouped=True, most=10),
-  'molmo2_syn_captions_subtitle_qa': Adapter(split('SubtitleQA'), _with_subtitles, _synthetic_question, 'loader',
+  'molmo2_syn_captions_qa': Adapter(split('CapQA'), _video, _synthetic_question, 'loader',
+                                    grouped=True, most=10),
+  'molmo2_syn_captions_subtitle_qa': Adapter(split('SubtitleQA'), _with_subtitles,
+                                             _synthetic_question, 'loader',
                                              grouped=True, most=10),
   **{f'molmo2_video_points_{name}': _point_range(*limits) for name, limits in POINT_RANGES.items()},
   'tulu4': _tulu(4096),
   'tulu4_max_2304': _tulu(2304),
-  'molmo2_hardcodes': Adapter(split('train'), lambda row: Media(sum((image(x) for x in row['images'] or ()), ())),
+  'molmo2_hardcodes': Adapter(split('train'),
+                              lambda row: Media(sum((image(x) for x in row['images'] or ()), ())),
                               _identity, 'card'),
 }

@@ -1,4 +1,6 @@
-"""PixMo and CoSyn: parquet files of the Hub; PixMo names its images by URL, CoSyn stores them in the table."""
+"""PixMo and CoSyn: parquet files of the Hub; PixMo names its images by URL, CoSyn stores them in
+the table.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,11 @@ from molmo_jax.data.adapters.media import Media, image
 
 TRAIN = ('data/train-*.parquet', 'train-*.parquet', '**/train-*.parquet')
 TURN = re.compile(r'\s*\[(USER|ASSISTANT)\]\s*')
-MOST_POINTS = 60                            # of a record (spec §2.5)
-COSYN_KINDS = ('chart', 'chemical', 'circuit', 'diagram', 'document', 'graphic', 'math', 'music', 'nutrition', 'table')
-MULTI_DOCUMENT_KINDS = ('chart', 'chemical', 'circuit', 'diagram', 'doc', 'graphic', 'music', 'table')
+MOST_POINTS = 60                            # of a record (docs/training.md §2.5)
+COSYN_KINDS = ('chart', 'chemical', 'circuit', 'diagram', 'document', 'graphic', 'math', 'music',
+               'nutrition', 'table')
+MULTI_DOCUMENT_KINDS = ('chart', 'chemical', 'circuit', 'diagram', 'doc', 'graphic', 'music',
+                        'table')
 MOST_IMAGES = 5
 
 
@@ -33,7 +37,9 @@ def _caption_and_transcript(row: Row, context: Context) -> Iterator[Conversation
 
 
 def _dialogue(row: Row, context: Context) -> Iterator[Conversation]:
-  """`question` may hold a dialogue: '[USER] … [ASSISTANT] … [USER] … [ASSISTANT]'; `answer` is the last reply."""
+  """`question` may hold a dialogue: '[USER] … [ASSISTANT] … [USER] … [ASSISTANT]'; `answer` is the
+  last reply.
+  """
   turns = [part.strip() for part in TURN.split(row['question'])[2::2]]
   if turns and not turns[-1]:
     turns.pop()                             # the marker before the answer
@@ -79,7 +85,8 @@ def _reasoned(kind: str):
     pairs = row['qa_pairs']
     if isinstance(pairs, list):
       pairs = {name: [p[name] for p in pairs] for name in ('question', 'explanation', 'answer')}
-    for question, explanation, answer in zip(pairs['question'], pairs['explanation'], pairs['answer']):
+    for question, explanation, answer in zip(pairs['question'], pairs['explanation'],
+                                             pairs['answer']):
       yield prompts.reasoned(context, question, explanation, answer, f'cosyn_{kind}_exp')
   return conversations
 
@@ -88,7 +95,8 @@ def _cosyn_point(row: Row, context: Context) -> Iterator[Conversation]:
   names = row.get('names') or row['questions']
   for question, points, name in zip(row['questions'], row['answer_points'], names):
     percent = _percent([{'x': x, 'y': y} for x, y in _pairs(points)])
-    yield Conversation((question.strip(), context.points_text({1: percent}, name.strip().lower(), 'point')),
+    yield Conversation((question.strip(),
+                        context.points_text({1: percent}, name.strip().lower(), 'point')),
                        'cosyn_point')
 
 
@@ -101,8 +109,10 @@ def _documents(row: Row, context: Context) -> Iterator[Conversation]:
 
 
 def _point_set(method: str) -> Adapter:
-  return Adapter(TRAIN, _url, _points, 'card', keep=lambda row: row['collection_method'] == method, grouped=True,
-                 cost=lambda row: len(row['points']), budget=MOST_POINTS, modes=('point_count', 'pointing'))
+  return Adapter(TRAIN, _url, _points, 'card', keep=lambda row: row['collection_method'] == method,
+                 grouped=True,
+                 cost=lambda row: len(row['points']), budget=MOST_POINTS,
+                 modes=('point_count', 'pointing'))
 
 
 PIXMO = {
@@ -112,19 +122,25 @@ PIXMO = {
   'pixmo_ask_model_anything': Adapter(TRAIN, _url, _question, 'loader', grouped=True),
   'pixmo_points': _point_set('pointing'),
   'pixmo_points_high_freq': _point_set('counting'),
-  'pixmo_count': Adapter(TRAIN, _url, _counted, 'card', cost=lambda row: row['count'], budget=MOST_POINTS,
+  'pixmo_count': Adapter(TRAIN, _url, _counted, 'card', cost=lambda row: row['count'],
+                         budget=MOST_POINTS,
                          modes=('point_count', 'pointing')),
   'pixmo_multi_points': Adapter(
-    ('parquet/train-*.parquet', *TRAIN), lambda row: Media(tuple(row['image_urls'])), _several_images, 'card',
+    ('parquet/train-*.parquet', *TRAIN), lambda row: Media(tuple(row['image_urls'])),
+    _several_images, 'card',
     keep=lambda row: len(row['image_urls']) <= MOST_IMAGES and bool(row['labels']),
     modes=('multi_image_pointing', 'multi_image_point_then_count')),
   'cosyn_point': Adapter(TRAIN, lambda row: Media(image(row['image'])), _cosyn_point, 'loader'),
-  **{f'cosyn_{kind}_exp': Adapter((f'{kind}/train-*.parquet',), lambda row: Media(image(row['image'])),
+  **{f'cosyn_{kind}_exp': Adapter((f'{kind}/train-*.parquet',),
+                                  lambda row: Media(image(row['image'])),
                                   _reasoned(kind), 'loader') for kind in COSYN_KINDS},
   **{f'cosyn_multidoc_{kind}_exp': Adapter(
-       (f'{kind}/train-*.parquet',), lambda row: Media(sum((image(x) for x in row['images']), ())), _reasoned(kind),
-       'loader', keep=lambda row: len(row['images']) <= MOST_IMAGES) for kind in MULTI_DOCUMENT_KINDS},
-  **{f'pixmo_docs_{kind}': Adapter((f'{kind}/train-*.parquet',), lambda row: Media(image(row['image'])), _documents,
+       (f'{kind}/train-*.parquet',), lambda row: Media(sum((image(x) for x in row['images']), ())),
+       _reasoned(kind),
+       'loader', keep=lambda row: len(row['images']) <= MOST_IMAGES)
+     for kind in MULTI_DOCUMENT_KINDS},
+  **{f'pixmo_docs_{kind}': Adapter((f'{kind}/train-*.parquet',),
+                                   lambda row: Media(image(row['image'])), _documents,
                                    'loader', modes=(f'pixmo_docs_{kind}',))
      for kind in ('charts', 'tables', 'other', 'diagrams')},
 }

@@ -1,4 +1,6 @@
-"""Labels and captions of (parts of) videos as questions and answers: what is done here, and when does it happen?"""
+"""Labels and captions of (parts of) videos as questions and answers: what is done here, and when
+does it happen?
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ def _segments(row: Row) -> Iterator[Row]:
 
 
 def _labelled(file: str, style: str, schema: str) -> Adapter:
-  return adapter(file, about_video('video', 'start', 'end'), label(ACTION, 'text', style), schema, records='database',
+  return adapter(file, about_video('video', 'start', 'end'), label(ACTION, 'text', style), schema,
+                 records='database',
                  key='id', explode=_segments, keep=lambda row: row['subset'] == 'training')
 
 
@@ -47,11 +50,13 @@ def _charades(row: Row) -> Iterator[Row]:
     yield dict(video=video, start=start, end=end, text=text)
 
 
-def _when(query: str, windows: Callable[[Row], Sequence[tuple[float, float]]], style: str) -> Conversations:
+def _when(query: str, windows: Callable[[Row], Sequence[tuple[float, float]]],
+          style: str) -> Conversations:
   """When something happens: 'start - end' in seconds, one window a line."""
   def conversations(row: Row, context: Context) -> Iterator[Conversation]:
     asked = prompts.draw(context, WHEN, query=str(row[query]).strip().rstrip('.?'))
-    yield prompts.answer(asked, '\n'.join(f'{start:.2f} - {end:.2f}' for start, end in windows(row)), style)
+    yield prompts.answer(asked, '\n'.join(f'{start:.2f} - {end:.2f}'
+                                          for start, end in windows(row)), style)
   return conversations
 
 
@@ -75,12 +80,14 @@ def _motion(row: Row, context: Context) -> Iterator[Conversation]:
 
 
 VIDEO_LABELS = {
-  'countix_oe': Adapter(('countix_train.csv',), about_video('video_id', 'repetition_start', 'repetition_end'),
+  'countix_oe': Adapter(('countix_train.csv',),
+                        about_video('video_id', 'repetition_start', 'repetition_end'),
                         label(REPETITIONS, 'count', 'video_short_answer'), 'memory'),
   'kinetics710': Adapter(('**/train.csv', '*train*.csv'), about_video('youtube_id'),
                          label(ACTION, 'label', 'kinetics_label'), 'memory'),
   'moments_in_time': Adapter(('trainingSet.csv',), about_video('video'),
-                             label(ACTION, lambda row: row['label'].replace('+', ' '), 'moments_in_time_label'),
+                             label(ACTION, lambda row: row['label'].replace('+', ' '),
+                                   'moments_in_time_label'),
                              'memory', columns=MOMENTS_IN_TIME,
                              keep=lambda row: not row['label'].startswith(OTHER_VOICES)),
   'charades_sta': adapter('charades_sta_train.txt', about_video('video', 'start', 'end'),
@@ -88,16 +95,20 @@ VIDEO_LABELS = {
   'coin': _labelled('COIN.json', 'coin_label', 'loader'),
   'youcook2': _labelled('youcookii_annotations_trainval.json', 'youcook2_label', 'loader'),
   'activitynet': _labelled('activity_net.v1-3.min.json', 'activitynet_label', 'loader'),
-  'epic_kitchens': adapter('**/EPIC_100_train.csv', about_video('video_id', lambda row: clock(row['start_timestamp']),
-                                                                lambda row: clock(row['stop_timestamp'])),
+  'epic_kitchens': adapter('**/EPIC_100_train.csv',
+                           about_video('video_id', lambda row: clock(row['start_timestamp']),
+                                       lambda row: clock(row['stop_timestamp'])),
                            label(ACTION, 'narration', 'epic_kitchens_label'), 'loader'),
   'ego4d_all': adapter('**/nlq_train.json', about_video('video'),
                        _when('query', lambda row: [(row['clip_start_sec'], row['clip_end_sec'])],
-                             'ego4d_nlq_temporal_grounding'), 'loader', records='videos', explode=_language_queries),
+                             'ego4d_nlq_temporal_grounding'), 'loader', records='videos',
+                       explode=_language_queries),
   'qv_highlights': adapter('highlight_train_release.jsonl', about_video('vid'),
-                           _when('query', lambda row: row['relevant_windows'], 'video_temporal_grounding'),
+                           _when('query', lambda row: row['relevant_windows'],
+                                 'video_temporal_grounding'),
                            'memory'),
   'motionbench_train': Adapter(('**/train.jsonl',), about_video('video_path'), _motion, 'loader'),
-  'video_localized_narratives_caption': Adapter(('**/*_train.jsonl',), about_video('video_id'), _actors, 'loader',
+  'video_localized_narratives_caption': Adapter(('**/*_train.jsonl',), about_video('video_id'),
+                                                _actors, 'loader',
                                                 keep=lambda row: bool(row['actor_narratives'])),
 }

@@ -1,4 +1,6 @@
-"""Academic questions about videos: the JSON, CSV and TSV files that the datasets publish. Labels: `video_labels`."""
+"""Academic questions about videos: the JSON, CSV and TSV files that the datasets publish. Labels:
+`video_labels`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,15 @@ from collections.abc import Iterator
 
 from molmo_jax.data.adapters import prompts
 from molmo_jax.data.adapters.adapter import Adapter, Context, Conversation, Conversations, Row
-from molmo_jax.data.adapters.fields import Get, about_video, adapter, both, choice, columns, question
+from molmo_jax.data.adapters.fields import (
+  Get,
+  about_video,
+  adapter,
+  both,
+  choice,
+  columns,
+  question,
+)
 from molmo_jax.data.adapters.media import Media
 from molmo_jax.data.adapters.video_labels import ACTION
 
@@ -27,7 +37,8 @@ def _clevrer(row: Row) -> Iterator[Row]:
   for q in row['questions']:
     right = [i for i, c in enumerate(q.get('choices', ())) if c['answer'] == 'correct']
     yield dict(video=row['video_filename'], question=q['question'], answer=q.get('answer'),
-               options=[c['choice'] for c in q.get('choices', ())], right=right[0] if len(right) == 1 else None)
+               options=[c['choice'] for c in q.get('choices', ())],
+               right=right[0] if len(right) == 1 else None)
 
 
 def _perception(row: Row) -> Iterator[Row]:
@@ -41,20 +52,25 @@ def _narratives(row: Row) -> Iterator[Row]:
 
 
 def _llava(*suffixes: str) -> Adapter:
-  """LLaVA-Video-178K: turns of 'human' and 'gpt'; `suffixes` say which kind of question a file holds."""
+  """LLaVA-Video-178K: turns of 'human' and 'gpt'; `suffixes` say which kind of question a file
+  holds.
+  """
   style = OPTIONS if suffixes[0].startswith('mc') else SHORT
   def conversations(row: Row, context: Context) -> Iterator[Conversation]:
     texts = [turn['value'].replace('<image>\n', '').strip() for turn in row['conversations']]
     for i in range(0, len(texts) - 1, 2):
       yield Conversation((texts[i], texts[i + 1]), style)
   return adapter(tuple(f'*/*{suffix}*.json' for suffix in suffixes),
-                 lambda row: Media(video=f'{row["data_source"]}/{row["video"]}'), conversations, 'loader')
+                 lambda row: Media(video=f'{row["data_source"]}/{row["video"]}'), conversations,
+                 'loader')
 
 
 def _antonym(row: Row, context: Context) -> Iterator[Conversation]:
-  texts = [NARRATOR.sub('', row[name]).strip() for name in ('clip_text', 'action_antonym_clip_text')]
+  texts = [NARRATOR.sub('', row[name]).strip()
+           for name in ('clip_text', 'action_antonym_clip_text')]
   right, wrong = (text[:1].upper() + text[1:] for text in texts)
-  yield prompts.shuffled_choice(context, prompts.draw(context, ACTION), right, [wrong, 'Not sure'], OPTIONS)
+  yield prompts.shuffled_choice(context, prompts.draw(context, ACTION), right, [wrong, 'Not sure'],
+                                OPTIONS)
 
 
 def _span(row: Row, end: int) -> float:
@@ -68,7 +84,8 @@ def _how2qa(row: Row, context: Context) -> Iterator[Conversation]:
 
 
 def _cinepile(row: Row) -> Media:
-  return Media(video=row['videoID'], subtitles=(row['subtitles'] or '').replace('<subtitle> ', '').strip())
+  return Media(video=row['videoID'],
+               subtitles=(row['subtitles'] or '').replace('<subtitle> ', '').strip())
 
 
 VIDEO_QA = {
@@ -111,7 +128,8 @@ VIDEO_QA = {
                   _both('question', lambda row: [c['choice'] for c in row['choices']], 'answer', 'answer'), 'loader',
                   most=5),
   'funqa': adapter('FunQA_train.json', about_video('visual_input'), question('instruction', 'output', SHORT), 'loader',
-                   keep=lambda row: row['task'] not in ('H1', 'C1', 'M1', 'C4', 'C5')),   # answers are times or scores
+                   # answers are times or scores
+                   keep=lambda row: row['task'] not in ('H1', 'C1', 'M1', 'C4', 'C5')),
   'cinepile_with_sub': adapter(('v2/train-*.parquet', 'data/train-*.parquet'), _cinepile,
                                choice('question', 'choices', 'answer_key_position', f'{OPTIONS}_w_subtitle'), 'loader',
                                keep=lambda row: bool(row['subtitles'])),

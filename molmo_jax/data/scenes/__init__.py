@@ -1,1 +1,3 @@
-"""A small synthetic dataset of ordinary files: images, clips and JSONL manifests with questions about them."""
+"""A small synthetic dataset of ordinary files: images, clips and JSONL manifests with questions
+about them.
+"""

@@ -22,14 +22,18 @@ def main(arguments: list[str] | None = None) -> int:
   config = ScenesConfig()
   records = sum(dataclasses.asdict(config.train).values())
   parser = argparse.ArgumentParser(
-      prog='python -m molmo_jax.data.scenes', formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLE,
-      description='Writes a small synthetic dataset of images, image pairs and clips with questions about them.')
-  parser.add_argument('--out', required=True, metavar='DIR', help='the folder to write; it must not hold other files')
+      prog='python -m molmo_jax.data.scenes', formatter_class=argparse.RawDescriptionHelpFormatter,
+      epilog=EXAMPLE,
+      description='Writes a small synthetic dataset of images, image pairs and clips with '
+      'questions about them.')
+  parser.add_argument('--out', required=True, metavar='DIR', help='the folder to write; it must '
+                      'not hold other files')
   parser.add_argument('--train', type=_positive, default=records, metavar='N',
                       help=f'training records of all kinds together (default {records})')
   parser.add_argument('--val', type=_positive, default=config.val_per_task, metavar='N',
                       help=f'validation questions of every task (default {config.val_per_task})')
-  parser.add_argument('--seed', type=int, default=config.seed, help=f'random seed (default {config.seed})')
+  parser.add_argument('--seed', type=int, default=config.seed, help='random seed (default '
+                      f'{config.seed})')
   options = parser.parse_args(arguments)
   counts = config.train if options.train == records else config.train.scaled(options.train)
   config = dataclasses.replace(config, seed=options.seed, train=counts, val_per_task=options.val)
@@ -38,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
   try:
     with Progress(*columns, transient=True) as progress:
       bar = progress.add_task('writing scenes', total=None)
-      generate(config, options.out, lambda done, total: progress.update(bar, completed=done, total=total))
+      generate(config, options.out, lambda done,
+               total: progress.update(bar, completed=done, total=total))
   except ValueError as error:
     print(f'error: {error}', file=sys.stderr)
     return 1

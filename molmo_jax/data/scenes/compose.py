@@ -1,6 +1,8 @@
-"""Draws scenes at random: which objects, where, and how they move. Every function takes its random generator.
+"""Draws scenes at random: which objects, where, and how they move. Every function takes its random
+generator.
 
-The caller may fix what a question is about (its shape, its answer); everything else is drawn freely.
+The caller may fix what a question is about (its shape, its answer); everything else is drawn
+freely.
 """
 
 from __future__ import annotations
@@ -33,25 +35,30 @@ def choose(rng: np.random.Generator, items: Iterable) -> object:
 
 
 def choose_kinds(rng: np.random.Generator, config: ScenesConfig) -> list[Kind]:
-  """(colour, shape) of the objects of an image: their number and their shapes are free, no colour occurs twice."""
+  """(colour, shape) of the objects of an image: their number and their shapes are free, no colour
+  occurs twice.
+  """
   total = int(rng.integers(1, config.max_objects + 1))
   colours = [str(c) for c in rng.permutation(list(COLOURS))[:total]]
   return [(colour, choose(rng, SHAPES)) for colour in colours]
 
 
-def place(rng: np.random.Generator, config: ScenesConfig, side: int, kinds: Sequence[Kind]) -> list[Thing]:
-  """Puts objects of `kinds` into different cells of a square of `side` pixels, each near the middle of its cell.
+def place(rng: np.random.Generator, config: ScenesConfig, side: int,
+          kinds: Sequence[Kind]) -> list[Thing]:
+  """Puts objects of `kinds` into different cells of a square of `side` pixels, each near the middle
+  of its cell.
 
   Raises:
     ValueError: there are more objects than cells.
   """
   across = side // config.cell_size
   if len(kinds) > across ** 2:
-    raise ValueError(f'{len(kinds)} objects do not fit into the {across}×{across} cells of {side} px; '
-                     'lower max_objects or cell_size, or use a larger image')
+    raise ValueError(f'{len(kinds)} objects do not fit into the {across}×{across} cells of {side} '
+      'px; lower max_objects or cell_size, or use a larger image')
   things = []
   for (colour, shape), cell in zip(kinds, rng.permutation(across ** 2)[:len(kinds)], strict=True):
-    x, y = ((i + 0.5) * config.cell_size + float(rng.uniform(-config.cell_jitter, config.cell_jitter))
+    x, y = ((i + 0.5) * config.cell_size
+            + float(rng.uniform(-config.cell_jitter, config.cell_jitter))
             for i in (cell % across, cell // across))
     size = float(rng.uniform(config.min_object_size, config.max_object_size))
     things.append(Thing(colour, shape, x, y, size, jittered(rng, config, colour)))
@@ -76,14 +83,18 @@ def background(rng: np.random.Generator, config: ScenesConfig) -> RGB:
 
 
 def cell_of(thing: Thing, side: int, config: ScenesConfig) -> tuple[int, int]:
-  """Row and column of the object's cell relative to the middle of the image: −1, 0 or 1 with three cells."""
+  """Row and column of the object's cell relative to the middle of the image: −1, 0 or 1 with three
+  cells.
+  """
   middle = (side // config.cell_size - 1) / 2
   row, column = (int(v // config.cell_size - middle) for v in (thing.y, thing.x))
   return row, column
 
 
 def relation(thing: Thing, side: int, config: ScenesConfig) -> str | None:
-  """Where the object is relative to the middle: left, right, above or below; None at the middle and in the corners."""
+  """Where the object is relative to the middle: left, right, above or below; None at the middle and
+  in the corners.
+  """
   row, column = cell_of(thing, side, config)
   if row == 0 and column:
     return 'left' if column < 0 else 'right'
@@ -103,8 +114,8 @@ def number_place(rng: np.random.Generator, config: ScenesConfig) -> tuple[float,
   for extent in number_size(config.digits, height):
     free = (config.image_size - extent) / 2 - 1
     if free < 0:
-      raise ValueError(f'{config.digits} digits of {height:.0f} px do not fit into image_size={config.image_size}; '
-                       'lower max_digit_height')
+      raise ValueError(f'{config.digits} digits of {height:.0f} px do not fit into '
+        f'image_size={config.image_size}; lower max_digit_height')
     shift = min(free, config.digit_shift)
     centre.append(config.image_size / 2 + float(rng.uniform(-shift, shift)))
   return centre[0], centre[1], height
@@ -123,13 +134,17 @@ def moving(rng: np.random.Generator, config: ScenesConfig, direction: str) -> Cl
   if dx + dy < 0:
     along = along[::-1]
   rgb = jittered(rng, config, colour)
-  frames = tuple((Thing(colour, shape, *((float(v), across) if dx else (across, float(v))), size, rgb),) for v in along)
+  frames = tuple((Thing(colour, shape, *((float(v), across) if dx else (across, float(v))), size,
+                        rgb),) for v in along)
   return Clip(frames, background(rng, config))
 
 
 def appearing(rng: np.random.Generator, config: ScenesConfig, first: str, last: str) -> Clip:
-  """An object of colour `first`, then, when it has gone, one of colour `last`; each is seen for two samples or more."""
-  things = [place(rng, config, config.clip_size, [(colour, choose(rng, SHAPES))])[0] for colour in (first, last)]
+  """An object of colour `first`, then, when it has gone, one of colour `last`; each is seen for two
+  samples or more.
+  """
+  things = [place(rng, config, config.clip_size, [(colour, choose(rng, SHAPES))])[0]
+            for colour in (first, last)]
   step = config.clip_fps // config.sample_fps
   change = step * int(rng.integers(2, config.clip_frames - 1)) - step // 2
   frames = tuple((things[0] if i < change else things[1],) for i in range(config.clip_length))

@@ -1,4 +1,6 @@
-"""Pixels: anti-aliased shapes and numbers on a plain background, and clips as H.264 files. Pillow, numpy and PyAV."""
+"""Pixels: anti-aliased shapes and numbers on a plain background, and clips as H.264 files. Pillow,
+numpy and PyAV.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,8 @@ def _draw_thing(pen: ImageDraw.ImageDraw, thing: Thing) -> None:
     h = 0.92 * r
     pen.rectangle((x - h, y - h, x + h - 1, y + h - 1), thing.rgb)
   elif thing.shape == 'triangle':
-    h = 1.15 * r                              # larger than the circle: the areas look alike; (x, y) is the centroid
+    # larger than the circle: the areas look alike; (x, y) is the centroid
+    h = 1.15 * r
     pen.polygon([(x, y - h), (x + 0.866 * h, y + h / 2), (x - 0.866 * h, y + h / 2)], thing.rgb)
   elif thing.shape == 'cross':
     arm = 0.34 * r
@@ -86,8 +89,11 @@ def number_size(count: int, height: float) -> tuple[float, float]:
   return (count * (GLYPH_WIDTH + 1) - 1) * height / GLYPH_HEIGHT, height
 
 
-def draw_number(side: int, background: RGB, text: str, x: float, y: float, height: float, rgb: RGB) -> np.ndarray:
-  """A square picture of the digits `text`, centred at (x, y) pixels and `height` pixels tall; uint8 [side, side, 3]."""
+def draw_number(side: int, background: RGB, text: str, x: float, y: float, height: float,
+                rgb: RGB) -> np.ndarray:
+  """A square picture of the digits `text`, centred at (x, y) pixels and `height` pixels tall; uint8
+  [side, side, 3].
+  """
   image = Image.new('RGB', (side * SUPERSAMPLING,) * 2, background)
   pen = ImageDraw.Draw(image)
   cell = height / GLYPH_HEIGHT
@@ -97,8 +103,9 @@ def draw_number(side: int, background: RGB, text: str, x: float, y: float, heigh
       for column, ink in enumerate(cells):
         if ink == '#':
           u, v = left + (i * (GLYPH_WIDTH + 1) + column) * cell, top + row * cell
-          x0, y0, x1, y1 = (w * SUPERSAMPLING for w in (u - BOLD * cell, v - BOLD * cell, u + (1 + BOLD) * cell,
-                                                        v + (1 + BOLD) * cell))
+          x0, y0, x1, y1 = (w * SUPERSAMPLING
+                            for w in (u - BOLD * cell, v - BOLD * cell, u + (1 + BOLD) * cell,
+                                      v + (1 + BOLD) * cell))
           pen.rectangle((x0, y0, x1 - 1, y1 - 1), rgb)
   return np.asarray(image.reduce(SUPERSAMPLING))
 
@@ -117,13 +124,16 @@ def save_image(path: Path, pixels: np.ndarray) -> None:
 
 
 def save_clip(path: Path, frames: np.ndarray, fps: Fraction | int) -> None:
-  """Writes uint8 [T, h, w, 3] with even sides as an MP4: H.264 if this PyAV has libx264, else MPEG-4 part 2."""
+  """Writes uint8 [T, h, w, 3] with even sides as an MP4: H.264 if this PyAV has libx264, else
+  MPEG-4 part 2.
+  """
   codec = _video_codec()
   with av.open(str(path), 'w', format='mp4') as container:
     stream = container.add_stream(codec, rate=Fraction(fps))
     stream.height, stream.width = frames.shape[1:3]
     stream.pix_fmt = 'yuv420p'
-    stream.thread_count = 1                   # one thread: independent of the machine, and faster at this size
+    # one thread: independent of the machine, and faster at this size
+    stream.thread_count = 1
     if codec == 'libx264':
       stream.options = {'crf': '14', 'preset': 'veryfast'}
     else:

@@ -14,14 +14,22 @@ from typing import Any
 import numpy as np
 
 from molmo_jax.data.manifest import read_manifest
-from molmo_jax.data.scenes.config import LAB_TASKS, TASKS, LabConfig, QuestionLimits, SceneCounts, ScenesConfig
+from molmo_jax.data.scenes.config import (
+  LAB_TASKS,
+  TASKS,
+  LabConfig,
+  QuestionLimits,
+  SceneCounts,
+  ScenesConfig,
+)
 from molmo_jax.data.scenes.drawing import save_clip, save_image
 from molmo_jax.data.scenes.kinds import KIND_OF_TASK, SCENES, SUBTITLED
 from molmo_jax.data.scenes.lab_tasks import lab_targets
 from molmo_jax.data.scenes.scene import Media, Scene
 from molmo_jax.data.scenes.tasks import Question, balanced_targets
 
-__all__ = ['LabConfig', 'QuestionLimits', 'SceneCounts', 'ScenesConfig', 'ScenesError', 'all_text', 'generate']
+__all__ = ['LabConfig', 'QuestionLimits', 'SceneCounts', 'ScenesConfig', 'ScenesError', 'all_text',
+           'generate']
 
 FORMAT = 1                                    # raised when the same configuration gives other files
 SPLITS = ('train', 'val')
@@ -41,8 +49,9 @@ def generate(config: ScenesConfig, out_dir: str | Path,
              on_progress: Callable[[int, int], None] | None = None) -> None:
   """Writes the dataset of `config` into `out_dir`; returns at once if it is already there.
 
-  The files are written to a sibling folder that gets its name at the end: `out_dir` is complete or absent. The same
-  configuration gives the same bytes (clips: the same frames, which the encoder may write differently).
+  The files are written to a sibling folder that gets its name at the end: `out_dir` is complete or
+  absent. The same configuration gives the same bytes (clips: the same frames, which the encoder may
+  write differently).
 
   Args:
     config: what to write.
@@ -56,7 +65,8 @@ def generate(config: ScenesConfig, out_dir: str | Path,
   out_dir = Path(out_dir)
   if _is_done(config, out_dir):
     return
-  partial = out_dir.absolute().with_name(f'.{out_dir.absolute().name}.{uuid.uuid4().hex[:8]}.partial')
+  partial = out_dir.absolute().with_name(
+    f'.{out_dir.absolute().name}.{uuid.uuid4().hex[:8]}.partial')
   try:
     for folder in ('images', 'clips'):
       (partial / folder).mkdir(parents=True)
@@ -78,9 +88,11 @@ def all_text(out_dir: str | Path) -> Iterator[str]:
   """
   path = Path(out_dir) / 'train.jsonl'
   if not path.exists():
-    raise ScenesError(f'{path} does not exist; write it with `python -m molmo_jax.data.scenes --out {out_dir}`')
+    raise ScenesError(f'{path} does not exist; write it with `python -m molmo_jax.data.scenes '
+      f'--out {out_dir}`')
   for example in read_manifest(path):
-    yield from (message.content for conversation in example.conversations for message in conversation)
+    yield from (message.content for conversation in example.conversations
+                for message in conversation)
     yield from (subtitle.text for subtitle in example.subtitles or ())
 
 
@@ -114,10 +126,12 @@ def _description(config: ScenesConfig) -> str:
 def _flat(tree: Any, path: str = '') -> dict[str, Any]:
   if not isinstance(tree, dict):
     return {path: tree}
-  return {k: v for key, value in tree.items() for k, v in _flat(value, f'{path}.{key}' if path else key).items()}
+  return {k: v for key, value in tree.items()
+          for k, v in _flat(value, f'{path}.{key}' if path else key).items()}
 
 
-def _write(config: ScenesConfig, folder: Path, on_progress: Callable[[int, int], None] | None) -> None:
+def _write(config: ScenesConfig, folder: Path,
+           on_progress: Callable[[int, int], None] | None) -> None:
   counts = dataclasses.asdict(config.train)
   tasks = [task for task in (*TASKS, *LAB_TASKS) if counts[KIND_OF_TASK[task]]]
   total = sum(counts.values()) + config.val_per_task * len(tasks)
@@ -131,8 +145,10 @@ def _write(config: ScenesConfig, folder: Path, on_progress: Callable[[int, int],
     return record
 
   seen: set[bytes] = set()                    # digests of all training media
-  train = [tick(_train_record(config, kind, i, folder, seen)) for kind, count in counts.items() for i in range(count)]
-  val = [tick(_val_record(config, task, i, folder, seen)) for i in range(config.val_per_task) for task in tasks]
+  train = [tick(_train_record(config, kind, i, folder, seen)) for kind, count in counts.items()
+           for i in range(count)]
+  val = [tick(_val_record(config, task, i, folder, seen)) for i in range(config.val_per_task)
+         for task in tasks]
   order = np.random.default_rng([config.seed, len(SPLITS)]).permutation(len(train))
   for name, records in (('train', [train[i] for i in order]), ('val', val)):
     lines = ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in records)
@@ -145,7 +161,8 @@ def _stream(config: ScenesConfig, split: str, name: str, index: int) -> np.rando
   return np.random.default_rng([config.seed, SPLITS.index(split), _NAMES.index(name), index])
 
 
-def _train_record(config: ScenesConfig, kind: str, index: int, folder: Path, seen: set[bytes]) -> Record:
+def _train_record(config: ScenesConfig, kind: str, index: int, folder: Path,
+                  seen: set[bytes]) -> Record:
   """One scene with its questions as the branches of a message tree."""
   rng = _stream(config, 'train', kind, index)
   scene = SCENES[kind](rng, config)
@@ -163,7 +180,8 @@ def _train_record(config: ScenesConfig, kind: str, index: int, folder: Path, see
           'conversations': conversations}
 
 
-def _limited(questions: tuple[Question, ...], limits: dict[str, int], rng: np.random.Generator) -> list[Question]:
+def _limited(questions: tuple[Question, ...], limits: dict[str, int],
+             rng: np.random.Generator) -> list[Question]:
   """At most `limits` questions of each task, chosen at random; in the order of the tasks."""
   chosen = []
   for task, limit in limits.items():
@@ -172,8 +190,11 @@ def _limited(questions: tuple[Question, ...], limits: dict[str, int], rng: np.ra
   return chosen
 
 
-def _val_record(config: ScenesConfig, task: str, index: int, folder: Path, seen: set[bytes]) -> Record:
-  """One question; the answers are balanced within every form, and the media occur nowhere in training."""
+def _val_record(config: ScenesConfig, task: str, index: int, folder: Path,
+                seen: set[bytes]) -> Record:
+  """One question; the answers are balanced within every form, and the media occur nowhere in
+  training.
+  """
   targets = (lab_targets if task in LAB_TASKS else balanced_targets)(task, config)
   text, answer = targets[index % len(targets)]
   kind = KIND_OF_TASK[task]
@@ -194,13 +215,16 @@ def _val_record(config: ScenesConfig, task: str, index: int, folder: Path, seen:
             'question': question.text, 'answer': question.answer}
   if question.points:
     return record | {'metric': 'points', 'points': [list(p) for p in question.points]}
-  return record | {'metric': 'exact_match', 'answers': [question.answer], 'options': list(question.options)}
+  return record | {'metric': 'exact_match', 'answers': [question.answer],
+                   'options': list(question.options)}
 
 
 def _matching(scene: Scene, task: str, text: str | None, answer: str | None,
               rng: np.random.Generator) -> Question | None:
-  """A random one of the scene's questions of `task` with this text and answer; None stands for any."""
-  fits = [q for q in scene.questions if q.task == task and text in (None, q.text) and answer in (None, q.answer)]
+  """A random one of the scene's questions of `task` with this text and answer; None stands for any.
+  """
+  fits = [q for q in scene.questions if q.task == task and text in (None, q.text)
+          and answer in (None, q.answer)]
   return fits[rng.integers(len(fits))] if fits else None
 
 
@@ -208,7 +232,8 @@ def _digests(media: Media) -> list[bytes]:
   return [hashlib.blake2b(pixels.tobytes(), digest_size=16).digest() for pixels in media]
 
 
-def _save_media(config: ScenesConfig, kind: str, name: str, scene: Scene, media: Media, folder: Path,
+def _save_media(config: ScenesConfig, kind: str, name: str, scene: Scene, media: Media,
+                folder: Path,
                 rng: np.random.Generator) -> Record:
   """Writes the files of one record; returns the record's media keys."""
   if scene.fps is not None:
@@ -218,7 +243,8 @@ def _save_media(config: ScenesConfig, kind: str, name: str, scene: Scene, media:
     if kind in SUBTITLED and rng.random() < config.subtitle_share:
       keys['subtitles'] = _subtitles((config.clip_frames - 1) / config.sample_fps)
     return keys
-  paths = [f'images/{name}.png'] if len(media) == 1 else [f'images/{name}-{i}.png' for i in range(1, len(media) + 1)]
+  paths = [f'images/{name}.png'] if len(media) == 1 else [f'images/{name}-{i}.png'
+                                                          for i in range(1, len(media) + 1)]
   for path, pixels in zip(paths, media, strict=True):
     save_image(folder / path, pixels)
   return {'image': paths[0]} if len(media) == 1 else {'images': paths}

@@ -1,4 +1,5 @@
-"""The kinds of scenes: each draws one scene at random, with all its questions and a function that paints it.
+"""The kinds of scenes: each draws one scene at random, with all its questions and a function that
+paints it.
 
 Here are the five of the default dataset; those for ablations are in lab_images.py and lab_clips.py.
 """
@@ -21,9 +22,12 @@ def objects_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   things = compose.place(rng, config, side, compose.choose_kinds(rng, config))
   background = compose.background(rng, config)
   questions = (tasks.colour_questions(things) + tasks.shape_questions(things)
-               + [tasks.count_question(things, config)] + tasks.position_questions(things, side, config)
-               + tasks.pointing_questions(things, side, config) + [tasks.caption_question(things, side, config)])
-  return Scene(tuple(questions), lambda: (add_noise(draw_things(side, background, things), config.noise, rng),))
+               + [tasks.count_question(things, config)]
+               + tasks.position_questions(things, side, config)
+               + tasks.pointing_questions(things, side, config)
+               + [tasks.caption_question(things, side, config)])
+  return Scene(tuple(questions),
+               lambda: (add_noise(draw_things(side, background, things), config.noise, rng),))
 
 
 def reading_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
@@ -34,7 +38,8 @@ def reading_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   rgb = compose.jittered(rng, config, compose.choose(rng, COLOURS))
 
   def paint() -> Media:
-    return (add_noise(draw_number(config.image_size, background, number, x, y, height, rgb), config.noise, rng),)
+    return (add_noise(draw_number(config.image_size, background, number, x, y, height, rgb),
+                      config.noise, rng),)
   return Scene(tuple(tasks.reading_questions(number)), paint)
 
 
@@ -44,7 +49,8 @@ def comparison_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   for words in (tuple(COLOURS), SHAPES):
     first, other = (words[i] for i in rng.permutation(len(words))[:2])
     pairs.append((first, first if rng.integers(2) else other))
-  things = [compose.place(rng, config, config.tile_size, [kind])[0] for kind in zip(*pairs, strict=True)]
+  things = [compose.place(rng, config, config.tile_size, [kind])[0]
+            for kind in zip(*pairs, strict=True)]
   backgrounds = [compose.background(rng, config) for _ in things]
 
   def paint() -> Media:
@@ -66,11 +72,13 @@ def order_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """A clip with two objects of different colours, one after the other."""
   first, last = (tuple(COLOURS)[i] for i in rng.permutation(len(COLOURS))[:2])
   clip = compose.appearing(rng, config, first, last)
-  return Scene(tuple(tasks.order_questions(first, last)), lambda: (_paint_clip(clip, config),), config.clip_fps)
+  return Scene(tuple(tasks.order_questions(first, last)), lambda: (_paint_clip(clip, config),),
+               config.clip_fps)
 
 
 def _paint_clip(clip: compose.Clip, config: ScenesConfig) -> np.ndarray:
-  return np.stack([draw_things(config.clip_size, clip.background, things) for things in clip.frames])
+  return np.stack([draw_things(config.clip_size, clip.background, things)
+                   for things in clip.frames])
 
 
 SCENES: dict[str, Callable[[np.random.Generator, ScenesConfig], Scene]] = {
@@ -90,5 +98,6 @@ SCENES: dict[str, Callable[[np.random.Generator, ScenesConfig], Scene]] = {
 }
 SUBTITLED = ('motion', 'order')               # kinds of clips of which some have subtitles
 KIND_OF_TASK = {'colour': 'objects', 'shape': 'objects', 'count': 'objects', 'position': 'objects',
-                'pointing': 'objects', 'reading': 'reading', 'comparison': 'comparison', 'motion': 'motion',
+                'pointing': 'objects', 'reading': 'reading', 'comparison': 'comparison',
+                'motion': 'motion',
                 'order': 'order', **{task: task for task in LAB_TASKS}}

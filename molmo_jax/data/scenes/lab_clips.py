@@ -1,8 +1,9 @@
-"""Clips for ablations: every frame shows something else, so that each frame, its order and its time matter.
+"""Clips for ablations: every frame shows something else, so that each frame, its order and its time
+matter.
 
-A clip has as many encoded frames as moments; a reader that keeps so many frames (`video.max_frames`) sees each once,
-one that keeps fewer sees only some. `blinks` needs all frames, `when` their times, `events` their order, `missing` the
-first and the last one at once.
+A clip has as many encoded frames as moments; a reader that keeps so many frames
+(`video.max_frames`) sees each once, one that keeps fewer sees only some. `blinks` needs all frames,
+`when` their times, `events` their order, `missing` the first and the last one at once.
 """
 
 from __future__ import annotations
@@ -16,19 +17,26 @@ from molmo_jax.data.scenes.config import ScenesConfig
 from molmo_jax.data.scenes.drawing import COLOURS, SHAPES, Thing, draw_things
 from molmo_jax.data.scenes.scene import Scene
 
-FPS = Fraction(1)                             # so slow that no reader of as many frames leaves one out
+# so slow that no reader of as many frames leaves one out
+FPS = Fraction(1)
 
 
 def blinks_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
-  """Objects that come and go: each is seen in 1 to `blink_most` frames, in any order; other frames are empty."""
+  """Objects that come and go: each is seen in 1 to `blink_most` frames, in any order; other frames
+  are empty.
+  """
   lab = config.lab
-  counts = {colour: int(rng.integers(1, lab.blink_most + 1)) for colour in compose.colours(rng, lab.blink_objects)}
+  counts = {colour: int(rng.integers(1, lab.blink_most + 1))
+            for colour in compose.colours(rng, lab.blink_objects)}
   shown = [colour for colour, n in counts.items() for _ in range(n)]
-  return _clip(rng, config, _scattered(rng, shown, lab.blink_frames), FPS, lab_tasks.blink_questions(counts, config))
+  return _clip(rng, config, _scattered(rng, shown, lab.blink_frames), FPS,
+               lab_tasks.blink_questions(counts, config))
 
 
 def when_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
-  """An object in every frame but the first and the last; the seconds between two frames are drawn for each clip."""
+  """An object in every frame but the first and the last; the seconds between two frames are drawn
+  for each clip.
+  """
   lab = config.lab
   spacing = compose.choose(rng, lab.when_spacings)
   order = compose.colours(rng, min(lab.when_frames - 2, len(COLOURS)))
@@ -55,12 +63,15 @@ def events_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
 def missing_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """Objects that change their places in every frame, until one of them is gone."""
   lab = config.lab
-  kinds = [(colour, compose.choose(rng, SHAPES)) for colour in compose.colours(rng, lab.missing_objects)]
+  kinds = [(colour, compose.choose(rng, SHAPES))
+           for colour in compose.colours(rng, lab.missing_objects)]
   gone, last = kinds[0], int(rng.integers(1, lab.missing_frames))    # frames that show it
-  frames = tuple(tuple(compose.place(rng, config, lab.missing_size, [k for k in kinds if k != gone or i < last]))
+  frames = tuple(tuple(compose.place(rng, config, lab.missing_size,
+                                     [k for k in kinds if k != gone or i < last]))
                  for i in range(lab.missing_frames))
   clip = compose.Clip(frames, compose.background(rng, config))
-  return Scene((lab_tasks.missing_question(gone[0]),), lambda: (_paint(clip, lab.missing_size),), FPS)
+  return Scene((lab_tasks.missing_question(gone[0]),), lambda: (_paint(clip, lab.missing_size),),
+               FPS)
 
 
 def _scattered(rng: np.random.Generator, shown: list[str], frames: int) -> list[str | None]:
@@ -71,7 +82,9 @@ def _scattered(rng: np.random.Generator, shown: list[str], frames: int) -> list[
 
 def _clip(rng: np.random.Generator, config: ScenesConfig, moments: list[str | None], fps: Fraction,
           questions: list[lab_tasks.Question]) -> Scene:
-  """The scene of a clip that shows one object or none at every moment, near the middle of the frame."""
+  """The scene of a clip that shows one object or none at every moment, near the middle of the
+  frame.
+  """
   side, looks = config.lab.frame_size, {}
   for colour in filter(None, moments):
     looks.setdefault(colour, (compose.choose(rng, SHAPES), float(rng.uniform(config.min_object_size,

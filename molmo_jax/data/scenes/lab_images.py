@@ -1,6 +1,8 @@
-"""Images for ablations: each kind asks what only a certain part of the model or of the preprocessing can tell.
+"""Images for ablations: each kind asks what only a certain part of the model or of the
+preprocessing can tell.
 
-`detail` needs crops, `aspect` the layout of the tokens, `tiles` every patch and its place, `match` two images at once.
+`detail` needs crops, `aspect` the layout of the tokens, `tiles` every patch and its place, `match`
+two images at once.
 """
 
 from __future__ import annotations
@@ -10,10 +12,18 @@ from PIL import Image, ImageDraw
 
 from molmo_jax.data.scenes import compose, lab_tasks
 from molmo_jax.data.scenes.config import ScenesConfig
-from molmo_jax.data.scenes.drawing import COLOURS, RGB, SHAPES, SUPERSAMPLING, add_noise, draw_things
+from molmo_jax.data.scenes.drawing import (
+  COLOURS,
+  RGB,
+  SHAPES,
+  SUPERSAMPLING,
+  add_noise,
+  draw_things,
+)
 from molmo_jax.data.scenes.scene import Media, Scene
 
-# Where a ring is open: the middle of the gap in degrees, clockwise from three o'clock, as Pillow counts.
+# Where a ring is open: the middle of the gap in degrees, clockwise from three o'clock, as Pillow
+# counts.
 GAP_ANGLES = {'right': 0.0, 'below': 90.0, 'left': 180.0, 'above': 270.0}
 
 
@@ -27,14 +37,15 @@ def detail_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   height, width = lab.detail_size
   rows, columns = height // lab.detail_cell, width // lab.detail_cell
   if rows * columns < lab.rings:
-    raise ValueError(f'{lab.rings} rings do not fit into the {rows}×{columns} cells of detail_size={lab.detail_size}; '
-                     'lower rings or detail_cell')
+    raise ValueError(f'{lab.rings} rings do not fit into the {rows}×{columns} cells of '
+      f'detail_size={lab.detail_size}; lower rings or detail_cell')
   colours = compose.colours(rng, lab.rings)
   sides = [compose.choose(rng, lab_tasks.SIDES) for _ in colours]
   places = []
   for cell in rng.permutation(rows * columns)[:lab.rings]:
     row, column = divmod(int(cell), columns)
-    places.append(tuple((i + 0.5) * lab.detail_cell + float(rng.uniform(-lab.ring_jitter, lab.ring_jitter))
+    places.append(tuple((i + 0.5) * lab.detail_cell
+                        + float(rng.uniform(-lab.ring_jitter, lab.ring_jitter))
                         for i in (column, row)))
   inks = [compose.jittered(rng, config, colour) for colour in colours]
   background = compose.background(rng, config)
@@ -47,7 +58,8 @@ def detail_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   return Scene(tuple(map(lab_tasks.gap_question, colours, sides)), paint)
 
 
-def _draw_ring(pen: ImageDraw.ImageDraw, config: ScenesConfig, x: float, y: float, side: str, ink: RGB,
+def _draw_ring(pen: ImageDraw.ImageDraw, config: ScenesConfig, x: float, y: float, side: str,
+               ink: RGB,
                background: RGB) -> None:
   """A ring around (x, y) pixels whose gap is a straight cut as wide as `ring_gap`."""
   lab, s = config.lab, SUPERSAMPLING
@@ -64,7 +76,8 @@ def aspect_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """A plain image: nothing in its pixels says how wide and how high it is."""
   lab = config.lab
   outline = compose.choose(rng, sorted({lab_tasks.outline(grid) for grid in lab.aspect_grids}))
-  grid = compose.choose(rng, [grid for grid in lab.aspect_grids if lab_tasks.outline(grid) == outline])
+  grid = compose.choose(rng,
+                        [grid for grid in lab.aspect_grids if lab_tasks.outline(grid) == outline])
   scale = float(rng.uniform(*lab.aspect_scale))
   size = [max(round((n * lab.aspect_unit + lab.aspect_margin) * scale), 1) for n in grid]
   ink = compose.jittered(rng, config, compose.choose(rng, COLOURS))
@@ -79,7 +92,8 @@ def tiles_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   lab = config.lab
   rows, columns = compose.choose(rng, lab.tile_grids)
   colours = [[compose.choose(rng, COLOURS) for _ in range(columns)] for _ in range(rows)]
-  inks = np.asarray([[compose.jittered(rng, config, colour) for colour in row] for row in colours], np.uint8)
+  inks = np.asarray([[compose.jittered(rng, config, colour) for colour in row] for row in colours],
+                    np.uint8)
 
   def paint() -> Media:
     return (add_noise(inks.repeat(lab.tile_side, 0).repeat(lab.tile_side, 1), config.noise, rng),)
@@ -87,7 +101,9 @@ def tiles_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
 
 
 def match_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
-  """Two images with several objects of different colours; one colour is in both, in shapes that need not agree."""
+  """Two images with several objects of different colours; one colour is in both, in shapes that
+  need not agree.
+  """
   n, side = config.lab.match_objects, config.tile_size
   colours = compose.colours(rng, len(COLOURS))
   common, groups = colours[0], (colours[1:n], colours[n:2 * n - 1])
@@ -98,5 +114,6 @@ def match_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
     pictures.append((compose.background(rng, config), compose.place(rng, config, side, kinds)))
 
   def paint() -> Media:
-    return tuple(add_noise(draw_things(side, background, things), config.noise, rng) for background, things in pictures)
+    return tuple(add_noise(draw_things(side, background, things), config.noise, rng)
+                 for background, things in pictures)
   return Scene(tuple(lab_tasks.match_questions(common, shapes)), paint)

@@ -1,4 +1,5 @@
-"""Questions of the kinds for ablations; the wording never depends on the answer (as in tasks.py)."""
+"""Questions of the kinds for ablations; the wording never depends on the answer (as in tasks.py).
+"""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def common_shape_text(ordinal: str) -> str:
 
 def blink_questions(counts: Mapping[str, int], config: ScenesConfig) -> list[Question]:
   """In how many frames each colour is seen."""
-  return [Question('blinks', blink_text(colour), str(n), blink_counts(config)) for colour, n in counts.items()]
+  return [Question('blinks', blink_text(colour), str(n), blink_counts(config))
+          for colour, n in counts.items()]
 
 
 def blink_text(colour: str) -> str:
@@ -87,7 +89,8 @@ def blink_counts(config: ScenesConfig) -> tuple[str, ...]:
 
 def when_questions(seconds: Mapping[str, int], config: ScenesConfig) -> list[Question]:
   """The second at which each colour appears."""
-  return [Question('when', when_text(colour), str(n), when_seconds(config)) for colour, n in seconds.items()]
+  return [Question('when', when_text(colour), str(n), when_seconds(config))
+          for colour, n in seconds.items()]
 
 
 def when_text(colour: str) -> str:
@@ -97,7 +100,8 @@ def when_text(colour: str) -> str:
 def when_seconds(config: ScenesConfig) -> tuple[str, ...]:
   """The possible answers: every number of frames at every spacing."""
   lab = config.lab
-  return tuple(str(n) for n in sorted({k * s for k in range(1, lab.when_frames - 1) for s in lab.when_spacings}))
+  return tuple(str(n) for n in sorted(
+    {k * s for k in range(1, lab.when_frames - 1) for s in lab.when_spacings}))
 
 
 def event_questions(order: Sequence[str]) -> list[Question]:

@@ -1,7 +1,9 @@
-"""Questions and answers about scenes. Fixed wording: a tiny model should not spend its capacity on language.
+"""Questions and answers about scenes. Fixed wording: a tiny model should not spend its capacity on
+language.
 
-The wording of a question never depends on its answer, so that a guess from the text alone is right with probability
-1 / len(options) where the answers of a form are balanced (generate.py does that for validation).
+The wording of a question never depends on its answer, so that a guess from the text alone is right
+with probability 1 / len(options) where the answers of a form are balanced (generate.py does that
+for validation).
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class Question:
   text: str
   answer: str
   options: tuple[str, ...] = ()               # the possible answers, where they are a closed set
-  points: tuple[tuple[float, float], ...] = ()  # (x, y) as fractions of width and height; set for pointing
+  # (x, y) as fractions of width and height; set for pointing
+  points: tuple[tuple[float, float], ...] = ()
 
 
 def colour_questions(things: Sequence[Thing]) -> list[Question]:
@@ -41,7 +44,8 @@ def colour_questions(things: Sequence[Thing]) -> list[Question]:
 
 def shape_questions(things: Sequence[Thing]) -> list[Question]:
   """The shape of every object; colours are unique in an image."""
-  return [Question('shape', f'What shape is the {t.colour} object?', t.shape, SHAPES) for t in things]
+  return [Question('shape', f'What shape is the {t.colour} object?', t.shape, SHAPES)
+          for t in things]
 
 
 def count_question(things: Sequence[Thing], config: ScenesConfig) -> Question:
@@ -55,17 +59,21 @@ def object_counts(config: ScenesConfig) -> tuple[str, ...]:
 
 
 def position_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
-  """Where an object is relative to the middle of the image, for every object with a clear direction.
+  """Where an object is relative to the middle of the image, for every object with a clear
+  direction.
 
   The question ends like that for a shape: what a tiny model has learned for one serves the other.
   """
   directions = [(t.colour, relation(t, side, config)) for t in things]
-  return [Question('position', f'Relative to the middle, where is the {colour} object?', answer, RELATIONS)
+  return [Question('position', f'Relative to the middle, where is the {colour} object?', answer,
+                   RELATIONS)
           for colour, answer in directions if answer]
 
 
 def pointing_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
-  """The place of every object in an image of `side` pixels, as point text; none where there are too many objects."""
+  """The place of every object in an image of `side` pixels, as point text; none where there are too
+  many objects.
+  """
   questions = []
   for t in things if len(things) <= config.max_pointing_objects else ():
     label, place = f'{t.colour} object', (t.x / side, t.y / side)
@@ -76,7 +84,9 @@ def pointing_questions(things: Sequence[Thing], side: int, config: ScenesConfig)
 
 
 def caption_question(things: Sequence[Thing], side: int, config: ScenesConfig) -> Question:
-  """All objects of an image with their places, in reading order: every visual token gets something to say."""
+  """All objects of an image with their places, in reading order: every visual token gets something
+  to say.
+  """
   places = sorted((cell_of(t, side, config), t) for t in things)
   names = [f'{t.colour} {t.shape} {ROWS[row]} {COLUMNS[column]}' for (row, column), t in places]
   return Question('caption', 'What is in the image?', ', '.join(names))
@@ -114,7 +124,8 @@ def which_text(colour: str) -> str:
 
 def motion_question(direction: str) -> Question:
   """The direction in which the object of a clip moves."""
-  return Question('motion', 'In which direction does the object move?', direction, tuple(DIRECTIONS))
+  return Question('motion', 'In which direction does the object move?', direction,
+                  tuple(DIRECTIONS))
 
 
 def order_questions(first: str, last: str) -> list[Question]:
@@ -129,14 +140,16 @@ def order_text(moment: str) -> str:
 
 
 def balanced_targets(task: str, config: ScenesConfig) -> list[tuple[str | None, str | None]]:
-  """(question text, answer) of the questions that, asked equally often, balance the answers of every form of `task`.
+  """(question text, answer) of the questions that, asked equally often, balance the answers of
+  every form of `task`.
 
   None stands for anything. A whole number of rounds through the list is balanced exactly.
   """
   if task == 'colour':
     return [(f'What colour is the {shape}?', colour) for shape in SHAPES for colour in COLOURS]
   if task == 'shape':
-    return [(f'What shape is the {colour} object?', shape) for colour in COLOURS for shape in SHAPES]
+    return [(f'What shape is the {colour} object?', shape) for colour in COLOURS
+            for shape in SHAPES]
   if task == 'count':
     return [(COUNT_TEXT, count) for count in object_counts(config)]
   if task == 'position':
@@ -150,4 +163,5 @@ def balanced_targets(task: str, config: ScenesConfig) -> list[tuple[str | None, 
     return [(None, answer) for answer in DIRECTIONS]
   if task == 'order':
     return [(order_text(moment), colour) for moment in MOMENTS for colour in COLOURS]
-  return [(None, None)]                       # reading and pointing: answers are uniform as they are drawn
+  # reading and pointing: answers are uniform as they are drawn
+  return [(None, None)]

@@ -1,7 +1,8 @@
-"""Scores that a language model gives: what it is asked, and what its answers mean. Nothing here uses a network.
+"""Scores that a language model gives: what it is asked, and what its answers mean. Nothing here
+uses a network.
 
-`judge` asks about predictions in rounds: it returns the requests that have no answer yet, and scores where all answers
-are there. The command is `python -m molmo_jax.tools.judge`.
+`judge` asks about predictions in rounds: it returns the requests that have no answer yet, and
+scores where all answers are there. The command is `python -m molmo_jax.tools.judge`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What the replies of a judge mean. They come from a language model: every reader takes any text and none fails."""
+"""What the replies of a judge mean. They come from a language model: every reader takes any text
+and none fails.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-CATEGORIES = ('Object', 'Action', 'Attribute', 'Relation', 'Location', 'Quantity/Number', 'State/Condition', 'Event',
-              'Motion/Trajectory', 'Pose', 'Gesture', 'Emotion/Affect', 'Identity', 'OCR', 'Camera', 'Lighting/Weather',
+CATEGORIES = ('Object', 'Action', 'Attribute', 'Relation', 'Location', 'Quantity/Number',
+              'State/Condition', 'Event',
+              'Motion/Trajectory', 'Pose', 'Gesture', 'Emotion/Affect', 'Identity', 'OCR', 'Camera',
+              'Lighting/Weather',
               'Scene/Context', 'Causation/Purpose')
-VERDICTS = ('correct', 'mostly correct', 'mostly incorrect', 'incorrect', 'unsure', 'refuse to answer')
+VERDICTS = ('correct', 'mostly correct', 'mostly incorrect', 'incorrect', 'unsure',
+            'refuse to answer')
 
 _NOT_STATED = re.compile(r'\bnot st[a-z]+\W*$', re.IGNORECASE)   # judges misspell it
 _STATED = re.compile(r'\bstated\b', re.IGNORECASE)
@@ -20,9 +25,12 @@ _NUMBER = re.compile(r'^\s*\d+[.)]\s*')
 
 
 def stated(reply: str, count: int) -> list[bool | None]:
-  """For each of `count` statements whether the reply calls it stated; None where it says neither. In order of lines."""
+  """For each of `count` statements whether the reply calls it stated; None where it says neither.
+  In order of lines.
+  """
   lines = [line.strip() for line in reply.splitlines() if line.strip()][:count]
-  found = [False if _NOT_STATED.search(line) else True if _STATED.search(line) else None for line in lines]
+  found = [False if _NOT_STATED.search(line) else True if _STATED.search(line) else None
+           for line in lines]
   return found + [None] * (count - len(found))
 
 
@@ -33,7 +41,9 @@ def share(verdicts: Sequence[bool | None]) -> float:
 
 
 def statements(reply: str) -> list[tuple[str, str]]:
-  """Pairs of the lines 'statement | category'; an unknown category becomes the closest one, a missing one 'Object'."""
+  """Pairs of the lines 'statement | category'; an unknown category becomes the closest one, a
+  missing one 'Object'.
+  """
   found = []
   for line in reply.splitlines():
     text, bar, category = _NUMBER.sub('', line).strip().rpartition('|')

@@ -1,8 +1,8 @@
 """Requests to a judge, and its answers, as two files of JSON lines.
 
-A request is `{"id": …, "prompt": …, "images": […]}`, an answer `{"id": …, "answer": …}`. The id holds a digest of the
-prompt, so that an answer is never taken for another question. Some scores need two rounds: what is asked in the second
-depends on the answers of the first.
+A request is `{"id": …, "prompt": …, "images": […]}`, an answer `{"id": …, "answer": …}`. The id
+holds a digest of the prompt, so that an answer is never taken for another question. Some scores
+need two rounds: what is asked in the second depends on the answers of the first.
 """
 
 from __future__ import annotations
@@ -33,17 +33,21 @@ class Request:
 @dataclasses.dataclass(frozen=True)
 class Judged:
   """What is known about the predictions of one task."""
-  scores: dict[int, dict[str, float]]         # by the example's place; what is not applicable is not there
+  # by the example's place; what is not applicable is not there
+  scores: dict[int, dict[str, float]]
   requests: list[Request]                     # to be answered before the others have scores
   groups: dict[int, tuple[str, ...]]
 
   def means(self) -> dict[str, float]:
-    """Mean of every score, and 'group_G' of each example's first score for the groups that examples name."""
+    """Mean of every score, and 'group_G' of each example's first score for the groups that examples
+    name.
+    """
     columns: dict[str, list[float]] = {}
     for scores in self.scores.values():
       for name, value in scores.items():
         columns.setdefault(name, []).append(value)
-    grouped = [(group, next(iter(scores.values()))) for place, scores in self.scores.items() if scores
+    grouped = [(group, next(iter(scores.values()))) for place, scores in self.scores.items()
+               if scores
                for group in self.groups[place]]
     return {name: mean_of(values) for name, values in columns.items()} | mean_by(grouped, 'group_')
 
@@ -62,17 +66,21 @@ def judge(pairs: Sequence[tuple[str, Example]], answers: Mapping[str, str]) -> J
   requests: list[Request] = []
   for place, (prediction, example) in enumerate(pairs):
     if example.metric not in KINDS:
-      raise ValueError(f"{example.source}: metric '{example.metric}' needs no judge; those that do: {', '.join(KINDS)}")
+      raise ValueError(f"{example.source}: metric '{example.metric}' needs no judge; those that "
+        f"do: {', '.join(KINDS)}")
     result = _judge_one(prediction, example, answers)
     if isinstance(result, list):
       requests += result
     else:
-      scores[place] = {name: float(value) for name, value in result.items() if not math.isnan(value)}
-  groups = {place: tuple(metadata_of(example).get('groups', ())) for place, (_, example) in enumerate(pairs)}
+      scores[place] = {name: float(value) for name, value in result.items()
+                       if not math.isnan(value)}
+  groups = {place: tuple(metadata_of(example).get('groups', ()))
+            for place, (_, example) in enumerate(pairs)}
   return Judged(scores, requests, groups)
 
 
-def _judge_one(prediction: str, example: Example, answers: Mapping[str, str]) -> Mapping[str, float] | list[Request]:
+def _judge_one(prediction: str, example: Example,
+               answers: Mapping[str, str]) -> Mapping[str, float] | list[Request]:
   """Scores of one prediction, or the requests that it waits for."""
   conversation = KINDS[example.metric](prediction, example)
   try:
@@ -89,12 +97,15 @@ def _judge_one(prediction: str, example: Example, answers: Mapping[str, str]) ->
 
 def _request(example: Example, step: str, ask: Ask) -> Request:
   images = tuple(str(image) for image in example.images) if ask.with_images else ()
-  digest = hashlib.sha256('\0'.join([ask.prompt, *images]).encode('utf-8', 'surrogatepass')).hexdigest()[:10]
-  return Request(f'{example.task}/{example.id or example.source}/{step}/{digest}', ask.prompt, images)
+  digest = hashlib.sha256('\0'.join([ask.prompt, *images]).encode(
+    'utf-8', 'surrogatepass')).hexdigest()[:10]
+  return Request(f'{example.task}/{example.id or example.source}/{step}/{digest}', ask.prompt,
+                 images)
 
 
 def read_answers(path: str | os.PathLike) -> dict[str, str]:
-  """Answers by id; none where there is no file yet. A later answer to the same request replaces an earlier one.
+  """Answers by id; none where there is no file yet. A later answer to the same request replaces an
+  earlier one.
 
   Raises:
     ValueError: a line that is no answer; the message names it.
@@ -107,7 +118,8 @@ def read_answers(path: str | os.PathLike) -> dict[str, str]:
       if line.strip():
         row = _object(line, f'{path}:{number}')
         if not isinstance(row.get('id'), str) or not isinstance(row.get('answer'), str):
-          raise ValueError(f'{path}:{number}: an answer is {{"id": "…", "answer": "…"}}, both strings')
+          raise ValueError(f'{path}:{number}: an answer is {{"id": "…", "answer": "…"}}, both '
+            'strings')
         answers[row['id']] = row['answer']
   return answers
 
@@ -124,4 +136,5 @@ def _object(line: str, where: str) -> Mapping[str, Any]:
 
 def requests_text(requests: Sequence[Request]) -> str:
   """The requests as JSON lines."""
-  return ''.join(json.dumps(dataclasses.asdict(request), ensure_ascii=False) + '\n' for request in requests)
+  return ''.join(json.dumps(dataclasses.asdict(request), ensure_ascii=False) + '\n'
+                 for request in requests)

@@ -1,4 +1,4 @@
-"""Steps on a phone: AndroidControl (spec/training-and-eval §5.3)."""
+"""Steps on a phone: AndroidControl (docs/training.md §5.3)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from molmo_jax.evaluation.metrics.numerals import to_float
 
-_TYPES = ('click', 'long press', 'type', 'open app', 'scroll', 'wait', 'navigate home', 'navigate back')
+_TYPES = ('click', 'long press', 'type', 'open app', 'scroll', 'wait', 'navigate home',
+          'navigate back')
 _ON_SCREEN = ('click', 'long press')
 _WITH_ARGUMENT = ('type', 'open app', 'scroll')
 _NUMBER = re.compile(r'(?<![\d.])-?\d++(?:\.\d++)?')
@@ -16,14 +17,16 @@ _NUMBER = re.compile(r'(?<![\d.])-?\d++(?:\.\d++)?')
 def android_step(target: str, prediction: str, box: Sequence[float] | None) -> float:
   """1 if a step does what the reference does, else 0.
 
-  The step is the text after `Action:`, or the whole text, in lower case. It must be of the reference's type. A click or
-  long press must lie in the box (bounds included); text, app and direction must be equal; wait, home and back have
-  nothing more to compare. Where the reference opens an app, a click in the box is right too.
+  The step is the text after `Action:`, or the whole text, in lower case. It must be of the
+  reference's type. A click or long press must lie in the box (bounds included); text, app and
+  direction must be equal; wait, home and back have nothing more to compare. Where the reference
+  opens an app, a click in the box is right too.
 
   Args:
     target: the reference step.
     prediction: the generated text.
-    box: x0, y0, x1, y1 of the element to touch, in the units of the predicted point, if there is one.
+    box: x0, y0, x1, y1 of the element to touch, in the units of the predicted point, if there is
+      one.
   """
   expected, given = _step(target), _step(prediction)
   if expected is None or given is None:

@@ -1,7 +1,8 @@
-"""The metrics of published benchmarks by name, for one example at a time (docs/metrics.md lists what each one needs).
+"""The metrics of published benchmarks by name, for one example at a time (docs/metrics.md lists
+what each one needs).
 
-A rule gives the sub-scores of one prediction; the first of them is the example's score, 0…1. What an example must have
-besides is in `Benchmark`. Numbers over all examples: `published`.
+A rule gives the sub-scores of one prediction; the first of them is the example's score, 0…1. What
+an example must have besides is in `Benchmark`. Numbers over all examples: `published`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from molmo_jax.evaluation.metrics.mmmu import mmmu_open_correct
 from molmo_jax.evaluation.metrics.moments import moment_scores
 from molmo_jax.evaluation.metrics.options import LETTERS, real_world_qa, select_option
 from molmo_jax.evaluation.metrics.references import Reference, check_has, metadata_of
-from molmo_jax.evaluation.metrics.spatial import EGO3D_MISSING, ego3d_squared_error, mean_relative_accuracy
+from molmo_jax.evaluation.metrics.spatial import (
+  EGO3D_MISSING,
+  ego3d_squared_error,
+  mean_relative_accuracy,
+)
 from molmo_jax.evaluation.metrics.temp_compass import temp_compass_score
 from molmo_jax.evaluation.metrics.text_answers import (
   anls,
@@ -44,7 +49,8 @@ from molmo_jax.evaluation.metrics.video_qa import (
 Scores = Mapping[str, float]
 
 # Question types of VSI-Bench that are answered by a letter; all others are answered by a number.
-VSI_CHOICES = frozenset({'object_rel_direction_easy', 'object_rel_direction_medium', 'object_rel_direction_hard',
+VSI_CHOICES = frozenset({'object_rel_direction_easy', 'object_rel_direction_medium',
+                         'object_rel_direction_hard',
                          'object_rel_distance', 'route_planning', 'obj_appearance_order'})
 
 
@@ -55,10 +61,13 @@ class Benchmark:
   answers: bool = True
   options: bool = False
   metadata: tuple[str, ...] = ()
-  judged: bool = False                        # the score is a language model's (`evaluation.judging`); until then 0
+  # the score is a language model's (`evaluation.judging`); until then 0
+  judged: bool = False
 
   def scores(self, prediction: str, example: Reference, name: str) -> Scores:
-    """Sub-scores by name, the example's score first. Raises ValueError if the example lacks something."""
+    """Sub-scores by name, the example's score first. Raises ValueError if the example lacks
+    something.
+    """
     check_has(example, name, answers=self.answers, options=self.options, metadata=self.metadata)
     scores = self.rule(prediction, example)
     return scores if isinstance(scores, Mapping) else {'score': float(scores)}
@@ -70,7 +79,8 @@ def _version(example: Reference) -> str:
 
 def _letter_choice(prediction: str, example: Reference) -> float:
   letters = LETTERS[:len(example.options)]
-  return float(letters[select_option(clean_prediction(prediction), letters, version=_version(example))]
+  return float(letters[select_option(clean_prediction(prediction), letters,
+                                     version=_version(example))]
                == example.answers[0])
 
 
@@ -86,12 +96,16 @@ def _ai2d(prediction: str, example: Reference) -> float:
 
 
 def ai2d_names(example: Reference) -> tuple[str, ...]:
-  """What an option of AI2D is called: its letter, or its text where the diagram has letters of its own."""
-  return example.options if metadata_of(example)['unlabelled'] else tuple(LETTERS[:len(example.options)])
+  """What an option of AI2D is called: its letter, or its text where the diagram has letters of its
+  own.
+  """
+  return example.options if metadata_of(example)['unlabelled'] else tuple(
+    LETTERS[:len(example.options)])
 
 
 def _letter(prediction: str, example: Reference, guess: bool = True) -> float:
-  parsed = parse_letter(clean_prediction(prediction), example.options, guess=guess, version=_version(example))
+  parsed = parse_letter(clean_prediction(prediction), example.options, guess=guess,
+                        version=_version(example))
   return float(parsed == example.answers[0])
 
 
@@ -104,7 +118,8 @@ def _mmmu(prediction: str, example: Reference) -> float:
 def _mantis(prediction: str, example: Reference) -> float:
   if metadata_of(example)['question_type'] == 'multi-choice':
     return _letter(prediction, example)
-  return float(normalise_answer(clean_prediction(prediction)) in {normalise_answer(a) for a in example.answers})
+  return float(normalise_answer(clean_prediction(prediction)) in {normalise_answer(a)
+                                                                  for a in example.answers})
 
 
 def _ego_schema(prediction: str, example: Reference) -> float:
@@ -120,13 +135,16 @@ def _perception_test(prediction: str, example: Reference) -> float:
 def _math_vista(prediction: str, example: Reference) -> float:
   data = metadata_of(example)
   return float(math_vista_correct(
-      prediction, example.answers[0], question_type=data['question_type'], answer_type=data['answer_type'],
-      choices=example.options, precision=data.get('precision'), fix_precision=bool(data.get('fix_precision'))))
+      prediction, example.answers[0], question_type=data['question_type'],
+      answer_type=data['answer_type'],
+      choices=example.options, precision=data.get('precision'),
+      fix_precision=bool(data.get('fix_precision'))))
 
 
 def _temp_compass(prediction: str, example: Reference) -> float:
   data = metadata_of(example)
-  return temp_compass_score(data['task'], example.answers[0], prediction.strip(), data.get('question', ''),
+  return temp_compass_score(data['task'], example.answers[0], prediction.strip(),
+                            data.get('question', ''),
                             use_caption_rule=bool(data.get('use_caption_rule')))
 
 
@@ -176,13 +194,15 @@ def _video_ocr(prediction: str, example: Reference) -> float:
   data = metadata_of(example)
   if data['eval_method'] == 'multiple_choice':
     return float(parse_video_mme(prediction.strip()) == example.answers[0])
-  return contains_answer(example.answers[0], prediction) if data['eval_method'] == 'containment_match' else 0.0
+  return contains_answer(example.answers[0],
+                         prediction) if data['eval_method'] == 'containment_match' else 0.0
 
 
 def _charts(prediction: str, example: Reference) -> Scores:
   text = clean_prediction(prediction)
   return {'relaxed_correctness': float(relaxed_correctness(example.answers, text)),
-          'scientific_relaxed_correctness': float(scientific_relaxed_correctness(example.answers, text)),
+          'scientific_relaxed_correctness': float(
+            scientific_relaxed_correctness(example.answers, text)),
           'exact': exact_answer(example.answers, text)}
 
 
@@ -197,7 +217,8 @@ BENCHMARKS: dict[str, Benchmark] = {
   'chart_qa': Benchmark(_charts),
   'doc_qa': Benchmark(_documents),
   'letter_choice': Benchmark(_letter_choice, options=True),
-  'ai2d': Benchmark(_ai2d, options=True, metadata=('unlabelled', 'abc_label', 'has_transparent_box')),
+  'ai2d': Benchmark(_ai2d, options=True,
+                    metadata=('unlabelled', 'abc_label', 'has_transparent_box')),
   'mmmu': Benchmark(_mmmu, metadata=('question_type',)),
   'letter': Benchmark(_letter, options=True),
   'mantis_eval': Benchmark(_mantis, metadata=('question_type',)),
@@ -207,30 +228,38 @@ BENCHMARKS: dict[str, Benchmark] = {
   'math_vista': Benchmark(_math_vista, metadata=('question_type', 'answer_type')),
   'vsi_bench': Benchmark(_vsi, metadata=('question_type',)),
   'ego3d': Benchmark(_ego3d, metadata=('question_type', 'category')),
-  'clock': Benchmark(lambda p, e: _clock(p, e, BENCHMARK), answers=False, metadata=('hour', 'minute', 'second')),
+  'clock': Benchmark(lambda p, e: _clock(p, e, BENCHMARK), answers=False,
+                     metadata=('hour', 'minute', 'second')),
   'clock_training': Benchmark(lambda p, e: _clock(p, e, TRAINING), answers=False,
                               metadata=('hour', 'minute', 'second')),
-  'android_control': Benchmark(lambda p, e: android_step(e.answers[0], p, metadata_of(e)['box']), metadata=('box',)),
+  'android_control': Benchmark(lambda p, e: android_step(e.answers[0], p, metadata_of(e)['box']),
+                               metadata=('box',)),
   'tomato': Benchmark(_tomato, options=True),
   'ego_schema': Benchmark(_ego_schema, options=True),
-  'nextqa': Benchmark(lambda p, e: parse_next_qa(clean_prediction(p), e.options) == e.answers[0], options=True),
+  'nextqa': Benchmark(lambda p, e: parse_next_qa(clean_prediction(p), e.options) == e.answers[0],
+                      options=True),
   'perception_test': Benchmark(_perception_test, options=True),
   'video_mme': Benchmark(lambda p, e: parse_video_mme(p.strip()) == e.answers[0],
                          metadata=('duration', 'sub_category', 'task_type')),
   'long_video_bench': Benchmark(lambda p, e: parse_long_video_bench(p.strip()) == e.answers[0]),
   'lvbench': Benchmark(lambda p, e: lv_bench(e.answers[0], p)),
-  'vinoground': Benchmark(lambda p, e: vinoground(e.answers[0], p), metadata=('kind', 'pair', 'side')),
-  'video_hallucer': Benchmark(lambda p, e: video_hallucer(e.answers[0], p), metadata=('question_group', 'category')),
+  'vinoground': Benchmark(lambda p, e: vinoground(e.answers[0], p),
+                          metadata=('kind', 'pair', 'side')),
+  'video_hallucer': Benchmark(lambda p, e: video_hallucer(e.answers[0], p),
+                              metadata=('question_group', 'category')),
   'temp_compass': Benchmark(_temp_compass, metadata=('task',)),
   'temporal_bench': Benchmark(_temporal_bench, metadata=('kind', 'video')),
-  'temporal_bench_published': Benchmark(lambda p, e: _tomato(p, e) if e.options else 1.0, metadata=('kind', 'video')),
+  'temporal_bench_published': Benchmark(lambda p, e: _tomato(p, e) if e.options else 1.0,
+                                        metadata=('kind', 'video')),
   'qv_highlights': Benchmark(_moments, answers=False, metadata=('windows',)),
   'point_count': Benchmark(_point_count, answers=False, metadata=('count',)),
   'video_point_count': Benchmark(_video_point_count, answers=False, metadata=('count', 'subset')),
-  **{name: Benchmark(rule, answers=False, metadata=metadata) for name, (rule, metadata) in LOCATED.items()},
+  **{name: Benchmark(rule, answers=False, metadata=metadata)
+     for name, (rule, metadata) in LOCATED.items()},
   'mme_videoocr': Benchmark(_video_ocr, metadata=('eval_method',)),
   'predictions_only': Benchmark(lambda p, e: 0.0, answers=False),
-  'judged_caption': Benchmark(lambda p, e: 0.0, answers=False, metadata=('statements', 'reference'), judged=True),
+  'judged_caption': Benchmark(lambda p, e: 0.0, answers=False, metadata=('statements', 'reference'),
+                              judged=True),
   'judged_events': Benchmark(lambda p, e: 0.0, metadata=('events',), judged=True),
   'judged_mlvu': Benchmark(lambda p, e: 0.0, metadata=('task_type',), judged=True),
   'judged_open_qa': Benchmark(lambda p, e: 0.0, judged=True),

@@ -1,4 +1,6 @@
-"""Answers about charts and figures: numbers within 5 % (spec/training-and-eval §5.3). Every score is 0 or 1."""
+"""Answers about charts and figures: numbers within 5 % (docs/training.md §5.3). Every score is 0 or
+1.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ TOLERANCE = 0.05                                # relative to the reference
 def relaxed_correctness(targets: Sequence[str], prediction: str) -> float:
   """ChartQA: 1 if the prediction is right for one of the references.
 
-  If both are numbers (a trailing % divides by 100) and the reference is not zero: a relative error of at most 5 %.
+  If both are numbers (a trailing % divides by 100) and the reference is not zero: a relative error
+  of at most 5 %.
   Else: equality, case aside.
   """
   return float(any(_is_relaxed_match(target, prediction) for target in targets))
@@ -38,14 +41,17 @@ _WORD = re.compile('|'.join(NUMBER_WORDS))
 _VALUES = {word: str(value) for value, word in enumerate(NUMBER_WORDS)}
 
 
-def scientific_relaxed_correctness(targets: Sequence[str], prediction: str, *, whole_words: bool = False) -> float:
+def scientific_relaxed_correctness(targets: Sequence[str], prediction: str, *,
+                                   whole_words: bool = False) -> float:
   """Relaxed correctness for scientific figures, where a sentence may surround the answer.
 
-  Looks at what follows `answer:`, without a final period. For a number as the reference: the first number of the text,
-  or a hundredth of it, is within 5 % (within 0.05 of a reference 0); signs are not read, so negative references cannot
-  be met. For a list `[a, b]`: every item occurs in the text. Else: the reference occurs in the text.
+  Looks at what follows `answer:`, without a final period. For a number as the reference: the first
+  number of the text, or a hundredth of it, is within 5 % (within 0.05 of a reference 0); signs are
+  not read, so negative references cannot be met. For a list `[a, b]`: every item occurs in the
+  text. Else: the reference occurs in the text.
 
-  Upstream bug, reproduced: number words are replaced inside words ('sixty' → '6ty'); `whole_words` leaves those alone.
+  Upstream bug, reproduced: number words are replaced inside words ('sixty' → '6ty'); `whole_words`
+  leaves those alone.
   """
   text = _after_answer(prediction.lower()).removesuffix('.')
   return float(any(_occurs(_after_answer(target.lower()), text, whole_words) for target in targets))

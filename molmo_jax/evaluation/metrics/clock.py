@@ -1,4 +1,4 @@
-"""Reading clocks: PixMo-Clocks and the clock benchmark (spec/training-and-eval §5.3)."""
+"""Reading clocks: PixMo-Clocks and the clock benchmark (docs/training.md §5.3)."""
 
 from __future__ import annotations
 
@@ -26,31 +26,37 @@ def clock_scores(prediction: str, hour: int, minute: int, second: int,
                  variant: ClockVariant = BENCHMARK) -> dict[str, float]:
   """The sub-scores of one reading, each 0, 1 or NaN where it does not apply.
 
-  The prediction is the first `h:m` or `h:m:s` of the text. The training variant adds 12 hours for PM; the benchmark
-  has faces of 12 hours only and takes the hour modulo 12. Hour, minute and second are compared one by one; 'close' is
-  a difference of at most 3 (benchmark: 1).
+  The prediction is the first `h:m` or `h:m:s` of the text. The training variant adds 12 hours for
+  PM; the benchmark has faces of 12 hours only and takes the hour modulo 12. Hour, minute and second
+  are compared one by one; 'close' is a difference of at most 3 (benchmark: 1).
 
   Args:
-    hour: 0…23, or −1 for a picture whose clock cannot be read: then the answer is right iff the text has no ':'.
+    hour: 0…23, or −1 for a picture whose clock cannot be read: then the answer is right iff the
+      text has no ':'.
     minute: 0…59, or −1.
     second: 0…59, or −1 for a clock without seconds.
 
   Returns:
-    'overall_exact', 'overall_close', 'correctly_declines_to_answer', 'all_correct', 'all_close', 'hour_correct',
-    'minute_correct', 'second_correct', 'minute_close', 'second_close'.
+    'overall_exact', 'overall_close', 'correctly_declines_to_answer', 'all_correct', 'all_close',
+    'hour_correct', 'minute_correct', 'second_correct', 'minute_close', 'second_close'.
   """
   if hour < 0:
     declines = float(':' not in prediction)
-    names = ('all_correct', 'all_close', 'hour_correct', 'minute_correct', 'second_correct', 'minute_close',
+    names = ('all_correct', 'all_close', 'hour_correct', 'minute_correct', 'second_correct',
+             'minute_close',
              'second_close')
-    return dict.fromkeys(('overall_exact', 'overall_close', 'correctly_declines_to_answer'), declines) | dict.fromkeys(
-        names, math.nan)
+    return dict.fromkeys(('overall_exact', 'overall_close', 'correctly_declines_to_answer'),
+                         declines) | dict.fromkeys(
+                             names, math.nan)
   given_hour, given_minute, given_second = _read(prediction, variant)
-  scores = {'hour_correct': float(given_hour == hour)} | _compare('minute', given_minute, minute, variant)
+  scores = {'hour_correct': float(given_hour == hour)} | _compare('minute', given_minute, minute,
+                                                                  variant)
   scores |= _compare('second', given_second, second, variant)
-  exact, close = (min(v for k, v in scores.items() if (k == 'hour_correct' or k.endswith(kind)) and not math.isnan(v))
+  exact, close = (min(v for k, v in scores.items() if (k == 'hour_correct' or k.endswith(kind))
+                      and not math.isnan(v))
                   for kind in ('correct', 'close'))
-  return scores | {'all_correct': exact, 'all_close': close, 'overall_exact': exact, 'overall_close': close,
+  return scores | {'all_correct': exact, 'all_close': close, 'overall_exact': exact,
+                   'overall_close': close,
                    'correctly_declines_to_answer': math.nan}
 
 
@@ -67,7 +73,8 @@ def _read(text: str, variant: ClockVariant) -> tuple[int | None, int | None, int
   return hour, minute, second
 
 
-def _compare(name: str, given: int | None, expected: int, variant: ClockVariant) -> dict[str, float]:
+def _compare(name: str, given: int | None, expected: int,
+             variant: ClockVariant) -> dict[str, float]:
   if expected < 0:
     return {f'{name}_correct': math.nan, f'{name}_close': math.nan}
   return {f'{name}_correct': float(given == expected),

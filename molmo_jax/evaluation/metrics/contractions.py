@@ -19,4 +19,5 @@ def _misspellings(word: str) -> list[str]:
 
 
 # Misspelling → word. The last entry is upstream's, the wrong way round.
-CONTRACTIONS = {wrong: word for word in _WORDS for wrong in _misspellings(word)} | {"somebody'd": 'somebodyd'}
+CONTRACTIONS = {wrong: word for word in _WORDS
+                for wrong in _misspellings(word)} | {"somebody'd": 'somebodyd'}

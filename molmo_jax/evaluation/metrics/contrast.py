@@ -1,4 +1,6 @@
-"""Benchmarks that ask about the same thing several times: a group of questions counts only if all of it is right."""
+"""Benchmarks that ask about the same thing several times: a group of questions counts only if all
+of it is right.
+"""
 
 from __future__ import annotations
 
@@ -33,25 +35,31 @@ def video_hallucer_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def vinoground_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   """Vinoground: share of the pairs of videos of which both sides are right.
 
-  Upstream writes the single scores down and leaves the pairs to the benchmark's own script; its rule is this one.
+  Upstream writes the single scores down and leaves the pairs to the benchmark's own script; its
+  rule is this one.
 
   Args:
-    rows: 'score', 'pair', and 'kind': 'textscore' (which caption fits a video), 'videoscore' (which video a caption).
+    rows: 'score', 'pair', and 'kind': 'textscore' (which caption fits a video), 'videoscore' (which
+      video a caption).
 
   Returns:
-    'text', 'video', 'group': both sides right as text, as video, as both; 'text_single', 'video_single': plain means.
+    'text', 'video', 'group': both sides right as text, as video, as both; 'text_single',
+    'video_single': plain means.
   """
   pairs = {kind: all_right((row['pair'], row['score']) for row in rows if row['kind'] == kind)
            for kind in ('textscore', 'videoscore')}
   text, video = pairs['textscore'], pairs['videoscore']
   both = [min(text[pair], video[pair]) for pair in text.keys() & video.keys()]
-  singles = {f'{kind.removesuffix("score")}_single': mean_of(row['score'] for row in rows if row['kind'] == kind)
+  singles = {f'{kind.removesuffix("score")}_single': mean_of(row['score'] for row in rows
+                                                             if row['kind'] == kind)
              for kind in pairs}
-  return {'text': mean_of(text.values()), 'video': mean_of(video.values()), 'group': mean_of(both)} | singles
+  return {'text': mean_of(text.values()), 'video': mean_of(video.values()),
+          'group': mean_of(both)} | singles
 
 
 def temporal_bench_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """TemporalBench: binary accuracy (each question) and multiple binary accuracy (all questions of a video right).
+  """TemporalBench: binary accuracy (each question) and multiple binary accuracy (all questions of a
+    video right).
 
   Args:
     rows: 'score', 'kind' ('short_qa' or 'long_qa') and 'video'.
@@ -60,6 +68,7 @@ def temporal_bench_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     'binary_K' and 'multiple_binary_K' of every kind K, and of 'all'.
   """
   videos = all_right(((row['kind'], row['video']), row['score']) for row in rows)
-  return ({'binary_all': mean_of(row['score'] for row in rows), 'multiple_binary_all': mean_of(videos.values())}
+  return ({'binary_all': mean_of(row['score'] for row in rows),
+           'multiple_binary_all': mean_of(videos.values())}
           | mean_by(((row['kind'], row['score']) for row in rows), 'binary_')
           | mean_by(((kind, score) for (kind, _), score in videos.items()), 'multiple_binary_'))

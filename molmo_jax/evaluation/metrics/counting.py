@@ -1,4 +1,4 @@
-"""Counting in images and videos (spec/training-and-eval §5.3, §13.1)."""
+"""Counting in images and videos (docs/training.md §5.3, §13.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from molmo_jax.evaluation.metrics.numerals import NUMBER_WORDS, to_int
 from molmo_jax.evaluation.metrics.versions import MOLMO2, is_v1
 from molmo_jax.preprocess.points import parse_points
 
-_WORDS = (*NUMBER_WORDS, 'eleven', 'twelve', 'thirteen', 'fourteen', 'fifteen', 'sixteen', 'seventeen', 'eighteen',
+_WORDS = (*NUMBER_WORDS, 'eleven', 'twelve', 'thirteen', 'fourteen', 'fifteen', 'sixteen',
+          'seventeen', 'eighteen',
           'nineteen', 'twenty')
 _VALUES = {word: value for value, word in enumerate(_WORDS)}
 _TOTAL = re.compile(r'a total of ([0-9]+)', re.IGNORECASE)
@@ -21,7 +22,8 @@ _NONE = re.compile(r'\bnone\b', re.IGNORECASE)
 
 _BIN_EDGES = (0, 5, 10, 15, 20, 25)
 
-_MEASURES = ('years?', 'calories', 'days?', 'hours?', 'minutes?', 'seconds?', 'weeks?', 'months?', 'miles?', 'meters?',
+_MEASURES = ('years?', 'calories', 'days?', 'hours?', 'minutes?', 'seconds?', 'weeks?', 'months?',
+             'miles?', 'meters?',
              'kilometers?', 'degrees?', 'dollars?', 'percent')
 _COUNTING = re.compile(
     rf'\bhow many (?!(?:{"|".join(_MEASURES)})\b)\S|\bcount the \S|\bnumber of \S', re.IGNORECASE)
@@ -34,7 +36,8 @@ class CountScores(NamedTuple):
 
 
 def is_counting_question(question: str) -> bool:
-  """Whether a question asks for a count, and so for points: 'how many <things>', 'count the …', 'number of …'.
+  """Whether a question asks for a count, and so for points: 'how many <things>', 'count the …',
+  'number of …'.
 
   Measures (years, calories, …) are no counts. Only a plain space counts between the words.
   """
@@ -43,12 +46,14 @@ def is_counting_question(question: str) -> bool:
 
 def point_count(prediction: str, count: int, *, version: str = MOLMO2, read_text: bool = False,
                 read_none: bool = False) -> CountScores:
-  """CountBench and PixMo-Count: the count that a text gives against the right one; close is a difference of 1.
+  """CountBench and PixMo-Count: the count that a text gives against the right one; close is a
+  difference of 1.
 
-  Molmo2: the number of points in the text. Upstream bug, reproduced: a number that the text names is not looked at, so
-  that '5' counts as 0; `read_text` takes the named number where there are no points.
-  `version='v1'`: the last word, as digits or as a word up to twenty, without a final period; else the number in
-  'a total of N'; else nothing is valid. Upstream bug, reproduced: 'none' is not read as 0; `read_none` does so.
+  Molmo2: the number of points in the text. Upstream bug, reproduced: a number that the text names
+  is not looked at, so that '5' counts as 0; `read_text` takes the named number where there are no
+  points. `version='v1'`: the last word, as digits or as a word up to twenty, without a final
+  period; else the number in 'a total of N'; else nothing is valid. Upstream bug, reproduced: 'none'
+  is not read as 0; `read_none` does so.
   """
   if is_v1(version):
     given = _last_number(prediction, read_none)
@@ -79,18 +84,24 @@ def _scores(given: int | None, count: int, margin: int) -> CountScores:
   return CountScores(float(given == count), float(abs(given - count) <= margin), 1.0)
 
 
-def point_count_means(rows: Sequence[Mapping[str, Any]], *, version: str = MOLMO2) -> dict[str, float]:
-  """Means over rows of 'prediction' and 'count': 'close', 'valid', 'correct', and 'correct_N' of every count N."""
+def point_count_means(rows: Sequence[Mapping[str, Any]], *,
+                      version: str = MOLMO2) -> dict[str, float]:
+  """Means over rows of 'prediction' and 'count': 'close', 'valid', 'correct', and 'correct_N' of
+  every count N.
+  """
   scores = [point_count(row['prediction'], row['count'], version=version) for row in rows]
-  means = {name: mean_of(getattr(s, name) for s in scores) for name in ('close', 'valid', 'correct')}
-  return means | mean_by(((row['count'], s.correct) for row, s in zip(rows, scores, strict=True)), 'correct_')
+  means = {name: mean_of(getattr(s, name) for s in scores)
+           for name in ('close', 'valid', 'correct')}
+  return means | mean_by(((row['count'], s.correct) for row, s in zip(rows, scores, strict=True)),
+                         'correct_')
 
 
 def video_point_count(prediction: str, count: int, *, read_none: bool = False) -> CountScores:
-  """Counting in videos: an integer (a final period allowed), 'a total of N' or 'the total number … is: N'.
+  """Counting in videos: an integer (a final period allowed), 'a total of N' or 'the total number …
+  is: N'.
 
-  Close is a difference of at most 1 + 5 % of the count, rounded down. Upstream bug, reproduced: 'There are none.' is
-  not valid; `read_none` reads it as 0.
+  Close is a difference of at most 1 + 5 % of the count, rounded down. Upstream bug, reproduced:
+  'There are none.' is not valid; `read_none` reads it as 0.
   """
   given = to_int(prediction.strip().removesuffix('.'))
   for pattern in (_TOTAL, _NUMBER_IS):
@@ -103,13 +114,15 @@ def video_point_count(prediction: str, count: int, *, read_none: bool = False) -
 def video_point_count_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   """Means over rows of 'prediction', 'count' and 'subset' (object, animal, action/event).
 
-  'close', 'valid', 'correct'; 'correct_A_B' of the counts A ≤ count < B for the bins 0, 5, 10, 15, 20, 25 and one more
-  than the largest count (NaN of no rows); 'acc_S' of every subset S.
+  'close', 'valid', 'correct'; 'correct_A_B' of the counts A ≤ count < B for the bins 0, 5, 10, 15,
+  20, 25 and one more than the largest count (NaN of no rows); 'acc_S' of every subset S.
   """
   scores = [video_point_count(row['prediction'], row['count']) for row in rows]
-  means = {name: mean_of(getattr(s, name) for s in scores) for name in ('close', 'valid', 'correct')}
+  means = {name: mean_of(getattr(s, name) for s in scores)
+           for name in ('close', 'valid', 'correct')}
   pairs = list(zip(rows, scores, strict=True))
   edges = (*_BIN_EDGES, max((row['count'] for row in rows), default=0) + 1)
   for low, high in zip(edges, edges[1:]):
-    means[f'correct_{low}_{high}'] = mean_of(s.correct for row, s in pairs if low <= row['count'] < high)
+    means[f'correct_{low}_{high}'] = mean_of(s.correct for row, s in pairs
+                                             if low <= row['count'] < high)
   return means | mean_by(((row['subset'], s.correct) for row, s in pairs), 'acc_')

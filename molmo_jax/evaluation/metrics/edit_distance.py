@@ -6,8 +6,9 @@ from __future__ import annotations
 def edit_distance(a: str, b: str) -> int:
   """Fewest insertions, deletions and replacements of one character that turn `a` into `b`.
 
-  Myers' algorithm (1999): a column of the table of distances is kept as two bit masks of vertical steps +1 and −1, so
-  that one character of the longer text costs a few operations on integers of as many bits as the shorter one has.
+  Myers' algorithm (1999): a column of the table of distances is kept as two bit masks of vertical
+  steps +1 and −1, so that one character of the longer text costs a few operations on integers of as
+  many bits as the shorter one has.
   """
   if len(a) < len(b):
     a, b = b, a
@@ -17,7 +18,8 @@ def edit_distance(a: str, b: str) -> int:
   for place, character in enumerate(b):
     places[character] = places.get(character, 0) | 1 << place
   full, last = (1 << len(b)) - 1, 1 << (len(b) - 1)
-  up, down, distance = full, 0, len(b)        # steps of +1 and of −1 from one row of the column to the next
+  # steps of +1 and of −1 from one row of the column to the next
+  up, down, distance = full, 0, len(b)
   for character in a:
     equal = places.get(character, 0)
     diagonal = ((((equal & up) + up) ^ up) | equal | down) & full

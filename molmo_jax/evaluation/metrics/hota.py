@@ -1,7 +1,8 @@
-"""HOTA (Luiten et al. 2021) of tracked points: one number for where objects are and for which is which.
+"""HOTA (Luiten et al. 2021) of tracked points: one number for where objects are and for which is
+which.
 
-The similarity of a predicted point and an object is 1 inside the object's mask and 0 outside, so that the result is the
-same at every localisation threshold (spec/training-and-eval §5.3).
+The similarity of a predicted point and an object is 1 inside the object's mask and 0 outside, so
+that the result is the same at every localisation threshold (docs/training.md §5.3).
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _THRESHOLD = 0.5                                # of a similarity that is 0 or 1
 def hota(frames: Sequence[FrameSimilarity]) -> HotaScores:
   """HOTA of a video. Neither references nor predictions at all: 1; only one of them: 0.
 
-  In every frame points are matched, one to one, so that the sum of similarity × how much the two identities overlap in
-  the whole video is largest.
+  In every frame points are matched, one to one, so that the sum of similarity × how much the two
+  identities overlap in the whole video is largest.
   """
   objects = _numbered(identity for frame in frames for identity in frame.objects)
   tracks = _numbered(identity for frame in frames for identity in frame.tracks)
@@ -46,8 +47,9 @@ def hota(frames: Sequence[FrameSimilarity]) -> HotaScores:
     return HotaScores(same, same, same, same, same, 1.0)
   rows = [[objects[identity] for identity in frame.objects] for frame in frames]
   columns = [[tracks[identity] for identity in frame.tracks] for frame in frames]
-  object_counts, track_counts = (np.bincount(np.concatenate([np.asarray(c, np.int64) for c in n]), minlength=size)
-                                 for n, size in ((rows, len(objects)), (columns, len(tracks))))
+  object_counts, track_counts = (
+    np.bincount(np.concatenate([np.asarray(c, np.int64) for c in n]), minlength=size)
+    for n, size in ((rows, len(objects)), (columns, len(tracks))))
   totals = object_counts[:, None] + track_counts[None]
   alignment = _potential(frames, rows, columns, totals.shape)
   alignment /= np.maximum(totals - alignment, 1e-10)
@@ -71,19 +73,27 @@ def _numbered(identities: Iterable[Hashable]) -> dict[Hashable, int]:
 
 def _potential(frames: Sequence[FrameSimilarity], rows: list[list[int]], columns: list[list[int]],
                shape: tuple[int, int]) -> np.ndarray:
-  """How often each object could be each track, float [objects, tracks]: in a frame, similarity / sum of the pair's."""
+  """How often each object could be each track, float [objects, tracks]: in a frame, similarity /
+  sum of the pair's.
+  """
   potential = np.zeros(shape)
   for frame, row, column in zip(frames, rows, columns, strict=True):
     similarity = np.asarray(frame.similarity, np.float64).reshape(len(row), len(column))
-    sums = similarity.sum(axis=1, keepdims=True) + similarity.sum(axis=0, keepdims=True) - similarity
-    np.add.at(potential, np.ix_(row, column), np.divide(similarity, sums, out=np.zeros_like(sums), where=sums > 0))
+    sums = similarity.sum(axis=1, keepdims=True) + similarity.sum(axis=0,
+                                                                  keepdims=True) - similarity
+    np.add.at(potential, np.ix_(row, column),
+              np.divide(similarity, sums, out=np.zeros_like(sums), where=sums > 0))
   return potential
 
 
-def _scores(matches: np.ndarray, located: float, totals: np.ndarray, references: int, predictions: int) -> HotaScores:
-  """The scores of how often each object was each track (`matches`), and both of them occur (`totals`), float [N,M]."""
+def _scores(matches: np.ndarray, located: float, totals: np.ndarray, references: int,
+            predictions: int) -> HotaScores:
+  """The scores of how often each object was each track (`matches`), and both of them occur
+  (`totals`), float [N,M].
+  """
   right = float(matches.sum())
   detection = right / (references + predictions - right)
   association = float((matches * matches / np.maximum(totals - matches, 1)).sum() / max(right, 1))
-  return HotaScores(HOTA=(detection * association) ** 0.5, DetA=detection, AssA=association, DetRe=right / references,
+  return HotaScores(HOTA=(detection * association) ** 0.5, DetA=detection, AssA=association,
+                    DetRe=right / references,
                     DetPr=right / predictions, LocA=located / right if right else 1.0)

@@ -1,7 +1,9 @@
-"""Option letters inside of sentences: the parsers of MMMU, MuirBench, EgoSchema and NExT-QA (spec §5.3).
+"""Option letters inside of sentences: the parsers of MMMU, MuirBench, EgoSchema and NExT-QA
+(docs/training.md §5.3).
 
-They differ in the forms of a letter that they know, and in which of several letters they take. A form is a text around
-the letter: '({})' is (B). A response that names nothing is a guess upstream; here too, unless `guess` is False.
+They differ in the forms of a letter that they know, and in which of several letters they take. A
+form is a text around the letter: '({})' is (B). A response that names nothing is a guess upstream;
+here too, unless `guess` is False.
 """
 
 from __future__ import annotations
@@ -14,18 +16,21 @@ import numpy as np
 from molmo_jax.evaluation.metrics.options import LETTERS
 from molmo_jax.evaluation.metrics.versions import MOLMO2, is_v1
 
-_STRIPPED = ",.!?;:'"                           # each in turn, so that 'B.,' loses both and 'B,.' only the period
-_FEW_WORDS = 5                                  # up to as many words, the texts of the options are not looked for
+# each in turn, so that 'B.,' loses both and 'B,.' only the period
+_STRIPPED = ",.!?;:'"
+# up to as many words, the texts of the options are not looked for
+_FEW_WORDS = 5
 
 
-def parse_letter(response: str, options: Sequence[str], *, version: str = MOLMO2, guess: bool = True,
+def parse_letter(response: str, options: Sequence[str], *, version: str = MOLMO2,
+                 guess: bool = True,
                  rng: np.random.Generator | None = None) -> str | None:
   """The option letter that a response names, as MMMU and (for several images) MuirBench read it.
 
-  Looks for (B), B), B. and B: of every option; only if there is none for a lone B; only if there is none, and the
-  response has more than five words, for the options' texts (case aside). Of several, the one that occurs last is
-  taken, where only the first of the forms above that occurs at all is looked at. `version='v1'` knows only (B) and a B
-  between spaces.
+  Looks for (B), B), B. and B: of every option; only if there is none for a lone B; only if there is
+  none, and the response has more than five words, for the options' texts (case aside). Of several,
+  the one that occurs last is taken, where only the first of the forms above that occurs at all is
+  looked at. `version='v1'` knows only (B) and a B between spaces.
 
   Args:
     response: what was generated.
@@ -53,13 +58,14 @@ def parse_ego_schema(response: str, options: Sequence[str], *, guess: bool = Tru
                      rng: np.random.Generator | None = None) -> int | None:
   """Index of the option of EgoSchema that a response names: the one that occurs first.
 
-  Forms: (B), a B before a space (also at the end of a word: 'AB' is B), and B. with a period; without any, the options'
-  texts in a response of more than five words.
+  Forms: (B), a B before a space (also at the end of a word: 'AB' is B), and B. with a period;
+  without any, the options' texts in a response of more than five words.
   """
   letters, text = LETTERS[:len(options)], _padded(response)
   first = {}
   for letter in letters:
-    places = [place for form in ('({})', '{} ', '{}.') if (place := text.find(form.format(letter))) >= 0]
+    places = [place for form in ('({})', '{} ', '{}.')
+              if (place := text.find(form.format(letter))) >= 0]
     if places:
       first[letter] = min(places)
   letter = min(first, key=first.__getitem__) if first else _by_text(text, options, str.find, min)
@@ -69,7 +75,9 @@ def parse_ego_schema(response: str, options: Sequence[str], *, guess: bool = Tru
 
 def parse_next_qa(response: str, options: Sequence[str], *, guess: bool = True,
                   rng: np.random.Generator | None = None) -> str | None:
-  """The option letter of NExT-QA that a response names: the last (B); without one, the last lone B; without one, B."""
+  """The option letter of NExT-QA that a response names: the last (B); without one, the last lone B;
+  without one, B.
+  """
   letters, text = LETTERS[:len(options)], _padded(response)
   for form in ('({})', ' {} ', '{}.'):
     found = {letter: text.rfind(form.format(letter)) for letter in letters}
@@ -90,7 +98,8 @@ def _by_text(text: str, options: Sequence[str], find: Callable[[str, str], int],
   if len(text.split()) <= _FEW_WORDS:
     return None
   lower = text.lower()
-  found = {letter: place for letter, option in zip(LETTERS, options) if (place := find(lower, option.lower())) >= 0}
+  found = {letter: place for letter, option in zip(LETTERS, options)
+           if (place := find(lower, option.lower())) >= 0}
   return best(found, key=found.__getitem__) if found else None
 
 

@@ -1,9 +1,10 @@
-"""Masks as text: the run-length encoding of COCO, in which datasets publish them and manifests carry them.
+"""Masks as text: the run-length encoding of COCO, in which datasets publish them and manifests
+carry them.
 
-A mask bool [h,w] is read column by column; the runs are the lengths of alternating stretches of 0 and 1, beginning with
-0 (the first may be 0 long). `{"size": [h, w], "counts": …}` holds the runs as a list, or as COCO's text: groups of five
-bits, the lowest first, each a character from '0' on, bit 5 saying that another follows; from the fourth run on as the
-difference to the last but one.
+A mask bool [h,w] is read column by column; the runs are the lengths of alternating stretches of 0
+and 1, beginning with 0 (the first may be 0 long). `{"size": [h, w], "counts": …}` holds the runs as
+a list, or as COCO's text: groups of five bits, the lowest first, each a character from '0' on, bit
+5 saying that another follows; from the fourth run on as the difference to the last but one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def decode_mask(rle: Mapping[str, Any]) -> np.ndarray:
   counts = counts.decode('ascii') if isinstance(counts, bytes) else counts
   runs = np.asarray(_runs_of_text(counts) if isinstance(counts, str) else counts, np.int64)
   if (runs < 0).any() or runs.sum() != height * width:
-    raise ValueError(f'the runs of a mask of {width}×{height} must add up to {height * width}, not {runs.sum()}')
+    raise ValueError(f'the runs of a mask of {width}×{height} must add up to {height * width}, not '
+      f'{runs.sum()}')
   values = np.arange(len(runs)) % 2 == 1
   return np.repeat(values, runs).reshape(width, height).T
 

@@ -1,4 +1,4 @@
-"""MathVista without a language model that extracts the answer (spec/training-and-eval §5.3)."""
+"""MathVista without a language model that extracts the answer (docs/training.md §5.3)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def math_vista_correct(
 ) -> bool:
   """Whether a response to a MathVista question is right, without an extraction by a language model.
 
-  'multi_choice': the letter that `options.select_option` takes stands for the choice; else the response is normalised
-  as in `normalise_extraction`. The result must equal `answer`.
+  'multi_choice': the letter that `options.select_option` takes stands for the choice; else the
+  response is normalised as in `normalise_extraction`. The result must equal `answer`.
   """
   if question_type == 'multi_choice':
     return bool(choices) and choices[select_option(response, LETTERS[:len(choices)])] == answer
-  given = normalise_extraction(response, question_type=question_type, answer_type=answer_type, choices=choices,
+  given = normalise_extraction(response, question_type=question_type, answer_type=answer_type,
+                               choices=choices,
                                precision=precision, fix_precision=fix_precision)
   return given is not None and given == answer
 
@@ -45,11 +46,13 @@ def normalise_extraction(
 ) -> str | None:
   """An extracted answer in the form in which MathVista compares it; None if it has no such form.
 
-  * 'multi_choice': the choice of a letter (`B`, or `B:` and more); else the choice at the smallest edit distance.
-  * 'integer': cut to an integer ('14.0' → '14'). 'float': rounded to `precision` digits. Else: as it is.
+  * 'multi_choice': the choice of a letter (`B`, or `B:` and more); else the choice at the smallest
+    edit distance.
+  * 'integer': cut to an integer ('14.0' → '14'). 'float': rounded to `precision` digits. Else: as
+    it is.
 
-  Upstream bug, reproduced: the data gives `precision` as a float (1.0), with which rounding fails, so that every answer
-  is None; `fix_precision` rounds.
+  Upstream bug, reproduced: the data gives `precision` as a float (1.0), with which rounding fails,
+  so that every answer is None; `fix_precision` rounds.
   """
   if question_type == 'multi_choice':
     return _choice(extraction.strip(), choices or ())

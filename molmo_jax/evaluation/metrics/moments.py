@@ -1,4 +1,4 @@
-"""Moments of a video: QVHighlights (spec/training-and-eval §5.3)."""
+"""Moments of a video: QVHighlights (docs/training.md §5.3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ class MomentScores(NamedTuple):
 
 
 def parse_segments(text: str) -> list[tuple[float, float]]:
-  """Every `start-end` of the text, seconds, with or without brackets around it; those with start ≥ end are left out."""
+  """Every `start-end` of the text, seconds, with or without brackets around it; those with start ≥
+  end are left out.
+  """
   found = [(float(start), float(end)) for start, end in _SEGMENT.findall(text)]
   return [(start, end) for start, end in found if start < end]
 
@@ -26,8 +28,8 @@ def parse_segments(text: str) -> list[tuple[float, float]]:
 def moment_scores(prediction: str, windows: Sequence[tuple[float, float]]) -> MomentScores:
   """Precision, recall and F1 of predicted moments.
 
-  In the order of the references, each takes the first prediction that is still free and overlaps it by an
-  intersection over union of at least 0.5. Neither predictions nor references: all 1.
+  In the order of the references, each takes the first prediction that is still free and overlaps it
+  by an intersection over union of at least 0.5. Neither predictions nor references: all 1.
   """
   segments = parse_segments(prediction)
   if not segments and not windows:

@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from molmo_jax.evaluation.metrics.benchmarks import BENCHMARKS, ai2d_names
-from molmo_jax.evaluation.metrics.contrast import temporal_bench_means, video_hallucer_means, vinoground_means
+from molmo_jax.evaluation.metrics.contrast import (
+  temporal_bench_means,
+  video_hallucer_means,
+  vinoground_means,
+)
 from molmo_jax.evaluation.metrics.counting import point_count_means, video_point_count_means
 from molmo_jax.evaluation.metrics.means import ai2d_means, mean_by, mean_of, text_metric_means
 from molmo_jax.evaluation.metrics.references import Reference, metadata_of
@@ -22,9 +26,10 @@ Rows = Sequence[Mapping[str, Any]]
 def published(metric: str, pairs: Pairs) -> dict[str, float]:
   """The numbers of one task by name.
 
-  A metric whose benchmark has a summary of its own gets that one (`SUMMARIES`). Every other gets the mean of each
-  sub-score, under its name ('score' for a metric with one). An example may name groups that it belongs to, as a list of
-  strings under 'groups' in its metadata: the mean score of every group G is added as 'group_G'.
+  A metric whose benchmark has a summary of its own gets that one (`SUMMARIES`). Every other gets
+  the mean of each sub-score, under its name ('score' for a metric with one). An example may name
+  groups that it belongs to, as a list of strings under 'groups' in its metadata: the mean score of
+  every group G is added as 'group_G'.
 
   Args:
     metric: name of a metric.
@@ -38,9 +43,11 @@ def published(metric: str, pairs: Pairs) -> dict[str, float]:
   """
   rows = [dict(metadata_of(example)) | {'prediction': prediction, 'answers': list(example.answers),
                                         'answer': example.answers[0] if example.answers else '',
-                                        'score': score(prediction, example, metric)} for prediction, example in pairs]
+                                        'score': score(prediction, example, metric)}
+          for prediction, example in pairs]
   means = SUMMARIES[metric](rows, pairs) if metric in SUMMARIES else _sub_score_means(metric, pairs)
-  return means | mean_by(((group, row['score']) for row in rows for group in row.get('groups', ())), 'group_')
+  return means | mean_by(((group, row['score']) for row in rows for group in row.get('groups', ())),
+                         'group_')
 
 
 def _sub_score_means(metric: str, pairs: Pairs) -> dict[str, float]:
@@ -70,7 +77,8 @@ def _version(rows: Rows) -> str:
 def _point_bench(rows: Rows, pairs: Pairs) -> dict[str, float]:
   """Mean over the examples, and over the categories (the paper's number)."""
   by_category = mean_by((row.get('category', ''), row['score']) for row in rows)
-  return {'accuracy': mean_of(row['score'] for row in rows), 'category_mean': mean_of(by_category.values())}
+  return {'accuracy': mean_of(row['score'] for row in rows),
+          'category_mean': mean_of(by_category.values())}
 
 
 def _ego3d(rows: Rows, pairs: Pairs) -> dict[str, float]:

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 class Reference(Protocol):
   """What a metric reads of an example: `preprocess.types.Example` has all of it.
 
-  `evaluation.records.Record` has it but for `metadata`: enough for the metrics that need answers or points alone.
+  `evaluation.records.Record` has it but for `metadata`: enough for the metrics that need answers or
+  points alone.
   """
   @property
   def answers(self) -> tuple[str, ...]: ...
@@ -26,7 +27,9 @@ def metadata_of(example: Reference) -> Mapping[str, Any]:
 
 def check_has(example: Reference, metric: str, *, answers: bool = False, options: bool = False,
               metadata: tuple[str, ...] = ()) -> None:
-  """Raises ValueError if `metric` needs what the example does not have; the message names the example and all of it."""
+  """Raises ValueError if `metric` needs what the example does not have; the message names the
+  example and all of it.
+  """
   missing = ["at least one answer in 'answers'"] if answers and not example.answers else []
   missing += ["'options'"] if options and not example.options else []
   missing += [f"'{key}' in 'metadata'" for key in metadata if key not in metadata_of(example)]

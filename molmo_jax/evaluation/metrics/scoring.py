@@ -1,7 +1,7 @@
 """The metrics that an example can name, and the score that needs no picture at all.
 
-A metric is a function of the predicted text and of the example (its `answers`, `options`, `points` and `metadata`), and
-gives 0…1.
+A metric is a function of the predicted text and of the example (its `answers`, `options`, `points`
+and `metadata`), and gives 0…1.
 """
 
 from __future__ import annotations
@@ -17,26 +17,35 @@ from molmo_jax.evaluation.metrics.benchmarks import BENCHMARKS, Benchmark
 from molmo_jax.evaluation.metrics.charts import relaxed_correctness, scientific_relaxed_correctness
 from molmo_jax.evaluation.metrics.options import select_option
 from molmo_jax.evaluation.metrics.references import Reference, check_has, name_of
-from molmo_jax.evaluation.metrics.text_answers import a_okvqa_score, anls, clean_prediction, vqa_score
+from molmo_jax.evaluation.metrics.text_answers import (
+  a_okvqa_score,
+  anls,
+  clean_prediction,
+  vqa_score,
+)
 from molmo_jax.preprocess.points import parse_points
 
-# How far a predicted point may be from its reference point: Euclidean distance of (x, y) where both are fractions of
-# the picture's own width and height, so that the tolerance is an ellipse in a picture that is not square.
+# How far a predicted point may be from its reference point: Euclidean distance of (x, y) where both
+# are fractions of the picture's own width and height, so that the tolerance is an ellipse in a
+# picture that is not square.
 POINT_TOLERANCE = 0.10
 
-# Step of the grid on which `chance` looks for the best fixed point, as a fraction of the sides: half the tolerance.
+# Step of the grid on which `chance` looks for the best fixed point, as a fraction of the sides:
+# half the tolerance.
 GRID_STEP = 0.05
 
 _TRAILING = ' .,;:!?'
 
-# Room for the rounding of points to thousandths and of fractions to floats: a point at exactly the tolerance counts.
+# Room for the rounding of points to thousandths and of fractions to floats: a point at exactly the
+# tolerance counts.
 _ROUNDING = 1e-9
 
 
 def exact_match(prediction: str, example: Reference) -> float:
   """1 if the text equals one of `example.answers`, else 0.
 
-  Both are compared without regard to case, to the amount of whitespace and to punctuation at the end (`. , ; : ! ?`).
+  Both are compared without regard to case, to the amount of whitespace and to punctuation at the
+  end (`. , ; : ! ?`).
 
   Raises:
     ValueError: an example without answers.
@@ -54,16 +63,19 @@ def _normalise(text: str) -> str:
 def points(prediction: str, example: Reference) -> float:
   """1 if the text points at exactly the reference points, else 0.
 
-  As many points must be predicted as `example.points` has, and there must be a pairing, one to one, in which no pair is
-  farther apart than `POINT_TOLERANCE`. Without reference points the right answer has no points.
+  As many points must be predicted as `example.points` has, and there must be a pairing, one to one,
+  in which no pair is farther apart than `POINT_TOLERANCE`. Without reference points the right
+  answer has no points.
   """
   predicted = parse_points(prediction, 1.0, 1.0)
   return float(len(predicted) == len(example.points) and _all_matched(predicted, example.points))
 
 
-def _all_matched(predicted: Sequence[tuple[float, float]], reference: Sequence[tuple[float, float]]) -> bool:
+def _all_matched(predicted: Sequence[tuple[float, float]],
+                 reference: Sequence[tuple[float, float]]) -> bool:
   """Whether every reference point can have a predicted point of its own (augmenting paths)."""
-  near = [[i for i, p in enumerate(predicted) if math.dist(p, r) <= POINT_TOLERANCE + _ROUNDING] for r in reference]
+  near = [[i for i, p in enumerate(predicted) if math.dist(p, r) <= POINT_TOLERANCE + _ROUNDING]
+          for r in reference]
   owner: dict[int, int] = {}                  # predicted point → reference point
 
   def assign(r: int, tried: set[int]) -> bool:
@@ -85,12 +97,16 @@ def multiple_choice(prediction: str, example: Reference) -> float:
     ValueError: an example without options, or none of whose answers is an option.
   """
   if not set(example.answers) & set(example.options):
-    raise ValueError(f"{name_of(example)}: metric 'multiple_choice' needs 'options', and 'answers' that are among them")
+    raise ValueError(f"{name_of(example)}: metric 'multiple_choice' needs 'options', and 'answers' "
+      "that are among them")
   return float(example.options[select_option(prediction, example.options)] in example.answers)
 
 
-def _of_answers(name: str, rule: Callable[[Sequence[str], str], float]) -> Callable[[str, Reference], float]:
-  """The metric that applies `rule` to the example's answers and the cleaned text (`text_answers.clean_prediction`)."""
+def _of_answers(name: str,
+                rule: Callable[[Sequence[str], str], float]) -> Callable[[str, Reference], float]:
+  """The metric that applies `rule` to the example's answers and the cleaned text
+  (`text_answers.clean_prediction`).
+  """
   def metric(prediction: str, example: Reference) -> float:
     check_has(example, name, answers=True)
     return float(rule(example.answers, clean_prediction(prediction)))
@@ -137,7 +153,8 @@ def score(prediction: str, example: Reference, metric: str) -> float:
 
 
 def sub_scores(prediction: str, example: Reference, metric: str) -> Mapping[str, float]:
-  """All that `metric` says of one prediction, by name, the score first; NaN for what does not apply.
+  """All that `metric` says of one prediction, by name, the score first; NaN for what does not
+  apply.
 
   A metric with one number calls it 'score'. Raises as `score` does.
   """
@@ -160,11 +177,12 @@ def is_judged(metric: str) -> bool:
 def chance(examples: Sequence[Reference], metric: str) -> float:
   """The mean score, 0…1, that can be had over `examples` without looking at the pictures.
 
-  An example with `options` counts 1/number of options: a guess among them. The examples without options count as the
-  best constant answer does over them: for answers in words one of those that are accepted most often; for 'points' no
-  point, or one fixed point, the best on a grid of step `GRID_STEP` (questions with several points count as wrong: a
-  fixed set of points hardly ever has both the right number and the right places). For a metric of a benchmark, an
-  example without options counts 0: no constant text is tried.
+  An example with `options` counts 1/number of options: a guess among them. The examples without
+  options count as the best constant answer does over them: for answers in words one of those that
+  are accepted most often; for 'points' no point, or one fixed point, the best on a grid of step
+  `GRID_STEP` (questions with several points count as wrong: a fixed set of points hardly ever has
+  both the right number and the right places). For a metric of a benchmark, an example without
+  options counts 0: no constant text is tried.
 
   Raises:
     ValueError: no examples, or a metric that does not exist.
@@ -186,8 +204,10 @@ def _best_constant(examples: Sequence[Reference], metric: str) -> float:
     return _best_constant_answer(examples)
   if metric in BENCHMARKS:
     return 0.0
-  frequent = collections.Counter(answer for e in examples for answer in e.answers).most_common(_CONSTANTS)
-  return max((sum(METRICS[metric](answer, e) for e in examples) for answer, _ in frequent), default=0.0)
+  frequent = collections.Counter(answer for e in examples
+                                 for answer in e.answers).most_common(_CONSTANTS)
+  return max((sum(METRICS[metric](answer, e) for e in examples) for answer, _ in frequent),
+             default=0.0)
 
 
 def _best_constant_answer(examples: Sequence[Reference]) -> int:
@@ -199,7 +219,8 @@ def _best_constant_answer(examples: Sequence[Reference]) -> int:
 def _best_constant_points(examples: Sequence[Reference]) -> int:
   """How many examples the better of 'no point' and the best fixed point gets right."""
   empty = sum(not e.points for e in examples)
-  single = np.array([e.points[0] for e in examples if len(e.points) == 1], np.float64).reshape(-1, 2)
+  single = np.array([e.points[0] for e in examples if len(e.points) == 1], np.float64).reshape(-1,
+                                                                                               2)
   side = np.linspace(0, 1, round(1 / GRID_STEP) + 1)
   grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 1, 2)
   hits = (np.linalg.norm(grid - single, axis=-1) <= POINT_TOLERANCE + _ROUNDING).sum(axis=1)
@@ -209,5 +230,6 @@ def _best_constant_points(examples: Sequence[Reference]) -> int:
 def _check(metric: str) -> None:
   if metric not in METRICS:
     close = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)[0]
-    raise ValueError(f"metric '{metric}' does not exist; did you mean '{close}'? The metrics are: {', '.join(METRICS)}")
+    raise ValueError(f"metric '{metric}' does not exist; did you mean '{close}'? The metrics are: "
+      f"{', '.join(METRICS)}")
 

@@ -1,4 +1,4 @@
-"""Numeric answers about space: VSI-Bench and Ego3D-Bench (spec/training-and-eval §5.3)."""
+"""Numeric answers about space: VSI-Bench and Ego3D-Bench (docs/training.md §5.3)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ EGO3D_MISSING = -1.0
 
 
 def mean_relative_accuracy(prediction: str, target: str) -> float:
-  """VSI-Bench: the share of the thresholds t = 0.5, 0.55, …, 0.95 with a relative error of at most 1 − t.
+  """VSI-Bench: the share of the thresholds t = 0.5, 0.55, …, 0.95 with a relative error of at most
+  1 − t.
 
-  The prediction is its first word, without a final period. 0 where it or the target is no number, or the target is 0.
+  The prediction is its first word, without a final period. 0 where it or the target is no number,
+  or the target is 0.
   """
   words = prediction.split()
   given, expected = to_float(words[0].rstrip('.')) if words else None, to_float(target)
@@ -28,7 +30,8 @@ def mean_relative_accuracy(prediction: str, target: str) -> float:
 
 
 def ego3d_squared_error(prediction: str, target: str, *, accept_zero: bool = False) -> float:
-  """Ego3D-Bench: squared error of the first number of the text, which counts as at most 100; −1 if there is none.
+  """Ego3D-Bench: squared error of the first number of the text, which counts as at most 100; −1 if
+  there is none.
 
   Upstream bug, reproduced: a predicted 0 counts as missing; `accept_zero` scores it.
   """

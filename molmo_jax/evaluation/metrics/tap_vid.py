@@ -1,4 +1,4 @@
-"""TAP-Vid: tracking of any point, with occlusion (spec/training-and-eval §5.3)."""
+"""TAP-Vid: tracking of any point, with occlusion (docs/training.md §5.3)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def tap_vid_scores(
 ) -> dict[str, float]:
   """The scores of one video, over its points and evaluated frames together.
 
-  'first' evaluates the frames after the query, 'strided' all but the query's. A point is near if its squared distance
-  is smaller than the threshold's square. 'pts_within_k': near among the visible; 'jaccard_k': visible, predicted
-  visible and near / (visible + predicted visible that are not visible or not near).
+  'first' evaluates the frames after the query, 'strided' all but the query's. A point is near if
+  its squared distance is smaller than the threshold's square. 'pts_within_k': near among the
+  visible; 'jaccard_k': visible, predicted visible and near / (visible + predicted visible that are
+  not visible or not near).
 
   Args:
     query_frames: [P], the frame in which each point is given.
@@ -34,12 +35,16 @@ def tap_vid_scores(
   Raises:
     ValueError: a query mode that does not exist.
   """
-  frames, query = np.arange(occluded.shape[1]), np.round(np.asarray(query_frames, np.float64)).astype(np.int64)[:, None]
+  frames, query = np.arange(occluded.shape[1]), np.round(
+    np.asarray(query_frames, np.float64)).astype(np.int64)[:, None]
   if query_mode not in ('first', 'strided'):
-    raise ValueError(f"query_mode {query_mode!r} does not exist; the modes are 'first' and 'strided'")
+    raise ValueError(f"query_mode {query_mode!r} does not exist; the modes are 'first' and "
+      "'strided'")
   evaluated = frames > query if query_mode == 'first' else frames != query
-  visible, shown = ~np.asarray(occluded, bool) & evaluated, ~np.asarray(predicted_occluded, bool) & evaluated
-  distance = np.sum(np.square(np.asarray(predicted_tracks, np.float64) - np.asarray(tracks, np.float64)), axis=-1)
+  visible, shown = ~np.asarray(occluded, bool) & evaluated, ~np.asarray(predicted_occluded,
+                                                                        bool) & evaluated
+  distance = np.sum(np.square(np.asarray(predicted_tracks, np.float64)
+                              - np.asarray(tracks, np.float64)), axis=-1)
   scores = {'occlusion_accuracy': _share(((visible == shown) & evaluated).sum(), evaluated.sum())}
   for threshold in THRESHOLDS:
     near = (distance < threshold ** 2) & visible

@@ -1,4 +1,6 @@
-"""TempCompass without a language model as the judge (spec/training-and-eval §5.3, §13.2). Every score is 0 or 1."""
+"""TempCompass without a language model as the judge (docs/training.md §5.3, §13.2). Every score is
+0 or 1.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ def temp_compass_score(task: str, answer: str, prediction: str, question: str = 
                        use_caption_rule: bool = False) -> float:
   """The score of one question of TempCompass.
 
-  'yes_no': the prediction starts with yes or no as the answer says, case aside ('Nope' is no). Everything else: see
-  `temp_compass_choice`.
+  'yes_no': the prediction starts with yes or no as the answer says, case aside ('Nope' is no).
+  Everything else: see `temp_compass_choice`.
 
-  Upstream bug, reproduced: 'caption_matching' is scored as multiple choice; `use_caption_rule` takes
-  `temp_compass_caption`, which upstream has and never calls.
+  Upstream bug, reproduced: 'caption_matching' is scored as multiple choice; `use_caption_rule`
+  takes `temp_compass_caption`, which upstream has and never calls.
   """
   if task == 'yes_no':
     text = prediction.lower()
@@ -28,7 +30,9 @@ def temp_compass_score(task: str, answer: str, prediction: str, question: str = 
 
 
 def temp_compass_choice(answer: str, prediction: str) -> float:
-  """1 if the prediction is the answer, or its letter A…D alone, or starts with the letter and '.' or ')'."""
+  """1 if the prediction is the answer, or its letter A…D alone, or starts with the letter and '.'
+  or ')'.
+  """
   if prediction == answer:
     return 1.0
   found = _LETTER.match(prediction)
@@ -41,10 +45,11 @@ def temp_compass_choice(answer: str, prediction: str) -> float:
 
 
 def temp_compass_caption(question: str, answer: str, prediction: str) -> float:
-  """1 if the prediction names the option of the answer, one of the lines 'Caption A: text' of the question.
+  """1 if the prediction names the option of the answer, one of the lines 'Caption A: text' of the
+  question.
 
-  Accepted: the whole line, its text (also behind 'X) '), and its name with or without the word (Sentence, Option,
-  Caption) and with or without a final period.
+  Accepted: the whole line, its text (also behind 'X) '), and its name with or without the word
+  (Sentence, Option, Caption) and with or without a final period.
   """
   for line in question.split('\n')[1:]:
     if line != answer:
@@ -54,5 +59,6 @@ def temp_compass_caption(question: str, answer: str, prediction: str) -> float:
     for word in _CAPTION_WORDS:
       index = index.replace(f'{word} ', '')
     behind = prediction.split(') ')[1] if ') ' in prediction else prediction
-    return float(prediction in (line, text) or behind == text or prediction.removesuffix('.') in (name, index))
+    return float(prediction in (line, text) or behind == text
+                 or prediction.removesuffix('.') in (name, index))
   return 0.0

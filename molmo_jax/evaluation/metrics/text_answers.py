@@ -1,4 +1,4 @@
-"""Short answers: VQA score, A-OKVQA score, ANLS, exact matches (spec/training-and-eval §5.1, §5.3).
+"""Short answers: VQA score, A-OKVQA score, ANLS, exact matches (docs/training.md §5.1, §5.3).
 
 Every score is 0…1. `targets` are the accepted answers.
 """
@@ -26,8 +26,9 @@ ANLS_LIMIT = 0.5                                # from this normalised distance 
 def clean_prediction(text: str) -> str:
   """The part of a generated text that the VQA metrics look at (§5.1).
 
-  What follows the first `Answer:`, up to the next one; without it, of several lines the most frequent (the first of
-  equals). Whitespace at the ends goes, and runs of it become one space where there is no `Answer:`.
+  What follows the first `Answer:`, up to the next one; without it, of several lines the most
+  frequent (the first of equals). Whitespace at the ends goes, and runs of it become one space where
+  there is no `Answer:`.
   """
   text = text.strip()
   if 'Answer:' in text:
@@ -39,11 +40,13 @@ def clean_prediction(text: str) -> str:
 def normalise_answer(text: str, *, all_periods: bool = False) -> str:
   """An answer in the form in which VQA compares answers.
 
-  Lower case; punctuation out (a mark that stands next to a space anywhere, or any mark of a text with grouped digits
-  like 1,000, is deleted, else it becomes a space; periods go unless a digit follows); number words none…ten as digits;
-  no articles; apostrophes of contractions restored (dont → don't).
+  Lower case; punctuation out (a mark that stands next to a space anywhere, or any mark of a text
+  with grouped digits like 1,000, is deleted, else it becomes a space; periods go unless a digit
+  follows); number words none…ten as digits; no articles; apostrophes of contractions restored (dont
+  → don't).
 
-  Upstream removes only the first 32 periods (a flag in the place of a count); `all_periods` removes all.
+  Upstream removes only the first 32 periods (a flag in the place of a count); `all_periods` removes
+  all.
   """
   text = text.replace('\n', ' ').replace('\t', ' ').lower().strip()
   grouped = _GROUPED_DIGITS.search(text) is not None
@@ -57,8 +60,8 @@ def normalise_answer(text: str, *, all_periods: bool = False) -> str:
 def vqa_score(targets: str | Sequence[str], prediction: str) -> float:
   """VQA v2: a third for every reference that equals the prediction, at most 1. All are normalised.
 
-  Upstream bug, reproduced: a single reference given as a string is compared as it is, without being normalised, and
-  counts in full; give a list of one to have it normalised (and count a third).
+  Upstream bug, reproduced: a single reference given as a string is compared as it is, without being
+  normalised, and counts in full; give a list of one to have it normalised (and count a third).
   """
   given = normalise_answer(prediction)
   if isinstance(targets, str):
@@ -67,7 +70,9 @@ def vqa_score(targets: str | Sequence[str], prediction: str) -> float:
 
 
 def a_okvqa_score(targets: Sequence[str], prediction: str) -> float:
-  """A-OKVQA direct answers: as the VQA score, but only case and whitespace at the ends do not count."""
+  """A-OKVQA direct answers: as the VQA score, but only case and whitespace at the ends do not
+  count.
+  """
   given = prediction.strip().lower()
   return min(sum(t.strip().lower() == given for t in targets) / 3, 1.0)
 
@@ -78,20 +83,22 @@ def exact_answer(targets: Sequence[str], prediction: str) -> float:
 
 
 def starts_with_answer(targets: Sequence[str], prediction: str) -> float:
-  """Upstream's `em_start`: 1 if the prediction starts with the first character of the first reference.
+  """Upstream's `em_start`: 1 if the prediction starts with the first character of the first
+  reference.
 
-  Case and whitespace at the ends do not count: meant for references that are option letters. Upstream bug, reproduced:
-  'A ball' is right for 'A'.
+  Case and whitespace at the ends do not count: meant for references that are option letters.
+  Upstream bug, reproduced: 'A ball' is right for 'A'.
   """
   first = targets[0].strip().lower()[:1]
   return float(prediction.strip().lower().startswith(first))
 
 
 def anls(targets: Sequence[str], prediction: str) -> float:
-  """Average normalised Levenshtein similarity (DocVQA): the best over the references of 1 − distance/longer length.
+  """Average normalised Levenshtein similarity (DocVQA): the best over the references of 1 −
+  distance/longer length.
 
-  0 where the normalised distance is 0.5 or more. Case does not count. Two empty texts score 1 (upstream divides by
-  zero).
+  0 where the normalised distance is 0.5 or more. Case does not count. Two empty texts score 1
+  (upstream divides by zero).
   """
   return max((_similarity(t.lower(), prediction.lower()) for t in targets), default=0.0)
 

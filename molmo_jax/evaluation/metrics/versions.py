@@ -12,5 +12,6 @@ def is_v1(version: str) -> bool:
     ValueError: a version that does not exist.
   """
   if version not in (MOLMO2, MOLMO_V1):
-    raise ValueError(f"version {version!r} of a metric does not exist; the versions are '{MOLMO2}' and '{MOLMO_V1}'")
+    raise ValueError(f"version {version!r} of a metric does not exist; the versions are '{MOLMO2}' "
+      f"and '{MOLMO_V1}'")
   return version == MOLMO_V1

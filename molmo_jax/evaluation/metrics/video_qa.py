@@ -1,4 +1,4 @@
-"""Option letters of the video benchmarks, each read by its own rule (spec/training-and-eval §5.3)."""
+"""Option letters of the video benchmarks, each read by its own rule (docs/training.md §5.3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from molmo_jax.evaluation.metrics.means import mean_by, mean_of
 _LONE_LETTER = re.compile(r'\b[A-D]\b')
 
 _VIDEO_MME_PREFIXES = (
-  'The best answer is', 'The correct answer is', 'The answer is', 'The answer', 'The best option is',
+  'The best answer is', 'The correct answer is', 'The answer is', 'The answer',
+  'The best option is',
   'The correct option is', 'Best answer:', 'Best option:', 'Answer:', 'Option:',
 )
 # Upstream's list lacks two commas, so that four prefixes are two that never occur.
@@ -28,45 +29,53 @@ def parse_perception_test(response: str) -> int:
 
 
 def parse_video_mme(response: str, *, all_prefixes: bool = False) -> str:
-  """Video-MME: the first of the characters ABCD after known answer prefixes are deleted; '' without one.
+  """Video-MME: the first of the characters ABCD after known answer prefixes are deleted; '' without
+  one.
 
-  Upstream bug, reproduced: four prefixes ('The best option is', 'The correct option is', 'Best answer:',
-  'Best option:') are never deleted, so that 'Best option: C' is B; `all_prefixes` deletes them.
+  Upstream bug, reproduced: four prefixes ('The best option is', 'The correct option is', 'Best
+  answer:', 'Best option:') are never deleted, so that 'Best option: C' is B; `all_prefixes` deletes
+  them.
   """
   kept = _VIDEO_MME_PREFIXES[:4] + _VIDEO_MME_FUSED + _VIDEO_MME_PREFIXES[8:]
   return _first_of('ABCD', response, _VIDEO_MME_PREFIXES if all_prefixes else kept)
 
 
-def video_mme_means(rows: Sequence[Mapping[str, str]], *, count_unreadable: bool = False) -> dict[str, float]:
-  """Mean scores of Video-MME: 'short', 'medium', 'long', 'medium_long', 'all', and of every category and task.
+def video_mme_means(rows: Sequence[Mapping[str, str]], *,
+                    count_unreadable: bool = False) -> dict[str, float]:
+  """Mean scores of Video-MME: 'short', 'medium', 'long', 'medium_long', 'all', and of every
+  category and task.
 
   Args:
     rows: examples with 'prediction', 'answer', 'duration', 'sub_category' and 'task_type'.
-    count_unreadable: upstream bug, reproduced by default: a response without a letter is left out of every mean; True
-      counts it as wrong.
+    count_unreadable: upstream bug, reproduced by default: a response without a letter is left out
+      of every mean; True counts it as wrong.
 
   Returns:
     Means; NaN for a duration without examples.
   """
   scored = [(row, float(letter == row['answer'])) for row in rows
             if (letter := parse_video_mme(row['prediction'])) or count_unreadable]
-  means = {name: mean_of(score for row, score in scored if row['duration'] in durations) for name, durations in (
-      ('short', ('short',)), ('medium', ('medium',)), ('long', ('long',)), ('medium_long', ('medium', 'long')))}
+  means = {name: mean_of(score for row, score in scored if row['duration'] in durations)
+           for name, durations in (
+               ('short', ('short',)), ('medium', ('medium',)), ('long', ('long',)),
+               ('medium_long', ('medium', 'long')))}
   means['all'] = mean_of(score for _, score in scored)
   means |= mean_by(((row['sub_category'], score) for row, score in scored), 'all_category_')
   return means | mean_by(((row['task_type'], score) for row, score in scored), 'all_task_')
 
 
-def parse_long_video_bench(response: str, *, guess: bool = True, rng: np.random.Generator | None = None) -> str | None:
+def parse_long_video_bench(response: str, *, guess: bool = True,
+                           rng: np.random.Generator | None = None) -> str | None:
   """LongVideoBench: the first of the characters ABCDE after known answer prefixes are deleted.
 
-  Without one a random letter, as upstream (from `rng`, or without it one that depends on the response alone), or None
-  if not `guess`. 'Answer:' is not among the prefixes ('Answer: D' is A).
+  Without one a random letter, as upstream (from `rng`, or without it one that depends on the
+  response alone), or None if not `guess`. 'Answer:' is not among the prefixes ('Answer: D' is A).
   """
   letter = _first_of('ABCDE', response, _LONG_VIDEO_PREFIXES)
   if letter or not guess:
     return letter or None
-  place = zlib.crc32(response.encode('utf-8', 'surrogatepass')) if rng is None else int(rng.integers(5))
+  place = zlib.crc32(response.encode('utf-8', 'surrogatepass')) if rng is None else int(
+    rng.integers(5))
   return 'ABCDE'[place % 5]
 
 
@@ -77,7 +86,8 @@ def _first_of(letters: str, response: str, prefixes: Sequence[str]) -> str:
 
 
 def lv_bench(answer: str, prediction: str) -> float:
-  """LVBench: 1 if the prediction starts with the letter with which the answer starts, case aside."""
+  """LVBench: 1 if the prediction starts with the letter with which the answer starts, case aside.
+  """
   return float(prediction.strip().lower().startswith(answer.strip().lower()[:1]))
 
 
@@ -88,13 +98,17 @@ def vinoground(gold: str, prediction: str) -> bool:
 
 
 def mlvu_multiple_choice(target: str, prediction: str) -> bool:
-  """MLVU's helper: whether the character before the first ')', or the whole text without one, is the letter."""
+  """MLVU's helper: whether the character before the first ')', or the whole text without one, is
+  the letter.
+  """
   place = prediction.find(')')
   return (prediction if place < 0 else prediction[max(place - 1, 0):place]) == target
 
 
 def video_hallucer(answer: str, prediction: str) -> bool:
-  """VideoHallucer: whether the prediction says 'yes' or 'no' as the answer does; where it says both, it says 'yes'."""
+  """VideoHallucer: whether the prediction says 'yes' or 'no' as the answer does; where it says
+  both, it says 'yes'.
+  """
   text = prediction.lower()
   said = 'yes' if 'yes' in text else 'no' if 'no' in text else ''
   return said == answer.strip().lower()

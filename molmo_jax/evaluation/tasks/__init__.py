@@ -11,4 +11,5 @@ from molmo_jax.evaluation.tasks.reader import TaskError
 from molmo_jax.evaluation.tasks.registry import GROUPS, TASKS, resolve_tasks
 from molmo_jax.evaluation.tasks.task import Task
 
-__all__ = ['GROUPS', 'TASKS', 'Task', 'TaskError', 'resolve_tasks', 'task_manifest', 'write_manifest']
+__all__ = ['GROUPS', 'TASKS', 'Task', 'TaskError', 'resolve_tasks', 'task_manifest',
+           'write_manifest']

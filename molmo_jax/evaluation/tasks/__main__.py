@@ -1,4 +1,6 @@
-"""Lists all benchmarks as markdown: `python -m molmo_jax.evaluation.tasks`; `--write FILE` updates a page."""
+"""Lists all benchmarks as markdown: `python -m molmo_jax.evaluation.tasks`; `--write FILE` updates
+a page.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ from molmo_jax.evaluation.tasks.rows import Adapter, Fields, Record, record_of
 
 
 def diagrams(boxes: str) -> Adapter:
-  """An adapter. Diagrams with letters exist with opaque and with transparent boxes; `boxes` says which, or 'both'."""
+  """An adapter. Diagrams with letters exist with opaque and with transparent boxes; `boxes` says
+  which, or 'both'.
+  """
   def adapter(reader: Reader) -> Iterator[Record]:
     ids = {line.strip() for line in _lines(reader, f'ai2d_{reader.split}_ids.csv')}
     number = 0
@@ -33,8 +35,8 @@ def _lines(reader: Reader, name: str) -> list[str]:
   try:
     return (reader.root / name).read_text(encoding='utf-8').split()
   except OSError as error:
-    raise TaskError(f'{reader.root / name}: {error.strerror}; a text file with the ids of the diagrams of the split, '
-                    'one a line') from None
+    raise TaskError(f'{reader.root / name}: {error.strerror}; a text file with the ids of the '
+      'diagrams of the split, one a line') from None
 
 
 def _box_folders(abc: bool, boxes: str) -> list[tuple[str, bool]]:
@@ -49,21 +51,26 @@ def _is_letter(text: str) -> bool:
 
 
 def _is_unlabelled(row: Row) -> bool:
-  """Whether the options are letters of the diagram (all but one may be something else), which get none of their own."""
+  """Whether the options are letters of the diagram (all but one may be something else), which get
+  none of their own.
+  """
   options = row['answerTexts']
   return bool(row['abcLabel']) and sum(map(_is_letter, options)) >= len(options) - 1
 
 
 def _diagram_metadata(unlabelled: bool) -> dict[str, Any]:
-  return {'abc_label': 'abcLabel', 'has_transparent_box': 'transparent', 'unlabelled': lambda r: unlabelled}
+  return {'abc_label': 'abcLabel', 'has_transparent_box': 'transparent',
+          'unlabelled': lambda r: unlabelled}
 
 
 def _capital_letters(row: Row) -> list[str]:
   return [o.upper() if _is_letter(o) else o for o in row['answerTexts']]
 
 
-LABELLED = Fields(question='question', image='image', options='answerTexts', index='correctAnswer', prompt=choose,
+LABELLED = Fields(question='question', image='image', options='answerTexts', index='correctAnswer',
+                  prompt=choose,
                   id='questionId', metadata=_diagram_metadata(False))
-UNLABELLED = Fields(question='question', image='image', options=_capital_letters, prompt=choose_unlabelled,
+UNLABELLED = Fields(question='question', image='image', options=_capital_letters,
+                    prompt=choose_unlabelled,
                     answers=lambda r: _capital_letters(r)[r['correctAnswer']], id='questionId',
                     style=lambda r: 'ai2_diagram_no_letter', metadata=_diagram_metadata(True))

@@ -1,4 +1,6 @@
-"""Where tracking datasets keep the masks of their objects: in the table, in one JSON file, or as pictures."""
+"""Where tracking datasets keep the masks of their objects: in the table, in one JSON file, or as
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ def plain_mask(mask: Mapping[str, Any] | str) -> dict[str, Any]:
   """A mask of COCO as JSON can hold it."""
   mask = json.loads(mask) if isinstance(mask, str) else mask
   counts = mask['counts']
-  return {'size': [int(n) for n in mask['size']], 'counts': counts.decode() if isinstance(counts, bytes) else counts}
+  return {'size': [int(n) for n in mask['size']],
+          'counts': counts.decode() if isinstance(counts, bytes) else counts}
 
 
 def in_row(reader: Reader, row: Row) -> Masks:
@@ -32,12 +35,15 @@ def in_row(reader: Reader, row: Row) -> Masks:
 
 
 def in_mask_dict(reader: Reader, row: Row) -> Masks:
-  """MeViS: mask_dict.json has the masks of every frame by annotation; a row names the annotations of its objects."""
+  """MeViS: mask_dict.json has the masks of every frame by annotation; a row names the annotations
+  of its objects.
+  """
   paths = sorted(reader.root.glob(f'**/{reader.split}/mask_dict.json'))
   if not paths:
     raise TaskError(f'{reader.root}: there is no {reader.split}/mask_dict.json, the masks of MeViS')
   masks = _mask_dict(paths[0])
-  return _of_lists({str(name): masks[str(annotation)] for name, annotation in zip(row['mask_id'], row['anno_id'])})
+  return _of_lists({str(name): masks[str(annotation)]
+                    for name, annotation in zip(row['mask_id'], row['anno_id'])})
 
 
 @functools.lru_cache(maxsize=1)
@@ -57,20 +63,23 @@ def as_pictures(folder: Callable[[Row], str], by_number: bool = False) -> MaskSo
 
   Args:
     folder: of a row's pictures, anywhere below the root.
-    by_number: the value of a pixel is the number of its object (DAVIS); else white is the one object.
+    by_number: the value of a pixel is the number of its object (DAVIS); else white is the one
+      object.
   """
   def source(reader: Reader, row: Row) -> Masks:
     paths = [path for path in sorted(reader.root.glob(f'**/{folder(row)}/*.png'))]
     if not paths:
       raise TaskError(f'{reader.root}: there are no masks {folder(row)}/*.png for {row["id"]}')
-    values = {str(name): int(value) for name, value in zip(row['mask_id'], row['obj_id'])} if by_number else {}
+    values = {str(name): int(value)
+              for name, value in zip(row['mask_id'], row['obj_id'])} if by_number else {}
     size = int(row['width']), int(row['height'])
 
     def masks(name: str, frame: int) -> dict[str, Any] | None:
       if frame >= len(paths):
         return None
       with Image.open(paths[frame]) as image:
-        pixels = np.asarray((image if by_number else image.convert('L')).resize(size, Image.Resampling.NEAREST))
+        pixels = np.asarray((image if by_number
+                             else image.convert('L')).resize(size, Image.Resampling.NEAREST))
       return encode_mask(pixels == values[name] if by_number else pixels == 255)
     return masks
   return source

@@ -19,14 +19,19 @@ _PARTS = {
 
 
 def tables() -> str:
-  """Markdown: the groups, and every task with how it is asked and scored and where its files come from."""
+  """Markdown: the groups, and every task with how it is asked and scored and where its files come
+  from.
+  """
   parts = ['### Groups', _table(('group', 'tasks'), [
-    (f'`{name}`', ', '.join(f'`{member}`' for member in members)) for name, members in GROUPS.items()])]
+    (f'`{name}`', ', '.join(f'`{member}`' for member in members))
+    for name, members in GROUPS.items()])]
   left = dict(TASKS)
   for title, groups in _PARTS.items():
     tasks = [left.pop(name) for group in groups for name in GROUPS[group] if name in left]
-    parts += [f'### {title}', _table(('task', 'split', 'style', 'new tokens', 'metric', 'group'), map(_how, tasks)),
-              _table(('task', 'folder', 'where to get it', 'licence (from memory)', 'columns checked against', 'note'),
+    parts += [f'### {title}', _table(('task', 'split', 'style', 'new tokens', 'metric', 'group'),
+                                     map(_how, tasks)),
+              _table(('task', 'folder', 'where to get it', 'licence (from memory)',
+                      'columns checked against', 'note'),
                      map(_where, tasks))]
   return '\n\n'.join(parts)
 
@@ -44,7 +49,8 @@ def _where(task: Task) -> Sequence[str]:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
   lines = [head, ['---'] * len(head), *rows]
-  return '\n'.join(f'| {" | ".join(cell.replace("|", chr(92) + "|") for cell in line)} |' for line in lines)
+  return '\n'.join(f'| {" | ".join(cell.replace("|", chr(92) + "|") for cell in line)} |'
+                   for line in lines)
 
 
 def with_tables(page: str) -> str:

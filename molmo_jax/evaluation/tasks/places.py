@@ -1,4 +1,6 @@
-"""Records whose references are places: points with masks, boxes, tracks. Metadata as `metrics.located` reads it."""
+"""Records whose references are places: points with masks, boxes, tracks. Metadata as
+`metrics.located` reads it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from molmo_jax.evaluation.tasks.mask_files import MaskSource, plain_mask
 from molmo_jax.evaluation.tasks.reader import Reader, Row, TaskError
 from molmo_jax.evaluation.tasks.rows import Adapter, Record
 
-TRACKING_FPS = 1                                # frames of a second that are tracked in an evaluation
+# frames of a second that are tracked in an evaluation
+TRACKING_FPS = 1
 
 
 def pixmo_points(reader: Reader) -> Iterator[Record]:
@@ -22,17 +25,22 @@ def pixmo_points(reader: Reader) -> Iterator[Record]:
   for number, row in enumerate(reader.tables('**/{split}-*.parquet')):
     masks = np.asarray(row['masks'], bool)
     if masks.ndim != 3 or len(masks) != len(row['points']):
-      raise TaskError(f'{row["_file"]}: question {number} has {len(row["points"])} points and masks {masks.shape}')
+      raise TaskError(f'{row["_file"]}: question {number} has {len(row["points"])} points and '
+        f'masks {masks.shape}')
     height, width = masks.shape[1:]
-    yield {'id': f'{number:06d}', 'image': reader.picture(row.get('image') or f'images/{row["image_sha256"]}',
-                                                          f'{number:06d}'),
+    yield {'id': f'{number:06d}',
+           'image': reader.picture(row.get('image') or f'images/{row["image_sha256"]}',
+                                   f'{number:06d}'),
            'question': pointing_prompt(row['label']), 'metadata': {
                'width': width, 'height': height, 'masks': [encode_mask(mask) for mask in masks],
-               'references': [[p['x'] * width / 100, p['y'] * height / 100] for p in row['points']]}}
+               'references': [[p['x'] * width / 100, p['y'] * height / 100]
+                              for p in row['points']]}}
 
 
 def pointing_prompt(label: str) -> str:
-  """How a thing is asked for where a dataset has only its name; training used many wordings, this is a plain one."""
+  """How a thing is asked for where a dataset has only its name; training used many wordings, this
+  is a plain one.
+  """
   return f'Point to the {label.lower()}.'
 
 
@@ -50,10 +58,13 @@ def point_bench(reader: Reader) -> Iterator[Record]:
     if 'mask_filename' not in row:
       continue
     image = reader.file(f'selected_images/{row["category"]}/{row["image_filename"]}')
-    mask = _mask_of_picture(Path(reader.file(f'selected_masks/{row["category"]}/{row["mask_filename"]}')))
+    mask = _mask_of_picture(Path(
+      reader.file(f'selected_masks/{row["category"]}/{row["mask_filename"]}')))
     width, height = reader.size(image)
-    yield {'id': f'{row["category"]}/{row["image_filename"]}', 'image': image, 'question': row['user_input'],
-           'metadata': {'width': width, 'height': height, 'mask': encode_mask(mask), 'category': row['category'],
+    yield {'id': f'{row["category"]}/{row["image_filename"]}', 'image': image,
+           'question': row['user_input'],
+           'metadata': {'width': width, 'height': height, 'mask': encode_mask(mask),
+                        'category': row['category'],
                         'groups': [row['category']]}}
 
 
@@ -68,7 +79,8 @@ def _mask_of_picture(path: Path) -> np.ndarray:
   return bright if bright.ndim == 2 else bright.any(axis=2)
 
 
-def screens(files: str, folder: str, corner_and_size: bool, groups: Sequence[str], prompt: str = 'Find {}'
+def screens(files: str, folder: str, corner_and_size: bool, groups: Sequence[str],
+            prompt: str = 'Find {}'
             ) -> Adapter:
   """An adapter for pictures of screens with an instruction and the box of what it means.
 
@@ -82,12 +94,15 @@ def screens(files: str, folder: str, corner_and_size: bool, groups: Sequence[str
   def adapter(reader: Reader) -> Iterator[Record]:
     for number, row in enumerate(reader.tables(files)):
       name = f'{number:06d}'
-      image = reader.picture(row['image'], name) if row.get('image') else reader.file(f'{folder}/{row["img_filename"]}')
+      image = reader.picture(row['image'], name) if row.get('image') else reader.file(
+        f'{folder}/{row["img_filename"]}')
       width, height = reader.size(image)
       x, y, *rest = row['bbox'] if 'bbox' in row else row['box_coordinates']
       box = [x, y, x + rest[0], y + rest[1]] if corner_and_size else [x, y, *rest]
-      parts = row | {'kind': Path(row['_file']).stem.removeprefix('screenspot_').removesuffix('_v2')}
-      yield {'id': str(row.get('id', name)), 'image': image, 'question': prompt.format(row['instruction']),
+      parts = row | {'kind': Path(row['_file']).stem.removeprefix('screenspot_').removesuffix(
+        '_v2')}
+      yield {'id': str(row.get('id', name)), 'image': image,
+             'question': prompt.format(row['instruction']),
              'metadata': {'width': width, 'height': height, 'box': box,
                           'groups': [group.format_map(parts) for group in groups]}}
   return adapter
@@ -97,10 +112,12 @@ def video_points(reader: Reader) -> Iterator[Record]:
   """Molmo2's video pointing: one reference point per object, its masks at 2 frames a second."""
   for number, row in enumerate(reader.tables('**/{split}-*.parquet')):
     references = [[t, p['x'], p['y']] for t, p in zip(row['two_fps_timestamps'], row['points'])]
-    masks = [[[mask['frame_id'] / 2, plain_mask(mask['rle'])] for mask in of_object] for of_object in row['masks']]
+    masks = [[[mask['frame_id'] / 2, plain_mask(mask['rle'])] for mask in of_object]
+             for of_object in row['masks']]
     yield {'id': f'{number:06d}', 'video': find_video(reader, row),
            'question': f'How many "{row["label"]}" are there in the video?',
-           'metadata': {'width': row['width'], 'height': row['height'], 'duration': row['video_duration'],
+           'metadata': {'width': row['width'], 'height': row['height'],
+                        'duration': row['video_duration'],
                         'references': references, 'masks': masks}}
 
 
@@ -108,7 +125,8 @@ def find_video(reader: Reader, row: Row) -> str:
   """A video of Molmo2's pointing data, which was annotated on copies with 2 frames a second."""
   folder, _, name = str(row['video_id']).rpartition('/')
   below = f'{folder}-2fps/{name}' if folder else name
-  found = [path for path in _copies(reader.root).get(f'{name}_2fps', ()) if path.endswith(f'/{below}_2fps.mp4')]
+  found = [path for path in _copies(reader.root).get(f'{name}_2fps', ())
+           if path.endswith(f'/{below}_2fps.mp4')]
   return found[0] if found else reader.video('.', f'{row["video_id"]}.mp4')
 
 
@@ -122,7 +140,8 @@ def _copies(root: Path) -> dict[str, list[str]]:
 
 
 def video_tracks(videos: str, source: MaskSource) -> Adapter:
-  """An adapter for tracking an expression: points at 1 frame a second, and masks of every object at these frames.
+  """An adapter for tracking an expression: points at 1 frame a second, and masks of every object at
+  these frames.
 
   Args:
     videos: folder of the videos below the root.
@@ -135,12 +154,16 @@ def video_tracks(videos: str, source: MaskSource) -> Adapter:
       names = [str(name) for name in row['mask_id']]
       tracks = _tracks(row, names)
       masks = source(reader, row)
-      kept = {name: {frame: mask for frame in tracks if (mask := masks(name, int(frame))) is not None}
+      kept = {name: {frame: mask for frame in tracks
+                     if (mask := masks(name, int(frame))) is not None}
               for name in names}
-      width, height = (int(row[a] if a in row else row[b]) for a, b in (('width', 'w'), ('height', 'h')))
-      yield {'id': str(row['id']), 'video': reader.video(videos, f'{row.get("clip", row["video"])}.mp4'),
+      width, height = (int(row[a] if a in row else row[b])
+                       for a, b in (('width', 'w'), ('height', 'h')))
+      yield {'id': str(row['id']),
+             'video': reader.video(videos, f'{row.get("clip", row["video"])}.mp4'),
              'question': tracking_prompt(row.get('expression', row.get('exp'))),
-             'metadata': {'width': width, 'height': height, 'fps': row['fps'], 'tracks': tracks, 'masks': kept,
+             'metadata': {'width': width, 'height': height, 'fps': row['fps'], 'tracks': tracks,
+                          'masks': kept,
                           'groups': [row['video_dataset']] if row.get('video_dataset') else []}}
   return adapter
 
@@ -150,7 +173,8 @@ def _tracks(row: Row, names: Sequence[str]) -> dict[str, dict[str, list[float]]]
   tracks: dict[str, dict[str, list[float]]] = {}
   if row.get('frame_trajectories') is not None:
     for moment in row['frame_trajectories']:
-      points = {str(p['id']): p['point'] for p in moment['points'] if str(p['id']) in names and not p['occluded']}
+      points = {str(p['id']): p['point'] for p in moment['points'] if str(p['id']) in names
+                and not p['occluded']}
       if points:
         tracks[str(moment['frame'])] = points
     return tracks

@@ -40,7 +40,8 @@ def records(task: Task, root: Path, media: Path) -> Iterator[Record]:
     if task.version != MOLMO2:
       whole['metadata'] = whole.get('metadata', {}) | {'version': task.version}
     if _needs_answers(whole['metric']) and not any(whole.get('answers', ())):
-      whole = {key: value for key, value in whole.items() if key != 'answers'} | {'metric': 'predictions_only'}
+      whole = {key: value for key, value in whole.items()
+               if key != 'answers'} | {'metric': 'predictions_only'}
     try:
       score('', parse_record(whole, f'{root}: question {whole["id"]}'), whole['metric'])
     except ValueError as error:               # ManifestError too
@@ -55,8 +56,8 @@ def _needs_answers(metric: str) -> bool:
 def write_manifest(task: Task, root: str | os.PathLike, out: str | os.PathLike) -> int:
   """Writes the manifest of a task, whole or not at all, and returns the number of its records.
 
-  Pictures that lie inside of tables are written beside it, into a folder `<out without suffix>_media`. Media are named
-  relative to the manifest.
+  Pictures that lie inside of tables are written beside it, into a folder `<out without
+  suffix>_media`. Media are named relative to the manifest.
 
   Raises:
     TaskError: the dataset is not there or of another form, or it has no question.
@@ -65,8 +66,10 @@ def write_manifest(task: Task, root: str | os.PathLike, out: str | os.PathLike) 
   if not root.is_dir():
     raise TaskError(f'{root}: there is no such folder; task {task.name} comes from {task.source}')
   lines = []
-  for record in records(task, root.resolve(), out.resolve().with_suffix('').with_name(f'{out.stem}_media')):
-    lines.append(json.dumps(_relative(record, out.resolve().parent), ensure_ascii=False, allow_nan=False) + '\n')
+  for record in records(task, root.resolve(),
+                        out.resolve().with_suffix('').with_name(f'{out.stem}_media')):
+    lines.append(json.dumps(_relative(record, out.resolve().parent), ensure_ascii=False,
+                            allow_nan=False) + '\n')
   if not lines:
     raise TaskError(f'{root}: no question of task {task.name}, split {task.asked_split}, was found')
   write_atomically(out, ''.join(lines))
@@ -81,7 +84,8 @@ def _relative(record: Record, folder: Path) -> Record:
 
 
 def task_manifest(task: Task, data_root: str | os.PathLike, manifests: str | os.PathLike) -> Path:
-  """Path of the task's manifest `<label>.jsonl` in `manifests`, which is written from the dataset if it is not there.
+  """Path of the task's manifest `<label>.jsonl` in `manifests`, which is written from the dataset
+  if it is not there.
 
   Args:
     data_root: has the dataset in the folder `task.folder`.

@@ -1,6 +1,7 @@
-"""How a question with options is asked in an evaluation (spec/training-and-eval §4.3, §5.2).
+"""How a question with options is asked in an evaluation (docs/training.md §4.3, §5.2).
 
-The wording belongs to the benchmark or to the training data: a model that was trained on it answers as it was trained.
+The wording belongs to the benchmark or to the training data: a model that was trained on it answers
+as it was trained.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Callable, Sequence
 from molmo_jax.evaluation.metrics.options import LETTERS
 from molmo_jax.evaluation.metrics.versions import MOLMO2, is_v1
 
-Prompt = Callable[[str, Sequence[str], str], str]   # question, options, version of the model → what the user says
+# question, options, version of the model → what the user says
+Prompt = Callable[[str, Sequence[str], str], str]
 
 LETTER_ONLY = 'Please respond with only the letter of the correct answer.'
 LETTER_DIRECTLY = "Answer with the option's letter from the given choices directly."
@@ -27,9 +29,12 @@ def plain(question: str, options: Sequence[str] = (), version: str = MOLMO2) -> 
 
 
 def choose(question: str, options: Sequence[str], version: str = MOLMO2) -> str:
-  """Options with letters, as the models were trained: Molmo2 with one line of instruction, v1 'A: cat' and without."""
+  """Options with letters, as the models were trained: Molmo2 with one line of instruction, v1 'A:
+  cat' and without.
+  """
   if is_v1(version):
-    return '\n'.join([question, *(f'{letter}: {option}' for letter, option in zip(LETTERS, options)), ''])
+    return '\n'.join([question,
+                      *(f'{letter}: {option}' for letter, option in zip(LETTERS, options)), ''])
   return '\n'.join([question, 'Only return the correct answer option.', *lettered(options)])
 
 
@@ -42,7 +47,8 @@ def choose_unlabelled(question: str, options: Sequence[str], version: str = MOLM
 
 def with_instruction(instruction: str) -> Prompt:
   """Options with letters, then `instruction`."""
-  return lambda question, options, version=MOLMO2: '\n'.join([question, *lettered(options), instruction])
+  return lambda question, options, version=MOLMO2: '\n'.join(
+    [question, *lettered(options), instruction])
 
 
 def options_as_given(instruction: str) -> Prompt:
@@ -51,10 +57,13 @@ def options_as_given(instruction: str) -> Prompt:
 
 
 def video_mme(question: str, options: Sequence[str], version: str = MOLMO2) -> str:
-  """Video-MME: instruction, question, options with their own letters, and the beginning of the answer."""
-  return '\n'.join(['Select the best answer to the following multiple-choice question based on the video. Respond with '
-                    'only the letter (A, B, C, or D) of the correct option.', question, *options,
-                    'The best answer is:'])
+  """Video-MME: instruction, question, options with their own letters, and the beginning of the
+  answer.
+  """
+  return '\n'.join(['Select the best answer to the following multiple-choice question based on the '
+    'video. Respond with only the letter (A, B, C, or D) of the correct option.', question,
+    *options,
+    'The best answer is:'])
 
 
 def explain_first(question: str, options: Sequence[str] = (), version: str = MOLMO2) -> str:

@@ -18,13 +18,16 @@ for _task in TASKS.values():
     GROUPS[_group] = (*GROUPS.get(_group, ()), _task.name)
 ALIASES = {alias: task.name for task in TASKS.values() for alias in task.aliases}
 # 'ego_schema_test', as files and published names have it, is the same as 'ego_schema:test'.
-LABELS = {f'{task.name}_{split}': (task.name, split) for task in TASKS.values() for split in task.splits[1:]}
+LABELS = {f'{task.name}_{split}': (task.name, split) for task in TASKS.values()
+          for split in task.splits[1:]}
 
 # What was evaluated of Molmo v1: with many crops, and with few.
-V1_HIGH_RES = ('coco_2014_vqa_8192', 'text_vqa', 'okvqa', 'chart_qa', 'doc_qa', 'info_qa', 'science_qa_img',
+V1_HIGH_RES = ('coco_2014_vqa_8192', 'text_vqa', 'okvqa', 'chart_qa', 'doc_qa', 'info_qa',
+               'science_qa_img',
                'ai2_diagram_v2_mix_transparent', 'a_okvqa_mc', 'a_okvqa_da', 'mmmu_test',
                'real_world_qa_no_instruction', 'math_vista_v2')
-V1_LOW_RES = ('android_control_ll', 'countbench_qa', 'pixmo_count_counting', 'vqa_v2_test', 'pointing_eval_v2',
+V1_LOW_RES = ('android_control_ll', 'countbench_qa', 'pixmo_count_counting', 'vqa_v2_test',
+              'pointing_eval_v2',
               'pixmo_clocks', 'dense_caption_eval')
 TEST_VIDEO = ('mlvu_mc_test', 'perception_test_test', 'ego_schema_test', 'motionbench_test',
               'long_video_bench_w_subtitle_test')
@@ -37,9 +40,10 @@ def resolve_tasks(names: str, version: str = MOLMO2) -> list[Task]:
   """The tasks that a list of names means, each once, in the order of the list.
 
   Args:
-    names: 'chart_qa,mvbench': names of tasks and groups with commas between them, 'all', and 'chart_qa:test' for a
-      split that is not the usual one.
-    version: of the model that is asked; 'v1' gives Molmo v1's prompts, metrics, crops and numbers of tokens.
+    names: 'chart_qa,mvbench': names of tasks and groups with commas between them, 'all', and
+      'chart_qa:test' for a split that is not the usual one.
+    version: of the model that is asked; 'v1' gives Molmo v1's prompts, metrics, crops and numbers
+      of tokens.
 
   Raises:
     TaskError: a name or a split that does not exist; the message names the closest.
@@ -53,23 +57,27 @@ def resolve_tasks(names: str, version: str = MOLMO2) -> list[Task]:
       if member not in TASKS:
         known = ['all', *TASKS, *ALIASES, *GROUPS]
         close = difflib.get_close_matches(base, known, n=1, cutoff=0.0)[0]
-        raise TaskError(f"there is no task '{base}'; did you mean '{close}'? The groups are: {', '.join(GROUPS)}; "
-                        'python -m molmo_jax.evaluation.tasks lists all tasks')
+        raise TaskError(f"there is no task '{base}'; did you mean '{close}'? The groups are: "
+          f"{', '.join(GROUPS)}; python -m molmo_jax.evaluation.tasks lists all tasks")
       task = _of_split(TASKS[member], split or split_of_label)
       tasks[task.label] = as_v1(task) if is_v1(version) else task
   if not tasks:
-    raise TaskError("no task is named; give --tasks=chart_qa,mvbench or a group: " + ', '.join(GROUPS))
+    raise TaskError("no task is named; give --tasks=chart_qa,mvbench or a group: "
+                    + ', '.join(GROUPS))
   return list(tasks.values())
 
 
 def _of_split(task: Task, split: str) -> Task:
   if split and split not in task.splits:
-    raise TaskError(f"task '{task.name}' has no split '{split}'; its splits are: {', '.join(task.splits)}")
+    raise TaskError(f"task '{task.name}' has no split '{split}'; its splits are: "
+      f"{', '.join(task.splits)}")
   return dataclasses.replace(task, split=split)
 
 
 def as_v1(task: Task) -> Task:
-  """A task as Molmo v1 was evaluated: 12 tokens for every short answer, 36 crops where details count, else 12."""
+  """A task as Molmo v1 was evaluated: 12 tokens for every short answer, 36 crops where details
+  count, else 12.
+  """
   short = task.max_new_tokens <= 64 and task.metric != 'android_control'
   return dataclasses.replace(
       task, version='v1', max_crops=V1_HIGH_RES_CROPS if task.name in V1_HIGH_RES else V1_CROPS,

@@ -1,4 +1,6 @@
-"""The family of datasets with one question per row of a table: which column is what, and how it becomes a record."""
+"""The family of datasets with one question per row of a table: which column is what, and how it
+becomes a record.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from molmo_jax.evaluation.metrics.options import LETTERS
 from molmo_jax.evaluation.tasks.prompts import Prompt, plain
 from molmo_jax.evaluation.tasks.reader import Reader, Row, TaskError
 
-Value = str | Callable[[Row], Any] | None       # a column (dots lead into objects), or a function of the row
+# a column (dots lead into objects), or a function of the row
+Value = str | Callable[[Row], Any] | None
 Record = dict[str, Any]                         # as in docs/data.md, without task and metric
 Adapter = Callable[[Reader], Iterator[Record]]
 
@@ -23,7 +26,8 @@ class Fields:
   image: Value = None                         # path, bytes or the Hub's picture
   images: Value = None                        # a list of these
   video: Callable[[Reader, Row], str] | None = None
-  options: Value = None                       # texts of the options, without letters unless `prompt` wants them
+  # texts of the options, without letters unless `prompt` wants them
+  options: Value = None
   index: Value = None                         # of the right option
   letter: Value = None                        # of the right option
   answers: Value = None                       # a text, or a list of accepted ones
@@ -32,13 +36,16 @@ class Fields:
   clip: Callable[[Row], tuple[float, float] | None] | None = None
   subtitles: Callable[[Reader, Row], list[dict] | None] | None = None
   metadata: Mapping[str, Value] = dataclasses.field(default_factory=dict)
-  groups: Sequence[Value] = ()                # names of the groups of the summary that the row belongs to
+  # names of the groups of the summary that the row belongs to
+  groups: Sequence[Value] = ()
   id: Value = None                            # None: the number of the row
 
 
-def rows(files: str | Mapping[str, str | Sequence[str]], fields: Fields, *, records: str | None = None,
+def rows(files: str | Mapping[str, str | Sequence[str]], fields: Fields, *,
+         records: str | None = None,
          key: str | None = None, each: Callable[[Row], Iterable[Row]] | None = None,
-         keep: Callable[[Row], Any] | None = None, arrange: Callable[[list[Row]], list[Row]] | None = None) -> Adapter:
+         keep: Callable[[Row], Any] | None = None,
+         arrange: Callable[[list[Row]], list[Row]] | None = None) -> Adapter:
   """An adapter for tables.
 
   Args:
@@ -51,7 +58,8 @@ def rows(files: str | Mapping[str, str | Sequence[str]], fields: Fields, *, reco
   def adapter(reader: Reader) -> Iterator[Record]:
     patterns = files if isinstance(files, str) else files[reader.split]
     found: Iterable[Row] = itertools.chain.from_iterable(
-        reader.tables(pattern, records, key) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
+        reader.tables(pattern, records, key)
+        for pattern in ([patterns] if isinstance(patterns, str) else patterns))
     if each is not None:
       found = itertools.chain.from_iterable(map(each, found))
     if keep is not None:
@@ -76,11 +84,13 @@ def record_of(row: Row, fields: Fields, reader: Reader, number: int) -> Record:
   options = None if options is None else [str(option) for option in options]
   name = f'{number:06d}'
   record: Record = {'id': name if fields.id is None else str(get(fields.id)),
-                    'question': fields.prompt(str(get(fields.question)), options or (), reader.version)}
+                    'question': fields.prompt(str(get(fields.question)), options or (),
+                                              reader.version)}
   if fields.image is not None and (image := get(fields.image)) is not None:
     record['image'] = reader.picture(image, name)
   if fields.images is not None:
-    record |= _images([reader.picture(image, f'{name}_{i}') for i, image in enumerate(get(fields.images), start=1)])
+    record |= _images([reader.picture(image, f'{name}_{i}')
+                       for i, image in enumerate(get(fields.images), start=1)])
   if fields.video is not None:
     record['video'] = fields.video(reader, row)
   if options:
@@ -122,8 +132,8 @@ def column(row: Row, name: str) -> Any:
   for part in name.split('.'):
     if not isinstance(value, Mapping) or part not in value:
       there = ', '.join(k for k in row if k != '_file')
-      raise TaskError(f"{row.get('_file', 'the row')}: there is no column '{name}'; the columns are: {there}. "
-                      'Is this the file that docs/evaluation.md names?')
+      raise TaskError(f"{row.get('_file', 'the row')}: there is no column '{name}'; the columns "
+        f"are: {there}. Is this the file that docs/evaluation.md names?")
     value = value[part]
   return value
 

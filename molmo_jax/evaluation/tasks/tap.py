@@ -17,12 +17,15 @@ from molmo_jax.evaluation.tasks.reader import Reader, TaskError
 from molmo_jax.evaluation.tasks.rows import Record
 from molmo_jax.preprocess.points import format_points
 
-VIDEO_FPS = 6                                   # at which the frames are written and the times are counted
+# at which the frames are written and the times are counted
+VIDEO_FPS = 6
 
 # All that a pickle of numpy arrays needs; a pickle that names anything else is not read.
-_ALLOWED = frozenset((module, name) for module in ('numpy.core.multiarray', 'numpy._core.multiarray', 'numpy')
+_ALLOWED = frozenset((module, name)
+                     for module in ('numpy.core.multiarray', 'numpy._core.multiarray', 'numpy')
                      for name in ('_reconstruct', 'scalar', 'ndarray', 'dtype')) | {
-  ('numpy._core.numeric', '_frombuffer'), ('numpy.core.numeric', '_frombuffer'), ('_codecs', 'encode')}
+                       ('numpy._core.numeric', '_frombuffer'),
+                       ('numpy.core.numeric', '_frombuffer'), ('_codecs', 'encode')}
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -46,19 +49,24 @@ def tap_davis(reader: Reader) -> Iterator[Record]:
     frames = [_pixels(frame) for frame in video['video']]
     height, width = frames[0].shape[:2]
     clip = _write(reader.media / f'{name}.mp4', frames)
-    for number, (points, occluded) in enumerate(zip(video['points'], np.asarray(video['occluded'], bool), strict=True)):
+    for number, (points, occluded) in enumerate(
+      zip(video['points'], np.asarray(video['occluded'], bool), strict=True)):
       seen = np.flatnonzero(~occluded)
       if len(seen):
         track = np.asarray(points, np.float64) * [width - 1, height - 1]
         first = int(seen[0])
-        query = format_points({first / VIDEO_FPS: [(track[first, 0] / width, track[first, 1] / height)]}, 'point')
-        yield {'id': f'{name}_{number}', 'video': clip, 'question': f'Track this point at {VIDEO_FPS} FPS: {query}',
-               'metadata': {'width': width, 'height': height, 'fps': VIDEO_FPS, 'query_frame': first,
+        query = format_points({first / VIDEO_FPS: [
+          (track[first, 0] / width, track[first, 1] / height)]}, 'point')
+        yield {'id': f'{name}_{number}', 'video': clip, 'question': 'Track this point at '
+               f'{VIDEO_FPS} FPS: {query}',
+               'metadata': {'width': width, 'height': height, 'fps': VIDEO_FPS,
+                            'query_frame': first,
                             'track': np.round(track, 3).tolist(), 'occluded': occluded.tolist()}}
 
 
 def _pixels(frame: Any) -> np.ndarray:
-  return np.asarray(Image.open(io.BytesIO(frame)).convert('RGB') if isinstance(frame, bytes) else frame)
+  return np.asarray(Image.open(io.BytesIO(frame)).convert('RGB') if isinstance(frame, bytes)
+                    else frame)
 
 
 def _write(path: Path, frames: list[np.ndarray]) -> str:

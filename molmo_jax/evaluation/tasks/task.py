@@ -9,7 +9,8 @@ from molmo_jax.evaluation.metrics.versions import MOLMO2
 from molmo_jax.evaluation.tasks.rows import Adapter
 from molmo_jax.preprocess.types import PreprocessConfig
 
-LONGEST_PROMPT = 64_000                         # tokens; the group script of Molmo2 raises the limit to this
+# tokens; the group script of Molmo2 raises the limit to this
+LONGEST_PROMPT = 64_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +19,10 @@ class Task:
   name: str
   media: Literal['image', 'images', 'video']
   folder: str                                 # below the data root
-  splits: tuple[str, ...]                     # the first is the one that is evaluated unless another is asked for
-  style: str                                  # of the prompt (`preprocess.chat`), unless a record has its own
+  # the first is the one that is evaluated unless another is asked for
+  splits: tuple[str, ...]
+  # of the prompt (`preprocess.chat`), unless a record has its own
+  style: str
   metric: str
   records: Adapter = dataclasses.field(repr=False, compare=False)
   source: str                                 # where to get the files
@@ -27,13 +30,16 @@ class Task:
   schema: str                                 # against what the adapter's columns were checked
   max_new_tokens: int = 12
   groups: tuple[str, ...] = ()
-  aliases: tuple[str, ...] = ()               # other names, those of the published registry among them
+  # other names, those of the published registry among them
+  aliases: tuple[str, ...] = ()
   note: str = ''
   split: str = ''                             # '': the first of `splits`
-  max_crops: int = 24                         # crops of an image, at least; more if the configuration has more
+  # crops of an image, at least; more if the configuration has more
+  max_crops: int = 24
   max_images: int = 20                        # images of an example, at least
   max_frames: int | None = None               # frames of a video; None: as configured
-  version: str = MOLMO2                       # of the model that is asked; 'v1': prompts and metrics of Molmo v1
+  # of the model that is asked; 'v1': prompts and metrics of Molmo v1
+  version: str = MOLMO2
 
   @property
   def asked_split(self) -> str:
@@ -45,12 +51,16 @@ class Task:
     return self.name if self.asked_split == self.splits[0] else f'{self.name}_{self.asked_split}'
 
   def preprocess(self, config: PreprocessConfig) -> PreprocessConfig:
-    """`config` with the numbers of crops, images, frames and tokens that the task is evaluated with."""
-    image = dataclasses.replace(config.image, max_crops_eval=max(config.image.max_crops_eval, self.max_crops),
+    """`config` with the numbers of crops, images, frames and tokens that the task is evaluated
+    with.
+    """
+    image = dataclasses.replace(config.image,
+                                max_crops_eval=max(config.image.max_crops_eval, self.max_crops),
                                 max_images_eval=max(config.image.max_images_eval, self.max_images))
     frames = config.video.max_frames_eval if self.max_frames is None else self.max_frames
     longest = config.text.max_sequence_length_eval
     text = dataclasses.replace(config.text,
-                               max_sequence_length_eval=None if longest is None else max(longest, LONGEST_PROMPT))
+                               max_sequence_length_eval=None if longest is None
+                               else max(longest, LONGEST_PROMPT))
     return dataclasses.replace(config, image=image, text=text,
                                video=dataclasses.replace(config.video, max_frames_eval=frames))

@@ -1,4 +1,6 @@
-"""The columns of benchmarks about a video: where a question, its video, its options and its answer are."""
+"""The columns of benchmarks about a video: where a question, its video, its options and its answer
+are.
+"""
 
 from __future__ import annotations
 
@@ -31,39 +33,46 @@ MVBENCH = {
   'moving_direction': 'clevrer/video_validation', 'action_localization': 'sta/sta_video',
   'scene_transition': 'scene_qa/video', 'action_count': 'perception/videos',
   'moving_count': 'clevrer/video_validation', 'moving_attribute': 'clevrer/video_validation',
-  'state_change': 'perception/videos', 'fine_grained_pose': 'nturgbd', 'character_order': 'perception/videos',
+  'state_change': 'perception/videos', 'fine_grained_pose': 'nturgbd',
+  'character_order': 'perception/videos',
   'egocentric_navigation': 'vlnqa', 'episodic_reasoning': 'tvqa/frames_fps3_hq',
   'counterfactual_inference': 'clevrer/video_validation',
 }
-TEMP_COMPASS_PROMPTS = {'multi-choice': 'Please directly give the best option:', 'yes_no': 'Please answer yes or no:'}
+TEMP_COMPASS_PROMPTS = {'multi-choice': 'Please directly give the best option:',
+                        'yes_no': 'Please answer yes or no:'}
 
 
 def stem(row: Row) -> str:
   return PurePosixPath(row['_file']).stem
 
 
-def in_folder(folder: str, name: str | Callable[[Row], str], suffix: str = '') -> Callable[[Reader, Row], str]:
+def in_folder(folder: str, name: str | Callable[[Row], str],
+              suffix: str = '') -> Callable[[Reader, Row], str]:
   """Path of the video that a column names, in `folder`."""
-  return lambda reader, row: reader.video(folder, f'{name(row) if callable(name) else row[name]}{suffix}')
+  return lambda reader, row: reader.video(folder,
+                                          f'{name(row) if callable(name) else row[name]}{suffix}')
 
 
 def mvbench_video(reader: Reader, row: Row) -> str:
   part = stem(row)
   if part not in MVBENCH:
-    raise TaskError(f'{row["_file"]}: MVBench has no part {part}; its parts are: {", ".join(MVBENCH)}')
+    raise TaskError(f'{row["_file"]}: MVBench has no part {part}; its parts are: '
+      f'{", ".join(MVBENCH)}')
   name = f'{row["video"]}/video.mp4' if part == 'episodic_reasoning' else row['video']
   return reader.video(f'video/{MVBENCH[part]}', name)
 
 
 def clip_of(start: str, end: str) -> Callable[[Row], tuple[float, float] | None]:
   def clip(row: Row) -> tuple[float, float] | None:
-    return None if row.get(start) is None or row.get(end) is None else (float(row[start]), float(row[end]))
+    return None if row.get(start) is None or row.get(end) is None else (float(row[start]),
+                                                                        float(row[end]))
   return clip
 
 
 def index_of_answer(row: Row) -> int:
   if row['answer'] not in row['candidates']:
-    raise TaskError(f"{row['_file']}: the answer {row['answer']!r} is none of the candidates {row['candidates']}")
+    raise TaskError(f"{row['_file']}: the answer {row['answer']!r} is none of the candidates "
+      f"{row['candidates']}")
   return row['candidates'].index(row['answer'])
 
 
@@ -79,8 +88,10 @@ def motionbench_video(reader: Reader, row: Row) -> str:
 
 def motionbench(reader: Reader) -> Iterator[Record]:
   """Questions without an answer (NA) are those of the test server."""
-  fields = Fields(question='question', video=motionbench_video, id=lambda r: f'{r["uid"]}_{r["key"]}',
-                  answers=lambda r: None if r['answer'] == 'NA' else r['answer'], groups=(optional('question_type'),))
+  fields = Fields(question='question', video=motionbench_video,
+                  id=lambda r: f'{r["uid"]}_{r["key"]}',
+                  answers=lambda r: None if r['answer'] == 'NA' else r['answer'],
+                  groups=(optional('question_type'),))
   return rows('**/video_info.meta.jsonl', fields, each=nested('qa'),
               keep=None if reader.split == 'test' else lambda r: r['answer'] != 'NA')(reader)
 
@@ -103,7 +114,8 @@ def temp_compass_questions(row: Row) -> Iterator[Row]:
 
 def lvbench_lines(text: str) -> tuple[str, list[str]]:
   """The question of LVBench and its options '(A) …', which become 'A. …'."""
-  question, *options = [line.strip() for line in text.replace('\r\n', '\n').split('\n') if line.strip()] or ['']
+  question, *options = [line.strip() for line in text.replace('\r\n', '\n').split('\n')
+                        if line.strip()] or ['']
   return question, [re.sub(r'^\(?([A-Za-z0-9])[).]+\s*', r'\1. ', option) for option in options]
 
 
@@ -114,14 +126,16 @@ def lvbench_question(row: Row) -> str:
 
 def video_mme_subtitles(reader: Reader, row: Row) -> list[dict] | None:
   lines = _json(reader, 'subtitles.json').get(row['videoID'])
-  return None if lines is None else [{k: line[k] for k in ('start', 'end', 'text')} for line in lines.values()]
+  return None if lines is None else [{k: line[k] for k in ('start', 'end', 'text')}
+                                     for line in lines.values()]
 
 
 def _json(reader: Reader, name: str) -> Any:
   return _read_json(reader.root / name)
 
 
-@functools.lru_cache(maxsize=1)                 # the same file for every row, or another one for each
+# the same file for every row, or another one for each
+@functools.lru_cache(maxsize=1)
 def _read_json(path: Path) -> Any:
   try:
     return json.loads(path.read_text(encoding='utf-8'))
@@ -135,7 +149,9 @@ def _seconds(text: str) -> float:
 
 
 def long_subtitles(reader: Reader, row: Row) -> list[dict]:
-  """Subtitles of LongVideoBench count from the start of a longer video; those outside of this one are dropped."""
+  """Subtitles of LongVideoBench count from the start of a longer video; those outside of this one
+  are dropped.
+  """
   begin = row['starting_timestamp_for_subtitles']
   lines = []
   for line in _json(reader, f'subtitles/{row["subtitle_path"]}'):
@@ -153,14 +169,16 @@ def long_video_rows(style: str, subtitles: Callable | None) -> Callable[[Reader]
   files = {'validation': 'lvb_val.json', 'test': 'lvb_test_wo_gt.json'}
   return rows(files, Fields(
       question='question', video=in_folder('videos', 'video_path'), options='candidates',
-      index=optional('correct_choice'), prompt=with_instruction(LETTER_DIRECTLY), subtitles=subtitles,
+      index=optional('correct_choice'), prompt=with_instruction(LETTER_DIRECTLY),
+      subtitles=subtitles,
       style=lambda r: style, id='id',
       groups=(lambda r: f'duration_{r["duration_group"]}', 'question_category')))
 
 
 def video_mme_rows(style: str, subtitles: Callable | None) -> Callable[[Reader], Iterator[Record]]:
   return rows('**/test-*.parquet', Fields(
-      question='question', video=in_folder('data', 'videoID', '.mp4'), options='options', letter='answer',
+      question='question', video=in_folder('data', 'videoID', '.mp4'), options='options',
+      letter='answer',
       prompt=video_mme, style=lambda r: style, subtitles=subtitles, id='question_id',
       metadata={name: name for name in ('duration', 'sub_category', 'task_type')}))
 
@@ -185,7 +203,8 @@ def with_kind(row: Row) -> Row:
 def temporal_choice(row: Row) -> Iterator[Row]:
   """The options of TemporalBench, lines 'A. …' between the question and its instruction."""
   parts = [line.strip() for line in row['question'].split('\n') if line.strip()]
-  options = [match.group(2).strip() for line in parts[1:-1] if (match := re.match(r'([A-Z])\.(.*)', line))]
+  options = [match.group(2).strip() for line in parts[1:-1]
+             if (match := re.match(r'([A-Z])\.(.*)', line))]
   yield with_kind(row) | {'question': parts[0], 'options': options}
 
 
@@ -198,7 +217,8 @@ def vinoground_sides(row: Row) -> Iterator[Row]:
 def hallucer(row: Row) -> Iterator[Row]:
   category = stem(row)
   for question in (row['basic'], row['hallucination']):
-    yield row | question | {'category': category, 'question_group': f'{row["_number"]}-{row["basic"]["video"]}'}
+    yield row | question | {'category': category,
+                            'question_group': f'{row["_number"]}-{row["basic"]["video"]}'}
 
 
 def numbered(found: list[Row]) -> list[Row]:
@@ -207,8 +227,10 @@ def numbered(found: list[Row]) -> list[Row]:
 
 def video_hallucer(reader: Reader) -> Iterator[Record]:
   fields = Fields(question=lambda r: f'{r["question"]}\nPlease answer yes or no:',
-                  video=lambda reader, r: reader.video(f'{r["category"]}/videos', r['video']), answers='answer',
-                  options=lambda r: ['yes', 'no'], metadata={n: n for n in ('question_group', 'category')})
+                  video=lambda reader, r: reader.video(f'{r["category"]}/videos', r['video']),
+                  answers='answer',
+                  options=lambda r: ['yes', 'no'],
+                  metadata={n: n for n in ('question_group', 'category')})
   return rows('*/*.json', fields,
               arrange=lambda found: [q for row in numbered(found) for q in hallucer(row)])(reader)
 
@@ -221,9 +243,11 @@ def video_ocr_rows(choices_only: bool) -> Callable[[Reader], Iterator[Record]]:
   return rows('dataset.json', Fields(
       question='question', video=lambda reader, r: reader.video('Video', f'{r["video_index"]}.mp4'),
       options=lambda r: r['option'] or None, answers='answer',
-      prompt=lambda q, options, version: with_instruction(LETTER_DIRECTLY)(q, options, version) if options else q,
+      prompt=lambda q, options,
+      version: with_instruction(LETTER_DIRECTLY)(q, options, version) if options else q,
       style=lambda r: MC if is_choice(r) else 'video_eval_short_answer',
-      id=lambda r: f'{r["video_index"]}_{r["index"]}', metadata={'eval_method': 'eval_method', 'task': 'task'},
+      id=lambda r: f'{r["video_index"]}_{r["index"]}',
+      metadata={'eval_method': 'eval_method', 'task': 'task'},
       groups=('task_type',)), keep=is_choice if choices_only else None)
 
 
@@ -232,5 +256,5 @@ def ego_schema_index(row: Row) -> int | None:
 
 
 def highlights_question(row: Row) -> str:
-  return (f'Here is a query: {row["query"].rstrip(".")}. Where are all the segments for the query? Report the '
-          'segments in seconds.')
+  return (f'Here is a query: {row["query"].rstrip(".")}. Where are all the segments for the query? '
+    'Report the segments in seconds.')

@@ -1,6 +1,8 @@
-"""Decoding throughput: tokens per second after the prompt has been read, greedy, with a key/value cache.
+"""Decoding throughput: tokens per second after the prompt has been read, greedy, with a key/value
+cache.
 
-The prompt is read once, before the clock starts; every run continues a copy of the cache that it left.
+The prompt is read once, before the clock starts; every run continues a copy of the cache that it
+left.
 """
 
 from __future__ import annotations
@@ -36,8 +38,10 @@ def prompts(rows: int, length: int) -> np.ndarray:
 def ours(model: Molmo, params: Any, tokens: np.ndarray, new_tokens: int) -> Side:
   rows, length = tokens.shape
   zeros, size = np.zeros_like(tokens), SMALL.vit.image_size
-  batch = dict(tokens=tokens, positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)), segments=zeros,
-               visual=zeros, feature_index=zeros - 1, crops=np.zeros((rows, 0, size, size, 3), np.uint8),
+  batch = dict(tokens=tokens, positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+               segments=zeros,
+               visual=zeros, feature_index=zeros - 1,
+               crops=np.zeros((rows, 0, size, size, 3), np.uint8),
                pool_index=np.zeros((rows, 0, SMALL.connector.pool_slots), np.int32))
   layers, made = unstack_blocks(params), {}
   prompt = jax.block_until_ready(begin(model, params, batch, new_tokens))
@@ -58,7 +62,8 @@ def theirs(model: Any, torch: Any, transformers: Any, tokens: np.ndarray, new_to
   ids, made = torch.from_numpy(tokens.astype(np.int64)), {}
   seen, arrivals = torch.ones_like(ids), []
   with torch.no_grad():   # all but the last token, which `generate` reads itself
-    prompt = model(input_ids=ids[:, :-1], attention_mask=seen[:, :-1], use_cache=True, logits_to_keep=1).past_key_values
+    prompt = model(input_ids=ids[:, :-1], attention_mask=seen[:, :-1], use_cache=True,
+                   logits_to_keep=1).past_key_values
 
   class Clock(transformers.LogitsProcessor):
     def __call__(self, input_ids: Any, scores: Any) -> Any:
@@ -67,9 +72,12 @@ def theirs(model: Any, torch: Any, transformers: Any, tokens: np.ndarray, new_to
 
   def run() -> float:
     arrivals.clear()
-    with torch.no_grad():   # one token more: `new_tokens` decoding steps lie between the first and the last scores
-      out = model.generate(input_ids=ids, attention_mask=seen, past_key_values=copy.deepcopy(prompt),
-                           max_new_tokens=new_tokens + 1, do_sample=False, eos_token_id=None, pad_token_id=0,
+    # one token more: `new_tokens` decoding steps lie between the first and the last scores
+    with torch.no_grad():
+      out = model.generate(input_ids=ids, attention_mask=seen,
+                           past_key_values=copy.deepcopy(prompt),
+                           max_new_tokens=new_tokens + 1, do_sample=False, eos_token_id=None,
+                           pad_token_id=0,
                            logits_processor=transformers.LogitsProcessorList([Clock()]))
     made['ids'] = out[:, tokens.shape[1]:-1].numpy()
     return arrivals[-1] - arrivals[0]

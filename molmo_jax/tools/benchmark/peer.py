@@ -27,7 +27,8 @@ def import_peer(threads: int) -> tuple[Any, Any]:
     import transformers
     transformers.Molmo2ForConditionalGeneration, transformers.Molmo2ImageProcessor   # noqa: B018 (imported on use)
   except (ImportError, AttributeError) as error:
-    raise PeerError(f'--peer needs torch, torchvision and transformers with Molmo2 ({error}): {INSTALL}') from None
+    raise PeerError(f'--peer needs torch, torchvision and transformers with Molmo2 ({error}): '
+      f'{INSTALL}') from None
   torch.set_num_threads(threads)
   transformers.utils.logging.set_verbosity_error()
   transformers.utils.logging.disable_progress_bar()
@@ -35,7 +36,8 @@ def import_peer(threads: int) -> tuple[Any, Any]:
 
 
 def _import_torchvision(torch: Any) -> None:
-  """torchvision beside a CPU build of torch stops where two operators of its CUDA library are missing: declare them.
+  """torchvision beside a CPU build of torch stops where two operators of its CUDA library are
+  missing: declare them.
 
   The processors use neither.
   """
@@ -47,10 +49,12 @@ def _import_torchvision(torch: Any) -> None:
       raise
   for name in [name for name in sys.modules if name.partition('.')[0] == 'torchvision']:
     del sys.modules[name]
-  _import_torchvision.declared = torch.library.Library('torchvision', 'FRAGMENT')   # lives as long as its object
+  # lives as long as its object
+  _import_torchvision.declared = torch.library.Library('torchvision', 'FRAGMENT')
   for operator in ('nms', 'qnms'):
     try:
-      _import_torchvision.declared.define(f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+      _import_torchvision.declared.define(f'{operator}(Tensor dets, Tensor scores, float '
+        'iou_threshold) -> Tensor')
     except RuntimeError:
       pass   # the first attempt has declared it
   import torchvision  # noqa: F401

@@ -16,15 +16,18 @@ from molmo_jax.training.state import init_params
 
 SMALL = ModelConfig(
   vit=VitConfig(width=384, layers=6, heads=6, head_dim=64, mlp=1536),
-  connector=ConnectorConfig(vit_layers=(-1, -4), heads=6, kv_heads=6, head_dim=64, width=384, hidden=2304,
+  connector=ConnectorConfig(vit_layers=(-1, -4), heads=6, kv_heads=6, head_dim=64, width=384,
+                            hidden=2304,
                             pool_slots=4),
-  llm=LlmConfig(vocab=8192, width=768, layers=12, heads=12, kv_heads=4, head_dim=64, mlp=2304), remat='none')
+  llm=LlmConfig(vocab=8192, width=768, layers=12, heads=12, kv_heads=4, head_dim=64, mlp=2304),
+  remat='none')
 
 
 def make_model() -> tuple[Molmo, Any]:
   """The network and random parameters, float32."""
   model = Molmo(SMALL)
-  return model, jax.block_until_ready(jax.jit(lambda key: init_params(model, key))(jax.random.key(0)))
+  return model, jax.block_until_ready(
+    jax.jit(lambda key: init_params(model, key))(jax.random.key(0)))
 
 
 def peer_of(params: Any, torch: Any, transformers: Any) -> Any:

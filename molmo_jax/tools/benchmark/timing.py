@@ -1,4 +1,6 @@
-"""Two programs timed in turns on one machine: blocks A B A B, medians and spread, disturbed turns left out."""
+"""Two programs timed in turns on one machine: blocks A B A B, medians and spread, disturbed turns
+left out.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 Run = Callable[[], float]     # does the work once; the seconds that count
 
-DISTURBED = 0.1               # share of the machine that other processes may take while a run is timed
+# share of the machine that other processes may take while a run is timed
+DISTURBED = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Timing:
   @property
   def counted(self) -> tuple[float, ...]:
     """The runs that nobody disturbed; all of them where fewer than three are left."""
-    quiet = tuple(s for s, share in zip(self.seconds, self.others, strict=True) if share <= DISTURBED)
+    quiet = tuple(s for s, share in zip(self.seconds, self.others, strict=True)
+                  if share <= DISTURBED)
     return quiet if len(quiet) >= 3 else self.seconds
 
   @property
@@ -34,13 +38,15 @@ class Timing:
     rates = sorted(work / s for s in self.counted)
     disturbed = sum(share > DISTURBED for share in self.others)
     note = f', {disturbed} of {len(self.seconds)} runs disturbed by other processes' if disturbed else ''
-    note += ' and counted all the same' if disturbed and len(self.counted) == len(self.seconds) else ''
+    note += ' and counted all the same' if disturbed and len(self.counted) == len(
+      self.seconds) else ''
     return f'{work / self.median:.1f} {unit} (from {rates[0]:.1f} to {rates[-1]:.1f}, {len(rates)} runs{note})'
 
 
 def alternate(programs: Sequence[Run], blocks: int, runs: int) -> list[Timing]:
-  """`blocks` turns of `runs` runs each, program after program; every program runs once before, and every turn begins
-  with a run that does not count: it pays for memory and threads that the one before it left behind."""
+  """`blocks` turns of `runs` runs each, program after program; every program runs once before, and
+  every turn begins with a run that does not count: it pays for memory and threads that the one
+  before it left behind."""
   found: list[list[tuple[float, float]]] = [[] for _ in programs]
   for run in programs:
     run()
@@ -52,7 +58,9 @@ def alternate(programs: Sequence[Run], blocks: int, runs: int) -> list[Timing]:
 
 
 def watch(run: Run) -> tuple[float, float]:
-  """The seconds that `run` gives, and the share of all cores that other processes took while it ran."""
+  """The seconds that `run` gives, and the share of all cores that other processes took while it
+  ran.
+  """
   own, busy, start = time.process_time(), _busy_seconds(), time.perf_counter()
   seconds = run()
   wall = time.perf_counter() - start
@@ -63,7 +71,9 @@ def watch(run: Run) -> tuple[float, float]:
 
 
 def _busy_seconds() -> float | None:
-  """Seconds that all cores together have worked since the machine started; None where /proc has none."""
+  """Seconds that all cores together have worked since the machine started; None where /proc has
+  none.
+  """
   try:
     with open('/proc/stat', encoding='ascii') as file:
       user, nice, system, _, _, irq, softirq = (int(x) for x in file.readline().split()[1:8])

@@ -22,13 +22,16 @@ def ours(model: Molmo, params: Any, tokens: np.ndarray) -> Run:
   rows, length = tokens.shape
   zeros, size = np.zeros_like(tokens), SMALL.vit.image_size
   batch = dict(tokens=tokens, targets=np.roll(tokens, -1, axis=1), segments=zeros, visual=zeros,
-               positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)), feature_index=zeros - 1,
-               loss_weights=np.ones(tokens.shape, np.float32), crops=np.zeros((rows, 0, size, size, 3), np.uint8),
+               positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+               feature_index=zeros - 1,
+               loss_weights=np.ones(tokens.shape, np.float32),
+               crops=np.zeros((rows, 0, size, size, 3), np.uint8),
                pool_index=np.zeros((rows, 0, SMALL.connector.pool_slots), np.int32))
   config = OptimizerConfig({'all': GroupConfig('', learning_rate=RATE, warmup=0)})
   optimizer = make_optimizer(config, 1000, params)
   step = jax.jit(make_train_step(model, optimizer, TrainingConfig(), config), donate_argnums=0)
-  held = [state_from(jax.tree.map(lambda x: x + 0, params), optimizer, jax.random.key(0))]   # donated in every step
+  # donated in every step
+  held = [state_from(jax.tree.map(lambda x: x + 0, params), optimizer, jax.random.key(0))]
 
   def run() -> float:
     start = time.perf_counter()
@@ -49,7 +52,8 @@ def theirs(model: Any, torch: Any, tokens: np.ndarray) -> Run:
   def run() -> float:
     start = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
-    model(input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=torch.zeros_like(ids),
+    model(input_ids=ids, attention_mask=torch.ones_like(ids),
+          mm_token_type_ids=torch.zeros_like(ids),
           labels=ids).loss.backward()
     torch.nn.utils.clip_grad_norm_(used, 1.0)
     optimizer.step()

@@ -1,4 +1,5 @@
-"""Runs studies, arms × seeds through train.py, and makes their report: tables with intervals and p-values, and plots.
+"""Runs studies, arms × seeds through train.py, and makes their report: tables with intervals and
+p-values, and plots.
 
   python -m molmo_jax.tools.sweep --study=pooling                       # configs/ablations.py → runs/ablations
   python -m molmo_jax.tools.sweep --study=all --list                    # arms, flags, runs, time; --dry_run: commands
@@ -6,9 +7,10 @@
   python -m molmo_jax.tools.sweep --config=mine.py --study=all --out=runs/mine
   python -m molmo_jax.tools.sweep --report_only --out=runs/ablations    # the report again, from the folders
 
-Every run has its folder <out>/runs/<flags>-seed<seed>-<hash>, with flags.json and log.txt. After an interruption start
-the sweep again with the same command: finished runs stay, others go on from their checkpoint. Writes report.html,
-report.md, results.csv and results.json into <out>. Exit status: 0 if all runs are finished.
+Every run has its folder <out>/runs/<flags>-seed<seed>-<hash>, with flags.json and log.txt. After an
+interruption start the sweep again with the same command: finished runs stay, others go on from
+their checkpoint. Writes report.html, report.md, results.csv and results.json into <out>. Exit
+status: 0 if all runs are finished.
 """
 
 import shlex
@@ -34,16 +36,21 @@ from molmo_jax.tools.sweep.scheduler import PROGRAM, Scheduler
 from molmo_jax.tools.sweep.study import RUNS, Plan, choose, plan, read_studies
 
 CONFIG = experiment_lib.define_config(PROGRAM.parent / 'configs/ablations.py',
-                                      'a file with get_config and STUDIES; override with --config.a.b=c')
+                                      'a file with get_config and STUDIES; override with '
+                                      '--config.a.b=c')
 STUDY = flags.DEFINE_string('study', None, 'names of studies, as in pooling,layers; or all')
 SEEDS = flags.DEFINE_integer('seeds', 5, 'runs of every arm', lower_bound=1)
 OUT = flags.DEFINE_string('out', 'runs/ablations', 'folder of the sweep')
-PROCESSES = flags.DEFINE_integer('processes', None, 'runs at the same time; default: one per core on a CPU, else one',
+PROCESSES = flags.DEFINE_integer('processes', None,
+                                 'runs at the same time; default: one per core on a CPU, else one',
                                  lower_bound=1)
 LIST = flags.DEFINE_bool('list', False, 'show what would be run, and how long it takes')
-DRY_RUN = flags.DEFINE_bool('dry_run', False, 'print the commands of the runs that are not finished')
-REPORT_ONLY = flags.DEFINE_bool('report_only', False, 'make the report from what is finished, and run nothing')
-INSERT = flags.DEFINE_string('insert', None, 'a Markdown file with marks that the tables are put between, too')
+DRY_RUN = flags.DEFINE_bool('dry_run', False,
+                            'print the commands of the runs that are not finished')
+REPORT_ONLY = flags.DEFINE_bool('report_only', False,
+                                'make the report from what is finished, and run nothing')
+INSERT = flags.DEFINE_string('insert', None,
+                             'a Markdown file with marks that the tables are put between, too')
 
 
 def main(argv: list[str]) -> int:
@@ -58,7 +65,8 @@ def main(argv: list[str]) -> int:
   path, colon, arguments = file.partition(':')
   studies = read_studies(path)
   given = config_flags.get_override_values(flags.FLAGS['config'])
-  planned = plan(CONFIG.value, given, choose(studies, STUDY.value or _missing(studies)), SEEDS.value, out)
+  planned = plan(CONFIG.value, given, choose(studies, STUDY.value or _missing(studies)),
+                 SEEDS.value, out)
   config_file = str(Path(path).resolve()) + colon + arguments
   if DRY_RUN.value:
     for run in planned.runs.values():
@@ -79,8 +87,9 @@ def main(argv: list[str]) -> int:
   if any(is_done(out / RUNS / name) for name in planned.runs):
     make_report(out, console)
   if outcome.failed:
-    console.print(f'{len(outcome.failed)} of {len(planned.runs)} runs failed: {", ".join(outcome.failed)}. Their '
-                  f'folders are in {out / RUNS}; the same command tries them again', style='red', highlight=False)
+    console.print(f'{len(outcome.failed)} of {len(planned.runs)} runs failed: '
+      f'{", ".join(outcome.failed)}. Their folders are in {out / RUNS}; the same command tries '
+      'them again', style='red', highlight=False)
   return 1 if outcome.failed else 0
 
 
@@ -100,7 +109,8 @@ def make_report(out: Path, console: Console) -> None:
   for study in studies:
     show(study, console)
   paths = write_report(studies, out)
-  console.print(f'written: {", ".join([str(paths[0]), *(path.name for path in paths[1:])])}', highlight=False,
+  console.print(f'written: {", ".join([str(paths[0]), *(path.name for path in paths[1:])])}',
+                highlight=False,
                 soft_wrap=True)
   if INSERT.value:
     done = markdown.insert(Path(INSERT.value), studies)

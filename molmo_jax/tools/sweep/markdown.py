@@ -25,12 +25,14 @@ def report(studies: Sequence[StudyResult]) -> str:
 def pieces(studies: Sequence[StudyResult]) -> dict[str, str]:
   """By name: one piece per study, and `OVERVIEW`."""
   notes = '\n'.join(f'- {note}' for note in tables.notes(studies))
-  return {OVERVIEW: f'{table_text(tables.overview(studies))}\n\n{notes}'} | {s.name: study_piece(s) for s in studies}
+  return {OVERVIEW: f'{table_text(tables.overview(studies))}\n\n{notes}'} | {s.name: study_piece(s)
+                                                                             for s in studies}
 
 
 def study_piece(study: StudyResult) -> str:
   """The tables of one study and a sentence about them."""
-  flags = '\n'.join(f'- {arm.name}: `{tables.flags_text(arm.flags)}`' for arm in study.arms if arm.flags)
+  flags = '\n'.join(f'- {arm.name}: `{tables.flags_text(arm.flags)}`' for arm in study.arms
+                    if arm.flags)
   parts = [table_text(tables.arms(study)), tables.verdict(study), flags]
   if study.compared:
     parts.insert(1, table_text(tables.differences(study)))
@@ -51,7 +53,8 @@ def _cell(cell: Cell) -> str:
 
 
 def insert(path: Path, studies: Sequence[StudyResult]) -> list[str]:
-  """Puts the pieces into a document, each between its two marks, and gives the names of those that were put there.
+  """Puts the pieces into a document, each between its two marks, and gives the names of those that
+  were put there.
 
       <!-- sweep pooling: begin -->
       <!-- sweep pooling: end -->
@@ -72,7 +75,7 @@ def insert(path: Path, studies: Sequence[StudyResult]) -> list[str]:
       text = pattern.sub(lambda match, whole=whole: whole, text)
       done.append(name)
   if not done:
-    raise ConfigError(f'--insert={path}: no place for results; a line "<!-- sweep {studies[0].name}: begin -->" and '
-                      f'one "<!-- sweep {studies[0].name}: end -->" make one')
+    raise ConfigError(f'--insert={path}: no place for results; a line "<!-- sweep '
+      f'{studies[0].name}: begin -->" and one "<!-- sweep {studies[0].name}: end -->" make one')
   write_atomically(path, text)
   return done

@@ -32,31 +32,36 @@ def report(studies: Sequence[StudyResult], title: str = 'Ablations') -> str:
   links = ''.join(f'<a href="#{escape(study.name)}">{escape(study.name)}</a>' for study in studies)
   notes = ''.join(f'<p class="key">{escape(note)}</p>' for note in tables.notes(studies))
   body = [f'<style>{CSS}{plots.CSS}</style><h1>{escape(title)}</h1>',
-          f'<p class="lead"><b>{len(studies)}</b> {"study" if len(studies) == 1 else "studies"}, <b>{arms}</b> arms, '
-          f'<b>{runs}</b> finished runs</p><nav class="contents">{links}</nav>',
-          f'<div class="panel"><div class="scroll">{_table(tables.overview(studies), "tasks all")}</div>{notes}</div>',
+          f'<p class="lead"><b>{len(studies)}</b> {"study" if len(studies) == 1 else "studies"}, '
+          f'<b>{arms}</b> arms, <b>{runs}</b> finished runs</p><nav class="contents">{links}</nav>',
+          '<div class="panel"><div '
+          f'class="scroll">{_table(tables.overview(studies), "tasks all")}</div>{notes}</div>',
           *(_study(study) for study in studies)]
   return page(title, body)
 
 
 def _study(study: StudyResult) -> str:
-  flags = ''.join(f'<li>{escape(arm.name)}: <code>{escape(tables.flags_text(arm.flags))}</code></li>'
-                  for arm in study.arms if arm.flags)
+  flags = ''.join(f'<li>{escape(arm.name)}: '
+    f'<code>{escape(tables.flags_text(arm.flags))}</code></li>'
+    for arm in study.arms if arm.flags)
   difference = ''
   if study.compared:
     difference = f'<div class="panel scroll">{_table(tables.differences(study), "tasks")}</div>'
-  return (f'<h2 id="{escape(study.name)}">{escape(study.name)}<small>{escape(study.claim)}</small></h2>'
-          f'<p class="says">{escape(tables.verdict(study))}</p>'
-          f'<div class="panel scroll">{_table(tables.arms(study), "tasks")}</div>{difference}'
-          f'<div class="panel"><h3>Accuracy</h3>{plots.accuracy_plots(study)}</div>'
-          f'<div class="panel"><h3>Learning curves</h3>{plots.legend(study)}{plots.curve_plots(study)}</div>'
-          f'<div class="panel"><h3>Flags</h3><ul>{flags}</ul></div>')
+  return ('<h2 '
+    f'id="{escape(study.name)}">{escape(study.name)}<small>{escape(study.claim)}</small></h2><p '
+    f'class="says">{escape(tables.verdict(study))}</p><div class="panel '
+    f'scroll">{_table(tables.arms(study), "tasks")}</div>{difference}<div '
+    f'class="panel"><h3>Accuracy</h3>{plots.accuracy_plots(study)}</div><div '
+    'class="panel"><h3>Learning '
+    f'curves</h3>{plots.legend(study)}{plots.curve_plots(study)}</div><div '
+    f'class="panel"><h3>Flags</h3><ul>{flags}</ul></div>')
 
 
 def _table(table: Table, kind: str) -> str:
   head = ''.join(f'<th>{escape(name)}</th>' for name in table.head)
-  rows = ''.join(f'<tr>{"".join(_cell(cell, name, i == 0) for i, (cell, name) in enumerate(zip(row, table.head)))}</tr>'
-                 for row in table.rows)
+  rows = ''.join(
+    f'<tr>{"".join(_cell(cell, name, i == 0) for i, (cell, name) in enumerate(zip(row, table.head)))}</tr>'
+    for row in table.rows)
   return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 

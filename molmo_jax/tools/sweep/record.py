@@ -25,7 +25,8 @@ from molmo_jax.training.state import init_params
 
 FLAGS, LOG, LOCK, DONE = 'flags.json', 'log.txt', 'lock', 'done.json'
 SUMMARY, PREDICTIONS, METRICS = 'evaluation/summary.json', 'evaluation/predictions.jsonl', 'metrics.jsonl'
-TAIL = 4096                                     # bytes at the end of a file in which its last lines are
+# bytes at the end of a file in which its last lines are
+TAIL = 4096
 
 
 def is_done(folder: Path) -> bool:
@@ -34,7 +35,8 @@ def is_done(folder: Path) -> bool:
 
 def mark_done(folder: Path, model: ModelConfig, seconds: float) -> None:
   """Writes the last file of a run. `seconds`: of its last attempt, by the clock."""
-  write_atomically(folder / DONE, json.dumps({'seconds': round(seconds, 1), 'parameters': parameters(model)}) + '\n')
+  write_atomically(folder / DONE, json.dumps(
+    {'seconds': round(seconds, 1), 'parameters': parameters(model)}) + '\n')
 
 
 def read_done(folder: Path) -> dict[str, Any]:
@@ -42,7 +44,9 @@ def read_done(folder: Path) -> dict[str, Any]:
 
 
 def lock(folder: Path) -> IO[str] | None:
-  """The open lock of a folder, to be handed to the process that works there; None if another process has it."""
+  """The open lock of a folder, to be handed to the process that works there; None if another
+  process has it.
+  """
   folder.mkdir(parents=True, exist_ok=True)
   file = open(folder / LOCK, 'a', encoding='utf-8')
   try:

@@ -1,4 +1,5 @@
-"""What each of several processes may use: its own cores on a CPU, its part of the memory on a GPU."""
+"""What each of several processes may use: its own cores on a CPU, its part of the memory on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from molmo_jax.configuration import ConfigError
 
-MEMORY_PER_RUN = 1.5 * 2 ** 30                  # bytes of main memory that a tiny run takes, with room to spare
+# bytes of main memory that a tiny run takes, with room to spare
+MEMORY_PER_RUN = 1.5 * 2 ** 30
 ASK_JAX = 'import jax; print(jax.default_backend())'
 
 
@@ -24,7 +26,9 @@ class Share:
 
   @contextlib.contextmanager
   def taken(self) -> Iterator[None]:
-    """Inside, processes that this thread starts are restricted to the cores, from their first instruction on."""
+    """Inside, processes that this thread starts are restricted to the cores, from their first
+    instruction on.
+    """
     if not self.cores:
       yield
       return
@@ -37,11 +41,14 @@ class Share:
 
 
 def backend() -> str:
-  """'cpu', 'gpu' or 'tpu': what train.py will run on. Another process asks JAX, so that this one holds no device."""
+  """'cpu', 'gpu' or 'tpu': what train.py will run on. Another process asks JAX, so that this one
+  holds no device.
+  """
   asked = os.environ.get('JAX_PLATFORMS', '').split(',')[0]
   if asked == 'cpu':
     return asked
-  found = subprocess.run([sys.executable, '-c', ASK_JAX], capture_output=True, text=True, check=False)
+  found = subprocess.run([sys.executable, '-c', ASK_JAX], capture_output=True, text=True,
+                         check=False)
   if found.returncode:
     raise ConfigError(f'JAX finds no device: {found.stderr.strip().splitlines()[-1]}')
   return found.stdout.strip()
@@ -51,7 +58,8 @@ def shares(processes: int | None, kind: str) -> list[Share]:
   """One share per process that may run at the same time.
 
   Args:
-    processes: how many are asked for. None: on a CPU one per core, as far as the free memory allows; else one.
+    processes: how many are asked for. None: on a CPU one per core, as far as the free memory
+      allows; else one.
     kind: of device, as `backend` gives it.
 
   Raises:
@@ -64,15 +72,18 @@ def shares(processes: int | None, kind: str) -> list[Share]:
     memory = {'XLA_PYTHON_CLIENT_MEM_FRACTION': f'{0.9 / count:.3f}'} if count > 1 else {}
     return [Share(environment=memory) for _ in range(count)]
   cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
-  count = processes or max(1, min(len(cores) or os.cpu_count() or 1, int(_free_memory() // MEMORY_PER_RUN)))
+  count = processes or max(
+    1, min(len(cores) or os.cpu_count() or 1, int(_free_memory() // MEMORY_PER_RUN)))
   return [_cpu_share(cores, i, count) for i in range(count)]
 
 
 def _cpu_share(cores: list[int], index: int, count: int) -> Share:
-  mine = cores[index * len(cores) // count:(index + 1) * len(cores) // count] if count <= len(cores) else (
-    cores[index % len(cores):][:1] if cores else [])
+  mine = cores[index * len(cores) // count:(index + 1) * len(cores) // count] if count <= len(
+    cores) else (
+      cores[index % len(cores):][:1] if cores else [])
   threads = str(max(len(mine), 1))
-  return Share(frozenset(mine), {'OMP_NUM_THREADS': threads, 'OPENBLAS_NUM_THREADS': threads, 'JAX_PLATFORMS': 'cpu'})
+  return Share(frozenset(mine), {'OMP_NUM_THREADS': threads, 'OPENBLAS_NUM_THREADS': threads,
+                                 'JAX_PLATFORMS': 'cpu'})
 
 
 def _free_memory() -> float:

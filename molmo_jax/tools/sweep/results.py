@@ -1,4 +1,6 @@
-"""What the folders of a sweep say: accuracies of every run, and per study their means and paired differences."""
+"""What the folders of a sweep say: accuracies of every run, and per study their means and paired
+differences.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,16 @@ from molmo_jax.tools.sweep.statistics import Mean, Paired, mean_of, paired_t_tes
 from molmo_jax.tools.sweep.study import RUNS, Plan
 
 STUDIES = 'studies.json'                        # in --out: which runs belong to which arm
-MEAN = 'mean'                                   # of the tasks that a study looks at: its main outcome
+# of the tasks that a study looks at: its main outcome
+MEAN = 'mean'
 
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
   """One finished run."""
   folder: Path
-  accuracy: dict[str, float]                    # of every task, and `MEAN` of those of the study; fractions
+  # of every task, and `MEAN` of those of the study; fractions
+  accuracy: dict[str, float]
   chance: dict[str, float]
   curves: list[dict[str, Any]]                  # rows of metrics.jsonl
   parameters: int
@@ -40,7 +44,8 @@ class RunResult:
   @property
   def flops(self) -> float:
     """Operations of one training step, forward and backward: mean over the rows of the log."""
-    return statistics.fmean(1e12 * row['tflops'] * row['seconds_per_step'] for row in self._measured())
+    return statistics.fmean(1e12 * row['tflops'] * row['seconds_per_step']
+                            for row in self._measured())
 
   @property
   def step_seconds(self) -> float:
@@ -110,7 +115,9 @@ class StudyResult:
                            for side in (self.baseline, arm)))
 
   def p_over_examples(self, arm: ArmResult) -> float:
-    """Two-sided sign-flip test over the examples of the study's tasks, each with its mean score over the seeds."""
+    """Two-sided sign-flip test over the examples of the study's tasks, each with its mean score
+    over the seeds.
+    """
     by_example: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
     for seed in self._common(arm):
       before, after = self.baseline.runs[seed].scores, arm.runs[seed].scores
@@ -135,10 +142,12 @@ def write_plan(out: Path, plan: Plan, seeds: int) -> None:
 
 
 def read_results(out: Path, names: Sequence[str] | None = None) -> list[StudyResult]:
-  """The studies that have been run in `out`: all, or those of `names`. Studies without a finished run are left out.
+  """The studies that have been run in `out`: all, or those of `names`. Studies without a finished
+  run are left out.
 
   Raises:
-    ConfigError: `out` is no folder of a sweep, has no finished run of these studies, or a run lacks a task.
+    ConfigError: `out` is no folder of a sweep, has no finished run of these studies, or a run lacks
+      a task.
   """
   path = out / STUDIES
   if not path.exists():
@@ -159,7 +168,8 @@ def _read_study(out: Path, name: str, study: Mapping[str, Any]) -> StudyResult:
   for arm, described in study['arms'].items():
     folders = {seed: out / RUNS / run for seed, run in enumerate(described['runs'])}
     arms.append(ArmResult(arm, described['flags'],
-                          {s: _read_run(folder, tasks) for s, folder in folders.items() if record.is_done(folder)}))
+                          {s: _read_run(folder, tasks) for s, folder in folders.items()
+                           if record.is_done(folder)}))
   return StudyResult(name, study['claim'], tasks, arms, study['seeds'])
 
 
@@ -167,10 +177,12 @@ def _read_run(folder: Path, tasks: tuple[str, ...]) -> RunResult:
   rows, done = read_summary(folder / record.SUMMARY)['tasks'], record.read_done(folder)
   absent = [task for task in tasks if task not in rows]
   if absent:
-    raise ConfigError(f'{folder / record.SUMMARY} has no task {", ".join(absent)}, which the study asks for; '
-                      f'it has: {", ".join(rows)}')
-  columns = {column: {task: row[column] for task, row in rows.items()} for column in ('accuracy', 'chance')}
+    raise ConfigError(f'{folder / record.SUMMARY} has no task {", ".join(absent)}, which the study '
+      f'asks for; it has: {", ".join(rows)}')
+  columns = {column: {task: row[column] for task, row in rows.items()}
+             for column in ('accuracy', 'chance')}
   for column in columns.values():
     column[MEAN] = statistics.fmean(column[task] for task in tasks)
-  return RunResult(folder, columns['accuracy'], columns['chance'], read_metrics(folder / record.METRICS),
+  return RunResult(folder, columns['accuracy'], columns['chance'],
+                   read_metrics(folder / record.METRICS),
                    done['parameters'], done['seconds'])

@@ -1,4 +1,6 @@
-"""Runs as processes of train.py, some at a time, until all are done, have failed, or the sweep is stopped."""
+"""Runs as processes of train.py, some at a time, until all are done, have failed, or the sweep is
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from molmo_jax.tools.sweep.study import RUNS, Run
 
 PROGRAM = Path(__file__).resolve().parents[3] / 'train.py'
 POLL = 0.2                                      # seconds between two looks at the processes
-PATIENCE = 120.0                                # seconds between asking a process to stop and ending it
+# seconds between asking a process to stop and ending it
+PATIENCE = 120.0
 SHOWN = 8                                       # lines of a failed run's log
 
 
@@ -58,7 +61,8 @@ class Stop:
 
   @contextlib.contextmanager
   def listening(self) -> Iterator[None]:
-    before = {number: signal.signal(number, self._received) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, self._received)
+              for number in (signal.SIGINT, signal.SIGTERM)}
     try:
       yield
     finally:
@@ -69,7 +73,8 @@ class Stop:
 class Scheduler:
   """Keeps every share busy with one run."""
 
-  def __init__(self, runs: Sequence[Run], out: Path, config_file: str, shares: Sequence[Share], console: Console):
+  def __init__(self, runs: Sequence[Run], out: Path, config_file: str, shares: Sequence[Share],
+               console: Console):
     self._runs, self._out, self._config, self._console = list(runs), out, config_file, console
     self._free = list(shares)
     self._waiting = collections.deque(run for run in runs if not record.is_done(self._folder(run)))
@@ -79,10 +84,13 @@ class Scheduler:
     self._steps = {run.name: self._steps_of(run) for run in runs}
 
   def work(self) -> Outcome:
-    """Runs everything; SIGINT or SIGTERM lets runs in flight write their checkpoints, a second signal ends them."""
+    """Runs everything; SIGINT or SIGTERM lets runs in flight write their checkpoints, a second
+    signal ends them.
+    """
     stop, total = Stop(), sum(run.experiment.training.steps for run in self._runs)
     begin = sum(self._steps.values())
-    with stop.listening(), Display(self._console, 'sweep, steps of all runs', total, begin) as display:
+    with stop.listening(), Display(self._console, 'sweep, steps of all runs', total,
+                                   begin) as display:
       try:
         while self._running or (self._waiting and not stop.signals):
           if not stop.signals:
@@ -118,13 +126,17 @@ class Scheduler:
   def _start(self, run: Run, lock: IO[str], share: Share) -> Child:
     folder = self._folder(run)
     command = [sys.executable, str(PROGRAM), *run.arguments(self._config, folder)]
-    write_atomically(folder / record.FLAGS, json.dumps({'flags': run.flags, 'command': command}, indent=2) + '\n')
-    cache = {'JAX_COMPILATION_CACHE_DIR': str(self._out / 'cache'), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2'}
-    environment = {**cache, **os.environ, **share.environment, 'PYTHONUNBUFFERED': '1', 'COLUMNS': '120'}
+    write_atomically(folder / record.FLAGS,
+                     json.dumps({'flags': run.flags, 'command': command}, indent=2) + '\n')
+    cache = {'JAX_COMPILATION_CACHE_DIR': str(self._out / 'cache'),
+             'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2'}
+    environment = {**cache, **os.environ, **share.environment, 'PYTHONUNBUFFERED': '1',
+                   'COLUMNS': '120'}
     with open(folder / record.LOG, 'a', encoding='utf-8') as log, share.taken():
       log.write(f'---- {time.strftime("%Y-%m-%d %H:%M:%S")} ----\n')
       log.flush()
-      process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+      process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+                                 stderr=subprocess.STDOUT,
                                  env=environment, pass_fds=[lock.fileno()], start_new_session=True)
     return Child(run, folder, process, share, lock, time.monotonic())
 
@@ -140,14 +152,17 @@ class Scheduler:
         self._failed.append(child.run.name)
         self._show_failure(child)
       child.lock.close()
-      over = not stopping or record.is_done(child.folder)   # also of a failed run nothing is left to do
-      self._steps[child.run.name] = child.run.experiment.training.steps if over else self._steps_of(child.run)
+      # also of a failed run nothing is left to do
+      over = not stopping or record.is_done(child.folder)
+      self._steps[child.run.name] = child.run.experiment.training.steps if over else self._steps_of(
+        child.run)
 
   def _show_failure(self, child: Child) -> None:
     status = child.process.returncode
     how = f'was ended by {signal.Signals(-status).name}' if status < 0 else f'ended with status {status}'
     log = child.folder / record.LOG
-    self._console.print(f'failed: {child.run.name} {how}; its log, {log}, ends with', style='red', highlight=False,
+    self._console.print(f'failed: {child.run.name} {how}; its log, {log}, ends with', style='red',
+                        highlight=False,
                         soft_wrap=True)
     for line in record.last_lines(log, SHOWN):
       self._console.print(f'  {line}', markup=False, highlight=False)

@@ -26,7 +26,9 @@ class Mean:
 
 @dataclasses.dataclass(frozen=True)
 class Paired(Mean):
-  """The mean of paired differences, and the p-value of a two-sided paired t-test of its being 0 (NaN if n = 1)."""
+  """The mean of paired differences, and the p-value of a two-sided paired t-test of its being 0
+  (NaN if n = 1).
+  """
   p: float
 
 
@@ -40,7 +42,8 @@ def mean_of(values: Sequence[float], confidence: float = 0.95) -> Mean:
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> Paired:
-  """`second` − `first`, value by value; both are in the same order, of the same length, at least 1."""
+  """`second` − `first`, value by value; both are in the same order, of the same length, at least 1.
+  """
   differences = [b - a for a, b in zip(first, second, strict=True)]
   found = mean_of(differences)
   if found.n < 2:
@@ -54,7 +57,9 @@ def paired_t_test(first: Sequence[float], second: Sequence[float]) -> Paired:
 
 
 def two_sided_p(t: float, freedom: int) -> float:
-  """The probability that Student's t with `freedom` degrees of freedom lies at least as far from 0 as `t`."""
+  """The probability that Student's t with `freedom` degrees of freedom lies at least as far from 0
+  as `t`.
+  """
   return regularised_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
 
 
@@ -75,13 +80,15 @@ def t_quantile(probability: float, freedom: int) -> float:
 def regularised_beta(a: float, b: float, x: float) -> float:
   """The regularised incomplete beta function I_x(a, b) for a, b > 0 and 0 ≤ x ≤ 1.
 
-  By its continued fraction, which converges fast where x < (a + 1) / (a + b + 2); elsewhere 1 − I_{1−x}(b, a).
+  By its continued fraction, which converges fast where x < (a + 1) / (a + b + 2); elsewhere 1 −
+  I_{1−x}(b, a).
   """
   if x <= 0 or x >= 1:
     return float(x >= 1)
   if x > (a + 1) / (a + b + 2):
     return 1 - regularised_beta(b, a, 1 - x)
-  factor = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
+  factor = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b
+                    * math.log1p(-x))
   return factor / a / _beta_fraction(a, b, x)
 
 

@@ -1,7 +1,7 @@
 """Studies as data, and the runs that follow from them.
 
-A run is decided by its configuration: that of the file, with the flags of the command line, of the study, of the arm,
-and the seed. Arms of several studies that come out the same are one run.
+A run is decided by its configuration: that of the file, with the flags of the command line, of the
+study, of the arm, and the seed. Arms of several studies that come out the same are one run.
 """
 
 from __future__ import annotations
@@ -25,24 +25,32 @@ from molmo_jax.data.scenes.kinds import KIND_OF_TASK
 
 RUNS, DATA = 'runs', 'data'                     # folders below --out
 LONGEST_NAME = 80                               # characters of a folder's name before seed and hash
-PLACES = ('name', 'data.train', 'data.validation', 'data.tokenizer', 'data.scenes_root')   # say where, not what
-UNNAMED = ('scenes', 'data', 'evaluation', 'training', 'seed', 'name')   # sections that a folder's name leaves out
+# say where, not what
+PLACES = ('name', 'data.train', 'data.validation', 'data.tokenizer', 'data.scenes_root')
+# sections that a folder's name leaves out
+UNNAMED = ('scenes', 'data', 'evaluation', 'training', 'seed', 'name')
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """One question to the model, as `STUDIES` of a configuration file holds it. Flags are `{'model.llm.layers': 2}`."""
+  """One question to the model, as `STUDIES` of a configuration file holds it. Flags are
+  `{'model.llm.layers': 2}`.
+  """
   claim: str                                    # what the study asks, in one sentence
-  tasks: tuple[str, ...]                        # whose accuracy answers it; their mean is the main outcome
+  # whose accuracy answers it; their mean is the main outcome
+  tasks: tuple[str, ...]
   arms: dict[str, dict]                         # name → its flags; the first is the baseline
-  settings: dict = dataclasses.field(default_factory=dict)   # flags of all arms: data, size of rows, steps
+  # flags of all arms: data, size of rows, steps
+  settings: dict = dataclasses.field(default_factory=dict)
   step_seconds: float = 0.05                    # of one training step on one core, for estimates
 
   def __post_init__(self):
     if len(self.arms) < 2:
-      raise ValueError(f'arms: {list(self.arms)}; a study needs a baseline and at least one other arm')
+      raise ValueError(f'arms: {list(self.arms)}; a study needs a baseline and at least one other '
+        'arm')
     if not self.tasks:
-      raise ValueError('tasks: at least one task must be named, whose accuracy answers the question')
+      raise ValueError(
+        'tasks: at least one task must be named, whose accuracy answers the question')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +63,8 @@ class Run:
 
   def arguments(self, config_file: str, workdir: Path) -> list[str]:
     """The flags of train.py."""
-    return [f'--config={config_file}', *(f'--config.{key}={_flag_text(value)}' for key, value in self.flags.items()),
+    return [f'--config={config_file}',
+            *(f'--config.{key}={_flag_text(value)}' for key, value in self.flags.items()),
             f'--workdir={workdir}']
 
 
@@ -63,7 +72,8 @@ class Run:
 class Plan:
   """What a sweep has to do."""
   studies: dict[str, Study]
-  runs: dict[str, Run]                          # by name, in the order in which they start: seed after seed
+  # by name, in the order in which they start: seed after seed
+  runs: dict[str, Run]
   arms: dict[str, dict[str, tuple[str, ...]]]   # study → arm → names of its runs, seed after seed
 
 
@@ -78,8 +88,10 @@ def read_studies(path: str) -> dict[str, Study]:
   except OSError as error:
     raise ConfigError(f'{path}: {error.strerror}') from None
   if not isinstance(found, Mapping) or not found:
-    raise ConfigError(f'{path}: STUDIES is missing, a dict from names to studies; docs/ablations.md shows one')
-  return {name: build(Study, study, f'{Path(path).name}: STUDIES.{name}') for name, study in found.items()}
+    raise ConfigError(f'{path}: STUDIES is missing, a dict from names to studies; '
+      'docs/ablations.md shows one')
+  return {name: build(Study, study, f'{Path(path).name}: STUDIES.{name}')
+          for name, study in found.items()}
 
 
 def choose(studies: Mapping[str, Study], names: str) -> dict[str, Study]:
@@ -93,11 +105,13 @@ def choose(studies: Mapping[str, Study], names: str) -> dict[str, Study]:
   for name in names.split(','):
     if name not in studies:
       close = difflib.get_close_matches(name, studies, n=1, cutoff=0.0)[0]
-      raise ConfigError(f"--study: there is no '{name}'; did you mean '{close}'? There are: {', '.join(studies)}, all")
+      raise ConfigError(f"--study: there is no '{name}'; did you mean '{close}'? There are: "
+        f"{', '.join(studies)}, all")
   return {name: studies[name] for name in names.split(',')}
 
 
-def plan(base: ConfigDict, given: Mapping[str, Any], studies: Mapping[str, Study], seeds: int, out: Path) -> Plan:
+def plan(base: ConfigDict, given: Mapping[str, Any], studies: Mapping[str, Study], seeds: int,
+         out: Path) -> Plan:
   """All runs of `studies` with seeds 0 … `seeds` − 1, every configuration checked.
 
   Args:
@@ -106,34 +120,41 @@ def plan(base: ConfigDict, given: Mapping[str, Any], studies: Mapping[str, Study
     out: folder of the sweep.
 
   Raises:
-    ConfigError: a flag that does not exist or does not fit, a task that the data lack, two arms that are the same.
+    ConfigError: a flag that does not exist or does not fit, a task that the data lack, two arms
+      that are the same.
   """
   runs: dict[str, Run] = {}
-  names: dict[str, dict[str, list[str]]] = {study: {arm: [] for arm in studies[study].arms} for study in studies}
+  names: dict[str, dict[str, list[str]]] = {study: {arm: [] for arm in studies[study].arms}
+                                            for study in studies}
   for seed in range(seeds):
     for name, study in studies.items():
       shared = {key: value for key, value in study.settings.items() if key not in given}
       for arm, flags in study.arms.items():
-        run = _run(base, {**given, **shared, **flags}, set(given), seed, out, f'study {name}, arm {arm}')
+        run = _run(base, {**given, **shared, **flags}, set(given), seed, out,
+                   f'study {name}, arm {arm}')
         if run.experiment.scenes is not None:
           _check_tasks(study, run.experiment.scenes, f'study {name}, arm {arm}')
         same = [other for other, made in names[name].items() if run.name in made]
         if same:
-          raise ConfigError(f"study {name}: the arms '{same[0]}' and '{arm}' are the same run; their flags must differ")
+          raise ConfigError(f"study {name}: the arms '{same[0]}' and '{arm}' are the same run; "
+            "their flags must differ")
         runs.setdefault(run.name, run)
         names[name][arm].append(run.name)
-  return Plan(dict(studies), runs, {s: {a: tuple(made) for a, made in arms.items()} for s, arms in names.items()})
+  return Plan(dict(studies), runs,
+              {s: {a: tuple(made) for a, made in arms.items()} for s, arms in names.items()})
 
 
 def _check_tasks(study: Study, scenes: ScenesConfig, where: str) -> None:
   there = [task for task, kind in KIND_OF_TASK.items() if getattr(scenes.train, kind)]
   absent = [task for task in study.tasks if task not in there]
   if absent:
-    raise ConfigError(f'{where}: the scenes that are asked for have no task {", ".join(absent)}; they have: '
-                      f'{", ".join(there) or "none"} (scenes.train counts the training records of every kind)')
+    raise ConfigError(f'{where}: the scenes that are asked for have no task {", ".join(absent)}; '
+      f'they have: {", ".join(there) or "none"} (scenes.train counts the training records of every '
+      'kind)')
 
 
-def _run(base: ConfigDict, flags: dict[str, Any], given: set[str], seed: int, out: Path, where: str) -> Run:
+def _run(base: ConfigDict, flags: dict[str, Any], given: set[str], seed: int, out: Path,
+         where: str) -> Run:
   flags = {**flags, 'seed': seed, 'data.seed': seed}
   config = _with_flags(base, flags, where)
   before = _flat(base)
@@ -144,7 +165,8 @@ def _run(base: ConfigDict, flags: dict[str, Any], given: set[str], seed: int, ou
   if generated:
     folder = out / DATA / f'scenes-{_digest([config.scenes.to_dict(), _base_vocabulary(config)])}'
     places |= {'data.scenes_root': str(folder), 'data.train': str(folder / 'train.jsonl'),
-               'data.validation': str(folder / 'val.jsonl'), 'data.tokenizer': str(folder / 'tokenizer.json')}
+               'data.validation': str(folder / 'val.jsonl'),
+               'data.tokenizer': str(folder / 'tokenizer.json')}
   config = _with_flags(config, places, where)
   try:
     return Run(name, seed, flags | places, experiment.from_config(config))
@@ -177,11 +199,12 @@ def _base_vocabulary(config: ConfigDict) -> int:
 
 
 def _decisive(config: ConfigDict, generated: bool) -> dict[str, Any]:
-  """What a run depends on, flat. Defaults of the program are left out: a key that is added to it later, with a default
-  that changes nothing, leaves finished runs as they are."""
+  """What a run depends on, flat. Defaults of the program are left out: a key that is added to it
+  later, with a default that changes nothing, leaves finished runs as they are."""
   defaults = _flat(with_defaults(experiment.Experiment, {}))
   if generated:
-    defaults |= {f'scenes.{key}': value for key, value in _flat(with_defaults(ScenesConfig, {})).items()}
+    defaults |= {f'scenes.{key}': value
+                 for key, value in _flat(with_defaults(ScenesConfig, {})).items()}
   left_out = PLACES if generated else ('name',)
   return {key: value for key, value in _flat(config).items()
           if key not in left_out and not (key in defaults and defaults[key] == value)}
@@ -199,7 +222,9 @@ def _digest(value: Any) -> str:
 
 
 def _slug(flags: Mapping[str, Any]) -> str:
-  """The start of a folder's name: what the run is about, in characters that every file system takes."""
+  """The start of a folder's name: what the run is about, in characters that every file system
+  takes.
+  """
   parts = [f'{key.rpartition(".")[2]}={_short(value)}' for key, value in sorted(flags.items())
            if key.partition('.')[0] not in UNNAMED and not _repeats(key, flags)]
   return re.sub(r'[^A-Za-z0-9=_.,-]+', '_', ','.join(parts))[:LONGEST_NAME] or 'base'
@@ -213,7 +238,8 @@ def _repeats(key: str, flags: Mapping[str, Any]) -> bool:
 def _short(value: Any) -> str:
   if isinstance(value, bool):
     return 'on' if value else 'off'
-  return 'x'.join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+  return 'x'.join(map(str, value)) if isinstance(value, Sequence) and not isinstance(
+    value, str) else str(value)
 
 
 def _flag_text(value: Any) -> str:

@@ -33,8 +33,10 @@ def overview(studies: Sequence[StudyResult]) -> Table:
   for study in studies:
     for arm in study.compared:
       found = study.difference(arm)
-      before, after = (Cell(percent(side.mean(MEAN).mean), side.name) for side in (study.baseline, arm))
-      rows.append([Cell(study.name), Cell(arm.name), Cell(', '.join(study.tasks)), Cell(str(found.n)), before,
+      before, after = (Cell(percent(side.mean(MEAN).mean), side.name)
+                       for side in (study.baseline, arm))
+      rows.append([Cell(study.name), Cell(arm.name), Cell(', '.join(study.tasks)),
+                   Cell(str(found.n)), before,
                    Cell(after.text), difference_cell(found), p_cell(found.p)])
   return Table(head, rows)
 
@@ -46,21 +48,27 @@ def arms(study: StudyResult) -> Table:
   for arm in study.arms:
     if arm.runs:
       baseline = ' (baseline)' if arm is study.baseline else ''
-      rows.append([Cell(arm.name + baseline), *(accuracy_cell(arm.mean(task)) for task in study.columns),
+      rows.append([Cell(arm.name + baseline),
+                   *(accuracy_cell(arm.mean(task)) for task in study.columns),
                    Cell(str(len(arm.runs))), Cell(f'{arm.typical("parameters"):,.0f}'),
-                   Cell(f'{arm.typical("flops") / 1e6:,.0f}'), Cell(f'{1e3 * arm.typical("step_seconds"):,.1f}')])
+                   Cell(f'{arm.typical("flops") / 1e6:,.0f}'),
+                   Cell(f'{1e3 * arm.typical("step_seconds"):,.1f}')])
   return Table(head, rows)
 
 
 def differences(study: StudyResult) -> Table:
-  """Every arm against the baseline; the last column is the test over examples, on all tasks of the study."""
+  """Every arm against the baseline; the last column is the test over examples, on all tasks of the
+  study.
+  """
   head = ['against the baseline', *study.columns, 'n', 'p over examples']
   rows = []
   for arm in study.compared:
     found = [study.difference(arm, task) for task in study.columns]
-    cells = [Cell(f'{difference_cell(d).text}{mark(d.p)}', f'{difference_cell(d).small}, {p_phrase(d.p)}',
+    cells = [Cell(f'{difference_cell(d).text}{mark(d.p)}',
+                  f'{difference_cell(d).small}, {p_phrase(d.p)}',
                   d.p < STRONG) for d in found]
-    rows.append([Cell(arm.name), *cells, Cell(str(found[-1].n)), Cell(p_text(study.p_over_examples(arm)))])
+    rows.append([Cell(arm.name), *cells, Cell(str(found[-1].n)),
+                 Cell(p_text(study.p_over_examples(arm)))])
   return Table(head, rows)
 
 
@@ -69,7 +77,8 @@ def verdict(study: StudyResult) -> str:
   tested = [(arm, study.difference(arm)) for arm in study.compared]
   if not tested or tested[0][1].n < 2:
     return 'Too few finished seeds for a test.'
-  said = [f'{arm.name} {signed(d.mean)} points ({p_phrase(d.p)})' for arm, d in tested if d.p < STRONG]
+  said = [f'{arm.name} {signed(d.mean)} points ({p_phrase(d.p)})' for arm, d in tested
+          if d.p < STRONG]
   what = study.tasks[0] if len(study.tasks) == 1 else f'the mean of {", ".join(study.tasks)}'
   if not said:
     return f'No arm differs from the baseline in {what} with p < {STRONG:g}.'
@@ -82,14 +91,16 @@ def notes(studies: Sequence[StudyResult]) -> list[str]:
   n = str(seeds[0]) if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'
   compared = sum(len(study.compared) for study in studies)
   lines = [
-    f'Accuracy in % of the validation questions, answered by generation; n = {n} seeds. ± and brackets: 95 % '
-    't-interval over the seeds.',
-    'Differences to the baseline in points, paired by seed: both arms of a seed share the order of the data and the '
-    f'initial values of what both have. p: two-sided paired t-test over the seeds; ‡ p < {STRONG:g}, † p < {WEAK:g}, '
-    f'not corrected for the number of comparisons ({compared} here).',
-    'p over examples: two-sided sign-flip test over the validation questions, each with its mean over the seeds.',
-    'MFLOP/step: matrix products of one training step, forward and backward, padding not counted. ms/step: median, '
-    'while other runs used the other cores.',
+    f'Accuracy in % of the validation questions, answered by generation; n = {n} seeds. ± and '
+    'brackets: 95 % t-interval over the seeds.',
+    'Differences to the baseline in points, paired by seed: both arms of a seed share the order '
+    'of the data and the initial values of what both have. p: two-sided paired t-test over the '
+    f'seeds; ‡ p < {STRONG:g}, † p < {WEAK:g}, not corrected for the number of comparisons '
+    f'({compared} here).',
+    'p over examples: two-sided sign-flip test over the validation questions, each with its mean '
+    'over the seeds.',
+    'MFLOP/step: matrix products of one training step, forward and backward, padding not counted. '
+    'ms/step: median, while other runs used the other cores.',
   ]
   missing = {study.name: study.missing for study in studies if study.missing}
   if missing:

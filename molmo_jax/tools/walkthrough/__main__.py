@@ -1,12 +1,14 @@
-"""Walks through what becomes of images or a video: eleven numbers in the terminal, and a page with drawings.
+"""Walks through what becomes of images or a video: eleven numbers in the terminal, and a page with
+drawings.
 
   python -m molmo_jax.tools.walkthrough image.jpg
   python -m molmo_jax.tools.walkthrough image.jpg --config=configs/molmo_v1.py:size=7b_d --out=v1.html
   python -m molmo_jax.tools.walkthrough a.jpg b.jpg --question="What changed?"
   python -m molmo_jax.tools.walkthrough clip.mp4 --config=configs/video.py:size=8b --inference
 
-The counts are those of the arrays that training gets (with --inference: that a prompt gives). No weights are needed.
-Any value of the configuration is a flag: --config.preprocess.image.max_crops=36.
+The counts are those of the arrays that training gets (with --inference: that a prompt gives). No
+weights are needed. Any value of the configuration is a flag:
+--config.preprocess.image.max_crops=36.
 """
 
 import sys
@@ -26,12 +28,13 @@ from molmo_jax.tools.walkthrough.page import page
 
 DEFAULT_CONFIG = f'{Path(__file__).parents[3] / "configs/image.py"}:size=8b'
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'how files become tokens; override with --config.a.b=c; '
-                                         'default: configs/image.py:size=8b')
+CONFIG = config_flags.DEFINE_config_file('config', None, 'how files become tokens; override with '
+                                         '--config.a.b=c; default: configs/image.py:size=8b')
 OUT = flags.DEFINE_string('out', 'walkthrough.html', 'the page')
 QUESTION = flags.DEFINE_string('question', None, 'default: one that fits the files')
 ANSWER_TEXT = flags.DEFINE_string('answer', ANSWER, 'what the loss would be computed on')
-INFERENCE = flags.DEFINE_bool('inference', False, 'numbers of crops and frames for inference, and no answer')
+INFERENCE = flags.DEFINE_bool('inference', False,
+                              'numbers of crops and frames for inference, and no answer')
 
 
 def main(argv: list[str]) -> None:
@@ -39,7 +42,8 @@ def main(argv: list[str]) -> None:
   sources = read_sources(argv[1:])
   try:
     run = experiment_lib.from_config(CONFIG.value)
-  except OSError as error:   # how ml_collections reports a missing file, here and not when it parses the flag
+  except OSError as error:
+    # how ml_collections reports a missing file, here and not when it parses the flag
     raise ConfigError(f'--config: {str(error).splitlines()[-1].strip()}') from None
   walkthrough = walk(sources, run, QUESTION.value, ANSWER_TEXT.value, training=not INFERENCE.value)
   terminal.show(walkthrough, console)
@@ -53,9 +57,12 @@ def main(argv: list[str]) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """`experiment.parse_flags` with the default configuration as a flag too: what overrides it is then checked there."""
+  """`experiment.parse_flags` with the default configuration as a flag too: what overrides it is
+  then checked there.
+  """
   given = any(argument.lstrip('-').split('=')[0] == 'config' for argument in argv[1:])
-  return experiment_lib.parse_flags(argv if given else [argv[0], f'--config={DEFAULT_CONFIG}', *argv[1:]])
+  return experiment_lib.parse_flags(argv if given
+                                    else [argv[0], f'--config={DEFAULT_CONFIG}', *argv[1:]])
 
 
 def run_main() -> None:

@@ -1,4 +1,5 @@
-"""The user's files as the arrays that training or inference gets, and where every image and view lies in them.
+"""The user's files as the arrays that training or inference gets, and where every image and view
+lies in them.
 
 Everything that the walkthrough shows is read off these arrays; nothing is computed a second time.
 """
@@ -25,17 +26,22 @@ QUESTIONS = ('What is in this image?', 'What is in these images?', 'What happens
 ANSWER = 'This is where the answer stands.'
 
 PATCH, ROW_END, START, END = 'patch', 'column', 'start', 'end'
-KINDS = {'<im_patch>': PATCH, '<im_low>': PATCH, '<im_col>': ROW_END, '<row_end>': ROW_END, '<im_start>': START,
-         '<low_res_im_start>': START, '<frame_start>': START, '<img_start_lowres>': START, '<image_start>': START,
+KINDS = {'<im_patch>': PATCH, '<im_low>': PATCH, '<im_col>': ROW_END, '<row_end>': ROW_END,
+         '<im_start>': START,
+         '<low_res_im_start>': START, '<frame_start>': START, '<img_start_lowres>': START,
+         '<image_start>': START,
          '<im_end>': END, '<frame_end>': END, '<image_end>': END}
 
 # What the stand-in for a tokenizer is trained on, beside the user's question and answer.
-_TEXT = (*QUESTIONS, ANSWER, ' User: Assistant: user assistant\n', 'Image 1 Image 2\n', ' 0 1 2 3 4 5 6 7 8 9.')
+_TEXT = (*QUESTIONS, ANSWER, ' User: Assistant: user assistant\n', 'Image 1 Image 2\n',
+         ' 0 1 2 3 4 5 6 7 8 9.')
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """A grid of pooled features that is read row by row: the global view, the stitched crops, or a frame."""
+  """A grid of pooled features that is read row by row: the global view, the stitched crops, or a
+  frame.
+  """
   kind: int                                   # images.GLOBAL, CROP or FRAME
   grid: tuple[int, int]                       # pooling windows (rows, columns)
   rows: slice                                 # of `pool_index`
@@ -48,7 +54,8 @@ class Part:
   """What became of one file."""
   source: Source
   views: tuple[View, ...]
-  tokens: slice                               # of the sequence, from the first view's first to the last view's last
+  # of the sequence, from the first view's first to the last view's last
+  tokens: slice
   tiling: tuple[int, int] | None              # crops (rows, columns); None without crops
 
   @property
@@ -64,12 +71,15 @@ class Part:
 class Walkthrough:
   """An example, encoded as `run` encodes it."""
   run: Experiment
-  training: bool                              # whether the numbers of crops and frames are those of training
+  # whether the numbers of crops and frames are those of training
+  training: bool
   parts: tuple[Part, ...]
   encoded: Encoded
   tokenizer: Tokenizer
-  real_tokenizer: bool                        # False: a stand-in; its text tokens are not those of the release
-  kinds: tuple[str, ...]                      # of every token: a value of KINDS, 'bos', 'text' or 'answer'
+  # False: a stand-in; its text tokens are not those of the release
+  real_tokenizer: bool
+  # of every token: a value of KINDS, 'bos', 'text' or 'answer'
+  kinds: tuple[str, ...]
 
   @property
   def is_video(self) -> bool:
@@ -94,16 +104,19 @@ class Walkthrough:
     return flags.reshape(-1, patches)[crops.start:crops.stop]
 
 
-def walk(sources: Sequence[Source], run: Experiment, question: str | None = None, answer: str = ANSWER,
+def walk(sources: Sequence[Source], run: Experiment, question: str | None = None,
+         answer: str = ANSWER,
          training: bool = True) -> Walkthrough:
   """Encodes the files with a question, and finds the images and views in the arrays.
 
   Args:
     sources: images, or one video (`read_sources`).
-    run: the configuration; its limits of length do not hold here (`table.limit_notes` compares with them).
+    run: the configuration; its limits of length do not hold here (`table.limit_notes` compares with
+      them).
     question: None takes one that fits.
     answer: only used in training.
-    training: numbers of crops and frames for training, and an answer with loss; False: a prompt for inference.
+    training: numbers of crops and frames for training, and an answer with loss; False: a prompt for
+      inference.
 
   Raises:
     MediaError, EncodingError: files or texts that cannot be encoded.
@@ -113,7 +126,8 @@ def walk(sources: Sequence[Source], run: Experiment, question: str | None = None
     question = QUESTIONS[2 if sources[0].is_video else len(sources) > 1]
   messages = (Message('user', question), Message('assistant', answer))
   paths = tuple(source.path for source in sources)
-  example = Example(conversations=(messages,), **{'video': paths[0]} if sources[0].is_video else {'images': paths})
+  example = Example(conversations=(messages,),
+                    **{'video': paths[0]} if sources[0].is_video else {'images': paths})
   tokenizer, real = _tokenizer(run, f'{question} {answer}')
   config = dataclasses.replace(run.preprocess, text=dataclasses.replace(
       run.preprocess.text, max_sequence_length=None, max_sequence_length_eval=None))
@@ -130,20 +144,26 @@ def walk(sources: Sequence[Source], run: Experiment, question: str | None = None
 
 
 def canvas_places(part: Part, walkthrough: Walkthrough) -> tuple[tuple[int, int], np.ndarray]:
-  """The canvas of an image's crops: its patches (rows, columns), and int [n,2], each crop's (row, column)."""
+  """The canvas of an image's crops: its patches (rows, columns), and int [n,2], each crop's (row,
+  column).
+  """
   stitched = images.stitched_patches(*part.tiling, walkthrough.run.preprocess.image)
   patches = walkthrough.grid ** 2
-  _, first = np.unique(stitched // patches, return_index=True)   # one patch of every crop, and where it lies
+  # one patch of every crop, and where it lies
+  _, first = np.unique(stitched // patches, return_index=True)
   own = np.stack(np.divmod(stitched.ravel()[first] % patches, walkthrough.grid), axis=1)
   return stitched.shape, np.stack(np.divmod(first, stitched.shape[1]), axis=1) - own
 
 
 def _tokenizer(run: Experiment, text: str) -> tuple[Tokenizer, bool]:
-  """The configuration's tokenizer, or a stand-in in which every word of ours is a token where the file is missing."""
+  """The configuration's tokenizer, or a stand-in in which every word of ours is a token where the
+  file is missing.
+  """
   first, special = run.model.llm.first_extra_id, extra_tokens(run.preprocess.layout_format)
   try:
     if Path(run.data.tokenizer).exists():
-      return Tokenizer.from_file(run.data.tokenizer, base_vocab_size=first, special_tokens=special), True
+      return Tokenizer.from_file(run.data.tokenizer, base_vocab_size=first,
+                                 special_tokens=special), True
   except ValueError as error:
     raise ConfigError(f'data.tokenizer: {error}') from None
   for name in (*CHAT_TOKENS, *special):
@@ -158,7 +178,8 @@ def _kinds(encoded: Encoded, tokenizer: Tokenizer, training: bool) -> tuple[str,
   names = {index: KINDS[name] for name, index in tokenizer.special.items() if name in KINDS}
   kinds = [names.get(index, 'text') for index in encoded.tokens.tolist()]
   if training:
-    for place in np.flatnonzero(encoded.loss_weights[:-1] > 0) + 1:   # a weight belongs to the token that is predicted
+    # a weight belongs to the token that is predicted
+    for place in np.flatnonzero(encoded.loss_weights[:-1] > 0) + 1:
       kinds[place] = 'answer'
   kinds[0] = 'bos'
   return tuple(kinds)
@@ -178,8 +199,10 @@ def _views(encoded: Encoded, patches: int, kinds: tuple[str, ...]) -> list[View]
       first -= 1
     while last < len(kinds) and kinds[last] in (ROW_END, END):
       last += 1
-    views.append(View(int(index[start, 3]), (int(index[start:stop, 0].max()) + 1, int(index[start:stop, 1].max()) + 1),
-                      slice(start, stop), range(int(crops.min()), int(crops.max()) + 1), slice(first, last)))
+    views.append(View(int(index[start, 3]),
+                      (int(index[start:stop, 0].max()) + 1, int(index[start:stop, 1].max()) + 1),
+                      slice(start, stop), range(int(crops.min()), int(crops.max()) + 1),
+                      slice(first, last)))
   return views
 
 

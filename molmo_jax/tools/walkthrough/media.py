@@ -1,4 +1,6 @@
-"""The user's files: images or one video, told apart by their content, and what they are before preprocessing."""
+"""The user's files: images or one video, told apart by their content, and what they are before
+preprocessing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from molmo_jax.evaluation.media import thumbnail
 from molmo_jax.preprocess.reading import load_image
 from molmo_jax.preprocess.types import MediaError
 
-SIDE = 720                                    # longest side of the picture that stands for a file in the page, pixels
+# longest side of the picture that stands for a file in the page, pixels
+SIDE = 720
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Source:
   height: int                                 # pixels, upright
   width: int
   small: np.ndarray | None = None             # uint8 [h,w,3], at most SIDE pixels; None for a video
-  frames: int | None = None                   # of a video, as its file says; 0: the file does not say
+  # of a video, as its file says; 0: the file does not say
+  frames: int | None = None
   fps: float | None = None                    # frames per second of a video
 
   @property
@@ -40,10 +44,12 @@ def read_sources(paths: Sequence[str]) -> tuple[Source, ...]:
   """One record per file: images, or a single video.
 
   Raises:
-    MediaError: no file, one that is missing or neither image nor video, or a video beside something else.
+    MediaError: no file, one that is missing or neither image nor video, or a video beside something
+      else.
   """
   if not paths:
-    raise MediaError('no image and no video is given; for example: python -m molmo_jax.tools.walkthrough image.jpg')
+    raise MediaError('no image and no video is given; for example: python -m '
+      'molmo_jax.tools.walkthrough image.jpg')
   sources = tuple(_read_source(path) for path in paths)
   videos = [source.path for source in sources if source.is_video]
   if videos and len(sources) > 1:
@@ -64,7 +70,8 @@ def _read_source(path: str) -> Source:
         frame = next(container.decode(stream))
         turned = round(frame.rotation / 90) % 2
         height, width = (frame.width, frame.height) if turned else (frame.height, frame.width)
-        return Source(path, height, width, frames=stream.frames, fps=float(stream.average_rate or 0))
+        return Source(path, height, width, frames=stream.frames,
+                      fps=float(stream.average_rate or 0))
   except (av.error.FFmpegError, OSError, StopIteration):
     pass   # the same message as for a file without pictures
   raise MediaError(f'{path}: neither an image nor a video that can be read')

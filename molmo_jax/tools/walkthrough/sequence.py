@@ -1,4 +1,6 @@
-"""The token sequence in readable pieces: runs of equal tokens, lines as the image's rows, and groups for the mask."""
+"""The token sequence in readable pieces: runs of equal tokens, lines as the image's rows, and
+groups for the mask.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ class Run:
 class Group:
   """Tokens that the mask treats alike."""
   label: str
-  kind: str                                   # 'bos', 'text', 'answer' or 'patch' for all tokens of a view
+  # 'bos', 'text', 'answer' or 'patch' for all tokens of a view
+  kind: str
   start: int
   stop: int
 
@@ -42,7 +45,9 @@ def token_name(w: Walkthrough, index: int) -> str:
 
 
 def lines(w: Walkthrough) -> list[list[Run]]:
-  """The sequence as lines of runs: one ends after BOS, after a column or end token, and where text follows a view."""
+  """The sequence as lines of runs: one ends after BOS, after a column or end token, and where text
+  follows a view.
+  """
   out: list[list[Run]] = [[]]
   for (kind, token), same in itertools.groupby(zip(w.kinds, w.encoded.tokens.tolist())):
     count, line = len(list(same)), out[-1]
@@ -62,7 +67,8 @@ def folded(rows: Sequence[list[Run]], head: int = 2, tail: int = 1) -> list[list
   Rows are alike if their visual tokens are equal: the times before frames differ.
   """
   out: list[list[Run] | int] = []
-  for _, stretch in itertools.groupby(rows, key=lambda row: [run for run in row if run.kind not in TEXT_KINDS]):
+  for _, stretch in itertools.groupby(
+    rows, key=lambda row: [run for run in row if run.kind not in TEXT_KINDS]):
     alike = list(stretch)
     hidden = len(alike) - head - tail
     out += [*alike[:head], hidden, *alike[-tail:]] if hidden > 1 else alike
@@ -70,21 +76,26 @@ def folded(rows: Sequence[list[Run]], head: int = 2, tail: int = 1) -> list[list
 
 
 def groups(w: Walkthrough, most_frames: int = 5) -> list[Group | None]:
-  """The sequence as groups for the mask; None where frames in the middle of a long video are left out."""
-  views = [(view, part_number) for part_number, part in enumerate(w.parts, 1) for view in part.views]
+  """The sequence as groups for the mask; None where frames in the middle of a long video are left
+  out.
+  """
+  views = [(view, part_number) for part_number, part in enumerate(w.parts, 1)
+           for view in part.views]
   out: list[Group] = [Group('BOS', 'bos', 0, 1)]
   place, last_view = 1, views[-1][0]
   for number, (view, part_number) in enumerate(views, 1):
     if view.tokens.start > place:
       out.append(Group('time' if w.is_video else 'label', 'text', place, view.tokens.start))
     name = VIEW_NAMES[view.kind]
-    label = f'{name} {number}' if w.is_video else f'{name} {part_number}' if len(w.parts) > 1 else name
+    label = f'{name} {number}' if w.is_video else f'{name} {part_number}' if len(
+      w.parts) > 1 else name
     out.append(Group(label, PATCH, view.tokens.start, view.tokens.stop))
     place = view.tokens.stop
   length = len(w.kinds)
   answer = w.kinds.index('answer', last_view.tokens.stop) if 'answer' in w.kinds else length
   out += [Group(label, kind, start, stop) for label, kind, start, stop in
-          (('question', 'text', place, answer), ('answer', 'answer', answer, length)) if stop > start]
+          (('question', 'text', place, answer), ('answer', 'answer', answer, length))
+          if stop > start]
   if not w.is_video or len(views) <= most_frames:
     return out
   each = 1 + sum(group.label == 'time' for group in out) // len(views)
@@ -93,12 +104,14 @@ def groups(w: Walkthrough, most_frames: int = 5) -> list[Group | None]:
 
 
 def mask(w: Walkthrough, members: Sequence[Group]) -> list[list[str]]:
-  """What queries of one group (lines) see of keys of another (columns): NOTHING, PART, ALL, or AHEAD.
+  """What queries of one group (lines) see of keys of another (columns): NOTHING, PART, ALL, or
+  AHEAD.
 
-  PART: a causal triangle. AHEAD: all, though some of it comes later. Asked of the kernels' own rule at the first,
-  middle and last token of each group.
+  PART: a causal triangle. AHEAD: all, though some of it comes later. Asked of the kernels' own rule
+  at the first, middle and last token of each group.
   """
-  places = np.asarray([(g.start, (g.start + g.stop - 1) // 2, g.stop - 1) for g in members], np.int32)
+  places = np.asarray([(g.start, (g.start + g.stop - 1) // 2, g.stop - 1) for g in members],
+                      np.int32)
   row = places.reshape(1, -1)
   info = MaskInfo(w.encoded.segments[row], w.encoded.visual[row], row)
   seen = np.asarray(visible(info, info, w.run.model.bidirectional))[0]

@@ -1,4 +1,6 @@
-"""The style sheet of the walkthrough's page. Colours of kinds of tokens are the same in chips, maps and drawings."""
+"""The style sheet of the walkthrough's page. Colours of kinds of tokens are the same in chips, maps
+and drawings.
+"""
 
 from __future__ import annotations
 

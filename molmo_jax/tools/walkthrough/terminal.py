@@ -11,10 +11,13 @@ from molmo_jax.tools.walkthrough.table import limit_notes, seed_note, stages
 
 
 def show(w: Walkthrough, console: Console) -> None:
-  """Prints the eleven rows, a column for every file and one for all of them where there are several, and the notes."""
+  """Prints the eleven rows, a column for every file and one for all of them where there are
+  several, and the notes.
+  """
   several = len(w.parts) > 1
   files = [part.source.name for part in w.parts]
-  table = Table(title=f'{", ".join(files)}  ·  {w.run.name}  ·  {"training" if w.training else "inference"}',
+  table = Table(title=f'{", ".join(files)}  ·  {w.run.name}  ·  '
+                f'{"training" if w.training else "inference"}',
                 title_justify='left')
   table.add_column('', justify='right')
   table.add_column('step')
@@ -27,7 +30,8 @@ def show(w: Walkthrough, console: Console) -> None:
     notes = [] if several else [Text(stage.note)]
     table.add_row(str(index), stage.name, *map(Text, stage.cells(len(files))), *notes)
   console.print(table)
-  below = [f'{index} {stage.name}: {stage.note}' for index, stage in enumerate(rows, 1)] if several else []
+  below = [f'{index} {stage.name}: {stage.note}'
+           for index, stage in enumerate(rows, 1)] if several else []
   for note in [*below, seed_note(w), *limit_notes(w)]:
     if note:
       console.print(Text(note))

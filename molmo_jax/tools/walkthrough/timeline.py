@@ -29,7 +29,8 @@ def sections(w: Walkthrough, count: Sections) -> list[str]:
     rate = f'{config.max_fps:g} a second where that makes no more than F = {most}, or else ' if config.max_fps else ''
     say += f': {rate}{most} spread evenly. The last frame is always among them'
   return [count.section('timeline', 'The sampled frames', f'{say}.',
-                        f'<div class="panel">{axis(times)}</div><div class="panel">{_strip(w)}</div>'),
+                        f'<div class="panel">{axis(times)}</div><div '
+                        f'class="panel">{_strip(w)}</div>'),
           _pooled(w, count)]
 
 
@@ -40,12 +41,14 @@ def axis(times: np.ndarray) -> str:
   x = [left + (right - left) * t / end for t in times.tolist()]
   step = max(1, -(-len(x) // 16))
   named = {*range(0, len(x) - max(1, step * 2 // 3), step), len(x) - 1}
-  ticks = ''.join(f'<line class="{"final" if i == len(x) - 1 else "tick"}" x1="{a:.1f}" x2="{a:.1f}" y1="18" y2="46">'
-                  f'<title>frame {i + 1}: {times[i]:.2f} s</title></line>' for i, a in enumerate(x))
-  names = ''.join(f'<text class="small" x="{x[i]:.1f}" y="64" text-anchor="middle">{times[i]:.1f}</text>'
-                  for i in sorted(named))
-  return (f'<svg class="time fill" role="img" aria-label="{len(x)} sampled moments" viewBox="0 0 {width} 72">'
-          f'<line class="axis" x1="{left}" x2="{right}" y1="32" y2="32"/>{ticks}{names}</svg>')
+  ticks = ''.join(f'<line class="{"final" if i == len(x) - 1 else "tick"}" x1="{a:.1f}" '
+    f'x2="{a:.1f}" y1="18" y2="46"><title>frame {i + 1}: {times[i]:.2f} s</title></line>'
+    for i, a in enumerate(x))
+  names = ''.join(f'<text class="small" x="{x[i]:.1f}" y="64" '
+    f'text-anchor="middle">{times[i]:.1f}</text>'
+    for i in sorted(named))
+  return (f'<svg class="time fill" role="img" aria-label="{len(x)} sampled moments" viewBox="0 0 '
+    f'{width} 72"><line class="axis" x1="{left}" x2="{right}" y1="32" y2="32"/>{ticks}{names}</svg>')
 
 
 def _strip(w: Walkthrough) -> str:
@@ -56,12 +59,15 @@ def _strip(w: Walkthrough) -> str:
   for index in chosen:
     small = thumbnail(drawing.as_uint8(w.encoded.crops[index]), STRIP_SIDE)[0]
     last = index == len(times) - 1
-    picture = (f'<image width="{small.width}" height="{small.height}" href="{data_uri(small, lossless=False)}"/>'
-               + drawing.grid(box, small.width, small.height))
+    picture = (f'<image width="{small.width}" height="{small.height}" '
+      f'href="{data_uri(small, lossless=False)}"/>'
+      + drawing.grid(box, small.width, small.height))
     figures.append(f'<figure{" class=lastframe" if last else ""}>'
                    + drawing.svg(small.width, small.height, f'frame {index + 1}', picture)
-                   + f'<figcaption>{times[index]:.1f} s{", the last" if last else ""}</figcaption></figure>')
-  left_out = f'<p class="key">{len(chosen)} of {len(times)} frames</p>' if len(chosen) < len(times) else ''
+                   + f'<figcaption>{times[index]:.1f} '
+                   f's{", the last" if last else ""}</figcaption></figure>')
+  left_out = f'<p class="key">{len(chosen)} of {len(times)} frames</p>' if len(chosen) < len(
+    times) else ''
   return f'<div class="frames">{"".join(figures)}</div>{left_out}'
 
 
@@ -73,11 +79,13 @@ def _pooled(w: Walkthrough, count: Sections) -> str:
   pixels = drawing.as_uint8(w.encoded.crops[view.crops.start])
   way = 'letterboxed' if config.image.resize == 'letterbox' else 'stretched'
   say = (f'Every frame is one crop, {way} to {side} × {side} px: {w.grid} × {w.grid} patches, '
-         '<b>{} × {}</b> windows of {} × {}, '.format(*view.grid, *config.video.pooling)
-         + f'{number(view.rows.stop - view.rows.start)} tokens a frame. Nothing overlaps and nothing is dropped.')
+    f'<b>{{}} × {{}}</b> windows of {{}} × {{}}, '.format(*view.grid, *config.video.pooling)
+    + f'{number(view.rows.stop - view.rows.start)} tokens a frame. Nothing overlaps and nothing is '
+    'dropped.')
   return count.section(
       'windows', 'The pooled grid of a frame', say,
-      f'<svg class="defs" aria-hidden="true"><defs>{drawing.definition("f0", pixels)}</defs></svg>'
-      f'<div class="panel pair equal"><figure>{drawing.view("f0", box, side)}<figcaption>the first frame, its windows'
-      f'</figcaption></figure><figure>{drawing.close_up("f0", middle, (side, side), config.image.patch_size)}'
-      '<figcaption>one window close up; the thin lines are patches</figcaption></figure></div>')
+      '<svg class="defs" '
+      f'aria-hidden="true"><defs>{drawing.definition("f0", pixels)}</defs></svg><div class="panel '
+      f'pair equal"><figure>{drawing.view("f0", box, side)}<figcaption>the first frame, its '
+      f'windows</figcaption></figure><figure>{drawing.close_up("f0", middle, (side, side), config.image.patch_size)}<figcaption>one '
+      'window close up; the thin lines are patches</figcaption></figure></div>')

@@ -19,12 +19,14 @@ from molmo_jax.tools.walkthrough.sequence import (
   token_name,
 )
 
-CELL, PITCH = 6, 7                            # of the map: side of a token and distance of two, CSS pixels
+# of the map: side of a token and distance of two, CSS pixels
+CELL, PITCH = 6, 7
 MAP_FRAMES = 24                               # frames in the map; the middle of more is left out
 
 
 def chips(w: Walkthrough) -> str:
-  """The sequence, line by line, with runs of equal tokens and stretches of equal lines shortened."""
+  """The sequence, line by line, with runs of equal tokens and stretches of equal lines shortened.
+  """
   out = []
   for row in folded(lines(w)):
     if isinstance(row, int):
@@ -70,8 +72,9 @@ def _patches_of(w: Walkthrough, view: View) -> tuple[int, int]:
 
 
 def _squares(w: Walkthrough, start: int, stop: int, but: str | None = None) -> list[str]:
-  return [f'<u class="k-{w.kinds[i]}" title="{html.escape(token_name(w, int(w.encoded.tokens[i])))}"></u>'
-          for i in range(start, stop) if w.kinds[i] != but]
+  return [f'<u class="k-{w.kinds[i]}" '
+    f'title="{html.escape(token_name(w, int(w.encoded.tokens[i])))}"></u>'
+    for i in range(start, stop) if w.kinds[i] != but]
 
 
 def _grid(w: Walkthrough, view: View) -> str:
@@ -90,7 +93,8 @@ def _grid(w: Walkthrough, view: View) -> str:
 def mask_drawing(w: Walkthrough) -> str:
   """The attention mask over groups of tokens as SVG: lines are queries, columns keys."""
   members = groups(w)
-  sizes = [14 if group is None else 24 + 8 * math.log2(group.stop - group.start) for group in members]
+  sizes = [14 if group is None else 24 + 8 * math.log2(group.stop - group.start)
+           for group in members]
   starts = [sum(sizes[:i]) + 2 * i for i in range(len(sizes))]
   side, left, top = starts[-1] + sizes[-1], 150, 110
   real = [i for i, group in enumerate(members) if group is not None]
@@ -98,13 +102,15 @@ def mask_drawing(w: Walkthrough) -> str:
   out = []
   for i, group in enumerate(members):
     middle = starts[i] + sizes[i] / 2
-    out += [_name(group, left, top + middle, turned=False), _name(group, left + middle, top, turned=True)]
+    out += [_name(group, left, top + middle, turned=False),
+            _name(group, left + middle, top, turned=True)]
   for q, row in zip(real, states, strict=True):
     for k, state in zip(real, row, strict=True):
-      out.append(_pair(members[q], members[k], state, (left + starts[k], top + starts[q], sizes[k], sizes[q])))
+      out.append(_pair(members[q], members[k], state,
+                       (left + starts[k], top + starts[q], sizes[k], sizes[q])))
   width, height = left + side + 60, top + side   # the last name needs room
-  return (f'<svg class="mask" role="img" aria-label="attention mask" viewBox="0 0 {width:.0f} {height:.0f}" '
-          f'style="width:100%;max-width:{width:.0f}px;height:auto">{"".join(out)}</svg>')
+  return (f'<svg class="mask" role="img" aria-label="attention mask" viewBox="0 0 {width:.0f} '
+    f'{height:.0f}" style="width:100%;max-width:{width:.0f}px;height:auto">{"".join(out)}</svg>')
 
 
 def _name(group: Group | None, x: float, y: float, turned: bool) -> str:
@@ -122,10 +128,12 @@ def _pair(query: Group, key: Group, state: str, place: tuple[float, float, float
   """One cell of the mask: `place` is x, y, width, height."""
   x, y, width, height = place
   visual = 'vis' if query.kind == key.kind == PATCH else 'see'
-  title = {NOTHING: 'sees nothing of', ALL: 'sees all of', AHEAD: 'sees all of, later tokens too,'}.get(
-      state, 'sees earlier tokens of')
-  out = [f'<rect class="{dict([(NOTHING, "no"), (ALL, visual), (AHEAD, "ahead")]).get(state, "no")}" x="{x:.1f}" '
-         f'y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2"/>']
+  title = {NOTHING: 'sees nothing of', ALL: 'sees all of',
+           AHEAD: 'sees all of, later tokens too,'}.get(
+               state, 'sees earlier tokens of')
+  out = ['<rect '
+    f'class="{dict([(NOTHING, "no"), (ALL, visual), (AHEAD, "ahead")]).get(state, "no")}" '
+    f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2"/>']
   if state == AHEAD and query is key:
     out.append(f'<path class="vis" d="M{x:.1f} {y:.1f}v{height:.1f}h{width:.1f}z"/>')
   elif state not in (NOTHING, ALL, AHEAD):
@@ -136,10 +144,13 @@ def _pair(query: Group, key: Group, state: str, place: tuple[float, float, float
 def what_the_mask_says(w: Walkthrough) -> str:
   """One sentence about the configuration's mode."""
   several = w.is_video or len(w.parts) > 1
-  return {'none': 'This configuration is causal: every token, visual or not, sees what stands before it.',
-          'image_tokens': 'Text is causal; all visual tokens of the example see each other in both directions'
-                          + (', across frames.' if w.is_video else ', across images and views.' if several else
+  return {'none': 'This configuration is causal: every token, visual or not, sees what stands '
+          'before it.',
+          'image_tokens': 'Text is causal; all visual tokens of the example see each other in both '
+          'directions'
+                          + (', across frames.' if w.is_video else ', across images and views.'
+                             if several else
                              ', across both views.'),
-          'within_image': 'Text is causal; visual tokens see each other in both directions as far as their own image '
-                          'or frame, and all earlier ones.'}[w.run.model.bidirectional]
+          'within_image': 'Text is causal; visual tokens see each other in both directions as far '
+          'as their own image or frame, and all earlier ones.'}[w.run.model.bidirectional]
 

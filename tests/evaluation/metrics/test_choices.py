@@ -1,4 +1,6 @@
-"""Multiple choice and the other short formats: worked numbers of spec/training-and-eval §5.3, and the departures."""
+"""Multiple choice and the other short formats: worked numbers of docs/training.md §5.3, and the
+departures.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,24 @@ import math
 import numpy as np
 import pytest
 
-from molmo_jax.evaluation.metrics import android, clock, counting, letters, moments, options, temp_compass, video_qa
+from molmo_jax.evaluation.metrics import (
+  android,
+  clock,
+  counting,
+  letters,
+  moments,
+  options,
+  temp_compass,
+  video_qa,
+)
 
 ABC = ['A', 'B', 'C']
 ANIMALS = ['cat', 'dog', 'house mouse']
 
 
 @pytest.mark.parametrize('prediction, choices, index', [
-  ('b. dog', ABC, 1), ('do', ['doll', 'dog', 'cat'], 1), ('dogs', ['do', 'dog', 'cat'], 1), ('do', ['cat', 'dog'], 1),
+  ('b. dog', ABC, 1), ('do', ['doll', 'dog', 'cat'], 1), ('dogs', ['do', 'dog', 'cat'], 1),
+  ('do', ['cat', 'dog'], 1),
   ('mouse', ANIMALS, 2), ('The answer is C', ABC, 0), ('red', ABC, 0), (' DOG ', ANIMALS, 1),
 ])
 def test_select_option(prediction, choices, index):
@@ -34,7 +46,8 @@ def test_sentences_about_letters_are_read_only_if_asked_for():
 
 
 @pytest.mark.parametrize('response, letter', [
-  ('I think A but it is C', 'C'), ('A) cat or B) dog', 'B'), ('(A) because B. is wrong', 'A'), ('C\n', 'C'),
+  ('I think A but it is C', 'C'), ('A) cat or B) dog', 'B'), ('(A) because B. is wrong', 'A'),
+  ('C\n', 'C'),
   ('it must be the house mouse I think', 'C'),
 ])
 def test_letters_in_sentences(response, letter):
@@ -44,7 +57,8 @@ def test_letters_in_sentences(response, letter):
 def test_without_a_letter_a_guess_is_made_unless_told_otherwise():
   assert letters.parse_letter('b', ANIMALS, guess=False) is None
   assert letters.parse_letter('b', ANIMALS) == letters.parse_letter('b', ANIMALS) in ABC
-  drawn = {letters.parse_letter('b', ANIMALS, rng=np.random.default_rng(seed)) for seed in range(30)}
+  drawn = {letters.parse_letter('b', ANIMALS, rng=np.random.default_rng(seed))
+           for seed in range(30)}
   assert drawn == set(ABC)
   assert {letters.parse_letter(f'no {n}', ANIMALS) for n in range(30)} == set(ABC)
   assert letters.parse_ego_schema('Yes', ANIMALS, guess=False) is None
@@ -63,7 +77,8 @@ def test_ego_schema_takes_the_first_letter_and_next_qa_the_last():
 def test_letters_of_video_benchmarks():
   texts = ['B', '(C) x', '...D.', 'b', 'A red ball', 'E']
   assert [video_qa.parse_perception_test(t) for t in texts] == [1, 2, 3, -1, 0, -1]
-  texts = ['B', 'The best answer is C', 'A cat', 'b', 'it depends', 'Answer: D', 'The best option is A',
+  texts = ['B', 'The best answer is C', 'A cat', 'b', 'it depends', 'Answer: D',
+           'The best option is A',
            'Best answer: B']
   assert [video_qa.parse_video_mme(t) for t in texts] == ['B', 'C', 'A', '', '', 'D', 'A', 'B']
   assert video_qa.parse_video_mme('Best option: C') == 'B'
@@ -71,7 +86,8 @@ def test_letters_of_video_benchmarks():
 
 
 def test_video_mme_leaves_out_what_it_cannot_read_unless_told_otherwise():
-  rows = [{'prediction': p, 'answer': 'A', 'duration': 'short', 'sub_category': 's', 'task_type': 't'} for p in 'Ax']
+  rows = [{'prediction': p, 'answer': 'A', 'duration': 'short', 'sub_category': 's',
+           'task_type': 't'} for p in 'Ax']
   assert video_qa.video_mme_means(rows)['all'] == 1
   assert video_qa.video_mme_means(rows, count_unreadable=True)['all'] == 0.5
   assert math.isnan(video_qa.video_mme_means(rows)['long'])
@@ -85,7 +101,8 @@ def test_video_hallucer_reads_yes_first():
 
 def test_temp_compass():
   texts = ['B. red', 'B', 'B) x', 'B.x', 'red', 'The answer is B', 'b']
-  assert [temp_compass.temp_compass_score('multi-choice', 'B. red', t) for t in texts] == [1, 1, 1, 1, 0, 0, 0]
+  assert [temp_compass.temp_compass_score('multi-choice', 'B. red', t)
+          for t in texts] == [1, 1, 1, 1, 0, 0, 0]
   texts = ['Yes, it is', 'no', 'Nope', 'It is yes']
   assert [temp_compass.temp_compass_score('yes_no', 'yes', t) for t in texts] == [1, 0, 0, 0]
 
@@ -93,10 +110,12 @@ def test_temp_compass():
 def test_temp_compass_captions_are_multiple_choice_unless_told_otherwise():
   question, answer = 'Which?\nCaption A: a dog runs\nCaption B: a cat sits', 'Caption B: a cat sits'
   texts = [answer, 'a cat sits', 'B', 'B.', 'Caption B', 'Caption A', 'b', 'X) a cat sits']
-  scores = [temp_compass.temp_compass_score('caption_matching', answer, t, question, use_caption_rule=True)
+  scores = [temp_compass.temp_compass_score('caption_matching', answer, t, question,
+                                            use_caption_rule=True)
             for t in texts]
   assert scores == [1, 1, 1, 1, 1, 0, 0, 1]
-  assert [temp_compass.temp_compass_score('caption_matching', answer, t, question) for t in texts] == [1] + [0] * 7
+  assert [temp_compass.temp_compass_score('caption_matching', answer, t, question)
+          for t in texts] == [1] + [0] * 7
 
 
 def test_moments_are_taken_greedily():
@@ -146,7 +165,8 @@ def test_counts_of_v1_are_the_last_word_and_none_is_not_valid_unless_told_otherw
 
 
 def test_counts_in_videos_are_close_within_a_share():
-  assert [counting.video_point_count('There is a total of 7.', n).close for n in (5, 6, 8, 9)] == [0, 1, 1, 0]
+  assert [counting.video_point_count('There is a total of 7.', n).close
+          for n in (5, 6, 8, 9)] == [0, 1, 1, 0]
   assert [counting.video_point_count(str(n), 60).close for n in (55, 56, 64, 65)] == [0, 1, 1, 0]
   assert counting.video_point_count('There are none.', 0).valid == 0
   assert counting.video_point_count('There are none.', 0, read_none=True).correct == 1

@@ -1,4 +1,5 @@
-"""Generated text may be anything: every scorer and parser must end soon, and with a plain result."""
+"""Generated text may be anything: every scorer and parser must end soon, and with a plain result.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ from molmo_jax.preprocess import points, tracks
 from molmo_jax.preprocess.types import Example
 
 SIZE = 100_000
-SECONDS = 3.0                                   # generous: the slowest takes a tenth on an idle machine
+# generous: the slowest takes a tenth on an idle machine
+SECONDS = 3.0
 
 TEXTS = {
   'one letter': 'a' * SIZE,
@@ -80,10 +82,14 @@ TEXTS = {
 OPTIONS = ['cat', 'dog', 'house mouse']
 MASK = np.ones((10, 10), bool)
 METADATA = dict(
-  question_type='x', answer_type='float', precision=2, abc_label=False, has_transparent_box=False, unlabelled=False,
-  category='x', hour=3, minute=15, second=2, box=(0, 0, 5, 5), duration=5.0, sub_category='x', task_type='summary',
-  kind='textscore', pair='0', side='pos', question_group='0', task='multi-choice', video='a', windows=[[0, 10]],
-  count=3, subset='object', width=10, height=10, fps=30.0, query_frame=0, track=[[1, 1]] * 3, occluded=[False] * 3,
+  question_type='x', answer_type='float', precision=2, abc_label=False, has_transparent_box=False,
+  unlabelled=False,
+  category='x', hour=3, minute=15, second=2, box=(0, 0, 5, 5), duration=5.0, sub_category='x',
+  task_type='summary',
+  kind='textscore', pair='0', side='pos', question_group='0', task='multi-choice', video='a',
+  windows=[[0, 10]],
+  count=3, subset='object', width=10, height=10, fps=30.0, query_frame=0, track=[[1, 1]] * 3,
+  occluded=[False] * 3,
   eval_method='containment_match', statements=[], reference='', events=[], references=[[5, 5]],
   masks=[encode_mask(MASK)], mask=encode_mask(MASK), tracks={'0': {'a': [5, 5]}})
 OTHER_METADATA = {
@@ -91,7 +97,8 @@ OTHER_METADATA = {
   'tracking': {'masks': {'a': {'0': encode_mask(MASK)}}},
 }
 # more than one rule of these metrics, by the type of the question
-TYPES = {'mmmu': 'multiple-choice', 'mantis_eval': 'multi-choice', 'real_world_qa': 'multiple_choice',
+TYPES = {'mmmu': 'multiple-choice', 'mantis_eval': 'multi-choice',
+         'real_world_qa': 'multiple_choice',
          'math_vista': 'multi_choice', 'vsi_bench': 'route_planning', 'ego3d': 'number'}
 
 
@@ -110,7 +117,8 @@ FUNCTIONS = {
   'starts_with_answer': lambda t: text_answers.starts_with_answer(['A'], t),
   'relaxed_correctness': lambda t: charts.relaxed_correctness(['1000', '10%'], t),
   'scientific': lambda t: charts.scientific_relaxed_correctness(['1000', '[a, b]', 'x'], t),
-  'scientific, whole words': lambda t: charts.scientific_relaxed_correctness(['1000'], t, whole_words=True),
+  'scientific, whole words': lambda t: charts.scientific_relaxed_correctness(['1000'], t,
+                                                                             whole_words=True),
   'select_option': lambda t: options.select_option(t, OPTIONS[1:], read_sentences=True),
   'parse_letter': lambda t: letters.parse_letter(t, OPTIONS),
   'parse_ego_schema': lambda t: letters.parse_ego_schema(t, OPTIONS),
@@ -145,14 +153,17 @@ FUNCTIONS = {
   'pointing v1': lambda t: pointing.pointing_scores(t, 10, 10, [(5, 5)], [MASK], version='v1'),
   'point_bench': lambda t: pointing.point_bench(t, MASK),
   'point_in_box': lambda t: pointing.point_in_box(t, 10, 10, (0, 0, 5, 5)),
-  'video_points': lambda t: pointing.video_point_scores(t, 10, 10, 5.0, [(1.0, 5, 5)], [{1.0: MASK}]),
-  'tracking': lambda t: tracking.tracking_scores(t, 10, 10, 30.0, {0: {'a': (5, 5)}}, {'a': {0: MASK}}),
+  'video_points': lambda t: pointing.video_point_scores(t, 10, 10, 5.0, [(1.0, 5, 5)],
+                                                        [{1.0: MASK}]),
+  'tracking': lambda t: tracking.tracking_scores(t, 10, 10, 30.0, {0: {'a': (5, 5)}},
+                                                 {'a': {0: MASK}}),
   'multi image': lambda t: points.parse_multi_image_points(t, [(10, 10)]),
   'is_v1_points': points.is_v1_points,
   'tracks': lambda t: tracks.parse_tracks(t, 10, 10, 30.0),
-} | {f'metric {name}': functools.partial(metric, example=example_of(name)) for name, metric in METRICS.items()} | {
-  f'metric {name}, {kind}': functools.partial(METRICS[name], example=example_of(name, kind))
-  for name, kind in TYPES.items()}
+} | {f'metric {name}': functools.partial(metric, example=example_of(name))
+     for name, metric in METRICS.items()} | {
+       f'metric {name}, {kind}': functools.partial(METRICS[name], example=example_of(name, kind))
+       for name, kind in TYPES.items()}
 
 
 @pytest.mark.parametrize('function', FUNCTIONS)

@@ -1,4 +1,4 @@
-"""Pointing and tracking: the worked numbers of spec/training-and-eval §5.3, and the departures."""
+"""Pointing and tracking: the worked numbers of docs/training.md §5.3, and the departures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def around(x, y, half=4):
 
 
 def tag(*points):
-  coords = ' '.join(f'{n} {1000 * x // WIDTH:03d} {1000 * y // HEIGHT:03d}' for n, (x, y) in enumerate(points, start=1))
+  coords = ' '.join(f'{n} {1000 * x // WIDTH:03d} {1000 * y // HEIGHT:03d}'
+                    for n, (x, y) in enumerate(points, start=1))
   return f'<points coords="1 {coords}">x</points>'
 
 
@@ -34,7 +35,8 @@ MASKS = [around(*p) for p in REFERENCES]
   ([], (0, 0, 0)),
 ])
 def test_pointing(predicted, scores):
-  assert pointing.pointing_scores(tag(*predicted), WIDTH, HEIGHT, REFERENCES, MASKS) == pytest.approx(scores)
+  assert pointing.pointing_scores(tag(*predicted), WIDTH, HEIGHT, REFERENCES,
+                                  MASKS) == pytest.approx(scores)
 
 
 def test_without_references_the_right_answer_has_no_points():
@@ -54,7 +56,8 @@ def test_v1_reads_nothing_but_a_whole_tag():
 def test_pixels_are_rounded_half_to_even_and_outside_is_outside():
   mask = np.zeros((1, 21), bool)
   mask[0, [10, 20]] = True
-  assert [pointing.is_inside((x, 0), mask) for x in (9.5, 20.5, 9.4, 21, -1)] == [True, True, False, False, False]
+  assert [pointing.is_inside((x, 0), mask) for x in (9.5, 20.5, 9.4, 21, -1)] == [True, True, False,
+                                                                                  False, False]
   assert not pointing.is_inside((0, 0), None)
 
 
@@ -69,7 +72,8 @@ def test_points_of_a_video_count_at_exactly_their_time():
   references = [(1.0, 100, 50), (2.0, 20, 10)]
   masks = [{1.0: MASKS[0]}, {2.0: MASKS[1]}]
   def scores(coords):
-    return pointing.video_point_scores(f'<points coords="{coords}">x</points>', WIDTH, HEIGHT, 10, references, masks)
+    return pointing.video_point_scores(f'<points coords="{coords}">x</points>', WIDTH, HEIGHT, 10,
+                                       references, masks)
   assert scores('1.0 1 500 500;2.0 2 100 100') == pytest.approx((1, 1, 1, 1))
   assert scores('1.0 1 500 500') == pytest.approx((1, .5, 2 / 3, 1))
   assert scores('1.5 1 500 500;2.0 2 100 100') == pytest.approx((.5, .5, .5, 1))
@@ -88,10 +92,12 @@ def track(*frames):
 
 def score(text, frames, **options):
   references = {number: objects for number, objects in enumerate(frames) if objects}
-  masks = {name: {number: around(*objects[name]) for number, objects in enumerate(frames) if name in objects}
+  masks = {name: {number: around(*objects[name]) for number, objects in enumerate(frames)
+                  if name in objects}
            for name in 'ab'}
   result = tracking.tracking_scores(text, WIDTH, HEIGHT, 1.0, references, masks, **options)
-  return (result.precision, result.recall, result.f1, result.hota.HOTA, result.hota.DetA, result.hota.AssA)
+  return (result.precision, result.recall, result.f1, result.hota.HOTA, result.hota.DetA,
+          result.hota.AssA)
 
 
 BOTH = [{'a': A, 'b': B}] * 4
@@ -99,8 +105,9 @@ BOTH = [{'a': A, 'b': B}] * 4
 
 @pytest.mark.parametrize('text, expected', [
   (track(*BOTH), (1, 1, 1, 1, 1, 1)),
-  ('<tracks coords="0.0 1 200 200 2 800 800;1.0 1 200 200 2 800 800;2.0 2 200 200 1 800 800;3.0 2 200 200 1 800 800">',
-   (1, 1, 1, 3 ** -.5, 1, 1 / 3)),
+  ('<tracks coords="0.0 1 200 200 2 800 800;1.0 1 200 200 2 800 800;2.0 2 200 200 1 800 800;3.0 2 '
+    '200 200 1 800 800">',
+    (1, 1, 1, 3 ** -.5, 1, 1 / 3)),
   (track(*[{'a': A}] * 4), (1, .5, 2 / 3, .5 ** .5, .5, 1)),
   (track(*BOTH[:2]), (.5, .5, .5, .5, .5, .5)),
   (track(*[{'a': A, 'b': B, 'c': (100, 50)}] * 4), (2 / 3, 1, .8, (2 / 3) ** .5, 2 / 3, 1)),
@@ -120,7 +127,8 @@ def test_masks_are_misaligned_where_an_object_is_absent_unless_told_otherwise():
   frames = [{'a': A, 'b': B}] * 2 + [{'b': B}] * 2
   assert score(track(*frames), frames) == pytest.approx((.5, .5, .5, 3 ** -.5, .5, 2 / 3))
   assert score(track(*frames), frames, align_masks=True) == pytest.approx((1, .75, 5 / 6, 1, 1, 1))
-  assert score(track(*frames), frames, align_masks=True, count_present=True) == pytest.approx((1,) * 6)
+  assert score(track(*frames), frames, align_masks=True,
+               count_present=True) == pytest.approx((1,) * 6)
 
 
 def test_recall_divides_by_all_objects_unless_told_otherwise():
@@ -130,7 +138,8 @@ def test_recall_divides_by_all_objects_unless_told_otherwise():
 
 
 def test_hota_prefers_the_pairs_of_the_whole_video():
-  # Track t could be object a or b in the first frame, and is a afterwards: there it must be a as well.
+  # Track t could be object a or b in the first frame, and is a afterwards: there it must be a as
+  # well.
   first = hota.FrameSimilarity(['b', 'a'], ['t'], np.ones((2, 1)))
   later = hota.FrameSimilarity(['a'], ['t'], np.ones((1, 1)))
   scores = hota.hota([first, later, later])
@@ -139,13 +148,15 @@ def test_hota_prefers_the_pairs_of_the_whole_video():
 
 def test_tap_vid():
   scores = tap_vid.tap_vid_scores(
-      np.array([0]), np.array([[False, False, False, True]]), np.array([[[0, 0], [2, 0], [3, 0], [4, 0]]], float)[:, :],
+      np.array([0]), np.array([[False, False, False, True]]),
+      np.array([[[0, 0], [2, 0], [3, 0], [4, 0]]], float)[:, :],
       np.array([[False, False, True, False]]), np.array([[[0, 0], [2, 0], [4, 0], [5, 0]]], float))
   assert scores['occlusion_accuracy'] == pytest.approx(1 / 3)
   assert [scores[f'pts_within_{k}'] for k in tap_vid.THRESHOLDS] == [.5, 1, 1, 1, 1]
   assert [scores[f'jaccard_{k}'] for k in tap_vid.THRESHOLDS] == pytest.approx([1 / 3] * 5)
   with pytest.raises(ValueError, match="'first' and 'strided'"):
-    tap_vid.tap_vid_scores(np.array([0]), np.zeros((1, 2), bool), np.zeros((1, 2, 2)), np.zeros((1, 2), bool),
+    tap_vid.tap_vid_scores(np.array([0]), np.zeros((1, 2), bool), np.zeros((1, 2, 2)),
+                           np.zeros((1, 2), bool),
                            np.zeros((1, 2, 2)), query_mode='last')
 
 

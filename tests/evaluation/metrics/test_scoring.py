@@ -30,7 +30,8 @@ def pointing(*points):
   ('-5', ['5'], 0.0),
   ('5%', ['5'], 0.0),
 ])
-def test_exact_match_ignores_case_whitespace_and_final_punctuation_only(prediction, accepted, expected):
+def test_exact_match_ignores_case_whitespace_and_final_punctuation_only(prediction, accepted,
+                                                                        expected):
   assert metrics.score(prediction, answers(*accepted), 'exact_match') == expected
 
 
@@ -76,7 +77,8 @@ def test_without_reference_points_the_right_answer_has_none():
 
 
 def test_points_as_molmo_v1_writes_them_are_understood():
-  assert metrics.score('<point x="20.0" y="30.0" alt="a">a</point>', at((0.2, 0.3)), 'points') == 1.0
+  assert metrics.score('<point x="20.0" y="30.0" alt="a">a</point>', at((0.2, 0.3)),
+                       'points') == 1.0
 
 
 def test_a_metric_that_does_not_exist_is_an_error_that_names_the_closest():
@@ -124,7 +126,8 @@ def test_chance_of_nothing_is_an_error():
   ('relaxed_correctness', '104', ['100'], 1.0),
   ('scientific_relaxed_correctness', 'about 104 units', ['100'], 1.0),
 ])
-def test_metrics_of_published_benchmarks_can_be_named_by_an_example(metric, prediction, accepted, expected):
+def test_metrics_of_published_benchmarks_can_be_named_by_an_example(metric, prediction, accepted,
+                                                                    expected):
   assert metrics.score(prediction, answers(*accepted), metric) == pytest.approx(expected)
   with pytest.raises(ValueError, match=f"{metric}' needs at least one answer"):
     metrics.score(prediction, answers(), metric)
@@ -132,9 +135,11 @@ def test_metrics_of_published_benchmarks_can_be_named_by_an_example(metric, pred
 
 def test_multiple_choice_compares_the_option_that_is_meant():
   example = answers('B. dog', options=('A. cat', 'B. dog'))
-  assert [metrics.score(text, example, 'multiple_choice') for text in ('b', 'dog', 'A', 'B. dog')] == [1, 1, 0, 1]
+  assert [metrics.score(text, example, 'multiple_choice')
+          for text in ('b', 'dog', 'A', 'B. dog')] == [1, 1, 0, 1]
   with pytest.raises(ValueError, match="test.jsonl:7.*'options'"):
-    metrics.score('b', answers('C. bird', options=('A. cat',), source='test.jsonl:7'), 'multiple_choice')
+    metrics.score('b', answers('C. bird', options=('A. cat',), source='test.jsonl:7'),
+                  'multiple_choice')
 
 
 def test_chance_of_a_graded_metric_is_the_best_constant_answer():

@@ -1,4 +1,6 @@
-"""Short answers, charts and open questions: the worked numbers of spec/training-and-eval §5.3, and the departures."""
+"""Short answers, charts and open questions: the worked numbers of docs/training.md §5.3, and the
+departures.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,13 @@ def test_edit_distance_is_that_of_the_textbook():
 
 
 @pytest.mark.parametrize('text, normal', [
-  ('Two', '2'), ('none', '0'), ('a dog', 'dog'), ('Yes.', 'yes'), ("The Dog's bowl", "dog's bowl"), ('10%', '10%'),
-  ('dont know', "don't know"), ('1/2', '1 2'), ('1,000', '1000'), ('1,5 a-b', '15 ab'), ('3.5', '3.5'),
+  ('Two', '2'), ('none', '0'), ('a dog', 'dog'), ('Yes.', 'yes'), ("The Dog's bowl", "dog's bowl"),
+  ('10%', '10%'),
+  ('dont know', "don't know"), ('1/2', '1 2'), ('1,000', '1000'), ('1,5 a-b', '15 ab'),
+  ('3.5', '3.5'),
   ('e.g. x', 'eg x'), ('U.S.A.', 'usa'), ('red, blue', 'red blue'), ('hello-world', 'hello world'),
-  ("couldn'tve", "couldn't've"), ("couldnt've", "couldn't've"), ('couldntve', 'couldntve'), ('twas', "'twas"),
+  ("couldn'tve", "couldn't've"), ("couldnt've", "couldn't've"), ('couldntve', 'couldntve'),
+  ('twas', "'twas"),
 ])
 def test_vqa_normalisation(text, normal):
   assert text_answers.normalise_answer(text) == normal
@@ -51,7 +56,8 @@ def test_contractions_are_restored_but_for_the_one_that_upstream_has_the_wrong_w
 
 def test_vqa_score_is_a_third_for_every_reference_at_most_one():
   references = ['yes'] * 2 + ['no'] * 7 + ['maybe']
-  assert [text_answers.vqa_score(references, p) for p in ('Yes', 'no', 'maybe')] == pytest.approx([2 / 3, 1, 1 / 3])
+  assert [text_answers.vqa_score(references, p)
+          for p in ('Yes', 'no', 'maybe')] == pytest.approx([2 / 3, 1, 1 / 3])
   assert text_answers.a_okvqa_score(['cat', 'cat', 'Dog '], 'Cat') == pytest.approx(2 / 3)
   assert text_answers.a_okvqa_score(['cat', 'cat', 'Dog '], 'the cat') == 0
 
@@ -63,7 +69,8 @@ def test_vqa_score_of_a_reference_that_is_a_string_compares_it_as_it_is():
 
 
 @pytest.mark.parametrize('target, prediction, score', [
-  ('hello', 'hallo', 0.8), ('1999', '1998', 0.75), ('ab', 'ax', 0.0), ('10', '100', 2 / 3), ('', '', 1.0),
+  ('hello', 'hallo', 0.8), ('1999', '1998', 0.75), ('ab', 'ax', 0.0), ('10', '100', 2 / 3),
+  ('', '', 1.0),
   ('a', '', 0.0),
 ])
 def test_anls(target, prediction, score):
@@ -84,7 +91,8 @@ def test_starts_with_answer_looks_at_the_first_reference_alone():
 
 
 @pytest.mark.parametrize('target, prediction, right', [
-  ('100', '104.9', 1), ('100', '105', 1), ('100', '105.1', 0), ('10%', '10', 0), ('10%', '0.1', 1), ('10%', '10.4%', 1),
+  ('100', '104.9', 1), ('100', '105', 1), ('100', '105.1', 0), ('10%', '10', 0), ('10%', '0.1', 1),
+  ('10%', '10.4%', 1),
   ('0', '0.0', 0), ('1,000', '1000', 0), ('2019', '2020', 1), ('5', 'five', 0), ('Red', 'red', 1),
 ])
 def test_relaxed_correctness(target, prediction, right):
@@ -93,7 +101,8 @@ def test_relaxed_correctness(target, prediction, right):
 
 
 @pytest.mark.parametrize('target, prediction, right', [
-  ('100', 'The answer: 104', 1), ('5', 'five', 1), ('50', '0.5', 0), ('0.5', '50', 1), ('[a, b]', 'b and a', 1),
+  ('100', 'The answer: 104', 1), ('5', 'five', 1), ('50', '0.5', 0), ('0.5', '50', 1),
+  ('[a, b]', 'b and a', 1),
   ('Red', 'dark red.', 1), ('1000', '1,020', 1), ('12', 'twelve', 0), ('-5', '-5', 0),
 ])
 def test_scientific_relaxed_correctness(target, prediction, right):
@@ -110,7 +119,8 @@ def test_math_vista_floats_fail_with_the_precision_of_the_data_unless_it_is_mend
   fields = {'question_type': 'free_form', 'answer_type': 'float', 'precision': 1.0}
   assert not math_vista.math_vista_correct('2.04', '2.0', **fields)
   assert math_vista.math_vista_correct('2.04', '2.0', **fields, fix_precision=True)
-  assert math_vista.math_vista_correct('14.0', '14', question_type='free_form', answer_type='integer')
+  assert math_vista.math_vista_correct('14.0', '14', question_type='free_form',
+                                       answer_type='integer')
 
 
 def test_mmmu_open_answers_are_numbers_or_contain_the_reference():
@@ -124,7 +134,8 @@ def test_numbers_about_space():
   texts = ['10', '9.6', '9.5', '9.4', '9', '8 m', '12.', '5.1', '5', '4', '10.5', 'about 10']
   assert [spatial.mean_relative_accuracy(t, '10') for t in texts] == pytest.approx(
       [1, 1, 1, .9, .9, .6, .6, .1, .1, 0, 1, 0])
-  assert [spatial.ego3d_squared_error(t, '10') for t in ('about 12 m', '0 m', '150')] == [4, -1, 8100]
+  assert [spatial.ego3d_squared_error(t, '10') for t in ('about 12 m', '0 m', '150')] == [4, -1,
+                                                                                          8100]
   assert spatial.ego3d_squared_error('0 m', '10', accept_zero=True) == 100
 
 
@@ -132,5 +143,6 @@ def test_means_of_groups_are_over_their_rows():
   rows = [{'answers': ['10'], 'prediction': prediction, 'is_human': human}
           for prediction, human in (('10', True), ('x', False), ('10.4', True))]
   assert means.text_metric_means(rows, ['em', 'relaxed_correctness']) == {
-    'em': 1 / 3, 'em_human': 1 / 2, 'em_aug': 0, 'relaxed_correctness': 2 / 3, 'relaxed_correctness_human': 1,
+    'em': 1 / 3, 'em_human': 1 / 2, 'em_aug': 0, 'relaxed_correctness': 2 / 3,
+    'relaxed_correctness_human': 1,
     'relaxed_correctness_aug': 0}

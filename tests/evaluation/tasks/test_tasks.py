@@ -13,7 +13,14 @@ import pytest
 
 from molmo_jax.data.manifest import read_manifest
 from molmo_jax.evaluation import metrics
-from molmo_jax.evaluation.tasks import GROUPS, TASKS, TaskError, resolve_tasks, task_manifest, write_manifest
+from molmo_jax.evaluation.tasks import (
+  GROUPS,
+  TASKS,
+  TaskError,
+  resolve_tasks,
+  task_manifest,
+  write_manifest,
+)
 from molmo_jax.evaluation.tasks.page import with_tables
 from molmo_jax.evaluation.tasks.reader import Reader
 from molmo_jax.evaluation.tasks.rows import Fields
@@ -25,9 +32,10 @@ from molmo_jax.preprocess.tracks import ObjectPoint, format_tracks
 from molmo_jax.preprocess.types import ImageConfig, PreprocessConfig, TextConfig, VideoConfig
 from tests.evaluation.tasks.datasets import BUILDERS, picture, save_picture
 
-CONFIG = PreprocessConfig(image=ImageConfig(crop_size=28, overlap_margins=(0, 0), mode='resize', max_images_eval=20),
-                          video=VideoConfig(max_frames_eval=4),
-                          text=TextConfig(style_prefix='demo_or_style_v2', max_sequence_length_eval=64_000))
+CONFIG = PreprocessConfig(
+  image=ImageConfig(crop_size=28, overlap_margins=(0, 0), mode='resize', max_images_eval=20),
+  video=VideoConfig(max_frames_eval=4),
+  text=TextConfig(style_prefix='demo_or_style_v2', max_sequence_length_eval=64_000))
 UNSCORED = {'predictions_only', 'judged_caption', 'judged_events', 'judged_mlvu', 'judged_open_qa'}
 
 
@@ -65,22 +73,27 @@ def right_answer(example):
     case 'video_point_count':
       return f'Counting shows a total of {data["count"]}.'
     case 'pointing':
-      return format_points({1: [(x / data['width'], y / data['height']) for x, y in data['references']]}, 'thing')
+      return format_points({1: [(x / data['width'], y / data['height'])
+                                for x, y in data['references']]}, 'thing')
     case 'point_in_box':
       x0, y0, x1, y1 = data['box']
-      return format_points({1: [((x0 + x1) / 2 / data['width'], (y0 + y1) / 2 / data['height'])]}, 'thing')
+      return format_points({1: [((x0 + x1) / 2 / data['width'], (y0 + y1) / 2 / data['height'])]},
+                           'thing')
     case 'point_bench':
       return format_points({1: [(0.5, 0.5)]}, 'thing')
     case 'video_pointing':
       return format_points({float(t): [(x / data['width'], y / data['height'])]
                             for t, x, y in data['references']}, 'thing')
     case 'tracking':
-      return format_tracks([(int(frame) / data['fps'], {name: ObjectPoint(x / data['width'], y / data['height'])
-                                                        for name, (x, y) in objects.items()})
+      return format_tracks([(int(frame) / data['fps'],
+                             {name: ObjectPoint(x / data['width'], y / data['height'])
+                              for name, (x, y) in objects.items()})
                             for frame, objects in data['tracks'].items()], 'thing')
     case 'tap_vid':
-      return format_tracks([(frame / data['fps'], {'a': ObjectPoint(x / data['width'], y / data['height'])})
-                            for frame, (x, y) in enumerate(data['track']) if not data['occluded'][frame]], 'point')
+      return format_tracks([(frame / data['fps'],
+                             {'a': ObjectPoint(x / data['width'], y / data['height'])})
+                            for frame, (x, y) in enumerate(data['track'])
+                            if not data['occluded'][frame]], 'point')
     case 'clock' | 'clock_training':
       half = 'PM' if data['hour'] > 12 else ''
       return f'{data["hour"] % 12}:{data["minute"]:02d}:{max(data["second"], 0):02d} {half}'
@@ -112,7 +125,8 @@ def wrong_answer(example):
 
 
 @pytest.mark.parametrize('name', TASKS)
-def test_a_task_is_built_from_its_public_files_loaded_encoded_and_scored(name, datasets, tokenizer, tmp_path):
+def test_a_task_is_built_from_its_public_files_loaded_encoded_and_scored(name, datasets, tokenizer,
+                                                                         tmp_path):
   task = TASKS[name]
   examples = build(task, datasets, tmp_path)
   config = task.preprocess(CONFIG)
@@ -124,12 +138,14 @@ def test_a_task_is_built_from_its_public_files_loaded_encoded_and_scored(name, d
     if example.metric in UNSCORED:
       assert metrics.score('anything', example, example.metric) == 0
     else:
-      assert metrics.score(right_answer(example), example, example.metric) == pytest.approx(1), right_answer(example)
+      assert metrics.score(right_answer(example), example,
+                           example.metric) == pytest.approx(1), right_answer(example)
       assert metrics.score(wrong_answer(example), example, example.metric) == 0
   scored = [(right_answer(e), e) for e in examples if e.metric not in UNSCORED]
   if scored:
     numbers = metrics.published(task.metric, scored)
-    assert numbers and max(value for value in numbers.values() if not np.isnan(value)) == pytest.approx(1)
+    assert numbers and max(value for value in numbers.values()
+                           if not np.isnan(value)) == pytest.approx(1)
   assert {e.metric for e in examples} <= {task.metric, 'predictions_only'}
 
 
@@ -144,19 +160,26 @@ def prompts(name, datasets, folder):
 def test_questions_are_asked_in_the_words_of_the_published_evaluation(datasets, tmp_path):
   def first(name):
     return prompts(name, datasets, tmp_path)[0]
-  assert first('a_okvqa_mc') == 'Why?\nOnly return the correct answer option.\nA. rain\nB. sun\nC. snow\nD. fog'
-  assert first('mvbench') == ('What?\nA. sit\nB. run\nPlease respond with only the letter of the correct answer.')
-  assert first('ego_schema').endswith("\nE. because E\nAnswer with the option's letter from the given choices "
-                                      'directly.')
-  assert first('video_mme').startswith('Select the best answer to the following multiple-choice question')
+  assert first(
+    'a_okvqa_mc') == 'Why?\nOnly return the correct answer option.\nA. rain\nB. sun\nC. snow\nD. fog'
+  assert first('mvbench') == ('What?\nA. sit\nB. run\nPlease respond with only the letter of the '
+    'correct answer.')
+  assert first('ego_schema').endswith("\nE. because E\nAnswer with the option's letter from the "
+    "given choices directly.")
+  assert first('video_mme').startswith('Select the best answer to the following multiple-choice '
+    'question')
   assert first('video_mme').endswith('Which?\nA. x\nB. y\nC. z\nD. w\nThe best answer is:')
-  assert first('lvbench') == 'Who?\nA. he\nB. she\nPlease respond with only the letter of the correct answer.'
+  assert first(
+    'lvbench') == 'Who?\nA. he\nB. she\nPlease respond with only the letter of the correct answer.'
   assert first('chart_qa') == 'How much?'
-  assert first('math_vista') == 'Which is larger?\nOnly return the correct answer option.\nA. left\nB. right'
+  assert first(
+    'math_vista') == 'Which is larger?\nOnly return the correct answer option.\nA. left\nB. right'
   assert first('vixmo_points_point_eval') == 'How many "dog" are there in the video?'
-  assert first('muir_bench').startswith('Compare Image 1 and Image 2. Which fits Image 3?\nOnly return')
+  assert first('muir_bench').startswith('Compare Image 1 and Image 2. Which fits Image 3?\nOnly '
+    'return')
   assert 'B. Image 4' in first('muir_bench')
-  assert first('ego3d_bench').startswith('Front view: Image 1\nFront Left view: Image 2\nHow far?\nOnly return')
+  assert first('ego3d_bench').startswith('Front view: Image 1\nFront Left view: Image 2\nHow '
+    'far?\nOnly return')
   assert prompts('real_world_qa', datasets, tmp_path)[1] == 'How many?'
   assert prompts('temp_compass', datasets, tmp_path) == [
     'Which fits?\nOnly return the correct answer option.\nA. It runs.\nB. It stands.',
@@ -166,7 +189,8 @@ def test_questions_are_asked_in_the_words_of_the_published_evaluation(datasets, 
 
 def test_letters_of_a_diagram_are_its_options_and_other_options_get_letters(datasets, tmp_path):
   letters, transparent, texts = build(resolve_tasks('ai2d')[0], datasets, tmp_path)
-  assert letters.conversations[0][0].content.endswith('Only return the correct answer option.\nA\nB\nC\nD')
+  assert letters.conversations[0][0].content.endswith('Only return the correct answer '
+    'option.\nA\nB\nC\nD')
   assert letters.style == transparent.style == 'ai2_diagram_no_letter' and texts.style == 'ai2_diagram'
   assert 'abc_images/' in letters.images[0] and 'abc_images_transparent/' in transparent.images[0]
   assert metrics.published('ai2d', [('B', letters), ('A', transparent), ('A', texts)]) == {
@@ -182,15 +206,18 @@ def test_v1_is_asked_as_v1_was(datasets, tmp_path):
 
 
 def test_a_task_raises_the_limits_of_the_configuration_and_never_lowers_them():
-  few = dataclasses.replace(CONFIG, image=dataclasses.replace(CONFIG.image, max_crops_eval=8, max_images_eval=5),
-                            text=dataclasses.replace(CONFIG.text, max_sequence_length_eval=4096))
+  few = dataclasses.replace(
+    CONFIG, image=dataclasses.replace(CONFIG.image, max_crops_eval=8, max_images_eval=5),
+    text=dataclasses.replace(CONFIG.text, max_sequence_length_eval=4096))
   config = TASKS['chart_qa'].preprocess(few)
   assert (config.image.max_crops_eval, config.image.max_images_eval) == (24, 20)
   assert config.text.max_sequence_length_eval == 64_000 and config.video == few.video
-  many = dataclasses.replace(CONFIG, image=dataclasses.replace(CONFIG.image, max_crops_eval=48, max_images_eval=30),
-                             text=dataclasses.replace(CONFIG.text, max_sequence_length_eval=None))
+  many = dataclasses.replace(
+    CONFIG, image=dataclasses.replace(CONFIG.image, max_crops_eval=48, max_images_eval=30),
+    text=dataclasses.replace(CONFIG.text, max_sequence_length_eval=None))
   config = dataclasses.replace(TASKS['chart_qa'], max_frames=7).preprocess(many)
-  assert (config.image.max_crops_eval, config.image.max_images_eval, config.video.max_frames_eval) == (48, 30, 7)
+  assert (config.image.max_crops_eval, config.image.max_images_eval,
+          config.video.max_frames_eval) == (48, 30, 7)
   assert config.text.max_sequence_length_eval is None
 
 
@@ -227,7 +254,8 @@ def test_names_groups_and_splits_are_resolved_in_order_and_once():
   assert len(resolve_tasks('all')) == len(TASKS)
   assert [t.label for t in resolve_tasks('ego_schema_test,ego_schema:test')] == ['ego_schema_test']
   assert [t.asked_split for t in resolve_tasks('test_video')] == ['test'] * 5
-  assert {'single_image', 'multi_image', 'short_video', 'long_video', 'image_pointing', 'video_pointing',
+  assert {'single_image', 'multi_image', 'short_video', 'long_video', 'image_pointing',
+          'video_pointing',
           'tracking'} <= set(GROUPS)
 
 
@@ -243,7 +271,8 @@ def test_an_unknown_name_is_an_error_that_names_the_closest(names, words):
 
 
 def test_a_dataset_that_is_not_there_says_where_to_get_it(tmp_path):
-  with pytest.raises(TaskError, match='no such folder; task chart_qa comes from huggingface.co/datasets/HuggingFaceM4'):
+  with pytest.raises(TaskError, match='no such folder; task chart_qa comes from '
+                     'huggingface.co/datasets/HuggingFaceM4'):
     write_manifest(TASKS['chart_qa'], tmp_path / 'nowhere', tmp_path / 'a.jsonl')
   with pytest.raises(TaskError, match='there is no table .*val-'):
     write_manifest(TASKS['chart_qa'], tmp_path, tmp_path / 'a.jsonl')
@@ -251,7 +280,8 @@ def test_a_dataset_that_is_not_there_says_where_to_get_it(tmp_path):
 
 def test_a_table_of_another_form_names_the_column_and_those_that_there_are(tmp_path):
   (tmp_path / 'test.jsonl').write_text('{"picture": "a.png"}\n')
-  with pytest.raises(TaskError, match="test.jsonl: there is no column 'question'; the columns are: picture"):
+  with pytest.raises(TaskError, match="test.jsonl: there is no column 'question'; the columns are: "
+                     "picture"):
     write_manifest(TASKS['user_qa'], tmp_path, tmp_path / 'a.jsonl')
   assert not (tmp_path / 'a.jsonl').exists()
 
@@ -276,19 +306,23 @@ def test_a_pickle_that_is_more_than_arrays_is_refused(tmp_path):
 def test_the_command_writes_manifests_of_all_named_tasks(datasets, tmp_path):
   root = datasets(TASKS['chart_qa']).parent
   datasets(TASKS['tomato'])
-  run = subprocess.run([sys.executable, '-m', 'molmo_jax.tools.prepare_task', 'chart_qa,tomato', f'--data_root={root}',
+  run = subprocess.run([sys.executable, '-m', 'molmo_jax.tools.prepare_task', 'chart_qa,tomato',
+                        f'--data_root={root}',
                         f'--out={tmp_path}'], capture_output=True, text=True, timeout=120)
   assert run.returncode == 0, run.stderr
-  assert [json.loads(line)['question'] for line in (tmp_path / 'chart_qa.jsonl').open()] == ['How much?'] * 2
+  assert [json.loads(line)['question']
+          for line in (tmp_path / 'chart_qa.jsonl').open()] == ['How much?'] * 2
   assert (tmp_path / 'tomato.jsonl').exists()
-  run = subprocess.run([sys.executable, '-m', 'molmo_jax.tools.prepare_task', 'chartqa', f'--data_root={root}',
+  run = subprocess.run([sys.executable, '-m', 'molmo_jax.tools.prepare_task', 'chartqa',
+                        f'--data_root={root}',
                         f'--out={tmp_path}'], capture_output=True, text=True, timeout=120)
   assert run.returncode and run.stderr.startswith("error: there is no task 'chartqa'")
 
 
 def test_the_page_of_the_tasks_is_up_to_date():
   page = (Path(__file__).parents[3] / 'docs/evaluation.md').read_text(encoding='utf-8')
-  assert with_tables(page) == page, 'run: python -m molmo_jax.evaluation.tasks --write docs/evaluation.md'
+  assert with_tables(
+    page) == page, 'run: python -m molmo_jax.evaluation.tasks --write docs/evaluation.md'
   for task in TASKS.values():
     assert f'| `{task.name}` | `{task.folder}/` |' in page
 
@@ -316,4 +350,5 @@ def test_ids_are_unique_where_a_dataset_repeats_them(tmp_path):
   same = dataclasses.replace(TASKS['user_qa'], records=adapter_of_rows('test.jsonl', Fields(
     question='question', image='image', id='image')))
   write_manifest(same, tmp_path, tmp_path / 'm.jsonl')
-  assert [e.id for e in (read_manifest(tmp_path / 'm.jsonl')[i] for i in (0, 1))] == ['a.png', 'a.png#2']
+  assert [e.id for e in (read_manifest(tmp_path / 'm.jsonl')[i] for i in (0, 1))] == ['a.png',
+                                                                                      'a.png#2']

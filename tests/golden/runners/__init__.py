@@ -17,5 +17,6 @@ from tests.golden.runners import (
   visual,
 )
 
-RUNNERS = [visual, samplers, connector, messages, masks, image_split, packing, optimizer, metrics, v1_preprocess,
+RUNNERS = [visual, samplers, connector, messages, masks, image_split, packing, optimizer, metrics,
+           v1_preprocess,
            v1_model, hub]

@@ -1,4 +1,6 @@
-"""Checkpoints in the Hugging Face layout with cases computed by transformers, checked through the public face alone."""
+"""Checkpoints in the Hugging Face layout with cases computed by transformers, checked through the
+public face alone.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,19 @@ LEVEL = 1 / 127.5                # one grey level of a normalised pixel
 LEVEL_SHARE = 1e-4               # of the values may be one grey level off
 LOGIT_TOLERANCE = 2e-5
 _MEDIA = ('image', 'video')
-_SAMPLE = (slice(None), slice(None, None, 37), slice(None, None, 11))   # crops, patches, values: what is recorded
+# crops, patches, values: what is recorded
+_SAMPLE = (slice(None), slice(None, None, 37), slice(None, None, 11))
 
 
 def recognises(folder: Path) -> bool:
-  """True for a Molmo2 checkpoint (config.json, safetensors) with cases in it or in a folder inside it."""
+  """True for a Molmo2 checkpoint (config.json, safetensors) with cases in it or in a folder inside
+  it.
+  """
   config = folder / 'config.json'
   if not config.is_file() or not any(folder.glob('*.safetensors')):
     return False
-  return json.loads(config.read_text(encoding='utf-8')).get('model_type') == 'molmo2' and bool(_cases(folder))
+  return json.loads(config.read_text(encoding='utf-8')).get('model_type') == 'molmo2' and bool(
+    _cases(folder))
 
 
 def run(folder: Path) -> list[tuple[str, str | None]]:
@@ -39,7 +45,8 @@ def run(folder: Path) -> list[tuple[str, str | None]]:
   return results
 
 
-def check_case(molmo: Any, case: dict[str, Any], expected: dict[str, np.ndarray], folder: Path) -> str | None:
+def check_case(molmo: Any, case: dict[str, Any], expected: dict[str, np.ndarray],
+               folder: Path) -> str | None:
   """What differs between the public face and transformers in one case; None where nothing does.
 
   Args:
@@ -64,14 +71,16 @@ def check_case(molmo: Any, case: dict[str, Any], expected: dict[str, np.ndarray]
   return None if text == case['text'] else f'the text is {text!r}, not {case["text"]!r}'
 
 
-def check_inputs(inputs: dict[str, np.ndarray], case: dict[str, Any], expected: dict[str, np.ndarray]) -> str | None:
+def check_inputs(inputs: dict[str, np.ndarray], case: dict[str, Any],
+                 expected: dict[str, np.ndarray]) -> str | None:
   """What differs in the processor's arrays."""
   pairs = [('ids', inputs['tokens'], case['input_ids'])]
   if 'token_types' in expected:
     pairs.append(('token types', inputs['visual'] > 0, expected['token_types'] > 0))
   if 'pooling' in expected:
     pairs.append(('pooling indices', inputs['pool_index'], expected['pooling']))
-  pairs += [(key, inputs[key], expected[key]) for key in ('image_grids', 'image_num_crops', 'video_grids')
+  pairs += [(key, inputs[key], expected[key])
+            for key in ('image_grids', 'image_num_crops', 'video_grids')
             if key in expected]
   for name, ours, theirs in pairs:
     ours, theirs = np.asarray(ours), np.asarray(theirs)
@@ -90,7 +99,8 @@ def check_logits(logits: np.ndarray, expected: dict[str, np.ndarray]) -> str | N
   if logits.dtype != np.float32 or logits.shape != (len(expected['input_ids']), tail.shape[1]):
     return f'logits are {logits.dtype} {logits.shape}, not float32 {(len(expected["input_ids"]), tail.shape[1])}'
   wide = logits.astype(np.float64)
-  for name, ours, theirs in (('logits', logits[-len(tail):], tail), ('means', wide.mean(-1), expected['logits_mean']),
+  for name, ours, theirs in (('logits', logits[-len(tail):], tail),
+                             ('means', wide.mean(-1), expected['logits_mean']),
                              ('deviations', wide.std(-1, ddof=1), expected['logits_std'])):
     worst = np.abs(ours - theirs).max()
     if not worst <= LOGIT_TOLERANCE:
@@ -101,7 +111,8 @@ def check_logits(logits: np.ndarray, expected: dict[str, np.ndarray]) -> str | N
 def with_media(messages: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
   """The messages with paths of media in `folder`, and frames that are kept as `.npy` as arrays."""
   return [message if isinstance(message['content'], str) else
-          {**message, 'content': [_with_media(part, folder) for part in message['content']]} for message in messages]
+          {**message, 'content': [_with_media(part, folder) for part in message['content']]}
+          for message in messages]
 
 
 def _with_media(part: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -116,7 +127,8 @@ def _with_media(part: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _check_pixels(crops: np.ndarray, sample: np.ndarray, sums: np.ndarray) -> str | None:
   count, height, width, _ = crops.shape
   patches, size = _patch_grid(height * width, sample)
-  rows = crops.reshape(count, height // size, size, width // size, size, 3).transpose(0, 1, 3, 2, 4, 5)
+  rows = crops.reshape(count, height // size, size, width // size, size, 3).transpose(0, 1, 3, 2, 4,
+                                                                                      5)
   values = rows.reshape(count, patches, -1).astype(np.float32) / np.float32(255) * 2 - 1
   ours = values[_SAMPLE]
   if ours.shape != sample.shape:

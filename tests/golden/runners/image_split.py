@@ -1,14 +1,17 @@
-"""Golden runner: which images the released training code gives to each rank of a context group (spec/training §8).
+"""Golden runner: which images the released training code gives to each rank of a context group
+(docs/training.md §8).
 
-That code gives whole images (a frame of a video is one, too) to ranks, one row at a time. This project does not: it
-spreads the crops of all rows evenly, wherever images begin, since a crop does not see the others and pooling comes
-after the gathering of patch features (`molmo_jax/parallel/activations.py`). No device then waits for the one with the
-largest images. The rule of the released code therefore lives here, as a reference: `tests/parallel/test_crops.py` shows
+That code gives whole images (a frame of a video is one, too) to ranks, one row at a time. This
+project does not: it spreads the crops of all rows evenly, wherever images begin, since a crop does
+not see the others and pooling comes after the gathering of patch features
+(`molmo_jax/parallel/activations.py`). No device then waits for the one with the largest images. The
+rule of the released code therefore lives here, as a reference: `tests/parallel/test_crops.py` shows
 that features come out the same both ways.
 
-A case folder holds a JSON file with a list of cases: `cum_image_bounds` and `cum_token_pooling_bounds`, running totals
-of crops and of pooled tokens after every image; `cp_world_size` ranks; `expected`: by rank, where its crops and its
-pooled tokens start and end, and the largest number of pooled tokens of any rank.
+A case folder holds a JSON file with a list of cases: `cum_image_bounds` and
+`cum_token_pooling_bounds`, running totals of crops and of pooled tokens after every image;
+`cp_world_size` ranks; `expected`: by rank, where its crops and its pooled tokens start and end, and
+the largest number of pooled tokens of any rank.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ FIELDS = {'cum_image_bounds', 'cum_token_pooling_bounds', 'cp_world_size', 'expe
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """What one rank encodes: crops [start_image_idx, end_image_idx) and the pooled tokens that they become."""
+  """What one rank encodes: crops [start_image_idx, end_image_idx) and the pooled tokens that they
+  become.
+  """
   start_image_idx: int
   end_image_idx: int
   start_pool_idx: int
@@ -34,9 +39,10 @@ class Share:
 def whole_images(crops: Sequence[int], pooled: Sequence[int], ranks: int) -> list[Share]:
   """The shares of all ranks; those of ranks without work are empty and lie at the end.
 
-  One rank after the other takes an image and then more of them, until all ranks so far have their part of the crops,
-  (rank + 1) / ranks of them. A rank that finds nothing left takes the last image of the nearest rank before it that has
-  several, but never of rank 0, so that there may be idle ranks.
+  One rank after the other takes an image and then more of them, until all ranks so far have their
+  part of the crops, (rank + 1) / ranks of them. A rank that finds nothing left takes the last image
+  of the nearest rank before it that has several, but never of rank 0, so that there may be idle
+  ranks.
 
   Args:
     crops: running total of crops after each image; every image has at least one.
@@ -76,13 +82,16 @@ def run(folder: Path) -> list[tuple[str, str | None]]:
 
 def check_case(case: Mapping[str, Any]) -> str | None:
   """None, or the first rank whose share differs."""
-  shares = whole_images(case['cum_image_bounds'], case['cum_token_pooling_bounds'], case['cp_world_size'])
+  shares = whole_images(case['cum_image_bounds'], case['cum_token_pooling_bounds'],
+                        case['cp_world_size'])
   most = max(share.end_pool_idx - share.start_pool_idx for share in shares)
-  found = {str(rank): dataclasses.asdict(share) | {'max_num_tokens': most} for rank, share in enumerate(shares)}
+  found = {str(rank): dataclasses.asdict(share) | {'max_num_tokens': most}
+           for rank, share in enumerate(shares)}
   for rank, expected in case['expected'].items():
     if found.get(rank) != expected:
       return f'rank {rank}: {found.get(rank)}, expected {expected}'
-  return None if len(found) == len(case['expected']) else f'{len(found)} ranks, expected {len(case["expected"])}'
+  return None if len(found) == len(
+    case['expected']) else f'{len(found)} ranks, expected {len(case["expected"])}'
 
 
 def _cases(folder: Path) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,10 @@
-"""Golden runner: attention masks of examples, packed rows and collated batches, bit for bit (spec/model §5).
+"""Golden runner: attention masks of examples, packed rows and collated batches, bit for bit
+(docs/model.md §5).
 
-A case folder holds `cases.json` (`special_token_ids`, `examples`, `packs`, `batches`) and `data.npz` with arrays
-`ex.<name>.<field>`, `pack.<name>.<field>` and `batch.<name>.<field>`; `<field>` = `mask.None`, `mask.image_tokens` and
-`mask.within_image` are the expected bool [S,S] (a batch: [B,S,S]), lines = queries.
+A case folder holds `cases.json` (`special_token_ids`, `examples`, `packs`, `batches`) and
+`data.npz` with arrays `ex.<name>.<field>`, `pack.<name>.<field>` and `batch.<name>.<field>`;
+`<field>` = `mask.None`, `mask.image_tokens` and `mask.within_image` are the expected bool [S,S] (a
+batch: [B,S,S]), lines = queries.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ import numpy as np
 
 from molmo_jax.kernels.mask import MaskInfo, mask_info, visible
 
-VISUAL_TOKENS = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<frame_start>', '<im_end>',
+VISUAL_TOKENS = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<frame_start>',
+                 '<im_end>',
                  '<frame_end>', '<im_low>')
 START_TOKENS = ('<low_res_im_start>', '<frame_start>')
-MODES = {'mask.None': 'none', 'mask.image_tokens': 'image_tokens', 'mask.within_image': 'within_image'}
-GROUPS = {'examples': ('ex', 'input_tokens'), 'packs': ('pack', 'input_tokens'), 'batches': ('batch', 'input_ids')}
+MODES = {'mask.None': 'none', 'mask.image_tokens': 'image_tokens',
+         'mask.within_image': 'within_image'}
+GROUPS = {'examples': ('ex', 'input_tokens'), 'packs': ('pack', 'input_tokens'),
+          'batches': ('batch', 'input_ids')}
 
 
 def recognises(folder: Path) -> bool:
@@ -59,11 +64,13 @@ def check_masks(folder: Path) -> list[tuple[str, str | None]]:
   return results
 
 
-def _compare(ids: Mapping[str, int], arrays: Mapping[str, np.ndarray], stem: str, tokens_field: str, field: str,
+def _compare(ids: Mapping[str, int], arrays: Mapping[str, np.ndarray], stem: str, tokens_field: str,
+             field: str,
              mode: str) -> str | None:
   tokens = np.atleast_2d(arrays[f'{stem}.{tokens_field}']).astype(np.int64)
   segments = f'{stem}.subsegment_ids'
-  segments = np.atleast_2d(arrays[segments]).astype(np.int64) if segments in arrays else np.zeros_like(tokens)
+  segments = np.atleast_2d(arrays[segments]).astype(
+    np.int64) if segments in arrays else np.zeros_like(tokens)
   info = token_mask_info(tokens, segments, ids)
   expected = arrays[f'{stem}.{field}']
   expected = expected.reshape((-1, *expected.shape[-2:]))
@@ -74,12 +81,14 @@ def _compare(ids: Mapping[str, int], arrays: Mapping[str, np.ndarray], stem: str
   if not len(wrong):
     return None
   row, query, key = wrong[0]
-  return (f'{len(wrong)} of {expected.size} entries differ; first: row {row}, query {query}, key {key}: '
-          f'{bool(got[row, query, key])}, expected {bool(expected[row, query, key])}')
+  return (f'{len(wrong)} of {expected.size} entries differ; first: row {row}, query {query}, key '
+    f'{key}: {bool(got[row, query, key])}, expected {bool(expected[row, query, key])}')
 
 
 def token_mask_info(tokens: np.ndarray, segments: np.ndarray, ids: Mapping[str, int]) -> MaskInfo:
-  """Metadata of int [B,S] tokens: the 8 visual ids of spec/model §5.1, the running count of image and frame starts."""
+  """Metadata of int [B,S] tokens: the 8 visual ids of docs/model.md §5.1, the running count of
+  image and frame starts.
+  """
   visual = np.isin(tokens, [ids[name] for name in VISUAL_TOKENS])
   count = np.cumsum(np.isin(tokens, [ids[name] for name in START_TOKENS]), axis=-1)
   return mask_info(jnp.asarray(np.where(tokens == -1, -1, segments), jnp.int32),
@@ -94,7 +103,8 @@ def _load(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
     with np.load(path) as stored:
       if any(name.endswith('.mask.image_tokens') for name in stored.files):
         return cases[0], dict(stored)
-  raise ValueError(f'{folder} holds no attention masks: needs one JSON file of cases and an npz file with *.mask.*')
+  raise ValueError(f'{folder} holds no attention masks: needs one JSON file of cases and an npz '
+    'file with *.mask.*')
 
 
 def _read_json(path: Path) -> object:

@@ -22,14 +22,17 @@ FIELDS = {
 
 
 def recognises(folder: Path) -> bool:
-  """True for a folder with one JSON file that lists examples with messages, and one archive of `ex.…` arrays."""
+  """True for a folder with one JSON file that lists examples with messages, and one archive of
+  `ex.…` arrays.
+  """
   return _find(folder) is not None
 
 
 def run(folder: Path) -> list[tuple[str, str | None]]:
   """Checks every example; (name, None) or (name, what is wrong)."""
   cases, arrays = load(folder)
-  return [(f'messages {example["name"]}', check_example(example, cases, arrays)) for example in cases['examples']]
+  return [(f'messages {example["name"]}', check_example(example, cases, arrays))
+          for example in cases['examples']]
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -42,7 +45,8 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return cases, dict(data)
 
 
-def check_example(example: dict[str, Any], cases: dict[str, Any], arrays: dict[str, np.ndarray]) -> str | None:
+def check_example(example: dict[str, Any], cases: dict[str, Any],
+                  arrays: dict[str, np.ndarray]) -> str | None:
   """None, or one line that says how the example differs."""
   try:
     sequence = sequence_of(example, cases)
@@ -59,7 +63,8 @@ def check_example(example: dict[str, Any], cases: dict[str, Any], arrays: dict[s
     got = getattr(sequence, field)
     if got.shape != expected.shape:
       return f'{field}: shape {got.shape}, expected {expected.shape}'
-    wrong = np.flatnonzero(np.abs(got.astype(np.float64) - expected) > (1e-6 if field == 'loss_weights' else 0))
+    wrong = np.flatnonzero(np.abs(got.astype(np.float64) - expected)
+                           > (1e-6 if field == 'loss_weights' else 0))
     if len(wrong):
       return f'{field}[{wrong[0]}] is {got[wrong[0]]}, expected {expected[wrong[0]]} ({len(wrong)} differ)'
   return None
@@ -95,7 +100,8 @@ def _weight(weight: Any, default: LossWeight) -> LossWeight | None:
     return None
   if isinstance(weight, dict):
     return LossWeight(scale=1.0 if weight.get('weight') is None else weight['weight'],
-                      root_length=bool(weight.get('root_length')), root_branches=bool(weight.get('root_subsegments')))
+                      root_length=bool(weight.get('root_length')),
+                      root_branches=bool(weight.get('root_subsegments')))
   return LossWeight(weight, default.root_length, default.root_branches)
 
 
@@ -109,7 +115,8 @@ def _find(folder: Path) -> tuple[dict[str, Any], Path] | None:
     except ValueError:
       continue
     examples = cases.get('examples') if isinstance(cases, dict) else None
-    if isinstance(examples, list) and examples and all(isinstance(e, dict) and 'messages' in e for e in examples):
+    if isinstance(examples, list) and examples and all(isinstance(e, dict) and 'messages' in e
+                                                       for e in examples):
       return cases, archives[0]
   return None
 

@@ -1,4 +1,6 @@
-"""How each golden function is called: the name of its file → the call of the project's function with a case's input."""
+"""How each golden function is called: the name of its file → the call of the project's function
+with a case's input.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ def _call(run: Run, keys: str = '', **fields: Any) -> Call:
 
 
 def _text(rule: Callable[[Any, str], Any], as_list: bool = True) -> Run:
-  return lambda i: rule([i['target']] if as_list and isinstance(i['target'], str) else i['target'], i['prediction'])
+  return lambda i: rule([i['target']] if as_list and isinstance(i['target'], str) else i['target'],
+                        i['prediction'])
 
 
 def _masks(i: dict[str, Any]) -> list[np.ndarray]:
@@ -54,7 +57,8 @@ def _masks(i: dict[str, Any]) -> list[np.ndarray]:
 
 
 def _pointing(i: dict[str, Any], prediction: str, version: str) -> dict[str, float]:
-  return pointing.pointing_scores(i[prediction], *i['image_size'], i['gt_points'], _masks(i), version=version)._asdict()
+  return pointing.pointing_scores(i[prediction], *i['image_size'], i['gt_points'], _masks(i),
+                                  version=version)._asdict()
 
 
 def _screen(i: dict[str, Any]) -> dict[str, float]:
@@ -64,23 +68,28 @@ def _screen(i: dict[str, Any]) -> dict[str, float]:
 
 
 def _video_points(i: dict[str, Any]) -> dict[str, float]:
-  masks = [{m['time']: pointing.rectangle_mask(i['width'], i['height'], [m['rect_xyxy']]) for m in of_object}
+  masks = [{m['time']: pointing.rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
+            for m in of_object}
            for of_object in i['gt_masks']]
   return pointing.video_point_scores(i['prediction'], i['width'], i['height'], i['video_duration'],
                                      i['gt_triplets_t_x_y'], masks)._asdict()
 
 
 def _tracking(i: dict[str, Any]) -> dict[str, float]:
-  masks = {name: {m['frame']: pointing.rectangle_mask(i['width'], i['height'], [m['rect_xyxy']]) for m in of_object}
+  masks = {name: {m['frame']: pointing.rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
+                  for m in of_object}
            for name, of_object in i['gt_masks'].items()}
   references = {frame['frame']: frame['points'] for frame in i['gt_tracks']}
-  scores = tracking.tracking_scores(i['prediction'], i['width'], i['height'], i['video_fps'], references, masks)
-  return {'precision': scores.precision, 'recall': scores.recall, 'f1': scores.f1, 'num_frames': scores.frames,
+  scores = tracking.tracking_scores(i['prediction'], i['width'], i['height'], i['video_fps'],
+                                    references, masks)
+  return {'precision': scores.precision, 'recall': scores.recall, 'f1': scores.f1,
+          'num_frames': scores.frames,
           **scores.hota._asdict()}
 
 
 def _tap_vid(i: dict[str, Any]) -> dict[str, float]:
-  return tap_vid.tap_vid_scores(np.asarray(i['query_points_t_y_x'])[:, 0], np.asarray(i['gt_occluded']),
+  return tap_vid.tap_vid_scores(np.asarray(i['query_points_t_y_x'])[:, 0],
+                                np.asarray(i['gt_occluded']),
                                 np.asarray(i['gt_tracks_xy']), np.asarray(i['pred_occluded']),
                                 np.asarray(i['pred_tracks_xy']), query_mode=i['query_mode'])
 
@@ -100,7 +109,8 @@ def _mmmu_open(i: dict[str, Any]) -> list[Any]:
 
 
 def _android(i: dict[str, Any]) -> float:
-  return android.android_step(i['target'], i['prediction'], i['box'] and android.parse_box(i['box']))
+  return android.android_step(i['target'], i['prediction'],
+                              i['box'] and android.parse_box(i['box']))
 
 
 def _size(i: dict[str, Any]) -> tuple[float, float]:
@@ -118,7 +128,8 @@ def _decoded(i: dict[str, Any]) -> dict[str, list[float]]:
   if sampler['kind'] == 'frame':
     indices, times = clips.select_clip_by_index(len(rows), i['video_fps'], *how)
   else:
-    # The table was written with six decimals: the moments between two frames need the decoder's own floats.
+    # The table was written with six decimals: the moments between two frames need the decoder's own
+    # floats.
     regular = np.rint(rows * i['video_fps']) / i['video_fps']
     shown = np.where(np.abs(regular - rows) < 1e-6, regular, rows)
     indices, times = clips.select_clip_by_time(shown, *how)
@@ -130,22 +141,26 @@ _MODES = {None: 'point', 'point': 'point', 'pointing': 'point', 'point_count': '
           'count_then_point': 'count_then_point', 'count': 'count'}
 
 
-def _fractions(positions: list[list[float]], scale: float | list[float]) -> list[tuple[float, float]]:
+def _fractions(positions: list[list[float]],
+               scale: float | list[float]) -> list[tuple[float, float]]:
   width, height = scale if isinstance(scale, list) else (scale, scale)
   return [(x / width, y / height) for x, y in positions]
 
 
 def _format(i: dict[str, Any], by_frame: dict[int | float, list[tuple[float, float]]]) -> str:
-  return points.format_points(by_frame, i['label'], mode=_MODES[i['mode']], version=i['format'], alt=i['alt_text'])
+  return points.format_points(by_frame, i['label'], mode=_MODES[i['mode']], version=i['format'],
+                              alt=i['alt_text'])
 
 
 def _format_images(i: dict[str, Any]) -> str:
   of_images = zip(i['image_indices'], i['points'], i['scales'], strict=True)
-  return _format(i, {number: _fractions(positions, scale) for number, positions, scale in of_images})
+  return _format(i, {number: _fractions(positions, scale)
+                     for number, positions, scale in of_images})
 
 
 def _format_video(i: dict[str, Any]) -> str:
-  return _format(i, {float(t): _fractions(p, i['scale']) for t, p in zip(i['timestamps'], i['points'], strict=True)})
+  return _format(i, {float(t): _fractions(p, i['scale'])
+                     for t, p in zip(i['timestamps'], i['points'], strict=True)})
 
 
 def _format_v1(i: dict[str, Any]) -> str:
@@ -157,12 +172,14 @@ def _format_tracks(i: dict[str, Any]) -> str:
   def seconds(time: float | str) -> float:
     return tracks.parse_timestamp(time) if isinstance(time, str) else time
   width, height = i['scale']
-  frames = [(seconds(f['time']), {int(name): tracks.ObjectPoint(p['point'][0] / width, p['point'][1] / height,
-                                                                p['occluded']) for name, p in f['points'].items()})
+  frames = [(seconds(f['time']),
+             {int(name): tracks.ObjectPoint(p['point'][0] / width, p['point'][1] / height,
+                                            p['occluded']) for name, p in f['points'].items()})
             for f in i['tracks']]
   starts, mode = i['initial_points'], i['mode']
   queries = None if starts is None else [(start['id'], seconds(start['time'])) for start in starts]
-  return tracks.format_tracks(frames, i['label'], mode=mode if queries is None else 'initial', queries=queries,
+  return tracks.format_tracks(frames, i['label'], mode=mode if queries is None else 'initial',
+                              queries=queries,
                               version=i['format'], alt=i['alt_text'])
 
 

@@ -1,8 +1,10 @@
-"""Golden scorers, parsers and formatters: a JSON file for each function, a list of {"input", "expected", …}.
+"""Golden scorers, parsers and formatters: a JSON file for each function, a list of {"input",
+"expected", …}.
 
-A file is recognised by the longest known name in its own (with whatever before or after it) and by the keys of its
-inputs: several functions take the same input. "RANDOM" accepts anything, "NaN" and "Infinity" stand for those floats,
-and a case with "error" accepts whatever ends.
+A file is recognised by the longest known name in its own (with whatever before or after it) and by
+the keys of its
+inputs: several functions take the same input. "RANDOM" accepts anything, "NaN" and "Infinity" stand
+for those floats, and a case with "error" accepts whatever ends.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def recognises(folder: Path) -> bool:
 
 
 def run(folder: Path) -> list[tuple[str, str | None]]:
-  """Checks every case of every recognised file, for Molmo2 and where there is an expectation for v1."""
+  """Checks every case of every recognised file, for Molmo2 and where there is an expectation for
+  v1.
+  """
   results = []
   for path in sorted(folder.glob('*.json')):
     loaded = _load(path)
@@ -38,7 +42,9 @@ def run(folder: Path) -> list[tuple[str, str | None]]:
 
 
 def function_of(stem: str) -> str | None:
-  """The longest known function's name in the name of a file, bounded by its ends or by signs that are no letters."""
+  """The longest known function's name in the name of a file, bounded by its ends or by signs that
+  are no letters.
+  """
   found = [name for name in CALLS if re.search(rf'(?<![A-Za-z0-9]){name}(?![A-Za-z0-9])', stem)]
   return max(found, key=len, default=None)
 
@@ -63,11 +69,13 @@ def _load(path: Path) -> tuple[Call, list[dict[str, Any]]] | None:
 def _check_file(call: Call, cases: list[dict[str, Any]]) -> Iterator[tuple[str, str | None]]:
   for number, case in enumerate(cases):
     for suffix, run_case in (('', call.molmo2), ('_v1', call.v1 or call.molmo2)):
-      expected = {key: case[key + suffix] for key in ('expected', 'expected_parsed', 'expected_correct')
+      expected = {key: case[key + suffix]
+                  for key in ('expected', 'expected_parsed', 'expected_correct')
                   if key + suffix in case}
       if not expected and 'error' + suffix not in case:
         continue
-      yield f'{number}{suffix}', _check(run_case, case['input'], expected, _FLOAT32 if call.float32 else _EXACT)
+      yield f'{number}{suffix}', _check(run_case, case['input'], expected,
+                                        _FLOAT32 if call.float32 else _EXACT)
 
 
 def _check(run_case, given: Any, expected: dict[str, Any], tolerance: float) -> str | None:
@@ -93,14 +101,16 @@ def difference(got: Any, wanted: Any, tolerance: float) -> str | None:
     missing = sorted(key for key in wanted if key not in got and wanted[key] != 'NaN')
     if missing:
       return f'{missing} missing in {_short(got)}'
-    differences = ((key, difference(got[key], wanted[key], tolerance)) for key in wanted if key in got)
+    differences = ((key, difference(got[key], wanted[key], tolerance)) for key in wanted
+                   if key in got)
     return next((f'{key}: {reason}' for key, reason in differences if reason), None)
   if isinstance(got, set | frozenset):        # written down as a list in some order
     return _difference_of_sets(list(got), wanted, tolerance)
   if isinstance(wanted, list):
     if not isinstance(got, list | tuple) or len(got) != len(wanted):
       return f'{_short(got)}, expected {_short(wanted)}'
-    return next(filter(None, (difference(g, w, tolerance) for g, w in zip(got, wanted, strict=True))), None)
+    return next(filter(None, (difference(g, w, tolerance)
+                              for g, w in zip(got, wanted, strict=True))), None)
   return None if _equal(got, wanted, tolerance) else f'{_short(got)}, expected {_short(wanted)}'
 
 
@@ -113,8 +123,9 @@ def _equal(got: Any, wanted: Any, tolerance: float) -> bool:
   if isinstance(wanted, str) and isinstance(got, float):
     wanted = _FLOATS.get(wanted, wanted)
   if isinstance(wanted, int | float) and isinstance(got, int | float):
-    return (math.isnan(got) and math.isnan(wanted)) or got == wanted or abs(got - wanted) <= tolerance * max(
-        1.0, abs(wanted))
+    return (math.isnan(got) and math.isnan(wanted)) or got == wanted or abs(
+      got - wanted) <= tolerance * max(
+          1.0, abs(wanted))
   return got == wanted
 
 

@@ -1,4 +1,6 @@
-"""Golden learning rates, losses with their gradients, and runs of AdamW and Lion: JSON files known by their content."""
+"""Golden learning rates, losses with their gradients, and runs of AdamW and Lion: JSON files known
+by their content.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ import optax
 
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.loss import loss_sums
-from molmo_jax.training.optimizer import GroupConfig, OptimizerConfig, group_norms, make_optimizer, schedule_of
+from molmo_jax.training.optimizer import (
+  GroupConfig,
+  OptimizerConfig,
+  group_norms,
+  make_optimizer,
+  schedule_of,
+)
 
 DEFAULT_WARMUP_START = 0.1       # of the peak, where the data names none
 _MIN = {'rate': 1e-12, 'gradient': 1e-6, 'parameter': 2e-6}
@@ -52,7 +60,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _is_rates(data: Any) -> bool:
-  given = data[0].get('input') if isinstance(data, list) and data and isinstance(data[0], dict) else None
+  given = data[0].get('input') if isinstance(data, list) and data and isinstance(data[0],
+                                                                                 dict) else None
   return isinstance(given, dict) and {'peak_lr', 'warmup_steps'} <= given.keys()
 
 
@@ -62,7 +71,8 @@ def _is_runs(data: Any) -> bool:
 
 def _arrays(folder: Path, data: Any) -> dict[str, np.ndarray]:
   """The npz file of the folder that holds the first case's arrays."""
-  first = f'{data["losses"][0]["key"]}.logits' if data['losses'] else f'{data["optimizers"][0]["key"]}.init.'
+  first = f'{data["losses"][0]["key"]}.logits' if data[
+    'losses'] else f'{data["optimizers"][0]["key"]}.init.'
   for path in sorted(folder.glob('*.npz*')):
     arrays = np.load(path, allow_pickle=False)
     if any(name.startswith(first) for name in arrays.files):
@@ -89,7 +99,8 @@ def _rates(file: str, rows: list[Any]) -> list[Result]:
       start = given['warmup_min_lr']
       group = GroupConfig('.*', given['peak_lr'], given['warmup_steps'],
                           given['peak_lr'] * DEFAULT_WARMUP_START if start is None else start)
-      config = OptimizerConfig({'all': group}, floor=given['alpha_f'], schedule_steps=given['t_max'] or 0)
+      config = OptimizerConfig({'all': group}, floor=given['alpha_f'],
+                               schedule_steps=given['t_max'] or 0)
       steps = np.array([row['input']['step'] for row in same], np.int64)
       found = np.asarray(schedule_of(group, config, given['max_steps'])(steps - 1))
       for row, value in zip(same, found.tolist(), strict=True):
@@ -109,8 +120,10 @@ def _loss(case: Any, arrays: dict[str, np.ndarray]) -> str | None:
     sums = loss_sums(x, jnp.eye(x.shape[-1]), targets, weights, chunk=4)
     return (sums.cross_entropy + scale * sums.z) / sums.weight, sums
   (loss, sums), gradient = jax.value_and_grad(total, has_aux=True)(logits)
-  found = dict(ce_weighted_sum=sums.cross_entropy, z_weighted_sum=scale * sums.z, divisor=sums.weight,
-               ce_loss=sums.cross_entropy / sums.weight, z_loss=scale * sums.z / sums.weight, total_loss=loss,
+  found = dict(ce_weighted_sum=sums.cross_entropy, z_weighted_sum=scale * sums.z,
+               divisor=sums.weight,
+               ce_loss=sums.cross_entropy / sums.weight, z_loss=scale * sums.z / sums.weight,
+               total_loss=loss,
                weighted_accuracy=sums.correct / sums.weight)
   wrong = [f'{name} {float(value):.7g}, expected {case[name]:.7g}' for name, value in found.items()
            if not np.isclose(value, case[name], rtol=_RELATIVE['loss'], atol=0)]
@@ -122,12 +135,15 @@ def _loss(case: Any, arrays: dict[str, np.ndarray]) -> str | None:
 
 def _optimizer(case: Any, arrays: dict[str, np.ndarray]) -> str | None:
   """All steps of one run, with the parameters as a nested dict."""
-  get = lambda what: _nested({name: arrays[f'{case["key"]}.{what}.{name}'] for name in case['param_shapes']})
+  get = lambda what: _nested(
+    {name: arrays[f'{case["key"]}.{what}.{name}'] for name in case['param_shapes']})
   params = get('init')
   groups = {name: GroupConfig(f'{name}/', peak, case['warmup'][name], case['warmup_min_lr'] or 0.0)
             for name, peak in case['peak_lrs'].items()}
-  config = OptimizerConfig(groups, 'lion' if case['optimizer'].startswith('lion') else 'adamw', *case['betas'],
-                           eps=case['eps'], weight_decay=case['weight_decay'], clip_norm=case['max_grad_norm'],
+  config = OptimizerConfig(groups, 'lion' if case['optimizer'].startswith('lion') else 'adamw',
+                           *case['betas'],
+                           eps=case['eps'], weight_decay=case['weight_decay'],
+                           clip_norm=case['max_grad_norm'],
                            floor=case['alpha_f'])
   optimizer = make_optimizer(config, case['max_steps'], params)
   state = optimizer.init(params)

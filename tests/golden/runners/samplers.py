@@ -18,7 +18,9 @@ Case = tuple[str, Callable[[], str | None]]
 
 
 def recognises(folder: Path) -> bool:
-  """True for a folder with at least one JSON file of tilings, of sampled times or of sampled frames."""
+  """True for a folder with at least one JSON file of tilings, of sampled times or of sampled
+  frames.
+  """
   return any(_cases(path) is not None for path in folder.glob('*.json'))
 
 
@@ -55,15 +57,18 @@ def _tiling_cases(data: dict[str, Any]) -> Iterator[Case]:
     for window, tilings in zip(data['window_sizes'], by_window, strict=True):
       for max_crops, tiling in zip(data['max_crops'], tilings, strict=True):
         yield (f'{height}x{width} window {window} K={max_crops}', functools.partial(
-            _compare_tiling, tiling, lambda h=height, w=width, s=window, k=max_crops: select_tiling(h, w, s, k)))
+            _compare_tiling, tiling, lambda h=height, w=width, s=window,
+            k=max_crops: select_tiling(h, w, s, k)))
 
 
 def _image_cases(data: dict[str, Any]) -> Iterator[Case]:
   clip = ImageConfig(crop_size=336, clamp_small_sides=False)
   for height, width, *tilings in data['rows']:
-    for config, max_crops, tiling in zip((clip, ImageConfig(), ImageConfig()), (12, 8, 24), tilings, strict=True):
+    for config, max_crops, tiling in zip((clip, ImageConfig(), ImageConfig()), (12, 8, 24), tilings,
+                                         strict=True):
       yield (f'{height}x{width} crop {config.crop_size} K={max_crops}', functools.partial(
-          _compare_tiling, tiling, lambda h=height, w=width, c=config, k=max_crops: image_tiling(h, w, c, k)))
+          _compare_tiling, tiling, lambda h=height, w=width, c=config,
+          k=max_crops: image_tiling(h, w, c, k)))
 
 
 def _compare_tiling(expected: list[int], choose: Callable[[], tuple[int, int]]) -> str | None:
@@ -79,7 +84,8 @@ def _time_cases(data: list[dict[str, Any]]) -> Iterator[Case]:
 
 
 def _check_times(given: dict[str, Any], expected: list[float]) -> str | None:
-  got = sample_times(given['duration'], given['max_frames'], given['frame_sample_mode'], given['max_fps'])
+  got = sample_times(given['duration'], given['max_frames'], given['frame_sample_mode'],
+                     given['max_fps'])
   if len(got) != len(expected):
     return f'{len(got)} times, expected {len(expected)}'
   error = float(np.abs(got - expected).max())
@@ -89,11 +95,13 @@ def _check_times(given: dict[str, Any], expected: list[float]) -> str | None:
 def _frame_cases(data: list[dict[str, Any]]) -> Iterator[Case]:
   for number, case in enumerate(data):
     given = case['input']
-    yield (f'{number} {given["frame_sample_mode"]} N={given["total_frames"]} F={given["max_frames"]}',
-           functools.partial(_check_frames, given, case['expected']['indices']))
+    yield (f'{number} {given["frame_sample_mode"]} N={given["total_frames"]} '
+      f'F={given["max_frames"]}',
+      functools.partial(_check_frames, given, case['expected']['indices']))
 
 
 def _check_frames(given: dict[str, Any], expected: list[int]) -> str | None:
-  got = sample_frames(given['total_frames'], given['video_fps'], given['max_frames'], given['frame_sample_mode'],
+  got = sample_frames(given['total_frames'], given['video_fps'], given['max_frames'],
+                      given['frame_sample_mode'],
                       given.get('min_fps')).tolist()
   return None if got == expected else f'frames {got[:8]}…, expected {expected[:8]}…'

@@ -56,14 +56,16 @@ def find_cases(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
       meta = json.loads(path.read_text())
     except (OSError, ValueError):
       continue
-    if isinstance(meta, dict) and 'vision_backbone' in meta.get('model_config', ()) and 'special_token_ids' in meta:
+    if isinstance(meta, dict) and 'vision_backbone' in meta.get(
+      'model_config', ()) and 'special_token_ids' in meta:
       found.append((path, meta))
   return found
 
 
 def load_case(path: Path, meta: dict[str, Any]) -> Case:
   """Reads the weights and arrays whose names start most like that of `path`."""
-  config = dataclasses.replace(read_v1(Section(path, 'model_config', meta['model_config'])), remat='none')
+  config = dataclasses.replace(read_v1(Section(path, 'model_config', meta['model_config'])),
+                               remat='none')
   with np.load(beside(path, '*.npz*')) as data:
     arrays = dict(data)
   shapes = jax.eval_shape(lambda: init_params(Molmo(config), jax.random.key(0)))
@@ -74,16 +76,21 @@ def load_case(path: Path, meta: dict[str, Any]) -> Case:
 
 def beside(path: Path, pattern: str) -> Path:
   """The file of the same case: the one whose name has most in common with that of `path`."""
-  return max(sorted(path.parent.glob(pattern)), key=lambda p: len(os.path.commonprefix([p.name, path.name])))
+  return max(sorted(path.parent.glob(pattern)),
+             key=lambda p: len(os.path.commonprefix([p.name, path.name])))
 
 
 def make_batch(case: Case, prefix: str) -> Arrays:
-  """Our batch of the arrays `<prefix>.*`: every window of every crop is a visual token, whether it is read or not."""
-  given = {name.removeprefix(f'{prefix}.'): x for name, x in case.arrays.items() if name.startswith(f'{prefix}.')}
+  """Our batch of the arrays `<prefix>.*`: every window of every crop is a visual token, whether it
+  is read or not.
+  """
+  given = {name.removeprefix(f'{prefix}.'): x for name, x in case.arrays.items()
+           if name.startswith(f'{prefix}.')}
   tokens, images, targets = given['input_ids'], given['images'], given['image_input_idx']
   rows, crops, patches = images.shape[:3]
   windows = crop_windows(case.config.vit.image_size // case.config.vit.patch_size, case.window)
-  pool_index = np.concatenate([np.where(windows < 0, -1, windows + patches * i) for i in range(crops)])
+  pool_index = np.concatenate(
+    [np.where(windows < 0, -1, windows + patches * i) for i in range(crops)])
   feature_index = np.full(tokens.shape, -1, np.int32)
   for row, places in zip(feature_index, targets.reshape(rows, -1), strict=True):
     used = places >= 0
@@ -93,7 +100,8 @@ def make_batch(case: Case, prefix: str) -> Arrays:
   positions = given.get('position_ids', np.cumsum(real, axis=1) - 1)
   batch = dict(
     tokens=tokens, targets=given.get('labels', tokens), positions=positions,
-    segments=np.where(real, segments, -1), visual=np.zeros_like(tokens), feature_index=feature_index,
+    segments=np.where(real, segments, -1), visual=np.zeros_like(tokens),
+    feature_index=feature_index,
     pool_index=np.broadcast_to(pool_index, (rows, *pool_index.shape)))
   batch = {name: x.astype(np.int32) for name, x in batch.items()}
   if 'loss_masks' in given:
@@ -114,7 +122,8 @@ def crop_windows(grid: int, window: tuple[int, int]) -> np.ndarray:
 def _pixels(patches: np.ndarray, vit: VitConfig) -> np.ndarray:
   """Crops as shares of white, of patches that are normalised already."""
   grid, side = vit.image_size // vit.patch_size, vit.patch_size
-  x = einops.rearrange(patches.astype(np.float64), 'b t (y x) (dy dx c) -> b t (y dy) (x dx) c', y=grid, x=grid,
+  x = einops.rearrange(patches.astype(np.float64), 'b t (y x) (dy dx c) -> b t (y dy) (x dx) c',
+                       y=grid, x=grid,
                        dy=side, dx=side, c=3)
   mean, deviation = CHANNEL_STATISTICS.get(vit.normalize, ((0.5,), (0.5,)))
   return (x * np.array(deviation) + np.array(mean)).astype(np.float32)

@@ -1,9 +1,11 @@
-"""Golden runner: whole tiny Molmo v1 models, from normalised patches to losses, gradients and generated tokens.
+"""Golden runner: whole tiny Molmo v1 models, from normalised patches to losses, gradients and
+generated tokens.
 
-A folder holds cases of three files each: a JSON file with `model_config` and `special_token_ids`, an npz of arrays
-(`in.*`, `gen.*`, intermediates) and safetensors with the original names of v1 (spec/model §3.2, §9.3). The files of a
-case are those whose names start alike. A case takes three programs: the stages of a forward pass, the gradients, and
-all searches of its prompts; compiling them is nearly all of the time.
+A folder holds cases of three files each: a JSON file with `model_config` and `special_token_ids`,
+an npz of arrays (`in.*`, `gen.*`, intermediates) and safetensors with the original names of v1
+(docs/model.md §3.2, §9.3). The files of a case are those whose names start alike. A case takes
+three programs: the stages of a forward pass, the gradients, and all searches of its prompts;
+compiling them is nearly all of the time.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ Outcome = tuple[str, str | None]                 # what was compared, and what i
 
 def recognises(folder: Path) -> bool:
   """A JSON file with the configuration of a v1 model, beside weights and arrays."""
-  return bool(find_cases(folder)) and any(folder.glob('*.safetensors*')) and any(folder.glob('*.npz*'))
+  return bool(find_cases(folder)) and any(folder.glob('*.safetensors*')) and any(
+    folder.glob('*.npz*'))
 
 
 def run(folder: Path) -> list[tuple[str, str | None]]:
@@ -47,14 +50,16 @@ def run(folder: Path) -> list[tuple[str, str | None]]:
   for path, meta in find_cases(folder):
     try:
       case = load_case(path, meta)
-    except Exception as error:   # a case that cannot be read is a failed case, not the end of the run
+    except Exception as error:
+      # a case that cannot be read is a failed case, not the end of the run
       results.append((path.name, f'{type(error).__name__}: {error}'.splitlines()[0]))
       continue
     for check in (check_forward, check_gradients, check_generation):
       try:
         found = list(check(case))
       except Exception as error:
-        found = [(check.__name__.removeprefix('check_'), f'{type(error).__name__}: {error}'.splitlines()[0])]
+        found = [(check.__name__.removeprefix('check_'),
+                  f'{type(error).__name__}: {error}'.splitlines()[0])]
       results += [(f'{case.name}: {what}', problem) for what, problem in found]
   return results
 
@@ -63,12 +68,14 @@ def check_forward(case: Case) -> Iterator[Outcome]:
   """Intermediates of the vision part and of the decoder, logits, and the losses of tokens."""
   c, given, batch = case.config, case.arrays, make_batch(case, 'in')
   ours = {name: np.asarray(x) for name, x in stages(case.model, case.params, batch).items()}
-  tokens, crops = batch['segments'] >= 0, ~(given['in.images'] == -1).all((-1, -2))   # those that are not padding
+  # those that are not padding
+  tokens, crops = batch['segments'] >= 0, ~(given['in.images'] == -1).all((-1, -2))
   per_crop = lambda x: x.reshape(*crops.shape, -1, x.shape[-1])[crops]
   hidden = np.split(ours['vit'], len(c.connector.vit_layers), axis=-1)
   for i, features in zip(c.connector.vit_layers, hidden, strict=True):
     expected = given[f'vit_hidden[{i}]'][:, int(c.vit.class_token):]
-    yield compare(f'vit_hidden[{i}]', features[crops.reshape(-1)], expected[crops.reshape(-1)], FEATURES)
+    yield compare(f'vit_hidden[{i}]', features[crops.reshape(-1)], expected[crops.reshape(-1)],
+                  FEATURES)
   for name in ('features_after_pad_embed', 'pool_query', 'pooled', 'image_features'):
     if name in ours and name in given:
       yield compare(name, per_crop(ours[name]), per_crop(given[name]), FEATURES)
@@ -89,12 +96,14 @@ def stages(model: Molmo, params: Any, batch: Arrays) -> dict[str, jax.Array]:
   c = model.config
   kept = lambda module, method: isinstance(module, (Vit, PaddingEmbedding, Pooling)) or method in (
     'embed', 'visual_features')
-  hidden, state = model.apply({'params': params}, batch, capture_intermediates=kept, mutable=['intermediates'])
+  hidden, state = model.apply({'params': params}, batch, capture_intermediates=kept,
+                              mutable=['intermediates'])
   seen = state['intermediates']
   vit, (x,) = seen['vit']['__call__'][0], seen['embed']
   features = seen['connector']['padding']['__call__'][0] if 'padding' in seen['connector'] else vit
   features = features.reshape(len(batch['tokens']), -1, features.shape[-1])
-  out = {'vit': vit, 'features_after_pad_embed': features, 'image_features': seen['visual_features'][0]}
+  out = {'vit': vit, 'features_after_pad_embed': features,
+         'image_features': seen['visual_features'][0]}
   if c.connector.pooling in SCALE:
     windows, valid = gather_windows(features, batch['pool_index'])
     mean = c.connector.pooling in MEAN_QUERY
@@ -105,15 +114,18 @@ def stages(model: Molmo, params: Any, batch: Arrays) -> dict[str, jax.Array]:
   table = rotary_tables(batch['positions'], c.llm.head_dim, c.llm.rope_theta, c.llm.yarn)[0]
   block = lambda x, p: (Block(c).apply({'params': p}, x, table, info)[0], x)
   _, out['block_inputs'] = jax.lax.scan(block, x, params['decoder']['blocks'])
-  return out | {'last_hidden': hidden, 'logits': model.apply({'params': params}, hidden, method='logits')}
+  return out | {'last_hidden': hidden,
+                'logits': model.apply({'params': params}, hidden, method='logits')}
 
 
 def check_gradients(case: Case) -> Iterator[Outcome]:
   """The loss of the batch, and of its gradients the norm, the sum and the first numbers."""
   given = case.arrays
   (total, metrics), gradients = value_and_gradients(case.model, case.params, make_batch(case, 'in'))
-  for name, ours in (('total_loss', total), ('ce_loss', metrics['loss']), ('z_loss', total - metrics['loss'])):
-    yield compare(name, ours, given[name], LOSS * abs(float(total)))   # the z-loss is a difference of the others
+  for name, ours in (('total_loss', total), ('ce_loss', metrics['loss']),
+                     ('z_loss', total - metrics['loss'])):
+    # the z-loss is a difference of the others
+    yield compare(name, ours, given[name], LOSS * abs(float(total)))
   theirs = to_theirs(gradients)
   for name in sorted(theirs.keys() ^ case.meta['grads'].keys()):
     yield f'gradient of {name}', 'is on one side only'
@@ -141,7 +153,8 @@ def _gradient_problem(ours: np.ndarray, expected: dict[str, Any] | None) -> str 
 def check_generation(case: Case) -> Iterator[Outcome]:
   """Greedy answers and those of beam searches, with their log-probabilities."""
   eos = case.meta['eos_token_id']
-  ended = lambda tokens: np.where(np.asarray(tokens) < 0, eos, tokens)   # there, an answer repeats its end
+  # there, an answer repeats its end
+  ended = lambda tokens: np.where(np.asarray(tokens) < 0, eos, tokens)
   names = sorted(n for n in case.arrays if re.fullmatch(r'gen\..*_tokens', n))
   sizes = tuple(case.arrays[n].shape[1:] for n in names)
   found = searches(case.model, case.params, make_batch(case, 'gen'), sizes, eos)
@@ -155,7 +168,8 @@ def check_generation(case: Case) -> Iterator[Outcome]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def searches(model: Molmo, params: Any, prompt: Arrays, sizes: tuple[tuple[int, int], ...], eos: int) -> list:
+def searches(model: Molmo, params: Any, prompt: Arrays, sizes: tuple[tuple[int, int], ...],
+             eos: int) -> list:
   """For each (beams, tokens) the beams, and the greedy answer where there is one beam."""
   out = []
   for beams, length in sizes:

@@ -18,14 +18,18 @@ CONFIGS = {
     'openai': ImageConfig(crop_size=336, resize='letterbox'),
     'dino': ImageConfig(crop_size=336, resize='stretch_bicubic'),
 }
-# (what one value may be off by, share of the values that may be off at all); a level is 1/255 of the range. The
-# reference itself rounds an exact half up or down with its number of threads, and these pictures have many halves.
-TOLERANCE = {'uint8': (1.0, 3e-3), 'siglip2': (2.01 / 255, 3e-3), 'openai': (3e-5, 1.0), 'dino': (4.5 / 255, 5e-3)}
+# (what one value may be off by, share of the values that may be off at all); a level is 1/255 of
+# the range. The reference itself rounds an exact half up or down with its number of threads, and
+# these pictures have many halves.
+TOLERANCE = {'uint8': (1.0, 3e-3), 'siglip2': (2.01 / 255, 3e-3), 'openai': (3e-5, 1.0),
+             'dino': (4.5 / 255, 5e-3)}
 NORMALIZATION = {'siglip2': 'siglip', 'openai': 'openai', 'dino': 'dino'}
 
 
 def recognises(folder: Path) -> bool:
-  """True for a folder with a JSON file that lists image and video cases, and an archive of their arrays."""
+  """True for a folder with a JSON file that lists image and video cases, and an archive of their
+  arrays.
+  """
   return _find(folder) is not None
 
 
@@ -39,7 +43,8 @@ def run(folder: Path) -> list[tuple[str, str | None]]:
   results = []
   with np.load(archive) as data:
     arrays = dict(data)
-  checks = {'image_cases': _check_image, 'multi_image_cases': _check_images, 'video_cases': _check_video}
+  checks = {'image_cases': _check_image, 'multi_image_cases': _check_images,
+            'video_cases': _check_video}
   for key, check in checks.items():
     for case in cases.get(key, ()):
       try:
@@ -51,10 +56,12 @@ def run(folder: Path) -> list[tuple[str, str | None]]:
 
 
 def synthetic_image(kind: str, height: int, width: int) -> np.ndarray:
-  """The pictures of the golden data, uint8 [height,width,3]: integer formulas of the pixel's place."""
+  """The pictures of the golden data, uint8 [height,width,3]: integer formulas of the pixel's place.
+  """
   y, x = np.mgrid[:height, :width].astype(np.int64)
   if kind == 'A':
-    planes = (3 * x + 5 * y) % 256, (x * x // 37 + 2 * y) % 256, 200 * ((x // 8 + y // 8) % 2) + x * y % 41
+    planes = (3 * x + 5 * y) % 256, (x * x // 37 + 2 * y) % 256, 200 * ((x // 8 + y // 8)
+                                                                        % 2) + x * y % 41
   elif kind == 'B':
     planes = (255 * x // max(width - 1, 1), 255 * y // max(height - 1, 1),
               ((x - width // 2) ** 2 + (y - height // 2) ** 2) // 97 % 256)
@@ -72,7 +79,8 @@ def _find(folder: Path) -> tuple[dict[str, Any], Path] | None:
       cases = json.loads(path.read_text())
     except (OSError, ValueError):
       continue
-    if not isinstance(cases, dict) or not {'image_cases', 'video_cases', 'special_token_ids'} <= set(cases):
+    if not isinstance(cases, dict) or not {'image_cases', 'video_cases',
+                                           'special_token_ids'} <= set(cases):
       continue
     first = (cases['image_cases'] + cases['video_cases'])[:1]
     for archive in sorted(folder.glob('*.npz')):
@@ -98,9 +106,11 @@ def _check_image(case: dict[str, Any], arrays: dict[str, np.ndarray], special: d
 def _check_images(case: dict[str, Any], arrays: dict[str, np.ndarray], special: dict[str, int],
                   tokenize: StubTokenizer) -> str | None:
   images = [synthetic_image(*image) for image in case['images']]
-  inputs = prepare_images(images, CONFIGS['siglip2'], case['max_multi_image_crops'], special, tokenize)
+  inputs = prepare_images(images, CONFIGS['siglip2'], case['max_multi_image_crops'], special,
+                          tokenize)
   for k, (got, out) in enumerate(zip(inputs, case['images_out'], strict=True)):
-    reason = _compare(got, f'{case["key"]}.{k}', arrays, 'siglip2', out['images_shape'], out['images_dtype'])
+    reason = _compare(got, f'{case["key"]}.{k}', arrays, 'siglip2', out['images_shape'],
+                      out['images_dtype'])
     if reason:
       return f'image {k + 1}: {reason}'
   return None
@@ -108,14 +118,16 @@ def _check_images(case: dict[str, Any], arrays: dict[str, np.ndarray], special: 
 
 def _check_video(case: dict[str, Any], arrays: dict[str, np.ndarray], special: dict[str, int],
                  tokenize: StubTokenizer) -> str | None:
-  frames = np.stack([synthetic_image(kind, case['height'], case['width']) for kind in case['frame_kinds']])
+  frames = np.stack([synthetic_image(kind, case['height'], case['width'])
+                     for kind in case['frame_kinds']])
   subtitles = case['subtitle']
   if isinstance(subtitles, list):
     subtitles = [Subtitle(*line) for line in subtitles]
   options = ('time_mode', 'subtitle_mode', 'use_frame_special_tokens', 'per_frame_special_token')
   config = VideoConfig(pooling=(case['pooling'],) * 2, **{name: case[name] for name in options})
   try:
-    got = prepare_video(frames, case['timestamps'], subtitles, CONFIGS['siglip2'], config, special, tokenize)
+    got = prepare_video(frames, case['timestamps'], subtitles, CONFIGS['siglip2'], config, special,
+                        tokenize)
   except ValueError:
     if case['error']:
       return None
@@ -139,7 +151,8 @@ def _compare(got: VisualInput, key: str, arrays: dict[str, np.ndarray], vit: str
   if list(patches.shape) != shape:
     return f'patches have shape {list(patches.shape)}, expected {shape}'
   values = np.concatenate([patches.ravel()[arrays[f'{key}.sample_flat_idx']],
-                           patches.reshape(-1, patches.shape[-1])[arrays[f'{key}.patch_idx']].ravel()])
+                           patches.reshape(-1,
+                                           patches.shape[-1])[arrays[f'{key}.patch_idx']].ravel()])
   expected = np.concatenate([arrays[f'{key}.sample_values'], arrays[f'{key}.patch_values'].ravel()])
   errors = np.abs(values.astype(np.float64) - expected)
   largest, share = TOLERANCE['uint8' if dtype == 'uint8' else vit]
@@ -154,7 +167,8 @@ def _compare(got: VisualInput, key: str, arrays: dict[str, np.ndarray], vit: str
 
 
 def _patches(crops: np.ndarray, size: int) -> np.ndarray:
-  """[C,h,w,3] → [C, P, size * size * 3], raster order, pixels of a patch by row, column, channel."""
+  """[C,h,w,3] → [C, P, size * size * 3], raster order, pixels of a patch by row, column, channel.
+  """
   count, height, width, channels = crops.shape
   blocks = crops.reshape(count, height // size, size, width // size, size, channels)
   return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(count, -1, size * size * channels)

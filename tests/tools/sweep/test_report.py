@@ -1,4 +1,6 @@
-"""The report from the folders of a sweep: numbers, Markdown, HTML, CSV, and tables put into a document."""
+"""The report from the folders of a sweep: numbers, Markdown, HTML, CSV, and tables put into a
+document.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,15 @@ POOLING = {'attention': {'tiles': 0.8, 'detail': 0.6}, 'mean': {'tiles': 0.5, 'd
 @pytest.fixture
 def out(tmp_path):
   write_study(tmp_path, 'pooling', POOLING, claim='Attention <beats> averaging.')
-  write_study(tmp_path, 'columns', {'columns': {'aspect': 0.9}, 'none': {'aspect': 0.9}}, spread=0.1)
+  write_study(tmp_path, 'columns', {'columns': {'aspect': 0.9}, 'none': {'aspect': 0.9}},
+              spread=0.1)
   return tmp_path
 
 
 def accuracies(out, arm):
   """Of every seed: the mean of both tasks, from the summaries themselves."""
-  tasks = [json.loads((out / 'runs' / f'pooling-{arm}-seed{seed}' / record.SUMMARY).read_text())['tasks']
+  tasks = [json.loads((out / 'runs' / f'pooling-{arm}-seed{seed}'
+                       / record.SUMMARY).read_text())['tasks']
            for seed in range(5)]
   return [(t['tiles']['accuracy'] + t['detail']['accuracy']) / 2 for t in tasks]
 
@@ -86,7 +90,8 @@ def test_one_seed_has_no_test(tmp_path):
 
 def test_all_files_are_written(out):
   paths = write_report(read_results(out), out)
-  assert [path.name for path in paths] == ['report.md', 'report.html', 'results.csv', 'results.json']
+  assert [path.name for path in paths] == ['report.md', 'report.html', 'results.csv',
+                                           'results.json']
   rows = list(csv.DictReader((out / 'results.csv').open()))
   assert len(rows) == 5 * 2 * 3 + 5 * 2 * 2     # two tasks and their mean; one task and its mean
   found = json.loads((out / 'results.json').read_text())['pooling']['arms']['mean']
@@ -112,7 +117,8 @@ def test_plots_are_well_formed_and_have_every_arm(out):
     assert {'attention', 'mean'} <= {text.text for text in panel.iter('text')}
     assert sum(circle.get('class') == 'seed' for circle in panel.iter('circle')) == 10
   loss, accuracy = ElementTree.fromstring(curves).findall('svg')
-  assert loss.get('aria-label') == 'Training loss' and accuracy.get('aria-label') == 'Token accuracy in training'
+  assert loss.get('aria-label') == 'Training loss' and accuracy.get(
+    'aria-label') == 'Token accuracy in training'
   assert len([p for p in loss.iter('path') if p.get('class') == 'line']) == 2
 
 
@@ -128,7 +134,8 @@ def test_tables_are_put_between_their_marks(out, tmp_path):
   studies = read_results(out)
   assert markdown.insert(document, studies) == ['pooling']
   once = document.read_text()
-  assert once.startswith('before\n<!-- sweep pooling: begin -->\n\n| arm |') and once.endswith('end -->\nafter\n')
+  assert once.startswith('before\n<!-- sweep pooling: begin -->\n\n| arm |') and once.endswith(
+    'end -->\nafter\n')
   assert 'old' not in once
   markdown.insert(document, studies)
   assert document.read_text() == once
@@ -136,7 +143,8 @@ def test_tables_are_put_between_their_marks(out, tmp_path):
 
 def test_a_document_without_marks_is_named(out, tmp_path):
   (tmp_path / 'doc.md').write_text('nothing')
-  with pytest.raises(ConfigError, match='doc.md: no place for results; a line "<!-- sweep pooling: begin -->"'):
+  with pytest.raises(ConfigError, match='doc.md: no place for results; a line "<!-- sweep pooling: '
+                     'begin -->"'):
     markdown.insert(tmp_path / 'doc.md', read_results(out))
 
 
@@ -157,5 +165,6 @@ def test_a_run_without_the_task_is_named(out):
   for path in [*folder.rglob('*')][::-1]:
     path.rmdir() if path.is_dir() else path.unlink()
   write_run(folder, {'tiles': 0.5})
-  with pytest.raises(ConfigError, match='pooling-mean-seed0/evaluation/summary.json has no task detail'):
+  with pytest.raises(ConfigError, match='pooling-mean-seed0/evaluation/summary.json has no task '
+                     'detail'):
     read_results(out)

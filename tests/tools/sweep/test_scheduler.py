@@ -63,9 +63,11 @@ def sweep(tmp_path, monkeypatch):
 
     def __call__(self, how=None, places=None, interrupt=()):
       places = places or [Share(), Share()]
-      (out / 'how.json').write_text(json.dumps({runs[i].name: word for i, word in (how or {}).items()}))
+      (out / 'how.json').write_text(
+        json.dumps({runs[i].name: word for i, word in (how or {}).items()}))
       printed = io.StringIO()
-      self.scheduler = scheduler.Scheduler(runs, out, 'mine.py', places, Console(file=printed, width=200))
+      self.scheduler = scheduler.Scheduler(runs, out, 'mine.py', places,
+                                           Console(file=printed, width=200))
       for at, number in interrupt:
         threading.Thread(target=self.interrupt, args=(at, number), daemon=True).start()
       return self.scheduler.work(), printed.getvalue()
@@ -78,7 +80,8 @@ def sweep(tmp_path, monkeypatch):
       os.kill(os.getpid(), number)
 
     def attempts(self):
-      return [len((f / 'attempts').read_text()) if (f / 'attempts').exists() else 0 for f in self.folders]
+      return [len((f / 'attempts').read_text()) if (f / 'attempts').exists() else 0
+              for f in self.folders]
 
     def done(self):
       return [record.is_done(folder) for folder in self.folders]
@@ -100,12 +103,14 @@ def test_all_runs_are_done_once(sweep):
 def test_a_folder_has_its_flags_and_its_log(sweep):
   sweep()
   written = json.loads((sweep.folders[2] / 'flags.json').read_text())
-  assert written['flags']['model.connector.pooling' if 'pooling' in sweep.folders[2].name else 'seed'] in ('mean', 1)
+  assert written['flags']['model.connector.pooling' if 'pooling' in sweep.folders[2].name
+                          else 'seed'] in ('mean', 1)
   assert written['command'][-1] == f'--workdir={sweep.folders[2]}'
   assert 'cores' in (sweep.folders[2] / 'log.txt').read_text()
 
 
-@pytest.mark.parametrize('how, said', [('fails', 'no luck'), ('no evaluation', 'ended with status 0')])
+@pytest.mark.parametrize('how, said',
+                         [('fails', 'no luck'), ('no evaluation', 'ended with status 0')])
 def test_a_failed_run_is_shown_and_the_others_go_on(sweep, how, said):
   outcome, printed = sweep({1: how})
   assert outcome.failed == (sweep.folders[1].name,)
@@ -129,7 +134,8 @@ def test_a_signal_lets_runs_in_flight_end_orderly(sweep, number):
 
 def test_a_second_signal_ends_a_run_that_does_not_listen(sweep):
   begun = time.monotonic()
-  outcome, _ = sweep({0: 'deaf'}, places=[Share()], interrupt=[(0, signal.SIGTERM), (0, signal.SIGINT)])
+  outcome, _ = sweep({0: 'deaf'}, places=[Share()],
+                     interrupt=[(0, signal.SIGTERM), (0, signal.SIGINT)])
   assert outcome.stopped and time.monotonic() - begun < 30
 
 
@@ -140,9 +146,12 @@ def test_a_signal_is_as_before_after_the_sweep(sweep):
 
 
 def test_a_run_that_another_sweep_has_is_waited_for(sweep):
-  """As it is with a run that goes on after its sweep was killed: it holds the lock as long as it lives."""
+  """As it is with a run that goes on after its sweep was killed: it holds the lock as long as it
+  lives.
+  """
   lock = record.lock(sweep.folders[0])
-  holder = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(2)'], pass_fds=[lock.fileno()])
+  holder = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(2)'],
+                            pass_fds=[lock.fileno()])
   lock.close()
   begun = time.monotonic()
   outcome, _ = sweep()
@@ -150,11 +159,13 @@ def test_a_run_that_another_sweep_has_is_waited_for(sweep):
   assert outcome.failed == () and sweep.attempts() == [1] * 4
 
 
-@pytest.mark.skipif(not hasattr(os, 'sched_getaffinity') or len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
+@pytest.mark.skipif(not hasattr(os, 'sched_getaffinity') or len(os.sched_getaffinity(0)) < 2,
+                    reason='needs two cores')
 def test_every_process_has_its_own_cores(sweep):
   sweep(places=shares(2, 'cpu'))
   logs = [(folder / 'log.txt').read_text() for folder in sweep.folders]
-  first = [[core] for core in sorted(os.sched_getaffinity(0))] if len(os.sched_getaffinity(0)) == 2 else None
+  first = [[core] for core in sorted(os.sched_getaffinity(0))] if len(
+    os.sched_getaffinity(0)) == 2 else None
   assert all('as before' not in log for log in logs)
   if first:
     assert {f'cores {core} blas 1' for core in first} == {log.splitlines()[1] for log in logs}
@@ -172,6 +183,7 @@ def test_shares_divide_the_cores(monkeypatch):
 
 def test_accelerators_are_used_one_run_after_the_other():
   assert shares(None, 'gpu') == [Share()] and shares(None, 'tpu') == [Share()]
-  assert [s.environment['XLA_PYTHON_CLIENT_MEM_FRACTION'] for s in shares(2, 'gpu')] == ['0.450', '0.450']
+  assert [s.environment['XLA_PYTHON_CLIENT_MEM_FRACTION'] for s in shares(2, 'gpu')] == ['0.450',
+                                                                                         '0.450']
   with pytest.raises(ConfigError, match='--processes=2: a TPU belongs to one process'):
     shares(2, 'tpu')

@@ -14,7 +14,8 @@ PAIRED_P, PAIRED_LOW, PAIRED_HIGH = 0.011410571669866938, 0.013444053337009619, 
 
 
 @pytest.mark.parametrize('t, freedom, expected', [
-  (1.0, 1, 0.5), (2.5, 4, 0.06676654481198814), (-3.7, 4, 0.020835429490449902), (6.0, 9, 0.00020249932206764079),
+  (1.0, 1, 0.5), (2.5, 4, 0.06676654481198814), (-3.7, 4, 0.020835429490449902),
+  (6.0, 9, 0.00020249932206764079),
   (12.0, 4, 0.000276428548502973), (0.0, 3, 1.0)])
 def test_p_values_are_those_of_students_t(t, freedom, expected):
   assert two_sided_p(t, freedom) == pytest.approx(expected, rel=1e-9)
@@ -38,12 +39,15 @@ def test_the_paired_test_takes_second_minus_first():
   found = paired_t_test(FIRST, SECOND)
   assert found.mean == pytest.approx(0.036)
   assert found.p == pytest.approx(PAIRED_P, rel=1e-9)
-  assert (found.low, found.high) == (pytest.approx(PAIRED_LOW, rel=1e-9), pytest.approx(PAIRED_HIGH, rel=1e-9))
+  assert (found.low, found.high) == (pytest.approx(PAIRED_LOW, rel=1e-9),
+                                     pytest.approx(PAIRED_HIGH, rel=1e-9))
   assert paired_t_test(SECOND, FIRST).mean == pytest.approx(-0.036)
 
 
 def test_pairing_matters():
-  """What a seed does to both arms cancels; unpaired values in another order would not be told apart."""
+  """What a seed does to both arms cancels; unpaired values in another order would not be told
+  apart.
+  """
   assert paired_t_test(FIRST, SECOND[::-1]).p > 5 * PAIRED_P
 
 

@@ -24,7 +24,8 @@ def make(file, tmp_path):
   def make(changes=None, given=None, seeds=2, base=None):
     config = runpy.run_path(file)['get_config']()
     config.update_from_flattened_dict((given or {}) | (base or {}))
-    text = file.read_text() + ''.join(f'\nSTUDIES{key} = {value!r}' for key, value in (changes or {}).items())
+    text = file.read_text() + ''.join(f'\nSTUDIES{key} = {value!r}'
+                                      for key, value in (changes or {}).items())
     file.write_text(text)
     return plan(config, given or {}, read_studies(str(file)), seeds, tmp_path / 'out')
   return make
@@ -41,7 +42,8 @@ def test_all_arms_of_a_seed_share_the_order_of_the_data(make):
   made = make()
   for arms in made.arms.values():
     for runs in zip(*arms.values(), strict=True):
-      assert len({(made.runs[r].experiment.seed, made.runs[r].experiment.data.seed) for r in runs}) == 1
+      assert len({(made.runs[r].experiment.seed, made.runs[r].experiment.data.seed)
+                  for r in runs}) == 1
   assert {run.experiment.data.seed for run in made.runs.values()} == {0, 1}
 
 
@@ -75,7 +77,8 @@ def test_flags_of_the_command_line_win_over_settings_but_not_over_arms(make):
   assert {r.experiment.training.steps for r in make(changes).runs.values()} == {5, 7}
   made = make(changes, given={'training.steps': 3, 'model.connector.pooling': 'stack'})
   assert {r.experiment.training.steps for r in made.runs.values()} == {3}
-  pooling = {arm: made.runs[runs[0]].experiment.model.connector.pooling for arm, runs in made.arms['pooling'].items()}
+  pooling = {arm: made.runs[runs[0]].experiment.model.connector.pooling
+             for arm, runs in made.arms['pooling'].items()}
   assert pooling == {'attention': 'stack', 'mean': 'mean'}
   assert all(run.flags['training.steps'] == 3 for run in made.runs.values())
 
@@ -94,20 +97,25 @@ def test_arguments_are_those_of_train_py(make, tmp_path):
   made = make({"['pooling']['arms']['mean']['model.connector.vit_layers']": (0,)})
   arguments = made.runs[made.arms['pooling']['mean'][1]].arguments('mine.py', tmp_path / 'run')
   assert arguments[0] == '--config=mine.py'
-  assert {'--config.model.connector.pooling=mean', '--config.model.connector.vit_layers=(0,)', '--config.seed=1',
+  assert {'--config.model.connector.pooling=mean', '--config.model.connector.vit_layers=(0,)',
+          '--config.seed=1',
           '--config.data.seed=1', f'--workdir={tmp_path}/run'} <= set(arguments)
 
 
 @pytest.mark.parametrize('change, message', [
   ({"['pooling']['arms']['mean']": {'model.connector.poolin': 'mean'}},
-   "study pooling, arm mean: 'model.connector.poolin': no such key; did you mean 'model.connector.pooling'"),
-  ({"['pooling']['arms']['mean']": {'model.connector.pooling': 3}}, "'model.connector.pooling': 3 is no value for it"),
+   "study pooling, arm mean: 'model.connector.poolin': no such key; did you mean "
+   "'model.connector.pooling'"),
+  ({"['pooling']['arms']['mean']": {'model.connector.pooling': 3}},
+   "'model.connector.pooling': 3 is no value for it"),
   ({"['pooling']['arms']['mean']": {'model.connector.pooling': 'maen'}},
    "study pooling, arm mean: 'model.connector.pooling' is 'maen'; it must be one of"),
   ({"['pooling']['arms']['mean']": {}}, "the arms 'attention' and 'mean' are the same run"),
   ({"['pooling']['tasks']": ('smell',)}, 'have no task smell; they have: colour,'),
-  ({"['pooling']['settings']": {'scenes.train.objects': 0}}, 'have no task colour, count; they have: reading,'),
-  ({"['pooling']['arm']": {}}, "unknown configuration key 'mine.py: STUDIES.pooling.arm'; did you mean 'arms'"),
+  ({"['pooling']['settings']": {'scenes.train.objects': 0}},
+   'have no task colour, count; they have: reading,'),
+  ({"['pooling']['arm']": {}},
+   "unknown configuration key 'mine.py: STUDIES.pooling.arm'; did you mean 'arms'"),
   ({"['pooling']['arms']": {'alone': {}}}, 'a study needs a baseline and at least one other arm'),
 ])
 def test_a_wrong_study_is_named(make, change, message):

@@ -25,11 +25,14 @@ def start(folder, *flags):
   """Compiled programs of the first sweep serve the others."""
   env = {key: value for key, value in os.environ.items() if key != 'JAX_COMPILATION_CACHE_DIR'}
   env |= dict(JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1', PYTHONPATH=str(ROOT), COLUMNS='200',
-              XLA_FLAGS='--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true')
+              XLA_FLAGS='--xla_backend_optimization_level=0 '
+              '--xla_llvm_disable_expensive_passes=true')
   if (folder / 'straight' / 'report.md').exists():
     env['JAX_COMPILATION_CACHE_DIR'] = str(folder / 'straight' / 'cache')
-  return subprocess.Popen([sys.executable, '-m', 'molmo_jax.tools.sweep', '--config=mine.py', '--seeds=2', *flags],
-                          cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+  return subprocess.Popen([sys.executable, '-m', 'molmo_jax.tools.sweep', '--config=mine.py',
+                           '--seeds=2', *flags],
+                          cwd=folder, env=env, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
 
 
 def sweep(folder, *flags):
@@ -58,7 +61,8 @@ def results(out):
   with (out / 'results.csv').open() as file:
     accuracies = [(row['folder'], row['task'], row['accuracy']) for row in csv.DictReader(file)]
   curves = {path.parent.name: [{k: v for k, v in json.loads(line).items() if not CLOCK.match(k)}
-                               for line in path.read_text().splitlines()] for path in out.glob('runs/*/metrics.jsonl')}
+                               for line in path.read_text().splitlines()]
+            for path in out.glob('runs/*/metrics.jsonl')}
   return accuracies, curves
 
 
@@ -90,7 +94,8 @@ def test_a_sweep_ends_with_its_report(straight):
 def test_a_run_is_what_its_flags_say(straight):
   for folder in (straight[0] / 'runs').iterdir():
     config = json.loads((folder / 'config.json').read_text())
-    assert config['model']['connector']['pooling'] == ('mean' if 'pooling=mean' in folder.name else 'attention_meanq')
+    assert config['model']['connector']['pooling'] == ('mean' if 'pooling=mean' in folder.name
+                                                       else 'attention_meanq')
     assert f'seed{config["seed"]}' in folder.name and config['data']['seed'] == config['seed']
 
 
@@ -118,11 +123,14 @@ def test_the_report_is_made_again_from_the_folders(folder, straight):
   (folder / 'doc.md').write_text('<!-- sweep pooling: begin --><!-- sweep pooling: end -->')
   printed = sweep(folder, '--report_only', '--out=straight', '--insert=doc.md')
   assert [path.read_text() for path in files] == before
-  assert 'put into doc.md: pooling' in printed and '| attention (baseline) |' in (folder / 'doc.md').read_text()
+  assert 'put into doc.md: pooling' in printed and '| attention (baseline) |' in (
+    folder / 'doc.md').read_text()
 
 
 def test_an_interrupted_sweep_goes_on_to_the_same_results(folder, straight):
-  """First a signal, then the sweep is killed while its runs go on; finished runs are not touched again."""
+  """First a signal, then the sweep is killed while its runs go on; finished runs are not touched
+  again.
+  """
   out, flags = folder / 'interrupted', ('--study=pooling', '--out=interrupted', '--processes=2')
   process = start(folder, *flags)
   until(process, out, in_flight)
@@ -133,7 +141,8 @@ def test_an_interrupted_sweep_goes_on_to_the_same_results(folder, straight):
   until(process, out, lambda folders: any(map(record.is_done, folders)) and in_flight(folders))
   process.kill()
   process.wait()
-  finished = {f: (f / record.DONE).stat().st_mtime_ns for f in (out / 'runs').iterdir() if record.is_done(f)}
+  finished = {f: (f / record.DONE).stat().st_mtime_ns for f in (out / 'runs').iterdir()
+              if record.is_done(f)}
   assert 0 < len(finished) < 4
   sweep(folder, *flags)
   assert {f: (f / record.DONE).stat().st_mtime_ns for f in finished} == finished
