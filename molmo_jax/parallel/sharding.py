@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -78,6 +80,28 @@ def shardings_of(tree: Any, mesh: Mesh) -> Any:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Rows of a batch are spread over the data and fsdp axes."""
   return NamedSharding(mesh, BATCH)
+
+
+def shard_batch(batch: Any, mesh: Mesh, *, whole: bool = False) -> Any:
+  """Puts a batch onto the mesh: a tree of numpy arrays [B,…] → one of global `jax.Array`s.
+
+  Rows are spread over the axes data and fsdp. Training and evaluation give the rows of this
+  process alone (`data_share`). With `whole`, every process gives the same B rows; where the axes
+  do not divide B, every device then holds all of them.
+  """
+  spread = mesh.shape['data'] * mesh.shape['fsdp']
+
+  def shard(x: np.ndarray) -> jax.Array:
+    if not whole:
+      return jax.make_array_from_process_local_data(batch_sharding(mesh), x)
+    return jax.device_put(x, NamedSharding(mesh, P() if len(x) % spread else BATCH))
+  return jax.tree.map(shard, batch)
+
+
+def to_host(x: jax.Array) -> np.ndarray:
+  """The whole of an array, also where other processes hold parts of it: then all must call it."""
+  return np.asarray(x if x.is_fully_addressable
+                    else multihost_utils.process_allgather(x, tiled=True))
 
 
 def data_share(mesh: Mesh) -> tuple[int, int]:
