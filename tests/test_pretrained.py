@@ -13,7 +13,7 @@ import pytest
 from safetensors import safe_open
 
 import molmo_jax
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.parallel.mesh import MeshConfig
 from molmo_jax.preprocess.types import EncodingError, MediaError
 

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import molmo_jax
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.preprocess.types import EncodingError
 from tests.checkpoint import v1_hub
 from tests.golden.runners.visual import synthetic_image

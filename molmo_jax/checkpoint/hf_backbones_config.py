@@ -15,7 +15,7 @@ from molmo_jax.checkpoint.hf_backbones import LANGUAGE_MODELS
 from molmo_jax.checkpoint.hf_config import ACTIVATIONS, read_rope
 from molmo_jax.checkpoint.hf_files import listing
 from molmo_jax.checkpoint.hf_section import Section, read_json
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.model.config import LlmConfig, VitConfig
 
 _PRE = dict(norm_order='pre', qkv_bias=False)

@@ -15,7 +15,7 @@ from typing import Any
 
 from molmo_jax.checkpoint.hf_config_v1 import read_v1
 from molmo_jax.checkpoint.hf_section import Section, read_json
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig, YarnConfig
 
 ACTIVATIONS = {'gelu_pytorch_tanh': 'gelu_tanh', 'quick_gelu': 'quick_gelu', 'gelu': 'gelu'}

@@ -22,7 +22,7 @@ from molmo_jax.checkpoint.hf_config_v1 import (
   read_v1,
 )
 from molmo_jax.checkpoint.hf_section import Section
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.model.config import ConnectorConfig, ModelConfig
 
 MAX_POSITIONS, MAX_POSITIONS_EXPERTS = 4096, 32768

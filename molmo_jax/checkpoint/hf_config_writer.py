@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from molmo_jax.checkpoint.hf_config import ACTIVATIONS, QK_NORMS, TOKEN_IDS
 from molmo_jax.checkpoint.hf_config_v1_writer import v1_config_dict
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.model.config import ModelConfig, resolve_vit_layers
 
 Layout = Literal['hub', 'native']

@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 DTYPES: dict[str, Any] = {'F32': np.dtype(np.float32), 'BF16': np.dtype(ml_dtypes.bfloat16),

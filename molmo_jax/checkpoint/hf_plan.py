@@ -14,7 +14,7 @@ import numpy as np
 
 from molmo_jax.checkpoint.hf_files import DTYPES, TensorFolder, listing
 from molmo_jax.checkpoint.hf_table import LAYOUTS, Entry, Kind, file_shape
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.parameters import flatten_paths
 
 HEAD, BASE = 'embedding/head', 'embedding/base'

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 
 _REQUIRED: Any = object()
 

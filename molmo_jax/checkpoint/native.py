@@ -12,17 +12,13 @@ import numpy as np
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
+from molmo_jax.errors import CheckpointError
 from molmo_jax.parallel.processes import gather, is_first
 from molmo_jax.parameters import flatten_paths
 
 # 1 had no checksums, and the data's position in a file of its own
 FORMAT = 2
 DAMAGED = 'damaged_'                 # before the name of a folder that was set aside
-
-
-class CheckpointError(ValueError):
-  """A checkpoint that is missing or does not fit; the message names the folder and the difference.
-  """
 
 
 def open_checkpoints(directory: str | Path, keep: int = 2,

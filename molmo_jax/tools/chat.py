@@ -14,8 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 import molmo_jax
-from molmo_jax.checkpoint.native import CheckpointError
 from molmo_jax.configuration import ConfigError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.evaluation.drawing import draw_points
 from molmo_jax.preprocess.reading import load_image
 from molmo_jax.preprocess.types import EncodingError, MediaError

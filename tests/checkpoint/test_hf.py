@@ -14,7 +14,7 @@ import pytest
 from molmo_jax.checkpoint import hf
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.checkpoint.hf_files import new_folder
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import shardings_of

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from molmo_jax.checkpoint.hf_backbones import resize_grid
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import shardings_of

@@ -10,7 +10,7 @@ import pytest
 
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.checkpoint.hf_config_writer import model_config_dict
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.model.config import (
   ConnectorConfig,
   LlmConfig,

@@ -12,7 +12,7 @@ from molmo_jax import experiment
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
 from molmo_jax.checkpoint.hf_config_v1_writer import v1_config_dict
 from molmo_jax.checkpoint.hf_config_writer import model_config_dict
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
 from tests.checkpoint.v1_hub import EXPERTS
 

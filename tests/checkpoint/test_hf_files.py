@@ -20,7 +20,7 @@ from molmo_jax.checkpoint.hf_files import (
   new_folder,
   write_shards,
 )
-from molmo_jax.checkpoint.native import CheckpointError
+from molmo_jax.errors import CheckpointError
 
 RNG = np.random.default_rng(0)
 ARRAYS = {'a.weight': RNG.normal(size=(6, 4)).astype(np.float32),
