@@ -9,7 +9,7 @@ The public face, stable:
 
 from typing import Any
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 __all__ = ['Molmo', 'Processor', 'from_pretrained']
 
 
