@@ -36,7 +36,7 @@ from molmo_jax.evaluation.compare import (
   CompareError,
   as_json,
   compare,
-  pair_records,
+  pair_predictions,
   print_comparison,
   read_evaluation,
 )
@@ -183,7 +183,7 @@ def compare_evaluations(folders: list[str], console: Console) -> None:
     raise app.UsageError('--compare needs two evaluations, as in --compare runs/a runs/b, not '
       f'{folders}')
   names = tuple(str(Path(folder)) for folder in folders)
-  pairs = pair_records(*(read_evaluation(folder) for folder in folders))
+  pairs = pair_predictions(*(read_evaluation(folder) for folder in folders))
   found = compare(pairs)
   print_comparison(found, names, console)
   out = Path(OUT.value or '.')

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from molmo_jax.evaluation.records import Record, read_records
+from molmo_jax.evaluation.predictions import Prediction, read_predictions
 from molmo_jax.evaluation.summary import bootstrap_interval
 
 # up to so many differing examples, all sign patterns are counted
@@ -42,7 +42,7 @@ class Difference:
   n: int
 
 
-def pair_records(first: Sequence[Record], second: Sequence[Record]) -> list[tuple[Record, Record]]:
+def pair_predictions(first: Sequence[Prediction], second: Sequence[Prediction]) -> list[tuple[Prediction, Prediction]]:
   """The records of the same task and id, in the order of `first`.
 
   Raises:
@@ -50,7 +50,7 @@ def pair_records(first: Sequence[Record], second: Sequence[Record]) -> list[tupl
   """
   tables = []
   for records in (first, second):
-    table: dict[tuple[str, str], Record] = {}
+    table: dict[tuple[str, str], Prediction] = {}
     for record in records:
       if (record.task, record.id) in table:
         raise CompareError(f"task '{record.task}' has the id '{record.id}' more than once; "
@@ -63,7 +63,7 @@ def pair_records(first: Sequence[Record], second: Sequence[Record]) -> list[tupl
   return pairs
 
 
-def compare(pairs: Sequence[tuple[Record, Record]], seed: int = 0) -> dict[str, Difference]:
+def compare(pairs: Sequence[tuple[Prediction, Prediction]], seed: int = 0) -> dict[str, Difference]:
   """The difference of every task, and of 'all examples' if there are several."""
   by_task: dict[str, list[tuple[float, float]]] = {}
   for a, b in pairs:
@@ -103,7 +103,7 @@ def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
   return (extreme + 1) / (DRAWS + 1)
 
 
-def read_evaluation(folder: str | Path) -> list[Record]:
+def read_evaluation(folder: str | Path) -> list[Prediction]:
   """The records of an evaluation: a folder with predictions.jsonl, the workdir of a run, or the
   file itself.
   """
@@ -112,7 +112,7 @@ def read_evaluation(folder: str | Path) -> list[Record]:
                                           path / 'evaluation' / 'predictions.jsonl']
   for place in places:
     if place.is_file():
-      return read_records(place)
+      return read_predictions(place)
   raise CompareError(f'{folder}: no evaluation; looked for {" and ".join(map(str, places))}')
 
 

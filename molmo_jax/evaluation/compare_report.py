@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from molmo_jax.evaluation import report_html
 from molmo_jax.evaluation.compare import Difference
-from molmo_jax.evaluation.records import Record
+from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.evaluation.report import MAX_BYTES, MediaLoader, with_tracks
 from molmo_jax.files import write_atomically
 
@@ -18,7 +18,7 @@ _HEADS = ('difference', '95 % interval', 'p', 'better', 'worse', 'n')
 
 
 def write_comparison(path: str | os.PathLike, found: Mapping[str, Difference],
-                     pairs: Sequence[tuple[Record, Record]],
+                     pairs: Sequence[tuple[Prediction, Prediction]],
                      names: tuple[str, str], media_loader: MediaLoader,
                      cards_per_task: int = 24) -> None:
   """Writes the page, at most `MAX_BYTES` large.
@@ -76,7 +76,7 @@ def _table(found: Mapping[str, Difference], names: tuple[str, str]) -> str:
     'bold below 0.05.</p></div>')
 
 
-def _card(a: Record, b: Record, names: tuple[str, str], media_loader: MediaLoader) -> str:
+def _card(a: Prediction, b: Prediction, names: tuple[str, str], media_loader: MediaLoader) -> str:
   try:
     pictures, problem = with_tracks(b, list(media_loader(b))), ''
   except (OSError, ValueError) as error:

@@ -23,13 +23,18 @@ from jax import Array
 from jaxtyping import Float
 
 from molmo_jax.data.manifest import Manifest
-from molmo_jax.evaluation.records import Record, read_records, record_from, write_records
+from molmo_jax.evaluation.predictions import (
+  Prediction,
+  prediction_from,
+  read_predictions,
+  write_predictions,
+)
 from molmo_jax.files import write_atomically
 
 PARTIAL, FINAL, INDEX = 'predictions.partial.jsonl', 'predictions.jsonl', 'predictions.index.json'
 
 # index in the manifest → record, or why there is none
-Results = Mapping[int, Record | str]
+Results = Mapping[int, Prediction | str]
 
 
 def identity(manifest: Manifest, settings: Any, params: Any) -> str:
@@ -64,7 +69,7 @@ class Journal:
   """What is known of an evaluation so far, in memory and in its folder."""
   folder: Path
   identity: str
-  done: dict[int, Record | str]
+  done: dict[int, Prediction | str]
   writes: bool                                # False: another process has the files
 
   def add(self, results: Results) -> None:
@@ -75,15 +80,15 @@ class Journal:
       with open(self.folder / PARTIAL, 'a', encoding='utf-8') as file:
         file.write(''.join(_line(_row(*r)) for r in new.items()))
 
-  def finish(self) -> tuple[list[Record], list[str]]:
+  def finish(self) -> tuple[list[Prediction], list[str]]:
     """The records in the manifest's order, also written to `predictions.jsonl`, and why others have
     none.
     """
     indices = sorted(self.done)
-    records = {i: self.done[i] for i in indices if isinstance(self.done[i], Record)}
+    records = {i: self.done[i] for i in indices if isinstance(self.done[i], Prediction)}
     problems = {i: self.done[i] for i in indices if i not in records}
     if self.writes:
-      write_records(self.folder / FINAL, records.values())
+      write_predictions(self.folder / FINAL, records.values())
       write_atomically(self.folder / INDEX, json.dumps(
         {'identity': self.identity, 'indices': list(records), 'problems': list(problems.items())})
                        + '\n')
@@ -106,27 +111,27 @@ def open_journal(folder: Path, identity: str, *, writes: bool = True,
   return Journal(folder, identity, done, True)
 
 
-def _read_final(folder: Path, identity: str) -> dict[int, Record | str]:
+def _read_final(folder: Path, identity: str) -> dict[int, Prediction | str]:
   try:
     index = json.loads((folder / INDEX).read_text(encoding='utf-8'))
     if index['identity'] != identity:
       return {}
-    return dict(zip(index['indices'], read_records(folder / FINAL), strict=True)) | {
+    return dict(zip(index['indices'], read_predictions(folder / FINAL), strict=True)) | {
       i: p for i, p in index['problems']}
   except (OSError, ValueError, KeyError):       # no complete evaluation, or somebody changed it
     return {}
 
 
-def _read_partial(path: Path, identity: str) -> dict[int, Record | str]:
+def _read_partial(path: Path, identity: str) -> dict[int, Prediction | str]:
   lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
   rows = [json.loads(line) for line in lines if line.endswith(b'\n')]
   if not rows or rows[0] != {'identity': identity}:
     return {}
-  return {row['index']: row['problem'] if 'problem' in row else record_from(row['record'])
+  return {row['index']: row['problem'] if 'problem' in row else prediction_from(row['record'])
           for row in rows[1:]}
 
 
-def _row(index: int, result: Record | str) -> dict[str, Any]:
+def _row(index: int, result: Prediction | str) -> dict[str, Any]:
   if isinstance(result, str):
     return {'index': index, 'problem': result}
   return {'index': index, 'record': dataclasses.asdict(result)}

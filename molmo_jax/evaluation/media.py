@@ -10,7 +10,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from molmo_jax.evaluation.records import Record
+from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.preprocess.reading import load_image
 from molmo_jax.preprocess.types import VideoConfig
 from molmo_jax.preprocess.video import read_video
@@ -37,7 +37,7 @@ class Picture:
         f'{list(self.pixels.shape)}')
 
 
-def load_media(record: Record, video: VideoConfig) -> list[Picture]:
+def load_media(record: Prediction, video: VideoConfig) -> list[Picture]:
   """Reads the media of a record from their files, every picture no larger than the report needs.
 
   Args:

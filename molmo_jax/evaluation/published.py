@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from molmo_jax.data.manifest import Manifest
 from molmo_jax.evaluation import metrics
-from molmo_jax.evaluation.records import Record
+from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.preprocess.types import Example
 
 
-def published_numbers(records: Sequence[Record], manifest: Manifest) -> dict[str, dict[str, float]]:
+def published_numbers(records: Sequence[Prediction], manifest: Manifest) -> dict[str, dict[str, float]]:
   """The published numbers of every task, by name (`metrics.published`); those that are NaN are left
   out.
 

@@ -14,19 +14,19 @@ from molmo_jax.evaluation import curves as training_curves
 from molmo_jax.evaluation import report_html
 from molmo_jax.evaluation.drawing import draw_tracks
 from molmo_jax.evaluation.media import Picture
-from molmo_jax.evaluation.records import Record
+from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.files import write_atomically
 from molmo_jax.preprocess.tracks import parse_tracks
 
 MAX_BYTES = 9_500_000                           # of the whole file
 
-MediaLoader = Callable[[Record], Sequence[Picture]]
+MediaLoader = Callable[[Prediction], Sequence[Picture]]
 
 
 def write_report(
     path: str | os.PathLike,
     summary: Mapping[str, Any],
-    records: Sequence[Record],
+    records: Sequence[Prediction],
     media_loader: MediaLoader,
     title: str,
     settings: Mapping[str, Any],
@@ -74,7 +74,7 @@ def write_report(
                                           [*head, report_html.filters(tasks), *sections, *tail]))
 
 
-def choose_examples(records: Sequence[Record], limit: int) -> list[Record]:
+def choose_examples(records: Sequence[Prediction], limit: int) -> list[Prediction]:
   """At most `limit` records: wrong and right ones in turn, as long as there are both, each kind in
   its order.
   """
@@ -98,7 +98,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = '') -> dict[str, str]:
   return flat
 
 
-def _make_cards(chosen: Mapping[str, Sequence[Record]], media_loader: MediaLoader,
+def _make_cards(chosen: Mapping[str, Sequence[Prediction]], media_loader: MediaLoader,
                 room: int) -> dict[str, list[str]]:
   """The cards of every task that fit into `room` bytes, the first of every task before the second
   of any.
@@ -116,7 +116,7 @@ def _make_cards(chosen: Mapping[str, Sequence[Record]], media_loader: MediaLoade
   return cards
 
 
-def _make_card(record: Record, media_loader: MediaLoader) -> str:
+def _make_card(record: Prediction, media_loader: MediaLoader) -> str:
   try:
     pictures, problem = with_tracks(record, list(media_loader(record))), ''
   except (OSError, ValueError) as error:        # MediaError is a ValueError
@@ -124,7 +124,7 @@ def _make_card(record: Record, media_loader: MediaLoader) -> str:
   return report_html.card(record, pictures, problem)
 
 
-def with_tracks(record: Record, pictures: Sequence[Picture]) -> Sequence[Picture]:
+def with_tracks(record: Prediction, pictures: Sequence[Picture]) -> Sequence[Picture]:
   """The frames of a video with the tracks of the prediction on them, every object in its colour
   with its id.
   """

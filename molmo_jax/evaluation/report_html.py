@@ -10,7 +10,7 @@ from typing import Any
 
 from molmo_jax.evaluation import metrics
 from molmo_jax.evaluation.media import PICTURE_SIDE, STRIP_SIDE, Picture, data_uri, thumbnail
-from molmo_jax.evaluation.records import Record
+from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.evaluation.report_style import CSS, SCRIPT
 from molmo_jax.preprocess.points import parse_frame_points, parse_points
 
@@ -100,7 +100,7 @@ def settings_table(settings: dict[str, str]) -> str:
   return f'<details class="panel"><summary>Settings</summary><table class="settings">{rows}</table></details>'
 
 
-def card(record: Record, pictures: Sequence[Picture], problem: str = '') -> str:
+def card(record: Prediction, pictures: Sequence[Picture], problem: str = '') -> str:
   """One example.
 
   Args:
@@ -117,7 +117,7 @@ def card(record: Record, pictures: Sequence[Picture], problem: str = '') -> str:
   return _card(record, 'right' if right else 'wrong', rows, pictures, problem)
 
 
-def comparison_card(pair: tuple[Record, Record], names: tuple[str, str],
+def comparison_card(pair: tuple[Prediction, Prediction], names: tuple[str, str],
                     pictures: Sequence[Picture], problem: str = ''
                     ) -> str:
   """One example that two evaluations answered: wrong where the second scores less. The points are
@@ -130,7 +130,7 @@ def comparison_card(pair: tuple[Record, Record], names: tuple[str, str],
                problem)
 
 
-def _prediction(name: str, record: Record) -> tuple[str, str, str]:
+def _prediction(name: str, record: Prediction) -> tuple[str, str, str]:
   word, sign = ('right', '✓') if is_right(record) else ('wrong', '✗')
   # coordinates: small
   tagged = ' tagged' if '<point' in record.prediction or '<track' in record.prediction else ''
@@ -139,7 +139,7 @@ def _prediction(name: str, record: Record) -> tuple[str, str, str]:
     name), f'{mark}{escape(record.prediction) or _NOTHING}', f' class="prediction{tagged}"'
 
 
-def _card(record: Record, kind: str, rows: Sequence[tuple[str, str, str]],
+def _card(record: Prediction, kind: str, rows: Sequence[tuple[str, str, str]],
           pictures: Sequence[Picture], problem: str
           ) -> str:
   texts = ''.join(f'<dt>{name}</dt><dd{attribute}>{value}</dd>' for name, value, attribute in rows)
@@ -150,21 +150,21 @@ def _card(record: Record, kind: str, rows: Sequence[tuple[str, str, str]],
           f'<p class="source">{source}</p></div></article>')
 
 
-def is_right(record: Record) -> bool:
+def is_right(record: Prediction) -> bool:
   return record.score >= 0.5
 
 
-def has_points(record: Record) -> bool:
+def has_points(record: Prediction) -> bool:
   """Whether points are drawn over the pictures of this example."""
   return bool(record.metric == 'points' or record.points or parse_frame_points(record.prediction))
 
 
-def has_tracks(record: Record) -> bool:
+def has_tracks(record: Prediction) -> bool:
   """Whether the prediction follows objects through a video; they are then drawn into the frames."""
   return bool(record.times) and '<tracks' in record.prediction
 
 
-def _accepted(record: Record) -> str:
+def _accepted(record: Prediction) -> str:
   if record.answers:
     more = len(record.answers) - MAX_ANSWERS
     return escape(' · '.join(record.answers[:MAX_ANSWERS])
@@ -176,7 +176,7 @@ def _accepted(record: Record) -> str:
   return _NOTHING
 
 
-def _media(record: Record, pictures: Sequence[Picture]) -> str:
+def _media(record: Prediction, pictures: Sequence[Picture]) -> str:
   shown = _evenly(len(pictures))
   if not shown:
     return ''
@@ -193,7 +193,7 @@ def _evenly(count: int) -> list[int]:
   return [round(i * (count - 1) / (MAX_PICTURES - 1)) for i in range(MAX_PICTURES)]
 
 
-def _figure(record: Record, pictures: Sequence[Picture], shown: Sequence[int], number: int) -> str:
+def _figure(record: Prediction, pictures: Sequence[Picture], shown: Sequence[int], number: int) -> str:
   picture, alone = pictures[number], len(pictures) == 1
   image, tiny = thumbnail(picture.pixels, PICTURE_SIDE if alone else STRIP_SIDE)
   height, width = picture.pixels.shape[:2]
@@ -208,7 +208,7 @@ def _figure(record: Record, pictures: Sequence[Picture], shown: Sequence[int], n
           f'{marks}</div>{caption}</figure>')
 
 
-def _points_of(record: Record, pictures: Sequence[Picture], shown: Sequence[int],
+def _points_of(record: Prediction, pictures: Sequence[Picture], shown: Sequence[int],
                number: int) -> tuple[Points, Points]:
   """Reference and predicted points, fractions of the sides, that belong on picture `number`.
 

@@ -23,7 +23,7 @@ from molmo_jax.data.batching import RowShape, bucket, empty_row, pad_row, shape_
 from molmo_jax.data.manifest import Manifest, ManifestError
 from molmo_jax.data.pipeline import USABLE_ERRORS
 from molmo_jax.evaluation.metrics import score
-from molmo_jax.evaluation.records import Record, record_from
+from molmo_jax.evaluation.predictions import Prediction, prediction_from
 from molmo_jax.inference.beam import beam_search
 from molmo_jax.inference.generate import generate
 from molmo_jax.inference.generator import content_seed
@@ -60,7 +60,7 @@ class Waiting:
 def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: PreprocessConfig,
              tokenizer: Tokenizer,
              config: EvaluationConfig, slots: int, mesh: Mesh, done: Collection[int] = (),
-             shapes: set[RowShape] | None = None) -> Iterator[dict[int, Record | str]]:
+             shapes: set[RowShape] | None = None) -> Iterator[dict[int, Prediction | str]]:
   """Answers every example of `manifest`, scores it, and yields results as they come.
 
   Where tokens are drawn, an example's draws depend on `config.generation.seed` and its own tokens
@@ -85,7 +85,7 @@ def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: Preproce
   waiting: dict[RowShape, list[Waiting]] = defaultdict(list)
   exhausted = False
   while True:
-    results: dict[int, Record | str] = {}
+    results: dict[int, Prediction | str] = {}
     while not exhausted and all(len(group) < rows for group in waiting.values()):
       index, item = next(source, (-1, None))
       exhausted = item is None
@@ -162,12 +162,12 @@ def _everywhere(whole: NamedSharding) -> Callable:
   return jax.jit(lambda *arrays: arrays, out_shardings=whole)
 
 
-def _share(results: dict[int, Record | str]) -> dict[int, Record | str]:
+def _share(results: dict[int, Prediction | str]) -> dict[int, Prediction | str]:
   """The results of all processes."""
   if jax.process_count() == 1:
     return results
   plain = [[i, r if isinstance(r, str) else dataclasses.asdict(r)] for i, r in results.items()]
-  return {i: r if isinstance(r, str) else record_from(r) for part in gather(plain) for i, r in part}
+  return {i: r if isinstance(r, str) else prediction_from(r) for part in gather(plain) for i, r in part}
 
 
 def _encoded(manifest: Manifest, indices: list[int], preprocess: PreprocessConfig,
@@ -212,10 +212,10 @@ def _text(ids: np.ndarray, tokenizer: Tokenizer, settings: GenerationConfig) -> 
                                                                      settings.stop)
 
 
-def _record(example: Example, prediction: str, times: np.ndarray) -> Record:
+def _record(example: Example, prediction: str, times: np.ndarray) -> Prediction:
   media = (example.video,) if example.video is not None else example.images
   question = [m for m in example.conversations[0] if m.role == 'user'][-1].content
-  return Record(task=example.task, id=example.id or example.source, question=question,
+  return Prediction(task=example.task, id=example.id or example.source, question=question,
                 prediction=prediction,
                 score=score(prediction, example, example.metric), metric=example.metric,
                 source=example.source, answers=example.answers, options=example.options,

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from molmo_jax.evaluation import metrics
-from molmo_jax.evaluation.records import Record
+from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.files import write_atomically
 
 # the metric of examples whose answers a test server keeps
@@ -59,7 +59,7 @@ def bootstrap_interval(scores: Sequence[float], confidence: float = 0.95, draws:
   return float(low), float(high)
 
 
-def summarise(records: Sequence[Record], confidence: float = 0.95) -> dict[str, Any]:
+def summarise(records: Sequence[Prediction], confidence: float = 0.95) -> dict[str, Any]:
   """The numbers of an evaluation, all of them fractions.
 
   Returns:
@@ -76,7 +76,7 @@ def summarise(records: Sequence[Record], confidence: float = 0.95) -> dict[str, 
   """
   if not records:
     raise ValueError('there are no predictions to summarise')
-  by_task: dict[str, list[Record]] = {}
+  by_task: dict[str, list[Prediction]] = {}
   for record in records:
     by_task.setdefault(record.task, []).append(record)
   tasks = {task: _row(task_records, _chance(task_records), confidence)
@@ -92,7 +92,7 @@ def summarise(records: Sequence[Record], confidence: float = 0.95) -> dict[str, 
   }
 
 
-def _row(records: Sequence[Record], chance: float, confidence: float) -> dict[str, Any]:
+def _row(records: Sequence[Prediction], chance: float, confidence: float) -> dict[str, Any]:
   correct = math.fsum(record.score for record in records)
   if all(record.score in (0, 1) for record in records):
     low, high = wilson_interval(correct, len(records), confidence)
@@ -102,9 +102,9 @@ def _row(records: Sequence[Record], chance: float, confidence: float) -> dict[st
           'n': len(records)}
 
 
-def _chance(records: Sequence[Record]) -> float:
+def _chance(records: Sequence[Prediction]) -> float:
   """Chance of one task, whose examples may be scored by different metrics."""
-  by_metric: dict[str, list[Record]] = {}
+  by_metric: dict[str, list[Prediction]] = {}
   for record in records:
     by_metric.setdefault(record.metric, []).append(record)
   return sum(metrics.chance(group, metric) * len(group)

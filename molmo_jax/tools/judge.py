@@ -19,7 +19,7 @@ from rich.console import Console
 from molmo_jax.data.manifest import ManifestError, read_manifest
 from molmo_jax.evaluation.judging import KINDS, judge
 from molmo_jax.evaluation.judging.rounds import read_answers, requests_text
-from molmo_jax.evaluation.records import Record, read_records
+from molmo_jax.evaluation.predictions import Prediction, read_predictions
 from molmo_jax.files import write_atomically
 from molmo_jax.preprocess.types import Example
 
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
   options = parser.parse_args(arguments)
   console = Console(stderr=True)
   try:
-    pairs = paired(read_records(options.predictions), options.manifest)
+    pairs = paired(read_predictions(options.predictions), options.manifest)
     judged = judge(pairs, read_answers(options.folder / 'answers.jsonl'))
   except (ManifestError, ValueError, OSError) as error:
     console.print(f'error: {error}', markup=False, highlight=False, soft_wrap=True)
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
   return 0
 
 
-def paired(records: list[Record], manifest: Path) -> list[tuple[str, Example]]:
+def paired(records: list[Prediction], manifest: Path) -> list[tuple[str, Example]]:
   """(prediction, example) of every record whose metric a judge scores.
 
   Raises:

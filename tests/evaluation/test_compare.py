@@ -13,18 +13,18 @@ from molmo_jax.evaluation.compare import (
   CompareError,
   compare,
   difference,
-  pair_records,
+  pair_predictions,
   print_comparison,
   read_evaluation,
   sign_flip_p,
 )
 from molmo_jax.evaluation.compare_report import write_comparison
-from molmo_jax.evaluation.records import Record, write_records
+from molmo_jax.evaluation.predictions import Prediction, write_predictions
 from tests.evaluation.test_report import Page
 
 
 def record(i, score, task='colour', **fields):
-  return Record(task=task, id=str(i), question='Which?', prediction=f'answer {score:g}',
+  return Prediction(task=task, id=str(i), question='Which?', prediction=f'answer {score:g}',
                 score=score,
                 answers=('red',), **fields)
 
@@ -59,7 +59,7 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says():
 def test_examples_are_paired_by_task_and_id_in_any_order():
   first = [record(1, 1.0), record(2, 0.0), record(3, 1.0, 'shape'), record(9, 1.0)]
   second = [record(3, 0.0, 'shape'), record(2, 1.0), record(1, 1.0), record(3, 0.0)]
-  pairs = pair_records(first, second)
+  pairs = pair_predictions(first, second)
   assert [(a.task, a.id, a.score, b.score) for a, b in pairs] == [
     ('colour', '1', 1, 1), ('colour', '2', 0, 1), ('shape', '3', 1, 0)]
   found = compare(pairs)
@@ -70,13 +70,13 @@ def test_examples_are_paired_by_task_and_id_in_any_order():
 
 def test_what_cannot_be_paired_is_an_error():
   with pytest.raises(CompareError, match="'colour' has the id '1' more than once"):
-    pair_records([record(1, 1.0), record(1, 0.0)], [record(1, 1.0)])
+    pair_predictions([record(1, 1.0), record(1, 0.0)], [record(1, 1.0)])
   with pytest.raises(CompareError, match='no example'):
-    pair_records([record(1, 1.0)], [record(2, 1.0)])
+    pair_predictions([record(1, 1.0)], [record(2, 1.0)])
 
 
 def test_a_run_a_folder_or_a_file_can_be_named(tmp_path):
-  write_records(tmp_path / 'evaluation' / 'predictions.jsonl', [record(1, 1.0)])
+  write_predictions(tmp_path / 'evaluation' / 'predictions.jsonl', [record(1, 1.0)])
   for name in ('', 'evaluation', 'evaluation/predictions.jsonl'):
     assert read_evaluation(tmp_path / name) == [record(1, 1.0)]
   with pytest.raises(CompareError, match='no evaluation; looked for'):
@@ -86,7 +86,7 @@ def test_a_run_a_folder_or_a_file_can_be_named(tmp_path):
 def test_table_and_page_show_what_differs(tmp_path):
   first = [record(i, 1.0) for i in range(10)]
   second = [record(i, float(i >= 8)) for i in range(10)]
-  pairs = pair_records(first, second)
+  pairs = pair_predictions(first, second)
   found = compare(pairs)
   console = Console(record=True, width=140)
   print_comparison(found, ('a', 'b'), console)

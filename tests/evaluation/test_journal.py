@@ -7,11 +7,11 @@ import pytest
 
 from molmo_jax.data.manifest import read_manifest
 from molmo_jax.evaluation.journal import FINAL, PARTIAL, identity, open_journal
-from molmo_jax.evaluation.records import Record, read_records
+from molmo_jax.evaluation.predictions import Prediction, read_predictions
 
 
 def record(i):
-  return Record(task='t', id=str(i), question='ö?', prediction='a', score=1.0, answers=('a',))
+  return Prediction(task='t', id=str(i), question='ö?', prediction='a', score=1.0, answers=('a',))
 
 
 def test_what_was_added_is_there_again(tmp_path):
@@ -41,7 +41,7 @@ def test_the_end_writes_records_in_order_and_removes_the_partial_file(tmp_path):
   journal = open_journal(tmp_path, 'x')
   journal.add({3: record(3), 1: 'no', 0: record(0)})
   assert journal.finish() == ([record(0), record(3)], ['no'])
-  assert read_records(tmp_path / FINAL) == [record(0), record(3)]
+  assert read_predictions(tmp_path / FINAL) == [record(0), record(3)]
   assert not (tmp_path / PARTIAL).exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 from molmo_jax.evaluation import metrics
 from molmo_jax.evaluation.judging import KINDS, judge, replies
 from molmo_jax.evaluation.judging.rounds import read_answers
-from molmo_jax.evaluation.records import Record, write_records
+from molmo_jax.evaluation.predictions import Prediction, write_predictions
 from molmo_jax.preprocess.types import Example, Message
 from molmo_jax.tools.judge import main
 
@@ -184,9 +184,9 @@ def test_the_command_goes_from_requests_to_scores(tmp_path, capsys):
   manifest.write_text(json.dumps(
     {'id': '7', 'question': 'Describe this.', 'metric': 'judged_caption', 'metadata': {
       'statements': ['A dog.'], 'reference': 'A dog.'}}) + '\n')
-  record = Record(task='t', id='7', question='Describe this.', prediction='A dog.', score=0.0,
+  record = Prediction(task='t', id='7', question='Describe this.', prediction='A dog.', score=0.0,
                   metric='judged_caption')
-  write_records(tmp_path / 'predictions.jsonl', [record])
+  write_predictions(tmp_path / 'predictions.jsonl', [record])
   command = [f'--predictions={tmp_path}/predictions.jsonl', f'--manifest={manifest}',
              f'--folder={tmp_path}/judge']
   said = {'recall': 'Stated', 'statements': 'A dog | Object', 'consistency': 'Stated'}

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from molmo_jax.data.manifest import read_manifest
+from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.evaluation.published import published_numbers
-from molmo_jax.evaluation.records import Record
 
 
 def record(line, task, prediction, metric):
-  return Record(task=task, id=str(line), question='?', prediction=prediction, score=0.0,
+  return Prediction(task=task, id=str(line), question='?', prediction=prediction, score=0.0,
                 metric=metric,
                 source=f'elsewhere/m.jsonl:{line}')
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from molmo_jax.evaluation import media, report
 from molmo_jax.evaluation.media import Picture
-from molmo_jax.evaluation.records import Record
+from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.evaluation.summary import summarise
 from molmo_jax.preprocess.points import format_points
 from molmo_jax.preprocess.types import VideoConfig
@@ -54,7 +54,7 @@ class Page(html.parser.HTMLParser):
 
 
 def record(number=0, task='colour', score=1.0, **fields):
-  return Record(**{'task': task, 'id': f'{task}-{number}', 'question': 'Which colour?',
+  return Prediction(**{'task': task, 'id': f'{task}-{number}', 'question': 'Which colour?',
                    'prediction': 'red',
                    'score': score, 'answers': ('red',), **fields})
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from molmo_jax.evaluation import records, summary
-from molmo_jax.evaluation.records import Record
+from molmo_jax.evaluation import predictions, summary
+from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.files import write_atomically
 
 
 def record(task='colour', score=1.0, **fields):
-  return Record(**{'task': task, 'id': '1', 'question': 'Which?', 'prediction': 'red',
+  return Prediction(**{'task': task, 'id': '1', 'question': 'Which?', 'prediction': 'red',
                    'score': score,
                    'answers': ('red',), **fields})
 
@@ -123,9 +123,9 @@ def test_records_come_back_from_their_file(tmp_path):
            metric='points'),
     record(media=('a.mp4',), times=(0.0, 0.5), options=('red', 'blue'), source='x.jsonl:3'),
   ]
-  records.write_records(tmp_path / 'predictions.jsonl', written)
+  predictions.write_predictions(tmp_path / 'predictions.jsonl', written)
   assert len((tmp_path / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()) == 2
-  assert records.read_records(tmp_path / 'predictions.jsonl') == written
+  assert predictions.read_predictions(tmp_path / 'predictions.jsonl') == written
 
 
 @pytest.mark.parametrize('change, message', [
@@ -139,18 +139,18 @@ def test_records_come_back_from_their_file(tmp_path):
 ])
 def test_a_line_that_is_no_record_is_an_error_that_names_file_and_line(tmp_path, change, message):
   path = tmp_path / 'predictions.jsonl'
-  records.write_records(path, [record()])
+  predictions.write_predictions(path, [record()])
   good = path.read_text()
   path.write_text(good + json.dumps({**json.loads(good), **change}) + '\n')
   with pytest.raises(ValueError, match=rf'predictions\.jsonl:2: .*{message}'):
-    records.read_records(path)
+    predictions.read_predictions(path)
 
 
 def test_a_record_without_a_needed_key_is_an_error(tmp_path):
   path = tmp_path / 'predictions.jsonl'
   path.write_text('{"task": "a"}\n')
   with pytest.raises(ValueError, match=r"predictions\.jsonl:1: .*missing keys: \['id', 'question'"):
-    records.read_records(path)
+    predictions.read_predictions(path)
 
 
 def test_scores_between_right_and_wrong_get_a_bootstrap_interval():

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 class Reference(Protocol):
   """What a metric reads of an example: `preprocess.types.Example` has all of it.
 
-  `evaluation.records.Record` has it but for `metadata`: enough for the metrics that need answers or
+  `evaluation.predictions.Prediction` has it but for `metadata`: enough for the metrics that need answers or
   points alone.
   """
   @property

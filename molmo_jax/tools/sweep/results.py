@@ -18,7 +18,7 @@ import numpy as np
 from molmo_jax.configuration import ConfigError
 from molmo_jax.evaluation.compare import sign_flip_p
 from molmo_jax.evaluation.curves import read_metrics
-from molmo_jax.evaluation.records import read_records
+from molmo_jax.evaluation.predictions import read_predictions
 from molmo_jax.evaluation.summary import read_summary
 from molmo_jax.files import write_atomically
 from molmo_jax.tools.sweep import record
@@ -56,7 +56,7 @@ class RunResult:
   @functools.cached_property
   def scores(self) -> dict[tuple[str, str], float]:
     """Of every example, by task and id."""
-    return {(r.task, r.id): r.score for r in read_records(self.folder / record.PREDICTIONS)}
+    return {(r.task, r.id): r.score for r in read_predictions(self.folder / record.PREDICTIONS)}
 
   def _measured(self) -> list[dict[str, Any]]:
     return [row for row in self.curves if 'tflops' in row]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from molmo_jax.evaluation.records import Record, write_records
+from molmo_jax.evaluation.predictions import Prediction, write_predictions
 from molmo_jax.evaluation.summary import summarise, write_summary
 from molmo_jax.tools.sweep import record
 from molmo_jax.tools.sweep.results import STUDIES
@@ -47,13 +47,13 @@ def write_study(out: Path, name: str, arms: dict[str, dict[str, float]], seeds: 
 def write_run(folder: Path, accuracy: dict[str, float], seed: int = 0, arm: int = 0,
               steps: int = 400) -> None:
   """One finished run; an accuracy is rounded to whole examples."""
-  records = [Record(task, f'{task}-{i}', 'Which?', 'a' if right else 'b', float(right),
+  records = [Prediction(task, f'{task}-{i}', 'Which?', 'a' if right else 'b', float(right),
                     answers=('a',),
                     options=('a', 'b', 'c', 'd'))
              for task, share in accuracy.items() for i, right in enumerate(_right(share, seed))]
   (folder / 'evaluation').mkdir(parents=True, exist_ok=True)
   write_summary(folder / record.SUMMARY, summarise(records))
-  write_records(folder / record.PREDICTIONS, records)
+  write_predictions(folder / record.PREDICTIONS, records)
   rng = np.random.default_rng([seed, arm])
   rows = [{'step': step, 'loss': 0.3 + 0.2 * arm + 3 * np.exp(-step / 90) + 0.05 * rng.normal(),
            'accuracy': 1 - 0.1 * arm - 0.8 * np.exp(-step / 120) + 0.02 * rng.normal(),

@@ -1,4 +1,4 @@
-"""What an evaluation writes down about every example: `Record`, one JSON object per line of
+"""What an evaluation writes down about every example: `Prediction`, one JSON object per line of
 `predictions.jsonl`.
 
 Every file of an evaluation is written whole or not at all, by `write_atomically`: a run that is
@@ -18,7 +18,7 @@ from molmo_jax.files import write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class Prediction:
   """One evaluated example. Its field names are the keys of a line of `predictions.jsonl`."""
   task: str
   id: str
@@ -48,15 +48,15 @@ class Record:
         f"{len(self.media)} media; sampled times belong to exactly one video")
 
 
-def write_records(path: str | os.PathLike, records: Iterable[Record]) -> None:
+def write_predictions(path: str | os.PathLike, records: Iterable[Prediction]) -> None:
   """Writes `records` as JSON lines in UTF-8, in their order."""
   lines = [json.dumps(dataclasses.asdict(r), ensure_ascii=False, allow_nan=False) + '\n'
            for r in records]
   write_atomically(path, ''.join(lines))
 
 
-def read_records(path: str | os.PathLike) -> list[Record]:
-  """Reads what `write_records` wrote; empty lines are skipped.
+def read_predictions(path: str | os.PathLike) -> list[Prediction]:
+  """Reads what `write_predictions` wrote; empty lines are skipped.
 
   Raises:
     ValueError: a line that is no record; the message names file, line and what is wrong with it.
@@ -66,17 +66,17 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     for number, line in enumerate(file, start=1):
       if line.strip():
         try:
-          records.append(record_from(json.loads(line)))
+          records.append(prediction_from(json.loads(line)))
         except (ValueError, TypeError) as error:
           raise ValueError(f'{path}:{number}: not a record of an evaluation: {error}') from error
   return records
 
 
-def record_from(row: Any) -> Record:
+def prediction_from(row: Any) -> Prediction:
   """The record of an object that was read from JSON; raises ValueError for what is none."""
   if not isinstance(row, dict):
     raise ValueError(f'a JSON object is needed, not {type(row).__name__}')
-  fields = {f.name: f for f in dataclasses.fields(Record)}
+  fields = {f.name: f for f in dataclasses.fields(Prediction)}
   unknown = sorted(row.keys() - fields.keys())
   missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in row]
   if unknown or missing:
@@ -93,7 +93,7 @@ def record_from(row: Any) -> Record:
   for name in ('times', 'clip'):
     values[name] = tuple(float(t) for t in _list(values, name))
   values['points'] = tuple((float(x), float(y)) for x, y in _list(values, 'points'))
-  return Record(**values)
+  return Prediction(**values)
 
 
 def _list(values: dict[str, Any], name: str) -> list[Any]:
