@@ -25,7 +25,6 @@ from rich.console import Console
 
 from configs import finetune as finetune_config
 from molmo_jax import experiment as experiment_lib
-from molmo_jax import finetune
 from molmo_jax.checkpoint import native
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
@@ -48,6 +47,7 @@ from molmo_jax.evaluation.summary import print_table, summarise, write_summary
 from molmo_jax.evaluation.tasks import TaskError, resolve_tasks, task_manifest
 from molmo_jax.files import write_atomically
 from molmo_jax.inference.settings import GenerationConfig
+from molmo_jax.initial import from_checkpoint
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
@@ -95,7 +95,7 @@ def main(argv: list[str]) -> None:
     workdir = Path(WORKDIR.value or f'runs/{Path(MODEL.value).name}')
     config = experiment_lib.complete(CONFIG.value or finetune_config.get_config())
     config.init_from = MODEL.value
-    config = finetune.adopt(config)
+    config = from_checkpoint.adopt(config)
   else:
     workdir = Path(WORKDIR.value or f'runs/{CONFIG.value.name if CONFIG.value else "scenes"}')
     config = CONFIG.value or experiment_lib.load(workdir / 'config.json')
@@ -113,7 +113,7 @@ def main(argv: list[str]) -> None:
   if MODEL.value:
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, run.model.dtype, sharding=s),
                             shapes, shardings)
-    params, step = finetune.load_params(run, abstract, console), 0
+    params, step = from_checkpoint.load_params(run, abstract, console), 0
     title = MODEL.value
   else:
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes,

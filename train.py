@@ -16,7 +16,6 @@ import jax
 from absl import app, flags, logging
 from rich.console import Console
 
-from molmo_jax import backbones, finetune
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
 from molmo_jax.configuration import ConfigError
@@ -27,6 +26,7 @@ from molmo_jax.data.prepare import prepare
 from molmo_jax.data.scenes.generate import ScenesError
 from molmo_jax.evaluation.curves import read_metrics, write_curves
 from molmo_jax.evaluation.session import run_evaluation
+from molmo_jax.initial import from_backbones, from_checkpoint
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
@@ -58,10 +58,10 @@ def main(argv: list[str]) -> None:
   config = CONFIG.value
   workdir = Path(WORKDIR.value or f'runs/{config.name}')
   if config.get('init_from'):
-    config = processes.first_then_others(lambda: finetune.adopt(config, workdir))
+    config = processes.first_then_others(lambda: from_checkpoint.adopt(config, workdir))
   run = experiment_lib.from_config(config)
   if not (workdir / 'checkpoints').is_dir():
-    backbones.check(run)   # before the folder is claimed
+    from_backbones.check(run)   # before the folder is claimed
   processes.first_then_others(lambda: experiment_lib.claim(workdir, config, processes.is_first()))
   console.rule(f'{run.name} → {workdir}')
 
@@ -100,8 +100,8 @@ def main(argv: list[str]) -> None:
     state, positions = native.restore(checkpoints, None, abstract)
     console.print(f'resuming from step {int(state.step)}', highlight=False)
   elif run.init_from or run.init_llm or run.init_vit:
-    params = (finetune.load_params(run, abstract.params, console) if run.init_from else
-              backbones.load_params(run, model, key, abstract.params, console))
+    params = (from_checkpoint.load_params(run, abstract.params, console) if run.init_from else
+              from_backbones.load_params(run, model, key, abstract.params, console))
     state = jax.jit(lambda p: state_from(p, optimizer, key), out_shardings=shardings,
                     donate_argnums=0)(params)
   else:

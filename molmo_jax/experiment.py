@@ -42,10 +42,10 @@ class Experiment:
   mesh: MeshConfig = MeshConfig()
   scenes: ScenesConfig | None = None   # generated into data.scenes_root if they are not there yet
   seed: int = 0
-  # a released checkpoint (folder or Hub id) or a run to start from: finetune.py
+  # a released checkpoint (folder or Hub id) or a run to start from: molmo_jax/initial
   init_from: str = ''
   init_llm: str = ''                   # or a plain language model and
-  # a plain image tower (folders or Hub ids): molmo_jax/backbones.py
+  # a plain image tower (folders or Hub ids): molmo_jax/initial/from_backbones.py
   init_vit: str = ''
 
   def __post_init__(self):

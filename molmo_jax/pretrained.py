@@ -40,8 +40,8 @@ from molmo_jax.model import molmo as network
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import BATCH, shardings_of
-from molmo_jax.preprocess.processor import Processor
 from molmo_jax.preprocess.types import PADDING, SEQUENCE_FIELDS, VISUAL_FIELDS, EncodingError
+from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 from molmo_jax.training.state import init_params
 

@@ -17,17 +17,18 @@ from absl import logging
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from molmo_jax import experiment, finetune
+from molmo_jax import experiment
 from molmo_jax.checkpoint import hf, native
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
 from molmo_jax.checkpoint.hf_files import TensorFolder, new_folder
 from molmo_jax.configuration import ConfigError
+from molmo_jax.initial import from_checkpoint
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
-from molmo_jax.preprocess import processor_files
-from molmo_jax.preprocess.processor import Processor
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.pretrained import abstract_params, find_checkpoint
+from molmo_jax.processor import processor_files
+from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 
 EXAMPLES = """examples:
@@ -157,7 +158,7 @@ def _write_run(source: Path, folder: Path, destination: Path, params: Any) -> No
     name=destination.name, init_from=str(source), model=dict(), preprocess=dict(),
     data=dict(train='', validation='', tokenizer='', sequence_length=36864),
     optimizer=dict(groups=dict(all=dict(pattern='.*'))), training=dict())))
-  config = finetune.adopt(config, folder)
+  config = from_checkpoint.adopt(config, folder)
   # where it will be when the folder has its name
   config.data.tokenizer = str(destination / 'processor')
   experiment.claim(folder, config)

@@ -13,7 +13,7 @@ from jax.sharding import SingleDeviceSharding
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from molmo_jax import backbones
+from molmo_jax.initial import from_backbones
 from molmo_jax.model.config import LlmConfig, VitConfig
 from molmo_jax.model.molmo import Molmo
 from tests.checkpoint.hub import abstract
@@ -130,5 +130,5 @@ def load(c, llm='', vit='', console=None, shardings=None):
   shardings = shardings or (
     lambda tree: jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), tree))
   run = SimpleNamespace(model=c, init_llm=str(llm), init_vit=str(vit))
-  return backbones.load_params(run, Molmo(c), KEY, abstract(c, shardings),
+  return from_backbones.load_params(run, Molmo(c), KEY, abstract(c, shardings),
                                console or Console(quiet=True))

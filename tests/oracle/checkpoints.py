@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from safetensors.torch import load_file, save_file
 
-from molmo_jax.preprocess.chat_template import TEMPLATES
+from molmo_jax.processor.chat_template import TEMPLATES
 from tests.oracle.reference import torch, transformers
 
 EXTRA = ('<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<low_res_im_start>', '<|image|>',

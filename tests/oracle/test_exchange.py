@@ -23,9 +23,9 @@ from molmo_jax.model.config import (
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parameters import path_name
-from molmo_jax.preprocess.processor import Processor
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.preprocess.types import ImageConfig, PreprocessConfig, VideoConfig
+from molmo_jax.processor.processor import Processor
 from molmo_jax.training.state import init_params
 from tests.oracle import reference
 from tests.oracle.checkpoints import TEXT, design

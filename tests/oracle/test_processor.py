@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from molmo_jax.model.vit import normalize_crops, patchify
-from molmo_jax.preprocess.processor import Processor
+from molmo_jax.processor.processor import Processor
 from tests.oracle import reference
 from tests.oracle.conversations import (
   assistant,

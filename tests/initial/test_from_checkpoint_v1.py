@@ -12,10 +12,10 @@ from PIL import Image
 
 import molmo_jax
 from configs import finetune as finetune_config
-from molmo_jax import finetune
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import from_config
-from molmo_jax.preprocess.processor import Processor
+from molmo_jax.initial import from_checkpoint
+from molmo_jax.processor.processor import Processor
 from tests.checkpoint import v1_hub
 from tests.programs import ROOT, command, finish
 
@@ -31,7 +31,7 @@ def adopted(checkpoint, **changes):
   config = finetune_config.get_config()
   config.init_from = str(checkpoint)
   config.update_from_flattened_dict(changes)
-  return from_config(finetune.adopt(config))
+  return from_config(from_checkpoint.adopt(config))
 
 
 def test_architecture_and_cutting_come_from_the_checkpoint_and_choices_from_the_run(checkpoint):

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molmo_jax.preprocess.processor import Processor
-from molmo_jax.preprocess.processor_files import FILES, read_config
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.preprocess.types import (
   MOLMO_V1,
@@ -20,6 +18,8 @@ from molmo_jax.preprocess.types import (
   TextConfig,
   VideoConfig,
 )
+from molmo_jax.processor.processor import Processor
+from molmo_jax.processor.processor_files import FILES, read_config
 
 CHECKPOINT = Path(__file__).parents[1] / 'golden' / 'molmo2_olmo_hub'
 MESSAGES = [{'role': 'user',

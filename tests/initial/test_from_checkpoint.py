@@ -19,17 +19,17 @@ from rich.console import Console
 
 import molmo_jax
 from configs import finetune as finetune_config
-from molmo_jax import finetune
 from molmo_jax.checkpoint import native
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import from_config
+from molmo_jax.initial import from_checkpoint
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.state import init_params
 from tests.programs import ROOT, command, finish, one_line_error
 
-CHECKPOINT = Path(__file__).parent / 'golden/molmo2_olmo_hub'
+CHECKPOINT = Path(__file__).parents[1] / 'golden/molmo2_olmo_hub'
 FLAGS = (f'--config={ROOT}/configs/finetune.py', f'--config.init_from={CHECKPOINT}',
          '--config.data.train=mine.jsonl',
          '--config.data.validation=mine.jsonl', '--config.data.batch_size=2',
@@ -145,7 +145,7 @@ def adopted(**changes):
   config = finetune_config.get_config()
   config.init_from = str(CHECKPOINT)
   config.update_from_flattened_dict(changes)
-  return from_config(finetune.adopt(config))
+  return from_config(from_checkpoint.adopt(config))
 
 
 def test_choices_of_the_run_are_kept_and_the_rest_is_the_checkpoint_s():
@@ -160,9 +160,9 @@ def test_choices_of_the_run_are_kept_and_the_rest_is_the_checkpoint_s():
 
 def test_every_choice_is_a_key_of_the_configuration():
   keys = set(finetune_config.get_config().to_dict())
-  assert {name.split('.')[0] for name in finetune.CHOICES} <= keys
+  assert {name.split('.')[0] for name in from_checkpoint.CHOICES} <= keys
   run = adopted()
-  for name in finetune.CHOICES | finetune.INHERITED:
+  for name in from_checkpoint.CHOICES | from_checkpoint.INHERITED:
     value = run
     for part in name.split('.'):
       value = getattr(value, part)
@@ -172,7 +172,7 @@ def test_layout_embeddings_start_at_zero_and_change_nothing():
   plain, run = adopted(), adopted(**{'model.connector.layout_embedding': True})
   def load(run):
     abstract = jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0)))
-    return flatten_paths(finetune.load_params(run, abstract, Console(quiet=True)))
+    return flatten_paths(from_checkpoint.load_params(run, abstract, Console(quiet=True)))
   with_layout, without = load(run), load(plain)
   new = with_layout.keys() - without.keys()
   assert new and all(name.startswith('connector/layout/') for name in new)

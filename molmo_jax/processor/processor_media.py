@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from molmo_jax.preprocess import images, layout, reading, video
-from molmo_jax.preprocess.conversation import local_path
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import MediaError, PreprocessConfig, Subtitle, VisualInput
+from molmo_jax.processor.conversation import local_path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molmo_jax.preprocess.processor import Processor, batch_rows
 from molmo_jax.preprocess.types import EncodingError, MediaError
+from molmo_jax.processor.processor import Processor, batch_rows
 from tests.golden.runners import hub
 
 FOLDERS = [Path(__file__).parents[1] / 'golden' / name

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from molmo_jax.preprocess.chat_template import TEMPLATES, default_template, render
 from molmo_jax.preprocess.types import MOLMO_V1, EncodingError, PreprocessConfig
+from molmo_jax.processor.chat_template import TEMPLATES, default_template, render
 
 CHECKPOINT = Path(__file__).parents[1] / 'golden' / 'molmo2_qwen_hub' / 'chat_template.jinja'
 IMAGE, VIDEO = {'type': 'image'}, {'type': 'video'}

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from molmo_jax.files import write_atomically
-from molmo_jax.preprocess.processor_files import BILINEAR, SIGLIP, V1_STATISTICS, ProcessorFiles
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import MOLMO_V1, PreprocessConfig
+from molmo_jax.processor.processor_files import BILINEAR, SIGLIP, V1_STATISTICS, ProcessorFiles
 
 # What the files cannot say: fields that must have their released value.
 _UNWRITTEN = {

@@ -24,9 +24,9 @@ from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import Experiment, complete, from_config
 from molmo_jax.experiment import load as load_config
 from molmo_jax.model.config import ModelConfig
-from molmo_jax.preprocess.processor import Processor
 from molmo_jax.preprocess.types import PreprocessConfig
 from molmo_jax.pretrained import find_checkpoint
+from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 
 # What a run chooses; everything else comes from the checkpoint.

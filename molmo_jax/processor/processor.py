@@ -29,8 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from molmo_jax.preprocess import chat_template, points, processor_export, processor_files
-from molmo_jax.preprocess.conversation import Conversation, Message, read_conversation
+from molmo_jax.preprocess import points
 from molmo_jax.preprocess.encode import (
   VISUAL_TOKENS,
   feature_index,
@@ -38,8 +37,6 @@ from molmo_jax.preprocess.encode import (
   join_visual_inputs,
   visual_index,
 )
-from molmo_jax.preprocess.processor_files import ProcessorFiles
-from molmo_jax.preprocess.processor_media import read_images, read_video
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import (
   PADDING,
@@ -48,6 +45,10 @@ from molmo_jax.preprocess.types import (
   PreprocessConfig,
   Subtitle,
 )
+from molmo_jax.processor import chat_template, processor_export, processor_files
+from molmo_jax.processor.conversation import Conversation, Message, read_conversation
+from molmo_jax.processor.processor_files import ProcessorFiles
+from molmo_jax.processor.processor_media import read_images, read_video
 
 IMAGE, VIDEO = '<|image|>', '<|video|>'
 _PLACEHOLDERS = re.compile(r'(<\|(?:image|video)\|>)')
