@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
     return compare_evaluations([*COMPARE.value, *argv[1:]], Console())
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like --workdir=runs/scenes')
-  processes.join(DISTRIBUTED.value)
+  processes.initialize(DISTRIBUTED.value)
   tasks = resolve_tasks(TASKS.value, VERSION.value) if TASKS.value else []
   if tasks and MANIFEST.value:
     raise app.UsageError('give --tasks or --manifest, not both')

@@ -30,7 +30,7 @@ from molmo_jax.initial import from_backbones, from_checkpoint
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
-from molmo_jax.parallel.sharding import batch_sharding, data_share, shardings_of
+from molmo_jax.parallel.sharding import batch_sharding, data_shard, shardings_of
 from molmo_jax.progress import Display
 from molmo_jax.training.flops import forward_flops, peak_of, work_of
 from molmo_jax.training.optimizer import make_optimizer
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like '
       '--config.training.steps=10')
-  processes.join(DISTRIBUTED.value)
+  processes.initialize(DISTRIBUTED.value)
   console = Console(quiet=not processes.is_first())
 
   # ---- configuration -----------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
   # ---- data --------------------------------------------------------------------------------------
   tokenizer = processes.first_then_others(
     lambda: prepare(run.data, run.scenes, run.model.llm.first_extra_id, console))
-  share = data_share(mesh)
+  share = data_shard(mesh)
   to_devices = batch_sharding(mesh)
   def place(batch):
     return {name: jax.make_array_from_process_local_data(to_devices, x)
@@ -117,8 +117,7 @@ def main(argv: list[str]) -> None:
   start, steps = int(state.step), run.training.steps
   stop = processes.stop_signal()
   validate = run.training.validate_every and make_validation(model, run.training, run.data,
-                                                             run.preprocess, tokenizer,
-                                                             share, place)
+                                                             run.preprocess, tokenizer, mesh)
   log = MetricsLog(workdir, start, enabled=processes.is_first())
   meter = Meter(lambda work: forward_flops(shapes, run.model, work), share[1], jax.device_count(),
                 peak_of(jax.devices()[0].device_kind))
@@ -161,7 +160,7 @@ def main(argv: list[str]) -> None:
           pending = None
         with meter('checkpoint'):
           positions = {str(index): at
-                       for index, at in processes.gather([share[0], data.position()])}
+                       for index, at in processes.process_allgather([share[0], data.position()])}
           native.save(checkpoints, step, state, positions)
       if stopped:
         break

@@ -34,7 +34,8 @@ def model(size: str) -> ConfigDict:
 
 def optimizer(connector: float, vit: float, llm: float, warmup: dict[str, int]) -> ConfigDict:
   """The released recipe: three groups clipped on their own, the base embedding frozen."""
-  return ConfigDict(dict(b1=0.9, b2=0.95, eps=1e-6, weight_decay=0.0, clip_norm=1.0, floor=0.1,
+  return ConfigDict(dict(b1=0.9, b2=0.95, eps=1e-6, weight_decay=0.0, clip_norm=1.0,
+                         min_lr_ratio=0.1,
                          groups=dict(
                            frozen=dict(pattern='embedding/base$', frozen=True),
                            connector=dict(pattern='connector/|embedding/extra$',

@@ -13,7 +13,7 @@ from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from molmo_jax.errors import CheckpointError
-from molmo_jax.parallel.processes import gather, is_first
+from molmo_jax.parallel.processes import is_first, process_allgather
 from molmo_jax.parameters import flatten_paths
 
 # 1 had no checksums, and the data's position in a file of its own
@@ -71,7 +71,7 @@ def restore(checkpoints: ocp.training.Checkpointer, step: int | None,
                     folder, damage)
     if is_first():
       folder.rename(folder.with_name(f'{DAMAGED}{number}'))
-    gather(None)                     # nobody lists the folder before it has its new name
+    process_allgather(None)          # nobody lists the folder before it has its new name
     checkpoints.reload()
     return restore(checkpoints, None, abstract_state)
 
@@ -94,7 +94,7 @@ def _load(checkpoints: ocp.training.Checkpointer, step: int,
     raise
   except Exception as error:
     problem = _unreadable(error)
-  problems = [p for p in gather(problem) if p]
+  problems = [p for p in process_allgather(problem) if p]
   if problems:
     raise _Damage(problems[0])
   return found['state'], found['meta']['data']

@@ -31,8 +31,8 @@ from molmo_jax.inference.sampling import row_keys, rules_of
 from molmo_jax.inference.settings import GenerationConfig
 from molmo_jax.inference.stop import find_stop, text_before_stop
 from molmo_jax.model.molmo import Molmo
-from molmo_jax.parallel.processes import gather
-from molmo_jax.parallel.sharding import batch_sharding, data_share
+from molmo_jax.parallel.processes import process_allgather
+from molmo_jax.parallel.sharding import batch_sharding, data_shard
 from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import Example, PreprocessConfig
@@ -76,7 +76,7 @@ def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: Preproce
     could not be used. All processes get the same. Every example comes once.
   """
   total = min(len(manifest), config.limit) if config.limit else len(manifest)
-  share, shares = data_share(mesh)
+  share, shares = data_shard(mesh)
   mine = [i for i in range(total) if i not in done][share::shares]
   groups = mesh.shape['data'] * mesh.shape['fsdp']
   # per process; every device has as many
@@ -111,7 +111,7 @@ def evaluate(model: Molmo, params: Any, manifest: Manifest, preprocess: Preproce
 def _agree(counts: dict[RowShape, int]) -> RowShape | None:
   """The shape for which most rows wait, over all processes; None if none do."""
   total: dict[RowShape, int] = defaultdict(int)
-  for one in gather([[dataclasses.astuple(shape), n] for shape, n in counts.items()]):
+  for one in process_allgather([[dataclasses.astuple(shape), n] for shape, n in counts.items()]):
     for shape, n in one:
       total[RowShape(*shape)] += n
   return max(total, key=lambda shape: (total[shape], shape), default=None)
@@ -167,7 +167,8 @@ def _share(results: dict[int, Prediction | str]) -> dict[int, Prediction | str]:
   if jax.process_count() == 1:
     return results
   plain = [[i, r if isinstance(r, str) else dataclasses.asdict(r)] for i, r in results.items()]
-  return {i: r if isinstance(r, str) else prediction_from(r) for part in gather(plain) for i, r in part}
+  return {i: r if isinstance(r, str) else prediction_from(r)
+          for part in process_allgather(plain) for i, r in part}
 
 
 def _encoded(manifest: Manifest, indices: list[int], preprocess: PreprocessConfig,

@@ -17,7 +17,7 @@ from molmo_jax.model.layers import Einsum, RMSNorm, apply_stack, dropout, fan_in
 from molmo_jax.model.moe import MixtureOfExperts
 from molmo_jax.model.projector import GatedMlp
 from molmo_jax.model.rotary import rotary_tables, rotate
-from molmo_jax.parallel.activations import split_sequence, take_columns
+from molmo_jax.parallel.activations import shard_sequence, take_columns
 from molmo_jax.parallel.sharding import columns_of
 
 
@@ -149,9 +149,9 @@ class Decoder(nn.Module):
 
       def body(params, x, per_layer):
         kind, key = per_layer
-        x, key_value = block.apply({'params': params}, split_sequence(x),
-                                   split_sequence(tables[kind]), info, rate, key)
-        return split_sequence(x), key_value
+        x, key_value = block.apply({'params': params}, shard_sequence(x),
+                                   shard_sequence(tables[kind]), info, rate, key)
+        return shard_sequence(x), key_value
 
       x, key_values = apply_stack(body, stack, x, (kinds, keys), self.config.remat,
                                   self.config.unroll)

@@ -24,9 +24,9 @@ from molmo_jax.model.llm import Decoder, Embedding
 from molmo_jax.model.vit import Vit, normalize_crops, patchify
 from molmo_jax.parallel.activations import (
   crops_per_row,
-  split_crops,
-  split_rows,
-  split_sequence,
+  shard_crops,
+  shard_rows,
+  shard_sequence,
   take_rows,
 )
 
@@ -58,14 +58,14 @@ class Molmo(nn.Module):
       return jnp.zeros((*pool_index.shape[:2], c.llm.width))
     spread = crops_per_row(rows, crops)   # windows never point to the crops that are added
     add = lambda x: jnp.pad(x, ((0, 0), (0, spread - crops), *((0, 0),) * (x.ndim - 2)))
-    pixels = split_crops(add(batch['crops']).reshape(rows * spread, *batch['crops'].shape[2:]))
+    pixels = shard_crops(add(batch['crops']).reshape(rows * spread, *batch['crops'].shape[2:]))
     features = self.vit(patchify(normalize_crops(pixels, c.vit.normalize), c.vit.patch_size))
-    features = split_rows(features.reshape(rows, spread * features.shape[1], features.shape[2]))
+    features = shard_rows(features.reshape(rows, spread * features.shape[1], features.shape[2]))
     mask = batch.get('patch_mask')
-    visual = self.connector(features, split_sequence(pool_index), batch.get('layout_index'),
+    visual = self.connector(features, shard_sequence(pool_index), batch.get('layout_index'),
                             batch.get('layout_box'),
                             None if mask is None else add(mask).reshape(rows, -1), dropout_key)
-    return split_rows(split_sequence(visual))
+    return shard_rows(shard_sequence(visual))
 
   def embed(self, batch: Batch, dropout_key: Array | None = None,
             features: Float[Array, 'B V D'] | None = None
@@ -76,7 +76,7 @@ class Molmo(nn.Module):
     `features` are those that `visual_features` gave for these rows, where they are known already;
     the batch needs no crops then.
     """
-    x = split_sequence(self.embedding(split_sequence(batch['tokens']))).astype(
+    x = shard_sequence(self.embedding(shard_sequence(batch['tokens']))).astype(
       self.config.residual_dtype)
     if features is None:
       if batch['pool_index'].shape[1] == 0:
@@ -84,7 +84,7 @@ class Molmo(nn.Module):
       features = self.visual_features(batch, dropout_key)
     elif features.shape[1] == 0:
       return x
-    visual, index = features, split_sequence(batch['feature_index'])
+    visual, index = features, shard_sequence(batch['feature_index'])
     added = take_rows(visual, jnp.maximum(index, 0))
     return x + jnp.where((index >= 0)[..., None], added, 0).astype(x.dtype)
 

@@ -21,7 +21,7 @@ from molmo_jax.model.layers import (
   fan_in_normal,
   init_stack,
 )
-from molmo_jax.parallel.activations import split_crops
+from molmo_jax.parallel.activations import shard_crops
 
 # mean and standard deviation per channel of pixels in 0..1; SigLIP's 2x − 1 is its own formula
 CHANNEL_STATISTICS = {
@@ -134,7 +134,7 @@ class Vit(nn.Module):
     # a scan per stretch between two blocks that are read: none else is kept
     for end in sorted(set(self.read)):
       stretch = {n: _slice(v, start, end + 1) for n, v in stack.items()}
-      x, _ = apply_stack(lambda p, x, _: (block.apply({'params': p}, split_crops(x)), None),
+      x, _ = apply_stack(lambda p, x, _: (block.apply({'params': p}, shard_crops(x)), None),
                          stretch, x, None,
                          self.remat, self.unroll)
       outputs[end], start = x, end + 1

@@ -1,8 +1,8 @@
 """Where activations lie on the mesh, said by the model where it matters; nothing at all where there
 is one device.
 
-    [B,S,…]  rows over data and fsdp, the sequence over context        (`split_sequence`)
-    [C,…]    crops over data, fsdp and context: images are independent  (`split_crops`)
+    [B,S,…]  rows over data and fsdp, the sequence over context        (`shard_sequence`)
+    [C,…]    crops over data, fsdp and context: images are independent  (`shard_crops`)
 
 Attention and the loss go further (kernels/on_mesh.py, training/loss.py).
 """
@@ -50,12 +50,12 @@ def constrain(x: Array, axes: tuple[str | tuple[str, ...] | None, ...]) -> Array
   return jax.lax.with_sharding_constraint(x, spec)
 
 
-def split_sequence(x: Array) -> Array:
+def shard_sequence(x: Array) -> Array:
   """[B,S,…]: rows over data and fsdp, the sequence over context."""
   return constrain(x, (ROWS, 'context'))
 
 
-def split_rows(x: Array) -> Array:
+def shard_rows(x: Array) -> Array:
   """[B,…]: rows over data and fsdp; every device of a context group has them whole."""
   return constrain(x, (ROWS,))
 
@@ -69,7 +69,7 @@ def crops_per_row(rows: int, crops: int) -> int:
   return -(-crops // unit) * unit
 
 
-def split_crops(x: Array) -> Array:
+def shard_crops(x: Array) -> Array:
   """[C,…], crops of all rows: over data, fsdp and context."""
   return constrain(x, (CROPS,))
 

@@ -1,7 +1,7 @@
 """More than one process: joining a cluster, and small values that all processes must know.
 
-`gather`, `from_first` and `first_then_others` are collectives: all processes must call them, in the
-same order.
+`process_allgather`, `from_first` and `first_then_others` are collectives: all processes must call
+them, in the same order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HELP = ("more than one process: 'auto' where the cluster says who is who (Cloud 
   "Open MPI), or 'HOST:PORT,INDEX,COUNT', HOST being that of process 0")
 
 
-def join(cluster: str) -> None:
+def initialize(cluster: str) -> None:
   """Connects this process with the others, before anything else is done with JAX; '' means that
   there are no others.
 
@@ -53,7 +53,7 @@ def join(cluster: str) -> None:
       f'--distributed={cluster}: the processes did not find each other: {error}') from None
 
 
-def gather(value: Any) -> list[Any]:
+def process_allgather(value: Any) -> list[Any]:
   """The `value`s of all processes, in the order of their indices; everything JSON can write."""
   if jax.process_count() == 1:
     return [value]
@@ -68,7 +68,7 @@ def gather(value: Any) -> list[Any]:
 
 def from_first(value: Any) -> Any:
   """What the first process gives; the others may give anything."""
-  return gather(value if jax.process_index() == 0 else None)[0]
+  return process_allgather(value if jax.process_index() == 0 else None)[0]
 
 
 def is_first() -> bool:
@@ -82,9 +82,9 @@ def first_then_others(make: Callable[[], Any]) -> Any:
   """
   if is_first():
     made = make()
-    gather(None)
+    process_allgather(None)
     return made
-  gather(None)
+  process_allgather(None)
   return make()
 
 

@@ -77,6 +77,12 @@ def shardings_of(tree: Any, mesh: Mesh) -> Any:
   return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
+def sharded_shapes(tree: Any, mesh: Mesh) -> Any:
+  """`jax.ShapeDtypeStruct`s with the shardings of the table, for a tree of arrays or shapes."""
+  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree,
+                      shardings_of(tree, mesh))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Rows of a batch are spread over the data and fsdp axes."""
   return NamedSharding(mesh, BATCH)
@@ -86,7 +92,7 @@ def shard_batch(batch: Any, mesh: Mesh, *, whole: bool = False) -> Any:
   """Puts a batch onto the mesh: a tree of numpy arrays [B,…] → one of global `jax.Array`s.
 
   Rows are spread over the axes data and fsdp. Training and evaluation give the rows of this
-  process alone (`data_share`). With `whole`, every process gives the same B rows; where the axes
+  process alone (`data_shard`). With `whole`, every process gives the same B rows; where the axes
   do not divide B, every device then holds all of them.
   """
   spread = mesh.shape['data'] * mesh.shape['fsdp']
@@ -104,8 +110,8 @@ def to_host(x: jax.Array) -> np.ndarray:
                     else multihost_utils.process_allgather(x, tiled=True))
 
 
-def data_share(mesh: Mesh) -> tuple[int, int]:
-  """Which part of every batch this process provides: (index, number of parts).
+def data_shard(mesh: Mesh) -> tuple[int, int]:
+  """The shard of every batch that this process provides: (index, number of shards).
 
   Processes whose devices hold the same rows (the context or tensor axis runs over them) provide the
   same part.

@@ -25,7 +25,7 @@ from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.tools.collectives import collectives
 from molmo_jax.tools.compiled_step import (
   GIB,
-  abstract_state,
+  abstract_run,
   estimates,
   lower_step,
   make_parser,
@@ -78,7 +78,7 @@ def compile_for(run: Experiment, topology: str, console: Console) -> dict[str, A
   console.rule(f'{run.name} on {topology}')
   console.print(f'{len(devices)} × {kind}; mesh: {dict(mesh.shape)}; {run.data.batch_size} rows of '
                 f'{run.data.sequence_length} tokens and {run.data.crops} crops', highlight=False)
-  sizes, whole = estimates(run, mesh), whole_parameters(abstract_state(run, mesh)[2])
+  sizes, whole = estimates(run, mesh), whole_parameters(abstract_run(run, mesh)[2])
   print_estimates(console, sizes, whole)
   report: dict[str, Any] = dict(name=run.name, topology=topology, devices=len(devices),
                                 mesh=dict(mesh.shape),

@@ -28,10 +28,10 @@ from molmo_jax.configuration import ConfigError
 from molmo_jax.data.batching import RowShape, empty_row
 from molmo_jax.experiment import Experiment, check_on_mesh, from_config
 from molmo_jax.model.molmo import Molmo
-from molmo_jax.parallel.sharding import batch_sharding, shardings_of
+from molmo_jax.parallel.sharding import batch_sharding
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.optimizer import make_optimizer
-from molmo_jax.training.state import TrainState, init_params, init_state
+from molmo_jax.training.state import TrainState, abstract_params, abstract_state
 from molmo_jax.training.step import make_train_step
 
 GIB = 2 ** 30
@@ -93,14 +93,11 @@ def read_experiment(arguments: list[str]) -> Experiment:
   return from_config(config.value)
 
 
-def abstract_state(run: Experiment, mesh: Mesh) -> tuple[Any, Any, TrainState]:
-  """Model, optimizer, and shapes of the training state with the places of all arrays."""
+def abstract_run(run: Experiment, mesh: Mesh) -> tuple[Any, Any, TrainState]:
+  """Model, optimizer, and the training state as shapes, dtypes and shardings."""
   model = Molmo(run.model)
-  shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-  optimizer = make_optimizer(run.optimizer, run.training.steps, shapes)
-  state = jax.eval_shape(lambda: init_state(model, optimizer, jax.random.key(0)))
-  place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-  return model, optimizer, jax.tree.map(place, state, shardings_of(state, mesh))
+  optimizer = make_optimizer(run.optimizer, run.training.steps, abstract_params(run.model))
+  return model, optimizer, abstract_state(model, optimizer, mesh)
 
 
 def abstract_batch(run: Experiment, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
@@ -120,7 +117,7 @@ def lower_step(run: Experiment, mesh: Mesh) -> Lowered:
     ConfigError: the mesh does not go with the model or the batch.
   """
   check_on_mesh(run, mesh)
-  model, optimizer, state = abstract_state(run, mesh)
+  model, optimizer, state = abstract_run(run, mesh)
   step = make_train_step(model, optimizer, run.training, run.optimizer)
   with jax.set_mesh(mesh):
     return jax.jit(step, donate_argnums=0).lower(state, abstract_batch(run, mesh))
@@ -165,7 +162,7 @@ def estimates(run: Experiment, mesh: Mesh) -> dict[str, int]:
   (model.remat=full).
   """
   c, t, data, size = run.model, run.training, run.data, dict(mesh.shape)
-  _, _, state = abstract_state(run, mesh)
+  _, _, state = abstract_run(run, mesh)
   rows = max(data.batch_size // (size['data'] * size['fsdp'] * t.accumulate), 1)
   tokens = rows * data.sequence_length // size['context']
   crops = rows * data.crops / size['context']

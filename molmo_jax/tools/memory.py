@@ -16,7 +16,7 @@ from rich.console import Console
 from molmo_jax.experiment import Experiment
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.tools.compiled_step import (
-  abstract_state,
+  abstract_run,
   estimates,
   lower_step,
   make_parser,
@@ -57,7 +57,7 @@ def measure(run: Experiment, compiles: bool, console: Console) -> dict[str, Any]
   capacity = (device.memory_stats() or {}).get('bytes_limit')
   console.rule(f'{run.name} on {jax.device_count()} × {device.device_kind}')
   console.print(f'mesh: {dict(mesh.shape)}', highlight=False)
-  sizes, whole = estimates(run, mesh), whole_parameters(abstract_state(run, mesh)[2])
+  sizes, whole = estimates(run, mesh), whole_parameters(abstract_run(run, mesh)[2])
   print_estimates(console, sizes, whole)
   report: dict[str, Any] = dict(name=run.name, devices=jax.device_count(), mesh=dict(mesh.shape),
                                 estimates=sizes,

@@ -41,7 +41,7 @@ class OptimizerConfig:
   # a pattern; parameters in whose paths it is found do not decay
   no_decay: str = r'(^|/)(norm|bias|scale|embedding)'
   clip_norm: float = 1.0
-  floor: float = 0.1                 # of the peak learning rate, reached at the end of the schedule
+  min_lr_ratio: float = 0.1          # the last learning rate of the schedule over the peak
   schedule_steps: int = 0            # length of the schedule; 0: training.steps
 
 
@@ -69,16 +69,16 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
   return jax.tree_util.tree_unflatten(structure, list(labels.values()))
 
 
-def warmup_cosine(peak: float, warmup: int, steps: int, floor: float,
+def warmup_cosine(peak: float, warmup: int, steps: int, min_lr_ratio: float,
                   start: float = 0.0) -> optax.Schedule:
   """Learning rate at the 1-based step `count + 1`: linear from `start` to `peak`, cosine to
-  `floor`·peak at `steps`.
+  `min_lr_ratio`·peak at `steps`.
 
   Computed in JAX's widest float: float32, or float64 where that is enabled.
   """
   def schedule(count: jax.Array) -> jax.Array:
     s = jnp.asarray(count + 1, float)
-    low = floor * peak
+    low = min_lr_ratio * peak
     progress = jnp.clip((s - warmup) / max(steps - warmup, 1), 0.0, 1.0)
     cosine = low + (peak - low) * (1 + jnp.cos(jnp.pi * progress)) / 2
     return jnp.where(s < warmup, start + (peak - start) * s / max(warmup, 1), cosine)
@@ -88,8 +88,7 @@ def warmup_cosine(peak: float, warmup: int, steps: int, floor: float,
 def schedule_of(group: GroupConfig, config: OptimizerConfig, steps: int) -> optax.Schedule:
   """The learning rate of one group in a run of `steps`."""
   return warmup_cosine(group.learning_rate, group.warmup, config.schedule_steps or steps,
-                       config.floor,
-                       group.warmup_start)
+                       config.min_lr_ratio, group.warmup_start)
 
 
 def clip_by_norm(max_norm: float) -> optax.GradientTransformation:

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.sharding import Mesh
 
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.model.molmo import Molmo
+from molmo_jax.parallel.sharding import sharded_shapes
 
 
 @jax.tree_util.register_dataclass
@@ -38,10 +40,28 @@ def example_batch(config: ModelConfig) -> dict[str, Array]:
 
 
 def init_params(model: Molmo, key: Array) -> Any:
-  """Random parameters: a plain nested dict."""
-  def init(key: Array) -> Any:
-    return model.init(key, example_batch(model.config), method=_touch_everything)['params']
-  return init(key)
+  """Random float32 parameters: a plain nested dict."""
+  return model.init(key, example_batch(model.config), method=_touch_everything)['params']
+
+
+def abstract_params(config: ModelConfig, mesh: Mesh | None = None,
+                    dtype: jnp.dtype | str | None = None) -> Any:
+  """The tree that `init_params` would make, as `jax.ShapeDtypeStruct`s: nothing is computed.
+
+  Args:
+    mesh: gives every leaf its sharding; None: the leaves have none.
+    dtype: of all leaves; None: float32, as they are trained.
+  """
+  shapes = jax.eval_shape(lambda: init_params(Molmo(config), jax.random.key(0)))
+  if dtype is not None:
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
+  return shapes if mesh is None else sharded_shapes(shapes, mesh)
+
+
+def abstract_state(model: Molmo, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+  """The state that `init_state` would make: shapes, dtypes and shardings."""
+  return sharded_shapes(jax.eval_shape(lambda: init_state(model, optimizer, jax.random.key(0))),
+                        mesh)
 
 
 def _touch_everything(model: Molmo, batch: Any) -> Array:

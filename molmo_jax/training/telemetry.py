@@ -64,11 +64,11 @@ class Meter:
   that is neither data, checkpoint nor evaluation, the wait for the device among it.
   """
 
-  def __init__(self, flops: Callable[[Work], float], shares: int, devices: int, peak: float | None):
-    """`flops` of this process's work; every batch has `shares` such parts; `peak` of one of all
+  def __init__(self, flops: Callable[[Work], float], shards: int, devices: int, peak: float | None):
+    """`flops` of this process's work; every batch has `shards` such shards; `peak` of one of all
     `devices`.
     """
-    self._flops, self._shares, self._peak = flops, shares, peak and peak * devices
+    self._flops, self._shards, self._peak = flops, shards, peak and peak * devices
     self._spent: dict[str, float] = {}
     self._work, self._steps, self._since = Work(), 0, time.monotonic()
 
@@ -83,16 +83,16 @@ class Meter:
     self._work, self._steps = self._work + work, self._steps + 1
 
   def take(self) -> dict[str, float]:
-    """Rates and shares since the last call."""
+    """Rates and fractions of time since the last call."""
     now = time.monotonic()
     seconds = now - self._since - self._spent.get('evaluation', 0.0)
     work, of = self._work, lambda used, room: 1 - used / room if room else 0.0
     values = {'seconds_per_step': seconds / max(self._steps, 1),
-              'tokens_per_second': work.tokens * self._shares / seconds,
-              'crops_per_second': work.crops * self._shares / seconds,
+              'tokens_per_second': work.tokens * self._shards / seconds,
+              'crops_per_second': work.crops * self._shards / seconds,
               'padding/tokens': of(work.tokens, work.capacity), 'padding/crops': of(work.crops, work.crop_capacity),
               # forward, and twice that backward
-              'tflops': 3 * self._flops(work) * self._shares / seconds / 1e12}
+              'tflops': 3 * self._flops(work) * self._shards / seconds / 1e12}
     if self._peak:
       values['mfu'] = values['tflops'] * 1e12 / self._peak
     for what in ('data', 'checkpoint'):

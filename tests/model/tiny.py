@@ -17,7 +17,7 @@ from molmo_jax.data.batching import RowShape, pad_row, stack_rows
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parameters import path_name
-from molmo_jax.training.state import init_params
+from molmo_jax.training.state import abstract_params
 
 CONFIG = ModelConfig(
   vit=VitConfig(image_size=12, patch_size=4, width=8, layers=3, heads=2, head_dim=4, mlp=16),
@@ -43,7 +43,7 @@ def build(c: ModelConfig = CONFIG, seed: int = 0):
   compiled.
   """
   model, rng = Molmo(c), np.random.default_rng(seed)
-  shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+  shapes = abstract_params(c)
   def draw(path, leaf):
     is_scale = path_name(path).endswith('scale')
     return jnp.asarray(rng.normal(float(is_scale), 0.1 if is_scale else 0.3, leaf.shape),

@@ -97,7 +97,7 @@ def place(x, sharding):
 
 
 def main(out, flag):
-  processes.join(flag.removeprefix('--distributed='))
+  processes.initialize(flag.removeprefix('--distributed='))
   for name, (mesh, apart) in SHARED.items():
     devices = sorted(jax.devices(), key=lambda d: d.id)
     if apart:

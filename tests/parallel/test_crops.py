@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from molmo_jax.parallel.activations import crops_per_row, split_crops
+from molmo_jax.parallel.activations import crops_per_row, shard_crops
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from tests.golden.runners.image_split import whole_images
 from tests.model.tiny import batch, build, config, row
@@ -64,7 +64,7 @@ def test_features_are_those_of_ranks_that_encode_whole_images(images):
 def test_no_device_has_more_crops_than_another(images):
   """Of whole images the busiest rank has up to all crops of a row."""
   with jax.set_mesh(make_mesh(MESH)):
-    crops = jax.jit(split_crops)(np.zeros((2 * sum(images), 1)))
+    crops = jax.jit(shard_crops)(np.zeros((2 * sum(images), 1)))
   ours = {shard.data.shape[0] for shard in crops.addressable_shards}
   assert ours == {2}
   assert max(s.end_image_idx - s.start_image_idx for s in shares_of(images)) == max(*images, 2)

@@ -18,10 +18,10 @@ from molmo_jax.kernels.dispatch import IMPLEMENTATIONS, attend
 from molmo_jax.kernels.mask import mask_info
 from molmo_jax.kernels.patches import attend_patches
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
-from molmo_jax.parallel.sharding import batch_sharding, shardings_of
+from molmo_jax.parallel.sharding import batch_sharding
 from molmo_jax.tools import compile_tpu
 from molmo_jax.training.optimizer import GroupConfig, OptimizerConfig, make_optimizer
-from molmo_jax.training.state import init_state
+from molmo_jax.training.state import abstract_state, init_state
 from molmo_jax.training.step import TrainingConfig, make_train_step
 from tests.model.tiny import batch, build, config, row
 
@@ -87,16 +87,16 @@ def test_the_training_step_lowers(mesh):
   optimizer_config = OptimizerConfig(groups={'all': GroupConfig('.*')})
   optimizer = make_optimizer(optimizer_config, 10, params)
   step = make_train_step(model, optimizer, TrainingConfig(steps=10, loss_chunk=4), optimizer_config)
-  state = jax.eval_shape(lambda: init_state(model, optimizer, jax.random.key(0)))
   rows = batch(*(row(3, -2, 3, -2, 2, seed=i) for i in range(8)))
   if mesh is None:
+    state = jax.eval_shape(lambda: init_state(model, optimizer, jax.random.key(0)))
     assert 'stablehlo' in lowered_for_tpu(step, state, rows)
     return
   devices = make_mesh(mesh)
   with jax.set_mesh(devices):
-    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-    state = jax.tree.map(place, state, shardings_of(state, devices))
-    rows = {name: place(x, batch_sharding(devices)) for name, x in rows.items()}
+    state, spread = abstract_state(model, optimizer, devices), batch_sharding(devices)
+    rows = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=spread)
+            for name, x in rows.items()}
     assert 'stablehlo' in lowered_for_tpu(step, state, rows)
 
 

@@ -15,7 +15,7 @@ from molmo_jax.parallel.mesh import MeshConfig, check_mesh, make_mesh
 from molmo_jax.tools import compile_tpu, memory
 from molmo_jax.tools.collectives import Exchange, collectives
 from molmo_jax.tools.compiled_step import (
-  abstract_state,
+  abstract_run,
   estimates,
   read_experiment,
   suggestions,
@@ -95,7 +95,7 @@ def test_estimates_are_the_bytes_of_one_device():
 def test_parameters_that_no_axis_divides_are_named_and_another_mesh_is_suggested():
   run = read_experiment(['--config=configs/image.py:size=4b', '--config.data.batch_size=7'])
   mesh = make_mesh(MeshConfig(fsdp=7), jax.devices()[:7])
-  whole = whole_parameters(abstract_state(run, mesh)[2])
+  whole = whole_parameters(abstract_run(run, mesh)[2])
   assert whole['decoder/blocks/mlp/up/kernel'] == 36 * 2560 * 9728 * 4
   assert any('another mesh' in line for line in suggestions(run, mesh, estimates(run, mesh), whole))
 

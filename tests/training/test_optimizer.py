@@ -72,7 +72,7 @@ def test_the_schedule_has_the_values_of_the_released_recipe(warmup, values):
   assert np.allclose(found, values, atol=2e-6)
 
 
-def test_the_schedule_stays_at_its_floor():
+def test_the_schedule_stays_at_its_last_value():
   schedule = warmup_cosine(2.0, 10, 100, 0.1)
   assert np.allclose([schedule(99), schedule(100), schedule(5000)], 0.2)
 

@@ -99,7 +99,7 @@ def _rates(file: str, rows: list[Any]) -> list[Result]:
       start = given['warmup_min_lr']
       group = GroupConfig('.*', given['peak_lr'], given['warmup_steps'],
                           given['peak_lr'] * DEFAULT_WARMUP_START if start is None else start)
-      config = OptimizerConfig({'all': group}, floor=given['alpha_f'],
+      config = OptimizerConfig({'all': group}, min_lr_ratio=given['alpha_f'],
                                schedule_steps=given['t_max'] or 0)
       steps = np.array([row['input']['step'] for row in same], np.int64)
       found = np.asarray(schedule_of(group, config, given['max_steps'])(steps - 1))
@@ -144,7 +144,7 @@ def _optimizer(case: Any, arrays: dict[str, np.ndarray]) -> str | None:
                            *case['betas'],
                            eps=case['eps'], weight_decay=case['weight_decay'],
                            clip_norm=case['max_grad_norm'],
-                           floor=case['alpha_f'])
+                           min_lr_ratio=case['alpha_f'])
   optimizer = make_optimizer(config, case['max_steps'], params)
   state = optimizer.init(params)
   for step in case['steps']:
