@@ -29,7 +29,6 @@ from molmo_jax.checkpoint import native
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
 from molmo_jax.data.prepare import prepare
-from molmo_jax.data.scenes.generate import ScenesError
 from molmo_jax.data.tables import TableError
 from molmo_jax.evaluation.compare import (
   CompareError,
@@ -53,6 +52,7 @@ from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import shardings_of
 from molmo_jax.preprocess.types import MediaError, PreprocessConfig, VideoConfig
+from molmo_jax.scenes.generate import ScenesError
 from molmo_jax.training.state import init_params
 
 MODEL = flags.DEFINE_string('model', None,

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
   c = ConfigDict()
   c.name = 'scenes'
   c.seed = 0
-  c.scenes = ConfigDict(dict(train=dict()))   # molmo_jax/data/scenes/config.py; here: its defaults
+  c.scenes = ConfigDict(dict(train=dict()))   # molmo_jax/scenes/config.py; here: its defaults
 
   c.model = ConfigDict(dict(
     vit=dict(image_size=48, patch_size=12, width=64, layers=2, heads=2, head_dim=32, mlp=128),

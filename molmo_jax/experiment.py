@@ -19,12 +19,12 @@ from ml_collections import ConfigDict, config_flags
 
 from molmo_jax.configuration import ConfigError, build, with_defaults
 from molmo_jax.data.pipeline import DataConfig
-from molmo_jax.data.scenes.config import ScenesConfig
 from molmo_jax.evaluation.runner import EvaluationConfig
 from molmo_jax.files import write_atomically
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parallel.mesh import MeshConfig, check_mesh
 from molmo_jax.preprocess.types import PreprocessConfig
+from molmo_jax.scenes.config import ScenesConfig
 from molmo_jax.training.optimizer import OptimizerConfig
 from molmo_jax.training.step import TrainingConfig
 

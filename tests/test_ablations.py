@@ -13,10 +13,10 @@ import pytest
 from configs import ablations
 from molmo_jax.data.batching import RowShape, check_fits
 from molmo_jax.data.manifest import read_manifest
-from molmo_jax.data.scenes.generate import all_text, generate
+from molmo_jax.lab.sweep.study import Study, plan
 from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
-from molmo_jax.tools.sweep.study import Study, plan
+from molmo_jax.scenes.generate import all_text, generate
 
 STUDIES = {name: Study(**study) for name, study in ablations.STUDIES.items()}
 NAMES = {'pooling', 'layers', 'bidirectional', 'layout', 'columns', 'crops', 'window', 'frames',

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.pipeline import DataConfig
-from molmo_jax.data.scenes.config import ScenesConfig
-from molmo_jax.data.scenes.generate import all_text, generate
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.progress import Display
+from molmo_jax.scenes.config import ScenesConfig
+from molmo_jax.scenes.generate import all_text, generate
 
 POINT_MARKUP = ('<points coords="', '</points>')
 

@@ -16,8 +16,8 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
-from molmo_jax.data.scenes.drawing import save_clip
 from molmo_jax.evaluation.metrics.masks import encode_mask
+from molmo_jax.scenes.drawing import save_clip
 
 WIDTH, HEIGHT = 40, 30
 MASK = np.zeros((HEIGHT, WIDTH), bool)

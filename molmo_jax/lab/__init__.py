@@ -1,0 +1,1 @@
+"""Commands about the model and for studies with it: sweep, walkthrough, benchmark."""

@@ -1,0 +1,59 @@
+"""Preprocessing throughput: images per second from pixels in memory to crops and pooling windows.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from molmo_jax.lab.benchmark.timing import Run
+from molmo_jax.preprocess.images import crop_image, normalize
+from molmo_jax.preprocess.types import ImageConfig
+
+
+def picture(width: int, height: int) -> np.ndarray:
+  """uint8 [height, width, 3]: waves with a little noise, so that neither smoothness nor noise is
+  all there is.
+  """
+  y, x = np.mgrid[:height, :width].astype(np.float32)
+  waves = np.stack([np.sin(x / 40) * np.cos(y / 55), np.sin((x + y) / 70),
+                    np.cos(x / 90) * np.sin(y / 30)], axis=-1)
+  noise = np.random.default_rng(0).normal(0, 4, waves.shape)
+  return np.clip(128 + 100 * waves + noise, 0, 255).astype(np.uint8)
+
+
+def ours(image: np.ndarray, max_crops: int, normalised: bool) -> Run:
+  """Ends with uint8 crops, which the model normalises on the device; `normalised`: with float32
+  ones, as the peer.
+  """
+  config = ImageConfig()
+
+  def run() -> float:
+    start = time.perf_counter()
+    crops = crop_image(image, config, max_crops)
+    if normalised:
+      normalize(crops.crops, 'siglip')
+    return time.perf_counter() - start
+
+  return run
+
+
+def theirs(image: np.ndarray, max_crops: int, torch: Any, transformers: Any) -> Run:
+  """transformers' Molmo2ImageProcessor with the settings of the released checkpoints; ends with
+  float32 patches.
+  """
+  size = ImageConfig().crop_size
+  processor = transformers.Molmo2ImageProcessor(size=dict(height=size, width=size),
+                                                max_crops=max_crops,
+                                                overlap_margins=[4, 4], patch_size=14,
+                                                pooling_size=[2, 2])
+
+  def run() -> float:
+    start = time.perf_counter()
+    with torch.no_grad():
+      processor(images=[image], return_tensors='pt')
+    return time.perf_counter() - start
+
+  return run

@@ -1,0 +1,37 @@
+"""The model that is timed: Molmo2's architecture with 111 M parameters, random ones."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from molmo_jax.checkpoint import hf
+from molmo_jax.lab.benchmark import peer
+from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
+from molmo_jax.model.molmo import Molmo
+from molmo_jax.training.state import init_params
+
+SMALL = ModelConfig(
+  vit=VitConfig(width=384, layers=6, heads=6, head_dim=64, mlp=1536),
+  connector=ConnectorConfig(vit_layers=(-1, -4), heads=6, kv_heads=6, head_dim=64, width=384,
+                            hidden=2304,
+                            pool_slots=4),
+  llm=LlmConfig(vocab=8192, width=768, layers=12, heads=12, kv_heads=4, head_dim=64, mlp=2304),
+  remat='none')
+
+
+def make_model() -> tuple[Molmo, Any]:
+  """The network and random parameters, float32."""
+  model = Molmo(SMALL)
+  return model, jax.block_until_ready(
+    jax.jit(lambda key: init_params(model, key))(jax.random.key(0)))
+
+
+def peer_of(params: Any, torch: Any, transformers: Any) -> Any:
+  """transformers' model with the same parameters, by way of a checkpoint."""
+  with tempfile.TemporaryDirectory() as folder:
+    hf.save_params(params, SMALL, Path(folder), 'native')
+    return peer.load_model(transformers, torch, Path(folder))

@@ -1,0 +1,54 @@
+"""What a sweep would do: studies, arms, flags, runs, and an estimate of the time."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from molmo_jax.lab.sweep import record
+from molmo_jax.lab.sweep.study import RUNS, Plan, Run
+from molmo_jax.lab.sweep.tables import flags_text
+from molmo_jax.progress import clock
+
+# seconds of a run beside its steps: start, compilation, evaluation
+AROUND = 30.0
+
+
+def lines(plan: Plan, out: Path, processes: int) -> Iterator[str]:
+  """Two lines per arm, and the sum; a run that several arms share is counted where it comes first.
+  """
+  counted: set[str] = set()
+  total = 0.0
+  for name, study in plan.studies.items():
+    yield f'{name}: {study.claim}'
+    yield f'  tasks: {", ".join(study.tasks)}'
+    yield f'  for all arms: {flags_text(study.settings)}'
+    width = max(map(len, study.arms))
+    for arm, flags in study.arms.items():
+      names = plan.arms[name][arm]
+      new = [plan.runs[run] for run in names if run not in counted]
+      counted |= {run.name for run in new}
+      left = [run for run in new if not record.is_done(out / RUNS / run.name)]
+      seconds = sum(_estimates(left, study.step_seconds, out,
+                               (n for runs in plan.arms[name].values() for n in runs)))
+      total += seconds
+      shared = f', {len(names) - len(new)} shared with a study above' if len(new) < len(
+        names) else ''
+      yield f'  {arm:{width}}  {len(new)} runs, {len(new) - len(left)} done{shared}; {clock(seconds)} left'
+      yield f'  {"":{width}}  {flags_text(flags)}'
+    yield ''
+  yield (f'{len(counted)} runs; with {processes} at a time about {clock(total / processes)} are '
+    'left (minutes:seconds; before the first run of a study a rough estimate)')
+
+
+def _estimates(left: Iterable[Run], step_seconds: float, out: Path,
+               others: Iterable[str]) -> Iterator[float]:
+  """Seconds of every run: the mean of the study's finished ones; before the first, what the study
+  itself says.
+  """
+  known = [record.read_done(out / RUNS / name)['seconds'] for name in others
+           if record.is_done(out / RUNS / name)]
+  for run in left:
+    yield statistics.fmean(
+      known) if known else AROUND + step_seconds * run.experiment.training.steps

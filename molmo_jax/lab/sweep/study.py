@@ -1,0 +1,246 @@
+"""Studies as data, and the runs that follow from them.
+
+A run is decided by its configuration: that of the file, with the flags of the command line, of the
+study, of the arm, and the seed. Arms of several studies that come out the same are one run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from molmo_jax import experiment
+from molmo_jax.configuration import ConfigError, build, with_defaults
+from molmo_jax.scenes.config import ScenesConfig
+from molmo_jax.scenes.kinds import KIND_OF_TASK
+
+RUNS, DATA = 'runs', 'data'                     # folders below --out
+LONGEST_NAME = 80                               # characters of a folder's name before seed and hash
+# say where, not what
+PLACES = ('name', 'data.train', 'data.validation', 'data.tokenizer', 'data.scenes_root')
+# sections that a folder's name leaves out
+UNNAMED = ('scenes', 'data', 'evaluation', 'training', 'seed', 'name')
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """One question to the model, as `STUDIES` of a configuration file holds it. Flags are
+  `{'model.llm.layers': 2}`.
+  """
+  claim: str                                    # what the study asks, in one sentence
+  # whose accuracy answers it; their mean is the main outcome
+  tasks: tuple[str, ...]
+  arms: dict[str, dict]                         # name → its flags; the first is the baseline
+  # flags of all arms: data, size of rows, steps
+  settings: dict = dataclasses.field(default_factory=dict)
+  step_seconds: float = 0.05                    # of one training step on one core, for estimates
+
+  def __post_init__(self):
+    if len(self.arms) < 2:
+      raise ValueError(f'arms: {list(self.arms)}; a study needs a baseline and at least one other '
+        'arm')
+    if not self.tasks:
+      raise ValueError(
+        'tasks: at least one task must be named, whose accuracy answers the question')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One training with its evaluation."""
+  name: str                                     # of its folder
+  seed: int
+  flags: dict[str, Any]                         # what differs from the configuration file
+  experiment: experiment.Experiment
+
+  def arguments(self, config_file: str, workdir: Path) -> list[str]:
+    """The flags of train.py."""
+    return [f'--config={config_file}',
+            *(f'--config.{key}={_flag_text(value)}' for key, value in self.flags.items()),
+            f'--workdir={workdir}']
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What a sweep has to do."""
+  studies: dict[str, Study]
+  # by name, in the order in which they start: seed after seed
+  runs: dict[str, Run]
+  arms: dict[str, dict[str, tuple[str, ...]]]   # study → arm → names of its runs, seed after seed
+
+
+def read_studies(path: str) -> dict[str, Study]:
+  """`STUDIES` of a configuration file.
+
+  Raises:
+    ConfigError: there are none, or one has a key that `Study` lacks; the message names it.
+  """
+  try:
+    found = runpy.run_path(path).get('STUDIES')
+  except OSError as error:
+    raise ConfigError(f'{path}: {error.strerror}') from None
+  if not isinstance(found, Mapping) or not found:
+    raise ConfigError(f'{path}: STUDIES is missing, a dict from names to studies; '
+      'docs/ablations.md shows one')
+  return {name: build(Study, study, f'{Path(path).name}: STUDIES.{name}')
+          for name, study in found.items()}
+
+
+def choose(studies: Mapping[str, Study], names: str) -> dict[str, Study]:
+  """The studies of a list such as 'pooling,layers'; 'all' are all.
+
+  Raises:
+    ConfigError: a name that does not exist; the message names the closest.
+  """
+  if names == 'all':
+    return dict(studies)
+  for name in names.split(','):
+    if name not in studies:
+      close = difflib.get_close_matches(name, studies, n=1, cutoff=0.0)[0]
+      raise ConfigError(f"--study: there is no '{name}'; did you mean '{close}'? There are: "
+        f"{', '.join(studies)}, all")
+  return {name: studies[name] for name in names.split(',')}
+
+
+def plan(base: ConfigDict, given: Mapping[str, Any], studies: Mapping[str, Study], seeds: int,
+         out: Path) -> Plan:
+  """All runs of `studies` with seeds 0 … `seeds` − 1, every configuration checked.
+
+  Args:
+    base: the configuration of the file with the flags of the command line.
+    given: those flags; they win over a study's settings, not over an arm's flags.
+    out: folder of the sweep.
+
+  Raises:
+    ConfigError: a flag that does not exist or does not fit, a task that the data lack, two arms
+      that are the same.
+  """
+  runs: dict[str, Run] = {}
+  names: dict[str, dict[str, list[str]]] = {study: {arm: [] for arm in studies[study].arms}
+                                            for study in studies}
+  for seed in range(seeds):
+    for name, study in studies.items():
+      shared = {key: value for key, value in study.settings.items() if key not in given}
+      for arm, flags in study.arms.items():
+        run = _run(base, {**given, **shared, **flags}, set(given), seed, out,
+                   f'study {name}, arm {arm}')
+        if run.experiment.scenes is not None:
+          _check_tasks(study, run.experiment.scenes, f'study {name}, arm {arm}')
+        same = [other for other, made in names[name].items() if run.name in made]
+        if same:
+          raise ConfigError(f"study {name}: the arms '{same[0]}' and '{arm}' are the same run; "
+            "their flags must differ")
+        runs.setdefault(run.name, run)
+        names[name][arm].append(run.name)
+  return Plan(dict(studies), runs,
+              {s: {a: tuple(made) for a, made in arms.items()} for s, arms in names.items()})
+
+
+def _check_tasks(study: Study, scenes: ScenesConfig, where: str) -> None:
+  there = [task for task, kind in KIND_OF_TASK.items() if getattr(scenes.train, kind)]
+  absent = [task for task in study.tasks if task not in there]
+  if absent:
+    raise ConfigError(f'{where}: the scenes that are asked for have no task {", ".join(absent)}; '
+      f'they have: {", ".join(there) or "none"} (scenes.train counts the training records of every '
+      'kind)')
+
+
+def _run(base: ConfigDict, flags: dict[str, Any], given: set[str], seed: int, out: Path,
+         where: str) -> Run:
+  flags = {**flags, 'seed': seed, 'data.seed': seed}
+  config = _with_flags(base, flags, where)
+  before = _flat(base)
+  slug = _slug({k: v for k, v in flags.items() if k in given or before.get(k) != v})
+  generated = config.get('scenes') is not None and bool(config.data.scenes_root)
+  name = f'{slug}-seed{seed}-{_digest(_decisive(config, generated))}'
+  places: dict[str, Any] = {'name': f'{slug}, seed {seed}'}
+  if generated:
+    folder = out / DATA / f'scenes-{_digest([config.scenes.to_dict(), _base_vocabulary(config)])}'
+    places |= {'data.scenes_root': str(folder), 'data.train': str(folder / 'train.jsonl'),
+               'data.validation': str(folder / 'val.jsonl'),
+               'data.tokenizer': str(folder / 'tokenizer.json')}
+  config = _with_flags(config, places, where)
+  try:
+    return Run(name, seed, flags | places, experiment.from_config(config))
+  except ConfigError as error:
+    raise ConfigError(f'{where}: {error}') from None
+
+
+def _with_flags(config: ConfigDict, flags: Mapping[str, Any], where: str) -> ConfigDict:
+  changed, known = config.copy_and_resolve_references(), _flat(config)
+  for key, value in flags.items():
+    if key not in known:
+      raise ConfigError(f"{where}: '{key}': {_unknown(key, known)}")
+    try:
+      changed.update_from_flattened_dict({key: value})
+    except (TypeError, ValueError):
+      raise ConfigError(f"{where}: '{key}': {value!r} is no value for it") from None
+  return changed
+
+
+def _unknown(key: str, known: Mapping[str, Any]) -> str:
+  if key in _flat(with_defaults(experiment.Experiment, {})):
+    return 'get_config must return molmo_jax.experiment.complete(…), so that every key can be set'
+  return f"no such key; did you mean '{difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]}'?"
+
+
+def _base_vocabulary(config: ConfigDict) -> int:
+  """Rows for which the tokenizer of generated data is trained."""
+  extra_from = config.model.llm.get('extra_from')
+  return config.model.llm.vocab if extra_from is None else extra_from
+
+
+def _decisive(config: ConfigDict, generated: bool) -> dict[str, Any]:
+  """What a run depends on, flat. Defaults of the program are left out: a key that is added to it
+  later, with a default that changes nothing, leaves finished runs as they are."""
+  defaults = _flat(with_defaults(experiment.Experiment, {}))
+  if generated:
+    defaults |= {f'scenes.{key}': value
+                 for key, value in _flat(with_defaults(ScenesConfig, {})).items()}
+  left_out = PLACES if generated else ('name',)
+  return {key: value for key, value in _flat(config).items()
+          if key not in left_out and not (key in defaults and defaults[key] == value)}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  out: dict[str, Any] = {}
+  for key, value in tree.items():
+    out |= _flat(value, f'{prefix}{key}.') if hasattr(value, 'items') else {prefix + key: value}
+  return out
+
+
+def _digest(value: Any) -> str:
+  return hashlib.sha256(json.dumps(value, sort_keys=True, default=list).encode()).hexdigest()[:8]
+
+
+def _slug(flags: Mapping[str, Any]) -> str:
+  """The start of a folder's name: what the run is about, in characters that every file system
+  takes.
+  """
+  parts = [f'{key.rpartition(".")[2]}={_short(value)}' for key, value in sorted(flags.items())
+           if key.partition('.')[0] not in UNNAMED and not _repeats(key, flags)]
+  return re.sub(r'[^A-Za-z0-9=_.,-]+', '_', ','.join(parts))[:LONGEST_NAME] or 'base'
+
+
+def _repeats(key: str, flags: Mapping[str, Any]) -> bool:
+  """Whether a flag only sets for inference what another sets for training."""
+  return key.endswith('_eval') and flags.get(key.removesuffix('_eval')) == flags[key]
+
+
+def _short(value: Any) -> str:
+  if isinstance(value, bool):
+    return 'on' if value else 'off'
+  return 'x'.join(map(str, value)) if isinstance(value, Sequence) and not isinstance(
+    value, str) else str(value)
+
+
+def _flag_text(value: Any) -> str:
+  return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,128 @@
+"""The token sequence in readable pieces: runs of equal tokens, lines as the image's rows, and
+groups for the mask.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from molmo_jax.kernels.mask import MaskInfo, visible
+from molmo_jax.lab.walkthrough.example import END, PATCH, ROW_END, Walkthrough
+from molmo_jax.preprocess import images
+
+VIEW_NAMES = {images.GLOBAL: 'global view', images.CROP: 'crops', images.FRAME: 'frame'}
+
+TEXT_KINDS = ('text', 'answer')
+
+NOTHING, PART, AHEAD, ALL = 'nothing', 'part', 'ahead', 'all'
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """Neighbouring tokens with the same name; text tokens are runs of one."""
+  kind: str
+  name: str
+  count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Tokens that the mask treats alike."""
+  label: str
+  # 'bos', 'text', 'answer' or 'patch' for all tokens of a view
+  kind: str
+  start: int
+  stop: int
+
+
+def token_name(w: Walkthrough, index: int) -> str:
+  """A token as it is written, blanks and line breaks made visible."""
+  return w.tokenizer.decode([index], keep_special=True).replace(' ', '␣').replace('\n', '⏎')
+
+
+def lines(w: Walkthrough) -> list[list[Run]]:
+  """The sequence as lines of runs: one ends after BOS, after a column or end token, and where text
+  follows a view.
+  """
+  out: list[list[Run]] = [[]]
+  for (kind, token), same in itertools.groupby(zip(w.kinds, w.encoded.tokens.tolist())):
+    count, line = len(list(same)), out[-1]
+    last = line[-1].kind if line else None
+    ends = last in ('bos', END) or (last == ROW_END and kind != END)
+    if ends or (last is not None and last not in TEXT_KINDS and kind in TEXT_KINDS):
+      line = []
+      out.append(line)
+    name = token_name(w, token)
+    line += [Run(kind, name, 1)] * count if kind in TEXT_KINDS else [Run(kind, name, count)]
+  return out
+
+
+def folded(rows: Sequence[list[Run]], head: int = 2, tail: int = 1) -> list[list[Run] | int]:
+  """`rows` with the middle of long stretches of alike ones replaced by the number of rows left out.
+
+  Rows are alike if their visual tokens are equal: the times before frames differ.
+  """
+  out: list[list[Run] | int] = []
+  for _, stretch in itertools.groupby(
+    rows, key=lambda row: [run for run in row if run.kind not in TEXT_KINDS]):
+    alike = list(stretch)
+    hidden = len(alike) - head - tail
+    out += [*alike[:head], hidden, *alike[-tail:]] if hidden > 1 else alike
+  return out
+
+
+def groups(w: Walkthrough, most_frames: int = 5) -> list[Group | None]:
+  """The sequence as groups for the mask; None where frames in the middle of a long video are left
+  out.
+  """
+  views = [(view, part_number) for part_number, part in enumerate(w.parts, 1)
+           for view in part.views]
+  out: list[Group] = [Group('BOS', 'bos', 0, 1)]
+  place, last_view = 1, views[-1][0]
+  for number, (view, part_number) in enumerate(views, 1):
+    if view.tokens.start > place:
+      out.append(Group('time' if w.is_video else 'label', 'text', place, view.tokens.start))
+    name = VIEW_NAMES[view.kind]
+    label = f'{name} {number}' if w.is_video else f'{name} {part_number}' if len(
+      w.parts) > 1 else name
+    out.append(Group(label, PATCH, view.tokens.start, view.tokens.stop))
+    place = view.tokens.stop
+  length = len(w.kinds)
+  answer = w.kinds.index('answer', last_view.tokens.stop) if 'answer' in w.kinds else length
+  out += [Group(label, kind, start, stop) for label, kind, start, stop in
+          (('question', 'text', place, answer), ('answer', 'answer', answer, length))
+          if stop > start]
+  if not w.is_video or len(views) <= most_frames:
+    return out
+  each = 1 + sum(group.label == 'time' for group in out) // len(views)
+  head, tail = 1 + each * (most_frames - 2), each * 2 + sum(g.start >= place for g in out)
+  return [*out[:head], None, *out[-tail:]]
+
+
+def mask(w: Walkthrough, members: Sequence[Group]) -> list[list[str]]:
+  """What queries of one group (lines) see of keys of another (columns): NOTHING, PART, ALL, or
+  AHEAD.
+
+  PART: a causal triangle. AHEAD: all, though some of it comes later. Asked of the kernels' own rule
+  at the first, middle and last token of each group.
+  """
+  places = np.asarray([(g.start, (g.start + g.stop - 1) // 2, g.stop - 1) for g in members],
+                      np.int32)
+  row = places.reshape(1, -1)
+  info = MaskInfo(w.encoded.segments[row], w.encoded.visual[row], row)
+  seen = np.asarray(visible(info, info, w.run.model.bidirectional))[0]
+  seen = seen.reshape(len(members), 3, len(members), 3).transpose(0, 2, 1, 3)
+  later = (places[None, :, None, :] > places[:, None, :, None])   # the key comes after the query
+
+  def state(q: int, k: int) -> str:
+    if not seen[q, k].any():
+      return NOTHING
+    if not seen[q, k].all():
+      return PART
+    return AHEAD if later[q, k].any() else ALL
+
+  return [[state(q, k) for k in range(len(members))] for q in range(len(members))]

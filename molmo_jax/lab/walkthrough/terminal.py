@@ -1,0 +1,37 @@
+"""The walkthrough's table in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from molmo_jax.lab.walkthrough.example import Walkthrough
+from molmo_jax.lab.walkthrough.table import limit_notes, seed_note, stages
+
+
+def show(w: Walkthrough, console: Console) -> None:
+  """Prints the eleven rows, a column for every file and one for all of them where there are
+  several, and the notes.
+  """
+  several = len(w.parts) > 1
+  files = [part.source.name for part in w.parts]
+  table = Table(title=f'{", ".join(files)}  ·  {w.run.name}  ·  '
+                f'{"training" if w.training else "inference"}',
+                title_justify='left')
+  table.add_column('', justify='right')
+  table.add_column('step')
+  for heading in [*files, 'all'] if several else ['numbers']:
+    table.add_column(Text(heading), justify='right')
+  if not several:
+    table.add_column('what it is', overflow='fold')
+  rows = stages(w)
+  for index, stage in enumerate(rows, 1):
+    notes = [] if several else [Text(stage.note)]
+    table.add_row(str(index), stage.name, *map(Text, stage.cells(len(files))), *notes)
+  console.print(table)
+  below = [f'{index} {stage.name}: {stage.note}'
+           for index, stage in enumerate(rows, 1)] if several else []
+  for note in [*below, seed_note(w), *limit_notes(w)]:
+    if note:
+      console.print(Text(note))

@@ -1,0 +1,212 @@
+"""What the generated dataset looks like and how hard it is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+TASKS = ('colour', 'shape', 'count', 'position', 'pointing', 'reading', 'comparison', 'motion',
+         'order')
+# each is a kind, too
+LAB_TASKS = ('detail', 'aspect', 'tiles', 'match', 'blinks', 'when', 'events', 'missing')
+COMPARISONS = ('same_colour', 'same_shape', 'which_image')
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneCounts:
+  """Training records of every kind; each has all its questions as the branches of one message tree.
+
+  A kind without training records has no validation questions either.
+  """
+  objects: int = 3000                         # one image with several objects
+  reading: int = 1500                         # one image with a number
+  comparison: int = 1500                      # two images with one object each
+  motion: int = 600                           # a clip with one moving object
+  order: int = 600                            # a clip with two objects, one after the other
+  # for ablations (lab/): each needs something that an arm of a study takes
+  # away
+  detail: int = 0                             # a large image with small rings that have a gap
+  aspect: int = 0                             # a plain image, wide, tall or square
+  tiles: int = 0                              # a mosaic of coloured tiles
+  match: int = 0                              # two images with one colour in common
+  blinks: int = 0                             # a clip in which an object comes and goes
+  # a clip of unknown speed with three objects, one after the other
+  when: int = 0
+  events: int = 0                             # a clip with four objects, one after the other
+  missing: int = 0                            # a clip in which one of four objects vanishes
+
+  def scaled(self, total: int) -> SceneCounts:
+    """The same proportions with about `total` records, at least one of every kind that has any."""
+    now = dataclasses.asdict(self)
+    return SceneCounts(**{kind: max(1, round(total * count / sum(now.values()))) if count else 0
+                          for kind, count in now.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionLimits:
+  """The most questions of each task in the message tree of an `objects` image."""
+  colour: int = 1
+  shape: int = 2
+  count: int = 1
+  position: int = 2
+  pointing: int = 2
+  caption: int = 1                            # all objects in reading order; asked in training only
+
+
+@dataclasses.dataclass(frozen=True)
+class LabConfig:
+  """Sizes and difficulty of the kinds for ablations. Lengths are in pixels, sizes are (height,
+  width).
+  """
+  detail_size: tuple[int, int] = (72, 120)    # of the image
+  # rings lie in the middle of different cells of this side
+  detail_cell: int = 12
+  rings: int = 3
+  ring_size: float = 9.0                      # outer diameter
+  ring_stroke: float = 2.0
+  ring_gap: float = 2.5                       # width of the gap
+  # largest distance from the middle of the cell, along each axis
+  ring_jitter: float = 1.0
+  aspect_unit: int = 24
+  aspect_margin: int = 0                      # the sides are whole numbers of units and this …
+  aspect_scale: tuple[float, float] = (0.85, 1.0)   # … times a factor in this range
+  aspect_grids: tuple[tuple[int, int], ...] = (   # (height, width) in units
+      (1, 1), (2, 2), (1, 2), (1, 3), (1, 4), (2, 4), (2, 1), (3, 1), (4, 1), (4, 2))
+  tile_side: int = 12
+  tile_grids: tuple[tuple[int, int], ...] = ((4, 4),)   # (rows, columns), one of them is drawn
+  tile_questions: int = 6                     # in the message tree of one mosaic
+  match_objects: int = 3                      # in each image
+  frame_size: int = 36                        # side of the frames with one object
+  missing_size: int = 48                      # side of the frames with several objects
+  blink_frames: int = 8
+  blink_objects: int = 1                      # of different colours
+  blink_most: int = 6                         # an object is seen in 1 to so many frames
+  when_frames: int = 5                        # the first and the last are empty
+  # seconds between frames, one of them is drawn for a clip
+  when_spacings: tuple[int, ...] = (1, 2, 3)
+  event_frames: int = 6
+  event_objects: int = 4
+  missing_frames: int = 4
+  missing_objects: int = 4
+
+  def __post_init__(self):
+    self._check(all(side % 2 == 0 and side >= 16 for side in (self.frame_size, self.missing_size)),
+                f'frame_size={self.frame_size} and missing_size={self.missing_size}: H.264 needs '
+                'even sides of at least 16 px')
+    self._check(1 <= self.rings <= 6,
+                f'rings={self.rings} must lie in 1…6: each has a colour of its own')
+    self._check(self.ring_size + 2 * self.ring_jitter <= self.detail_cell,
+                f'ring_size={self.ring_size} with ring_jitter={self.ring_jitter} on both sides '
+                f'does not fit into detail_cell={self.detail_cell}')
+    self._check(all(max(grid) % min(grid) == 0 for grid in self.aspect_grids),
+                f'aspect_grids={self.aspect_grids}: the longer side must be a whole multiple of '
+                'the shorter one')
+    self._check(0 < self.aspect_scale[0] <= self.aspect_scale[1],
+                f'aspect_scale={self.aspect_scale} must be a range of positive numbers')
+    self._check(1 <= self.match_objects <= 3, f'match_objects={self.match_objects} must lie in '
+                '1…3: two images show all six colours at most, one of them twice')
+    self._check(1 <= self.blink_objects <= 6
+                and self.blink_objects * self.blink_most <= self.blink_frames,
+                f'blink_frames={self.blink_frames} must hold blink_objects={self.blink_objects} '
+                f'(1…6) in blink_most={self.blink_most} frames each')
+    self._check(self.when_frames >= 3 and 0 < min(self.when_spacings),
+                f'when_frames={self.when_frames} must be 3 or more, '
+                f'when_spacings={self.when_spacings} positive')
+    self._check((self.when_frames - 2) * max(self.when_spacings) <= 9,
+                f'when_frames={self.when_frames} with when_spacings={self.when_spacings}: answers '
+                'must be one digit')
+    self._check(2 <= self.event_objects <= min(self.event_frames, 6),
+                f'event_objects={self.event_objects} must lie in 2…6 and fit into '
+                f'event_frames={self.event_frames}')
+    self._check(self.missing_frames >= 2 and 2 <= self.missing_objects <= 6,
+                f'missing_frames={self.missing_frames} must be 2 or more, '
+                f'missing_objects={self.missing_objects} 2…6')
+
+  def _check(self, holds: bool, message: str) -> None:
+    if not holds:
+      raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScenesConfig:
+  """Everything that decides the dataset; the same configuration gives the same dataset. Lengths are
+  in pixels.
+
+  The defaults are easy on purpose: a tiny model learns all tasks from scratch in minutes on a CPU.
+  Harder: smaller and more objects, three digits, larger jitter, a shorter way to travel.
+  """
+  seed: int = 0
+  train: SceneCounts = SceneCounts()
+  questions: QuestionLimits = QuestionLimits()
+  lab: LabConfig = LabConfig()
+  # validation questions of every task; multiples of 48 balance every form
+  val_per_task: int = 96
+  image_size: int = 72                        # side of the images with objects and numbers
+  tile_size: int = 48                         # side of the two images that are compared
+  max_objects: int = 4
+  max_pointing_objects: int = 1               # in an image with questions that ask to point
+  # answers give the middle of the object's cell, not the object's own
+  point_to_cells: bool = True
+  min_object_size: float = 19.0               # diameter of an object
+  max_object_size: float = 21.0
+  cell_size: int = 24                         # objects lie in different cells of this side
+  # largest distance from the middle of the cell, along each axis
+  cell_jitter: float = 1.0
+  colour_jitter: int = 10                     # largest change of an object's colour channel, of 255
+  background: tuple[int, int] = (222, 244)    # range of the background's grey
+  # standard deviation of the pixel noise in images, of 255
+  noise: float = 0.0
+  digits: int = 2
+  min_digit_height: float = 39.0
+  max_digit_height: float = 40.0
+  # largest distance of the number from the centre, along each axis
+  digit_shift: float = 1.0
+  comparisons: tuple[str, ...] = ('same_colour', 'which_image')
+  clip_size: int = 48
+  clip_fps: int = 4                           # encoded rate, a multiple of `sample_fps`
+  sample_fps: int = 2                         # the rate at which readers sample
+  # frames that a reader keeps at `sample_fps`, the last frame included
+  clip_frames: int = 6
+  min_travel: float = 0.6                     # way of a moving object, as a share of the free way
+  subtitle_share: float = 0.1                 # share of clips with subtitles
+
+  def __post_init__(self):
+    if self.clip_size % 2 or self.clip_size < 16:
+      raise ValueError(f'clip_size={self.clip_size}: H.264 needs an even side of at least 16 px')
+    if self.clip_fps % self.sample_fps:
+      raise ValueError(f'clip_fps={self.clip_fps} must be a multiple of '
+        f'sample_fps={self.sample_fps}')
+    if (self.clip_frames - 1) * self.clip_fps % self.sample_fps or self.clip_fps == self.sample_fps:
+      raise ValueError(f'clip_fps={self.clip_fps} must be larger than '
+        f'sample_fps={self.sample_fps}, so that a reader keeps clip_frames different frames')
+    if self.clip_frames < 4:
+      raise ValueError(f'clip_frames={self.clip_frames}: a clip needs at least 4 sampled frames to '
+        'show an order')
+    if not 2 <= self.max_objects <= 6:
+      raise ValueError(f'max_objects={self.max_objects} must lie in 2…6: a position needs two '
+        'objects, and each object of an image has a colour of its own')
+    if not 1 <= self.max_pointing_objects <= self.max_objects:
+      raise ValueError(f'max_pointing_objects={self.max_pointing_objects} must lie in '
+        f'1…max_objects={self.max_objects}')
+    if self.image_size // self.cell_size != 3:
+      raise ValueError(f'image_size={self.image_size} must be three times '
+        f'cell_size={self.cell_size}, or a little more: places are named by the cells')
+    for name in ('object_size', 'digit_height'):
+      low, high = getattr(self, f'min_{name}'), getattr(self, f'max_{name}')
+      if not 0 < low <= high:
+        raise ValueError(f'min_{name}={low} must be positive and not larger than max_{name}={high}')
+    if not set(self.comparisons) <= set(COMPARISONS) or not self.comparisons:
+      raise ValueError(f'comparisons={self.comparisons} must be chosen from '
+        f'{", ".join(COMPARISONS)}')
+    if self.max_object_size + 2 * self.cell_jitter > self.cell_size:
+      raise ValueError(f'max_object_size={self.max_object_size} with '
+        f'cell_jitter={self.cell_jitter} on both sides does not fit into cell_size={self.cell_size}')
+    for name in ('image_size', 'tile_size', 'clip_size'):
+      if getattr(self, name) < self.cell_size:
+        raise ValueError(f'cell_size={self.cell_size} is larger than {name}={getattr(self, name)}')
+
+  @property
+  def clip_length(self) -> int:
+    """Encoded frames of a clip: `(clip_frames - 1) / sample_fps` seconds, so that its end is the
+    last sample.
+    """
+    return (self.clip_frames - 1) * self.clip_fps // self.sample_fps

@@ -1,0 +1,106 @@
+"""Clips for ablations: every frame shows something else, so that each frame, its order and its time
+matter.
+
+A clip has as many encoded frames as moments; a reader that keeps so many frames
+(`video.max_frames`) sees each once, one that keeps fewer sees only some. `blinks` needs all frames,
+`when` their times, `events` their order, `missing` the first and the last one at once.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from molmo_jax.scenes import compose
+from molmo_jax.scenes.config import ScenesConfig
+from molmo_jax.scenes.drawing import COLOURS, SHAPES, Thing, draw_things
+from molmo_jax.scenes.lab import tasks as lab_tasks
+from molmo_jax.scenes.scene import Scene
+
+# so slow that no reader of as many frames leaves one out
+FPS = Fraction(1)
+
+
+def blinks_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
+  """Objects that come and go: each is seen in 1 to `blink_most` frames, in any order; other frames
+  are empty.
+  """
+  lab = config.lab
+  counts = {colour: int(rng.integers(1, lab.blink_most + 1))
+            for colour in compose.colours(rng, lab.blink_objects)}
+  shown = [colour for colour, n in counts.items() for _ in range(n)]
+  return _clip(rng, config, _scattered(rng, shown, lab.blink_frames), FPS,
+               lab_tasks.blink_questions(counts, config))
+
+
+def when_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
+  """An object in every frame but the first and the last; the seconds between two frames are drawn
+  for each clip.
+  """
+  lab = config.lab
+  spacing = compose.choose(rng, lab.when_spacings)
+  order = compose.colours(rng, min(lab.when_frames - 2, len(COLOURS)))
+  places = sorted(rng.permutation(lab.when_frames - 2)[:len(order)].tolist())
+  moments: list[str | None] = [None] * lab.when_frames
+  for place, colour in zip(places, order, strict=True):
+    moments[place + 1] = colour
+  seconds = {colour: (place + 1) * spacing for place, colour in zip(places, order, strict=True)}
+  # the last frame is sampled at the end of the clip: the other samples are `spacing` apart
+  fps = Fraction(lab.when_frames, (lab.when_frames - 1) * spacing)
+  return _clip(rng, config, moments, fps, lab_tasks.when_questions(seconds, config))
+
+
+def events_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
+  """Objects of different colours, each in one frame; other frames are empty."""
+  order = compose.colours(rng, config.lab.event_objects)
+  places = sorted(rng.permutation(config.lab.event_frames)[:len(order)].tolist())
+  moments: list[str | None] = [None] * config.lab.event_frames
+  for place, colour in zip(places, order, strict=True):
+    moments[place] = colour
+  return _clip(rng, config, moments, FPS, lab_tasks.event_questions(order))
+
+
+def missing_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
+  """Objects that change their places in every frame, until one of them is gone."""
+  lab = config.lab
+  kinds = [(colour, compose.choose(rng, SHAPES))
+           for colour in compose.colours(rng, lab.missing_objects)]
+  gone, last = kinds[0], int(rng.integers(1, lab.missing_frames))    # frames that show it
+  frames = tuple(tuple(compose.place(rng, config, lab.missing_size,
+                                     [k for k in kinds if k != gone or i < last]))
+                 for i in range(lab.missing_frames))
+  clip = compose.Clip(frames, compose.background(rng, config))
+  return Scene((lab_tasks.missing_question(gone[0]),), lambda: (_paint(clip, lab.missing_size),),
+               FPS)
+
+
+def _scattered(rng: np.random.Generator, shown: list[str], frames: int) -> list[str | None]:
+  """`shown` at different moments of `frames`, in any order; None at the others."""
+  moments = shown + [None] * (frames - len(shown))
+  return [moments[i] for i in rng.permutation(frames)]
+
+
+def _clip(rng: np.random.Generator, config: ScenesConfig, moments: list[str | None], fps: Fraction,
+          questions: list[lab_tasks.Question]) -> Scene:
+  """The scene of a clip that shows one object or none at every moment, near the middle of the
+  frame.
+  """
+  side, looks = config.lab.frame_size, {}
+  for colour in filter(None, moments):
+    looks.setdefault(colour, (compose.choose(rng, SHAPES), float(rng.uniform(config.min_object_size,
+                                                                          config.max_object_size)),
+                              compose.jittered(rng, config, colour)))
+  free = max((side - config.max_object_size) / 2 - 1, 0.0)
+
+  def thing(colour: str) -> Thing:
+    shape, size, rgb = looks[colour]
+    x, y = (side / 2 + float(rng.uniform(-free, free)) for _ in 'xy')
+    return Thing(colour, shape, x, y, size, rgb)
+  frames = tuple(() if colour is None else (thing(colour),) for colour in moments)
+  clip = compose.Clip(frames, compose.background(rng, config))
+  return Scene(tuple(questions), lambda: (_paint(clip, side),), fps)
+
+
+def _paint(clip: compose.Clip, side: int) -> np.ndarray:
+  return np.stack([draw_things(side, clip.background, things) for things in clip.frames])
