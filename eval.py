@@ -26,12 +26,9 @@ from rich.console import Console
 from configs import finetune as finetune_config
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
-from molmo_jax.configuration import ConfigError
-from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
+from molmo_jax.data.manifest import Manifest, read_manifest
 from molmo_jax.data.prepare import prepare
-from molmo_jax.data.tables import TableError
 from molmo_jax.evaluation.compare import (
-  CompareError,
   as_json,
   compare,
   pair_predictions,
@@ -43,7 +40,7 @@ from molmo_jax.evaluation.media import load_media
 from molmo_jax.evaluation.runner import EvaluationConfig
 from molmo_jax.evaluation.session import run_evaluation
 from molmo_jax.evaluation.summary import print_table, summarise, write_summary
-from molmo_jax.evaluation.tasks import TaskError, resolve_tasks, task_manifest
+from molmo_jax.evaluation.tasks import resolve_tasks, task_manifest
 from molmo_jax.files import write_atomically
 from molmo_jax.inference.settings import GenerationConfig
 from molmo_jax.initial import from_checkpoint
@@ -51,8 +48,7 @@ from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import shardings_of
-from molmo_jax.preprocess.types import MediaError, PreprocessConfig, VideoConfig
-from molmo_jax.scenes.generate import ScenesError
+from molmo_jax.preprocess.types import PreprocessConfig, VideoConfig
 from molmo_jax.training.state import init_params
 
 MODEL = flags.DEFINE_string('model', None,
@@ -195,9 +191,7 @@ def compare_evaluations(folders: list[str], console: Console) -> None:
 
 def run_main() -> None:
   logging.set_verbosity(logging.WARNING)
-  with processes.orderly_end(ConfigError, ManifestError, ScenesError, native.CheckpointError,
-                             CompareError, TaskError,
-                             TableError, MediaError):
+  with processes.orderly_end():
     app.run(main, flags_parser=experiment_lib.parse_flags)
 
 

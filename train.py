@@ -18,11 +18,11 @@ from rich.console import Console
 
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
-from molmo_jax.configuration import ConfigError
 from molmo_jax.data.manifest import ManifestError, read_manifest
-from molmo_jax.data.pipeline import BadRecordError, open_data, read_sources
+from molmo_jax.data.pipeline import open_data, read_sources
 from molmo_jax.data.prefetch import Prefetched
 from molmo_jax.data.prepare import prepare
+from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.curves import read_metrics, write_curves
 from molmo_jax.evaluation.session import run_evaluation
 from molmo_jax.initial import from_backbones, from_checkpoint
@@ -31,7 +31,6 @@ from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import batch_sharding, data_shard, shardings_of
 from molmo_jax.progress import Display
-from molmo_jax.scenes.generate import ScenesError
 from molmo_jax.training.flops import forward_flops, peak_of, work_of
 from molmo_jax.training.optimizer import make_optimizer
 from molmo_jax.training.state import init_params, init_state, state_from
@@ -200,7 +199,7 @@ def _report(display: Display, log: MetricsLog, step: int, metrics: dict,
             if name != 'tokens'} | rates
   log.write(step, values)
   if not math.isfinite(values['loss']):
-    raise FloatingPointError(f'the loss is {values["loss"]} at step {step}; go on from an earlier '
+    raise MolmoError(f'the loss is {values["loss"]} at step {step}; go on from an earlier '
       'checkpoint with a lower learning rate, or look at the records before it')
   display.update(step, f'loss {values["loss"]:.3f}  accuracy {values["accuracy"]:.3f}  '
                        f'{values["tokens_per_second"]:,.0f} tokens/s'
@@ -215,9 +214,7 @@ def _check_loss_tokens(batch: dict, manifest: str) -> None:
 
 def run_main() -> None:
   logging.set_verbosity(logging.WARNING)
-  with processes.orderly_end(ConfigError, ManifestError, BadRecordError, ScenesError,
-                             native.CheckpointError,
-                             FloatingPointError):
+  with processes.orderly_end():
     app.run(main, flags_parser=experiment_lib.parse_flags)
 
 

@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from molmo_jax.errors import MolmoError
+
 T = TypeVar('T')
 
 
-class ConfigError(ValueError):
+class ConfigError(MolmoError):
   """A configuration key or value that the program does not understand."""
 
 

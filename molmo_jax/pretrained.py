@@ -33,6 +33,7 @@ from molmo_jax.checkpoint import hf
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
 from molmo_jax.checkpoint.hf_files import new_folder
 from molmo_jax.data.batching import RowShape, bucket
+from molmo_jax.errors import CheckpointError
 from molmo_jax.inference.generator import STOP_CHUNK, Generator
 from molmo_jax.inference.settings import GenerationConfig
 from molmo_jax.inference.stop import certain_length, text_before_stop
@@ -86,7 +87,7 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
   """The folder at `path`, or the local copy of the repository of that name on the Hub.
 
   Raises:
-    ValueError: neither exists.
+    CheckpointError: neither exists.
   """
   folder = Path(path).expanduser()
   if folder.exists():
@@ -95,8 +96,8 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
     return Path(huggingface_hub.snapshot_download(str(path), allow_patterns=list(DOWNLOADED)))
   except (OSError, ValueError) as error:
     # the library's errors for bad ids, missing repositories and no network
-    raise ValueError(f'{path}: no such folder, and not to be had from the Hugging Face Hub '
-                     f'({str(error).splitlines()[0]})') from None
+    raise CheckpointError(f'{path}: no such folder, and no such repository on the Hugging '
+                          f'Face Hub ({str(error).splitlines()[0]})') from None
 
 
 def abstract_params(config: ModelConfig, mesh: Mesh) -> Any:

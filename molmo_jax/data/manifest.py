@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
+from molmo_jax.errors import MolmoError
 from molmo_jax.preprocess.types import Example, Message, Subtitle
 
 MEDIA_KEYS = ('image', 'images', 'video')
@@ -24,7 +25,7 @@ KEYS = MEDIA_KEYS + TEXT_KEYS + ('answer', 'subtitles', 'clip', 'weights', 'styl
 ROLES = ('user', 'assistant')
 
 
-class ManifestError(ValueError):
+class ManifestError(MolmoError):
   """A manifest, or one line of it, that cannot be used; the message says where and what would be
   right.
   """

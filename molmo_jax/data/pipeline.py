@@ -19,6 +19,7 @@ from molmo_jax.data.batching import RowShape, check_fits, pad_row, stack_rows
 from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
 from molmo_jax.data.mixture import Dataset, DatasetConfig, Draws, read_mixture
 from molmo_jax.data.packing import PackingConfig, PackRows
+from molmo_jax.errors import MolmoError
 from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import EncodingError, MediaError, PreprocessConfig
@@ -52,7 +53,7 @@ class DataConfig:
   groups: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-class BadRecordError(RuntimeError):
+class BadRecordError(MolmoError):
   """A record that cannot be used, with `data.on_error='raise'`, or a manifest without a usable
   record.
   """

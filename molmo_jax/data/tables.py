@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from molmo_jax.errors import MolmoError
+
 # all but parquet also with .gz behind
 SUFFIXES = ('.json', '.jsonl', '.csv', '.tsv', '.txt', '.parquet')
 
 
-class TableError(ValueError):
+class TableError(MolmoError):
   """A file that cannot be read as a table; the message names it, the line where it can, and what
   would be right.
   """

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.predictions import Prediction, read_predictions
 from molmo_jax.evaluation.summary import bootstrap_interval
 
@@ -23,7 +24,7 @@ EXACT = 12
 DRAWS = 10_000                                  # random sign patterns otherwise
 
 
-class CompareError(ValueError):
+class CompareError(MolmoError):
   """Two evaluations that cannot be compared; the message says why."""
 
 

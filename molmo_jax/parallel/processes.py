@@ -20,6 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from molmo_jax.configuration import ConfigError
+from molmo_jax.errors import MolmoError
 
 HELP = ("more than one process: 'auto' where the cluster says who is who (Cloud TPU, GKE, SLURM, "
   "Open MPI), or 'HOST:PORT,INDEX,COUNT', HOST being that of process 0")
@@ -89,15 +90,15 @@ def first_then_others(make: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def orderly_end(*faults: type[Exception]) -> Iterator[None]:
-  """Around a whole program: the user's `faults` end with one line instead of a traceback.
+def orderly_end() -> Iterator[None]:
+  """Around a whole program: a `MolmoError` ends it with one line instead of a traceback.
 
   With several processes any failure of one ends it at once, without waiting for the others at a
   barrier that they never reach; they notice the missing peer, and end with a message, too.
   """
   try:
     yield
-  except faults as error:
+  except MolmoError as error:
     _leave(f'error: {error}')
   except (Exception, SystemExit) as error:
     if not jax.distributed.is_initialized() or (isinstance(error, SystemExit) and not error.code):

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from molmo_jax.errors import MolmoError
+
 # The fields of a row and a batch, with what fills their unused part (docs/data.md).
 PADDING = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1,
                loss_weights=0, crops=0,
@@ -22,11 +24,11 @@ SEQUENCE_FIELDS = ('tokens', 'targets', 'positions', 'segments', 'visual', 'feat
 VISUAL_FIELDS = ('pool_index', 'layout_index', 'layout_box')
 
 
-class MediaError(ValueError):
+class MediaError(MolmoError):
   """An image or a video that cannot be read or used; the message names the file."""
 
 
-class EncodingError(ValueError):
+class EncodingError(MolmoError):
   """A record that cannot become a training sequence; the message says why."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from molmo_jax.data.manifest import read_manifest
+from molmo_jax.errors import MolmoError
 from molmo_jax.scenes.config import (
   LAB_TASKS,
   TASKS,
@@ -41,7 +42,7 @@ _NAMES = (*(kind for kind in SCENES if kind not in LAB_TASKS), *TASKS, *LAB_TASK
 Record = dict[str, Any]
 
 
-class ScenesError(ValueError):
+class ScenesError(MolmoError):
   """The dataset cannot be written or read here; the message says what to do."""
 
 

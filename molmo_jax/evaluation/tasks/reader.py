@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from molmo_jax.data.tables import SUFFIXES, read_table
+from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.metrics.versions import MOLMO2
 from molmo_jax.preprocess.types import MediaError
 
@@ -23,7 +24,7 @@ _SUFFIXES = {b'\x89PNG': '.png', b'\xff\xd8\xff': '.jpg', b'GIF8': '.gif', b'RIF
 _VIDEO_SUFFIXES = ('.mp4', '.mkv', '.webm', '.mov', '.avi')
 
 
-class TaskError(ValueError):
+class TaskError(MolmoError):
   """A dataset that is not where it should be, or is of another form; the message says what would be
   right.
   """
