@@ -32,7 +32,7 @@ from molmo_jax.training.step import TrainingConfig
 @dataclasses.dataclass(frozen=True)
 class Experiment:
   """What `configs/*.py` describe; every section belongs to the room that reads it."""
-  name: str
+  name: str                            # of the run, in logs and reports
   model: ModelConfig
   preprocess: PreprocessConfig
   data: DataConfig
@@ -41,12 +41,11 @@ class Experiment:
   evaluation: EvaluationConfig = EvaluationConfig()
   mesh: MeshConfig = MeshConfig()
   scenes: ScenesConfig | None = None   # generated into data.scenes_root if they are not there yet
-  seed: int = 0
-  # a released checkpoint (folder or Hub id) or a run to start from: molmo_jax/initial
+  seed: int = 0                        # of the initial values and of dropout
+  # a released checkpoint (folder or Hub id), or a run, to start from (docs/checkpoints.md); or
   init_from: str = ''
-  init_llm: str = ''                   # or a plain language model and
-  # a plain image tower (folders or Hub ids): molmo_jax/initial/from_backbones.py
-  init_vit: str = ''
+  init_llm: str = ''                   # a plain language model (folder or Hub id), together with
+  init_vit: str = ''                   # a plain image tower (folder or Hub id)
 
   def __post_init__(self):
     if self.init_from and (self.init_llm or self.init_vit):

@@ -39,7 +39,7 @@ class DatasetConfig:
   message_weight: float | None = None
   # probability that an example's images are cut into up to `high_res_crops` crops
   p_high_res: float = 0.0
-  high_res_crops: int = 24
+  high_res_crops: int = 24           # K of those examples
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,11 +39,11 @@ class DataConfig:
   sequence_length: int = 16384       # S
   crops: int = 128                   # C
   visual_tokens: int = 10368         # V
-  seed: int = 0
+  seed: int = 0                      # of the order of examples and their draws
   workers: int = 0                   # processes that read and encode; 0: threads of this one
   threads: int = 2                   # of each process
   prefetch: int = 32                 # examples read ahead
-  on_error: Literal['skip', 'raise'] = 'skip'
+  on_error: Literal['skip', 'raise'] = 'skip'  # what a record that cannot be used does
   # folder that the synthetic scenes are generated into, if a manifest lies in it
   scenes_root: str = ''
   packing: PackingConfig = PackingConfig()   # several examples in a row; off

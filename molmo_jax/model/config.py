@@ -21,21 +21,21 @@ class VitConfig:
   """The image tower. `layers` counts the blocks of the original tower; only those that are read get
   built.
   """
-  image_size: int = 378
-  patch_size: int = 14
-  width: int = 1152
-  layers: int = 27
-  heads: int = 16
-  head_dim: int = 72
-  mlp: int = 4304
-  activation: Literal['gelu_tanh', 'quick_gelu', 'gelu'] = 'gelu_tanh'
-  norm_eps: float = 1e-6
+  image_size: int = 378              # side of a crop, pixels
+  patch_size: int = 14               # side of a patch, pixels
+  width: int = 1152                  # E, channels of a patch
+  layers: int = 27                   # blocks, those that are not read included
+  heads: int = 16                    # of the attention
+  head_dim: int = 72                 # width / heads
+  mlp: int = 4304                    # hidden width of the MLP
+  activation: Literal['gelu_tanh', 'quick_gelu', 'gelu'] = 'gelu_tanh'  # of the MLP
+  norm_eps: float = 1e-6             # of the LayerNorms
   class_token: bool = False                   # CLIP, DINOv2
-  patch_bias: bool = True
+  patch_bias: bool = True            # of the patch embedding
   pre_norm: bool = False                      # a LayerNorm before the first block (CLIP)
   # a learned factor per channel on every sub-layer's output (DINOv2)
   layer_scale: bool = False
-  normalize: Literal['siglip', 'openai', 'dino'] = 'siglip'
+  normalize: Literal['siglip', 'openai', 'dino'] = 'siglip'  # mean and deviation of pixels
   # patches of the position table; None: those of a crop. If they differ, the table is interpolated
   positions: int | None = None
   # blocks above the deepest one that is read exist, too (Molmo v1)
@@ -59,17 +59,17 @@ class VitConfig:
 class ConnectorConfig:
   """From ViT features to LLM-width visual tokens (docs/model.md §3)."""
   vit_layers: tuple[int, ...] = (-3, -9)      # concatenated in this order, the deeper block first
-  pooling: Pooling = 'attention_meanq'
+  pooling: Pooling = 'attention_meanq'  # how a window becomes one vector
   # empty slots take part neither in the mean query nor in the attention
   pooling_mask: bool = True
-  heads: int = 16
-  kv_heads: int = 16
-  head_dim: int = 72
+  heads: int = 16                    # query heads of the pooling attention
+  kv_heads: int = 16                 # its key and value heads
+  head_dim: int = 72                 # of a head
   width: int = 1152                           # output of the pooling attention
   pool_slots: int = 9                         # W; `stack` needs it to size the projector
-  projector: Projector = 'mlp'
+  projector: Projector = 'mlp'       # from pooled features to the decoder's width
   hidden: int = 12288                         # h of the gated projector
-  padding_embed: PaddingEmbed | None = None
+  padding_embed: PaddingEmbed | None = None  # added to patches that are padding (v1)
   feature_dropout: float = 0.0                # on patch features before pooling
   # learned vectors for row, column, crop or frame, kind and box
   layout_embedding: bool = False
@@ -80,12 +80,12 @@ class ConnectorConfig:
 @dataclasses.dataclass(frozen=True)
 class YarnConfig:
   """YaRN scaling of the rotary frequencies on some layers (docs/model.md §4.3)."""
-  layers: tuple[int, ...] = ()
-  factor: float = 8.0
-  original_length: int = 8192
-  beta_fast: float = 32.0
-  beta_slow: float = 1.0
-  attention_factor: float = 1.2079441541679836
+  layers: tuple[int, ...] = ()       # which layers are scaled
+  factor: float = 8.0                # longest context / `original_length`
+  original_length: int = 8192        # context before scaling, tokens
+  beta_fast: float = 32.0            # turns above which frequencies stay
+  beta_slow: float = 1.0             # turns below which they are divided by `factor`
+  attention_factor: float = 1.2079441541679836  # on cosine and sine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,20 +96,20 @@ class LlmConfig:
   # id of the first extra (visual) token; None: `vocab`. Where the base table is padded, extra
   # tokens lie in it (docs/model.md §10)
   extra_from: int | None = None
-  width: int = 4096
-  layers: int = 36
-  heads: int = 32
-  kv_heads: int = 8
-  head_dim: int = 128
+  width: int = 4096                  # D, channels of a token
+  layers: int = 36                   # L, blocks
+  heads: int = 32                    # N, query heads
+  kv_heads: int = 8                  # K, key and value heads
+  head_dim: int = 128                # H, channels of a head
   mlp: int = 12288                            # hidden width of the MLP, or of one expert
   experts: int = 0                            # per layer, in place of one MLP (MolmoE); 0: an MLP
-  experts_per_token: int = 8
-  rope_theta: float = 1e6
+  experts_per_token: int = 8         # the most likely ones
+  rope_theta: float = 1e6            # base of the rotary frequencies
   yarn: YarnConfig = YarnConfig()
   # Qwen3: per head · OLMo: over the whole projection
   qk_norm: Literal['head', 'full', 'none'] = 'head'
   norm_order: Literal['pre', 'post'] = 'pre'           # OLMo: norms after the sub-layers
-  norm_eps: float = 1e-6
+  norm_eps: float = 1e-6             # of the RMSNorms
   qkv_bias: bool = False                               # Qwen2
   tied: bool = False                                   # the head is the base embedding
   residual_dropout: float = 0.0                        # on every sub-layer output, all tokens
@@ -130,12 +130,13 @@ class ModelConfig:
   llm: LlmConfig = LlmConfig()
   # which visual tokens see later ones (docs/model.md §5.2)
   bidirectional: Bidirectional = 'image_tokens'
+  # implementation of the decoder's attention
   attention: Literal['auto', 'reference', 'blockwise', 'short'] = 'auto'
   # control experiment: visual features are zero
   blind: bool = False
   # of matrix products and activations inside a layer
   dtype: Literal['float32', 'bfloat16'] = 'float32'
-  residual_dtype: Literal['float32', 'bfloat16'] = 'float32'
+  residual_dtype: Literal['float32', 'bfloat16'] = 'float32'  # of the sum that layers add to
   # what the backward pass recomputes, per layer; 'offload': all of it, from inputs that wait in the
   # host's memory
   remat: Remat = 'full'

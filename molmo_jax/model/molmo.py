@@ -34,9 +34,7 @@ Batch = Mapping[str, Array]
 
 
 class Molmo(nn.Module):
-  """Molmo2. `apply({'params': params}, batch)`; see the fields of a batch in the design and in
-  docs/data.md.
-  """
+  """Molmo2. `apply({'params': params}, batch)`; docs/data.md has the fields of a batch."""
   config: ModelConfig
 
   def setup(self):

@@ -18,10 +18,10 @@ AXES = ('data', 'fsdp', 'context', 'tensor')
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
   """Devices along each axis; one of them may be −1: all that remain."""
-  data: int = 1
-  fsdp: int = -1
-  context: int = 1
-  tensor: int = 1
+  data: int = 1                      # copies of the model, each with its rows
+  fsdp: int = -1                     # parameters and rows are sharded
+  context: int = 1                   # the tokens of a row are sharded
+  tensor: int = 1                    # heads and hidden widths are sharded
 
 
 def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:

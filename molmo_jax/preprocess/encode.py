@@ -29,8 +29,8 @@ from molmo_jax.preprocess.types import (
   VisualInput,
 )
 
-# Tokens that see each other in both directions (docs/model.md §5.1), and the seeds' markers in
-# their places.
+# Tokens that see each other in both directions (docs/model.md §5.1), and the design card's
+# markers in their places.
 VISUAL_TOKENS = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<frame_start>',
                  '<im_end>',
                  '<frame_end>', '<im_low>', '<img_start_lowres>', '<row_end>', '<image_start>',

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from molmo_jax.preprocess import images as images_lib
-from molmo_jax.preprocess.seed_formats import LAYOUT_FORMATS, LayoutFormat
+from molmo_jax.preprocess.layout_formats import LAYOUT_FORMATS, LayoutFormat
 from molmo_jax.preprocess.types import ImageConfig, MediaError, Subtitle, VideoConfig, VisualInput
 
 SPECIAL_TOKENS = (   # Molmo2; extra token n has the id base + n
@@ -40,8 +40,8 @@ def layout_format(name: str) -> LayoutFormat:
 def extra_tokens(name: str) -> tuple[str, ...]:
   """`SPECIAL_TOKENS` and after them the markers of the format called `name`.
 
-  `Tokenizer.from_file(path, special_tokens=extra_tokens('seed1'))` makes single tokens of a seed's
-  markers.
+  `Tokenizer.from_file(path, special_tokens=extra_tokens('seed1'))` makes single tokens of
+  the design card's markers.
   """
   templates = [value for value in vars(layout_format(name)).values() if isinstance(value, str)]
   return tuple(dict.fromkeys(

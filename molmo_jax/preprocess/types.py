@@ -44,7 +44,9 @@ class ImageConfig:
   # patches (left/top, right/bottom) that neighbouring crops share
   overlap_margins: tuple[int, int] = (4, 4)
   pooling: tuple[int, int] = (2, 2)           # pooling window, patches (rows, columns)
+  # several overlapping crops, or a single one
   mode: Literal['overlap-and-resize-c2', 'resize'] = 'overlap-and-resize-c2'
+  # how the canvas is filled (docs/model.md §6.2)
   resize: Literal['stretch', 'letterbox', 'stretch_bicubic'] = 'stretch'
   use_col_tokens: bool = True                 # <im_col> after every row of the crops' grid
   use_global_col_tokens: bool = False         # <im_col> in the global view too
@@ -77,8 +79,9 @@ class VideoConfig:
   max_frames: int = 128                       # F in training
   max_frames_eval: int = 384                  # F at inference (long context)
   max_fps: float | None = 2.0                 # frames per second of video
-  frame_sample_mode: str = 'uniform_last_frame'
+  frame_sample_mode: str = 'uniform_last_frame'  # docs/model.md §7.1
   pooling: tuple[int, int] = (3, 3)           # pooling window, patches (rows, columns)
+  # how the time of a frame is written
   time_mode: Literal['per-frame-compact', 'per-frame', 'numbered-frames',
                      'none'] = 'per-frame-compact'
   # <frame_start>/<frame_end>; False: <im_start>/<im_end>
@@ -91,15 +94,18 @@ class VideoConfig:
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
   """How messages become text and loss weights (docs/model.md §8, docs/training.md §3–4)."""
+  # ChatML · User and Assistant (v1) · plain
   message_format: Literal['qwen3', 'role', 'none'] = 'qwen3'
+  # a prompt's style tag (docs/training.md §4.1)
   style_prefix: Literal['none', 'style', 'demo_or_style', 'demo_or_style_v2', 'style_and_length',
                         'style_and_length_v2'] = 'none'
+  # docs/training.md §3.4
   message_weight: Literal['none', 'root_subsegments',
                           'root_subsegments_root_tokens'] = 'root_subsegments_root_tokens'
   # branches of a message tree that do not fit are dropped; None: no limit
   max_sequence_length: int | None = None
   max_sequence_length_eval: int | None = None  # longest prompt at inference; None: no limit
-  max_text_tokens: int | None = None
+  max_text_tokens: int | None = None  # a tree ends with the branch that reaches it; None: no limit
   shuffle_branches: bool = True               # order of a message tree's branches in training
   # v1: EOS stays between branches, which are 1, 2, …
   tree_format: Literal['molmo2', 'molmo_v1'] = 'molmo2'

@@ -22,8 +22,8 @@ class SceneCounts:
   comparison: int = 1500                      # two images with one object each
   motion: int = 600                           # a clip with one moving object
   order: int = 600                            # a clip with two objects, one after the other
-  # for ablations (lab/): each needs something that an arm of a study takes
-  # away
+  # The others are for ablations: each needs something that an arm of a study takes away.
+
   detail: int = 0                             # a large image with small rings that have a gap
   aspect: int = 0                             # a plain image, wide, tall or square
   tiles: int = 0                              # a mosaic of coloured tiles
@@ -44,11 +44,11 @@ class SceneCounts:
 @dataclasses.dataclass(frozen=True)
 class QuestionLimits:
   """The most questions of each task in the message tree of an `objects` image."""
-  colour: int = 1
-  shape: int = 2
-  count: int = 1
-  position: int = 2
-  pointing: int = 2
+  colour: int = 1                             # What colour is the ring?
+  shape: int = 2                              # What shape is the red object?
+  count: int = 1                              # How many objects are there?
+  position: int = 2                           # Relative to the middle, where is the red object?
+  pointing: int = 2                           # Point to the red object.
   caption: int = 1                            # all objects in reading order; asked in training only
 
 
@@ -60,33 +60,34 @@ class LabConfig:
   detail_size: tuple[int, int] = (72, 120)    # of the image
   # rings lie in the middle of different cells of this side
   detail_cell: int = 12
-  rings: int = 3
+  rings: int = 3                              # in an image
   ring_size: float = 9.0                      # outer diameter
-  ring_stroke: float = 2.0
+  ring_stroke: float = 2.0                    # width of the line
   ring_gap: float = 2.5                       # width of the gap
   # largest distance from the middle of the cell, along each axis
   ring_jitter: float = 1.0
-  aspect_unit: int = 24
+  aspect_unit: int = 24                       # pixels
   aspect_margin: int = 0                      # the sides are whole numbers of units and this …
   aspect_scale: tuple[float, float] = (0.85, 1.0)   # … times a factor in this range
-  aspect_grids: tuple[tuple[int, int], ...] = (   # (height, width) in units
+  # (height, width) in units, one of them is drawn
+  aspect_grids: tuple[tuple[int, int], ...] = (
       (1, 1), (2, 2), (1, 2), (1, 3), (1, 4), (2, 4), (2, 1), (3, 1), (4, 1), (4, 2))
-  tile_side: int = 12
+  tile_side: int = 12                         # side of a tile
   tile_grids: tuple[tuple[int, int], ...] = ((4, 4),)   # (rows, columns), one of them is drawn
   tile_questions: int = 6                     # in the message tree of one mosaic
   match_objects: int = 3                      # in each image
   frame_size: int = 36                        # side of the frames with one object
   missing_size: int = 48                      # side of the frames with several objects
-  blink_frames: int = 8
+  blink_frames: int = 8                       # in a clip
   blink_objects: int = 1                      # of different colours
   blink_most: int = 6                         # an object is seen in 1 to so many frames
   when_frames: int = 5                        # the first and the last are empty
   # seconds between frames, one of them is drawn for a clip
   when_spacings: tuple[int, ...] = (1, 2, 3)
-  event_frames: int = 6
-  event_objects: int = 4
-  missing_frames: int = 4
-  missing_objects: int = 4
+  event_frames: int = 6                       # in a clip
+  event_objects: int = 4                      # of different colours
+  missing_frames: int = 4                     # in a clip
+  missing_objects: int = 4                    # of different colours
 
   def __post_init__(self):
     self._check(all(side % 2 == 0 and side >= 16 for side in (self.frame_size, self.missing_size)),
@@ -134,7 +135,7 @@ class ScenesConfig:
   The defaults are easy on purpose: a tiny model learns all tasks from scratch in minutes on a CPU.
   Harder: smaller and more objects, three digits, larger jitter, a shorter way to travel.
   """
-  seed: int = 0
+  seed: int = 0                               # of everything that is drawn
   train: SceneCounts = SceneCounts()
   questions: QuestionLimits = QuestionLimits()
   lab: LabConfig = LabConfig()
@@ -142,12 +143,12 @@ class ScenesConfig:
   val_per_task: int = 96
   image_size: int = 72                        # side of the images with objects and numbers
   tile_size: int = 48                         # side of the two images that are compared
-  max_objects: int = 4
+  max_objects: int = 4                        # in an image
   max_pointing_objects: int = 1               # in an image with questions that ask to point
   # answers give the middle of the object's cell, not the object's own
   point_to_cells: bool = True
   min_object_size: float = 19.0               # diameter of an object
-  max_object_size: float = 21.0
+  max_object_size: float = 21.0               # diameter of an object
   cell_size: int = 24                         # objects lie in different cells of this side
   # largest distance from the middle of the cell, along each axis
   cell_jitter: float = 1.0
@@ -155,13 +156,13 @@ class ScenesConfig:
   background: tuple[int, int] = (222, 244)    # range of the background's grey
   # standard deviation of the pixel noise in images, of 255
   noise: float = 0.0
-  digits: int = 2
-  min_digit_height: float = 39.0
-  max_digit_height: float = 40.0
+  digits: int = 2                             # of the number
+  min_digit_height: float = 39.0              # of the digits
+  max_digit_height: float = 40.0              # of the digits
   # largest distance of the number from the centre, along each axis
   digit_shift: float = 1.0
-  comparisons: tuple[str, ...] = ('same_colour', 'which_image')
-  clip_size: int = 48
+  comparisons: tuple[str, ...] = ('same_colour', 'which_image')  # questions about two images
+  clip_size: int = 48                         # side of the frames
   clip_fps: int = 4                           # encoded rate, a multiple of `sample_fps`
   sample_fps: int = 2                         # the rate at which readers sample
   # frames that a reader keeps at `sample_fps`, the last frame included

@@ -1,5 +1,5 @@
-"""Weighted cross-entropy over chunks of the sequence: the logits of a whole row never exist (spec:
-§1.3).
+"""Weighted cross-entropy over chunks of the sequence: the logits of a whole row never exist
+(docs/training.md §1.3).
 """
 
 from __future__ import annotations

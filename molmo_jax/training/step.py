@@ -23,9 +23,9 @@ Metrics = dict[str, Array]
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
   """Length of a run, and what it writes when."""
-  steps: int = 1000
-  log_every: int = 20
-  checkpoint_every: int = 1000
+  steps: int = 1000                  # optimiser steps of the run
+  log_every: int = 20                # steps
+  checkpoint_every: int = 1000       # steps
   keep_checkpoints: int = 2          # the newest ones
   keep_every: int = 0                # and those of every so many steps, for good; 0: none
   evaluate_every: int = 0            # answers to data.validation, as at the end; 0: only there
@@ -33,7 +33,7 @@ class TrainingConfig:
   validation_batches: int = 16       # of one such loss
   # first and last step of a profiler trace (<workdir>/profile); (0, 0): none
   profile: tuple[int, int] = (0, 0)
-  z_loss: float = 1e-4
+  z_loss: float = 1e-4               # weight of the squared log-sum-exp (docs/training.md §1.3)
   loss_chunk: int = 1024             # positions whose logits exist at the same time
   # parts of a batch, whose gradients are added; the batch size stays what it is
   accumulate: int = 1

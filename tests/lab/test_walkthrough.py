@@ -122,7 +122,7 @@ def test_the_table_of_1920_1080_is_that_of_the_encoded_example(wide, module, arg
                          } - {'<im_patch>'}
   kept = len(np.unique(encoded.pool_index[encoded.pool_index >= 0]))
   assert w.kept(w.parts[0].crops).sum() == kept
-  note = table.seed_note(w)
+  note = table.design_note(w)
   assert 'about 1,100' in note and '1,152' in note and '2,592' in note
   assert note.endswith(f'= {len(encoded.pool_index):,}.')
 
@@ -161,7 +161,7 @@ def test_several_images_have_a_column_each_and_one_for_all(small, wide):
   console = Console(file=io.StringIO(), width=200)
   terminal.show(w, console)
   assert 'wide.png' in console.file.getvalue() and '11 sequence:' in console.file.getvalue()
-  assert table.seed_note(w) is None
+  assert table.design_note(w) is None
 
 
 def test_limits_of_the_configuration_are_named_with_the_flag_that_raises_them(wide):
@@ -307,7 +307,7 @@ def test_a_long_video_is_shown_in_part(clip):
 
 
 @pytest.mark.parametrize('layout_format', ['seed1', 'seed2'])
-def test_the_seeds_markers_are_shown_by_name(small, clip, layout_format):
+def test_the_design_cards_markers_are_shown_by_name(small, clip, layout_format):
   for path, module in ((small, scenes), (clip, video)):
     w = walked([path], run(module, layout_format=layout_format))
     text = page(w)

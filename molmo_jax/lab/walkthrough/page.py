@@ -13,7 +13,13 @@ from molmo_jax.evaluation.media import TINY_SIDE, data_uri
 from molmo_jax.lab.walkthrough import drawing, timeline, token_page
 from molmo_jax.lab.walkthrough.example import Part, Walkthrough
 from molmo_jax.lab.walkthrough.style import CSS
-from molmo_jax.lab.walkthrough.table import limit_notes, number, seed_note, stages, visual_tokens
+from molmo_jax.lab.walkthrough.table import (
+  design_note,
+  limit_notes,
+  number,
+  stages,
+  visual_tokens,
+)
 
 
 def page(w: Walkthrough) -> str:
@@ -73,8 +79,8 @@ def _table(w: Walkthrough) -> str:
       f'class="step">{stage.name}</td>{values}{note}</tr>')
   head = ''.join(f'<th>{html.escape(text)}</th>' for text in heads) + ('' if several
                                                                        else '<th></th>')
-  seed = seed_note(w)
-  notes = f'<p class="note">{html.escape(seed)}</p>' if seed else ''
+  remark = design_note(w)
+  notes = f'<p class="note">{html.escape(remark)}</p>' if remark else ''
   notes += ''.join(f'<p class="warn">{html.escape(note)}</p>' for note in limit_notes(w))
   return (
     f'<section data-section="table"><div class="panel scroll"><table{"" if several else " class=single"}><thead><tr><th></th><th class="step">step</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{notes}</section>')

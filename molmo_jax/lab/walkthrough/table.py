@@ -26,7 +26,7 @@ from molmo_jax.model.config import resolve_vit_layers
 from molmo_jax.preprocess import images
 from molmo_jax.preprocess.reading import load_image
 
-SEED_SIZE = (1920, 1080)                      # the first seed's own example, width and height
+DESIGN_SIZE = (1920, 1080)                      # the design card's own example, width and height
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,15 +286,15 @@ def limit_notes(w: Walkthrough) -> list[str]:
     if size > limit]
 
 
-def seed_note(w: Walkthrough) -> str | None:
-  """The first seed's 'about 1,100 unique tokens' beside the numbers of this run; None for a picture
+def design_note(w: Walkthrough) -> str | None:
+  """The design card's 'about 1,100 unique tokens' beside the numbers of this run; None for a picture
   of other size.
   """
   source, views = w.parts[0].source, w.parts[0].views
-  if w.is_video or len(w.parts) > 1 or (source.width, source.height) != SEED_SIZE or len(views) < 2:
+  if w.is_video or len(w.parts) > 1 or (source.width, source.height) != DESIGN_SIZE or len(views) < 2:
     return None
   here = ' + '.join(number(_windows(view)) for view in reversed(views))
-  return ('The first seed says "about 1,100 unique tokens" for 1920 × 1080. That is Molmo v1 with '
+  return ('The design card says "about 1,100 unique tokens" for 1920 × 1080. That is Molmo v1 with '
     'K = 12, in round numbers: 28 × 36 = 1,008 features of the crops and 12 × 12 = 144 of the '
     'global view make 1,152 (1,196 with layout tokens); K = 36 makes 2,592. Here, with K = '
     f'{w.max_crops}: {here} = {number(_count(w.parts[0]))}.')

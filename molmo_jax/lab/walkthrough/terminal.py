@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from molmo_jax.lab.walkthrough.example import Walkthrough
-from molmo_jax.lab.walkthrough.table import limit_notes, seed_note, stages
+from molmo_jax.lab.walkthrough.table import design_note, limit_notes, stages
 
 
 def show(w: Walkthrough, console: Console) -> None:
@@ -32,6 +32,6 @@ def show(w: Walkthrough, console: Console) -> None:
   console.print(table)
   below = [f'{index} {stage.name}: {stage.note}'
            for index, stage in enumerate(rows, 1)] if several else []
-  for note in [*below, seed_note(w), *limit_notes(w)]:
+  for note in [*below, design_note(w), *limit_notes(w)]:
     if note:
       console.print(Text(note))

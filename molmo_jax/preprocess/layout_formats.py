@@ -1,9 +1,9 @@
-"""The strings around images and frames: as released, and as the two seeds of this project write
-them (docs/formats.md).
+"""The strings around images and frames: as released, and as the design card's two texts write them
+(docs/formats.md).
 
-A format is a set of templates; what a seed does not name stays as released. A part in angle
-brackets is a marker: the released ones are extra tokens of every tokenizer; a seed's marker is one
-token where the tokenizer has it as an extra token, and plain text otherwise.
+A format is a set of templates; what the design card does not name stays as released. A part in
+angle brackets is a marker: the released ones are extra tokens of every tokenizer; one of the design
+card is one token where the tokenizer has it as an extra token, and plain text otherwise.
 """
 
 from __future__ import annotations
