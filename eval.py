@@ -20,10 +20,10 @@ from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 from rich.console import Console
 
 from configs import finetune as finetune_config
+from molmo_jax import command_line
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
 from molmo_jax.data.manifest import Manifest, read_manifest
@@ -53,8 +53,7 @@ from molmo_jax.training.state import init_params
 
 MODEL = flags.DEFINE_string('model', None,
                             "a released checkpoint in place of a run's: folder, or id on the Hub")
-CONFIG = config_flags.DEFINE_config_file('config', None,
-                                         'default: the one that the run was trained with')
+CONFIG = command_line.define_config(None, 'default: the one that the run was trained with')
 WORKDIR = flags.DEFINE_string('workdir', None,
                               'folder of the run; default: runs/<name of the run or model>')
 MANIFEST = flags.DEFINE_string('manifest', None, 'what to evaluate on; default: data.validation')
@@ -192,7 +191,7 @@ def compare_evaluations(folders: list[str], console: Console) -> None:
 def run_main() -> None:
   logging.set_verbosity(logging.WARNING)
   with processes.orderly_end():
-    app.run(main, flags_parser=experiment_lib.parse_flags)
+    app.run(main, flags_parser=command_line.parse_flags)
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ import jax
 from absl import app, flags, logging
 from rich.console import Console
 
+from molmo_jax import command_line
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
 from molmo_jax.data.manifest import ManifestError, read_manifest
@@ -38,8 +39,8 @@ from molmo_jax.training.step import make_train_step
 from molmo_jax.training.telemetry import Meter, MetricsLog, batch_table, parameter_table
 from molmo_jax.training.validation import make_validation
 
-CONFIG = experiment_lib.define_config(Path(__file__).parent / 'configs/scenes.py',
-                                      'what to train; override with --config.a.b=c')
+CONFIG = command_line.define_config(Path(__file__).parent / 'configs/scenes.py',
+                                    'what to train; override with --config.a.b=c')
 WORKDIR = flags.DEFINE_string('workdir', None,
                               'folder of the run; default: runs/<name of the configuration>')
 DISTRIBUTED = flags.DEFINE_string('distributed', '', processes.HELP)
@@ -215,7 +216,7 @@ def _check_loss_tokens(batch: dict, manifest: str) -> None:
 def run_main() -> None:
   logging.set_verbosity(logging.WARNING)
   with processes.orderly_end():
-    app.run(main, flags_parser=experiment_lib.parse_flags)
+    app.run(main, flags_parser=command_line.parse_flags)
 
 
 if __name__ == '__main__':

@@ -4,18 +4,13 @@ rooms.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
 from jax.sharding import Mesh
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from molmo_jax.configuration import ConfigError, build, with_defaults
 from molmo_jax.data.pipeline import DataConfig
@@ -81,32 +76,6 @@ def complete(config: ConfigDict) -> ConfigDict:
   works.
   """
   return with_defaults(Experiment, config)
-
-
-def define_config(default: Path, purpose: str) -> flags.FlagHolder:
-  """The flag `--config` with a default file, whose values the command line's flags change already
-  here.
-  """
-  with _unknown_keys_in_one_line(sys.argv):
-    return config_flags.DEFINE_config_file('config', str(default), purpose)
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-  """For `app.run(main, flags_parser=parse_flags)`: a flag that matches nothing ends with one line,
-  not a traceback.
-  """
-  with _unknown_keys_in_one_line(argv):
-    return app.parse_flags_with_usage(argv)
-
-
-@contextlib.contextmanager
-def _unknown_keys_in_one_line(argv: list[str]) -> Iterator[None]:
-  try:
-    yield
-  except (AttributeError, KeyError) as error:   # how ml_collections reports an unknown key
-    key, *hint = re.sub(r'[\\\'"]', '', str(error.args[0]).replace('\\n', '\n')).split('\n')
-    flag = next((a for a in argv if key in a.split('=')[0]), key)
-    raise SystemExit(' '.join([f'error: {flag}: no such configuration key.', *hint])) from None
 
 
 def from_config(config: ConfigDict | dict[str, Any]) -> Experiment:

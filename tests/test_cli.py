@@ -31,9 +31,8 @@ def test_every_command_is_a_program():
 
 
 def test_every_tool_is_a_command():
-  tools = {path.stem for path in (ROOT / 'molmo_jax/tools').iterdir()
-           if path.is_dir() and (path / '__main__.py').exists()
-           or path.suffix == '.py' and "__name__ == '__main__'" in path.read_text()}
+  tools = {path.stem for path in (ROOT / 'molmo_jax/tools').glob('*.py')
+           if "__name__ == '__main__'" in path.read_text()}
   assert tools == set(cli.TOOLS)
 
 

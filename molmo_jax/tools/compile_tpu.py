@@ -1,7 +1,7 @@
 """Compiles the training step of a configuration for a TPU slice that is not here, and says whether
 it fits.
 
-`python -m molmo_jax.tools.compile_tpu --config=… --topology=v5e:16x16`; see docs/scale.md. It is
+`molmo-jax compile_tpu --config=… --topology=v5e:16x16`; see docs/scale.md. It is
 the real compiler, the libtpu of PyPI: what it refuses would be refused there. It tells memory and
 exchanges, not time.
 """
@@ -19,6 +19,7 @@ from jax.experimental import topologies
 from rich.console import Console
 from rich.table import Table
 
+from molmo_jax.command_line import make_parser
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import Experiment
 from molmo_jax.parallel.mesh import make_mesh
@@ -28,7 +29,6 @@ from molmo_jax.tools.compiled_step import (
   abstract_run,
   estimates,
   lower_step,
-  make_parser,
   memory_of,
   print_estimates,
   print_memory,
@@ -37,12 +37,12 @@ from molmo_jax.tools.compiled_step import (
   whole_parameters,
 )
 
-EXAMPLES = """examples:
+EXAMPLES = """
   # does supervised fine-tuning of the 8B model fit on 256 chips of v5e?
-  python -m molmo_jax.tools.compile_tpu --config=configs/video.py:size=8b --topology=v5e:16x16 \\
+  molmo-jax compile_tpu --config=configs/video.py:size=8b --topology=v5e:16x16 \\
     --config.mesh.context=2 --config.training.loss_chunk=512
   # the same for other programs to read
-  python -m molmo_jax.tools.compile_tpu --config=configs/video.py:size=8b --topology=v5p:4x4x4 --json > row.json
+  molmo-jax compile_tpu --config=configs/video.py:size=8b --topology=v5p:4x4x4 --json > row.json
 
 It needs libtpu in the version that goes with jax: pip install -r requirements-tpu.txt. Only one process at a time can
 load it. A compilation takes minutes and some GB of memory.

@@ -17,13 +17,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 from jax.stages import Compiled, Lowered
-from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
+from molmo_jax.command_line import add_config, read_config
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.batching import RowShape, empty_row
 from molmo_jax.experiment import Experiment, check_on_mesh, from_config
@@ -37,18 +36,6 @@ from molmo_jax.training.step import make_train_step
 GIB = 2 ** 30
 
 
-def make_parser(name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
-  """The command line of a tool about the step; what it does not know are flags of the
-  configuration.
-  """
-  parser = argparse.ArgumentParser(prog=name, description=purpose, epilog=examples,
-                                   allow_abbrev=False,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--json', action='store_true', help='one JSON object on standard output, '
-                      'nothing else')
-  return parser
-
-
 def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
                report_on: Callable[[Experiment, argparse.Namespace,
                                     Console], dict[str, Any]]) -> int:
@@ -60,37 +47,19 @@ def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
     report_on: prints to the console and returns what --json prints; its `fits`, if any, decides the
       status.
   """
+  add_config(parser)
+  parser.add_argument('--json', action='store_true',
+                      help='one JSON object on standard output, nothing else')
   args, rest = parser.parse_known_args(arguments)
   try:
-    report = report_on(read_experiment(rest), args, Console(stderr=args.json))
+    run = from_config(read_config(args.config, rest).config)
+    report = report_on(run, args, Console(stderr=args.json))
   except ConfigError as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   if args.json:
     print(json.dumps(report))
   return 0 if report.get('fits', True) else 2
-
-
-def read_experiment(arguments: list[str]) -> Experiment:
-  """The configuration that `--config=FILE[:options]` and `--config.key=value` describe, as train.py
-  reads them.
-
-  Raises:
-    ConfigError: no --config, an unknown flag or key, or values that do not go together.
-  """
-  argv = ['', *arguments]
-  values = flags.FlagValues()
-  config = config_flags.DEFINE_config_file('config', None, 'what to train', values, sys_argv=argv)
-  try:
-    unknown = values(argv)[1:]
-  except (flags.Error, AttributeError, KeyError) as error:
-    raise ConfigError(' '.join(str(error.args[0]).split())) from None
-  if unknown:
-    raise ConfigError(f'unknown arguments: {unknown}; flags look like --config.mesh.context=2')
-  if config.value is None:
-    raise ConfigError('--config=FILE[:options] is needed, for example '
-      '--config=configs/video.py:size=8b')
-  return from_config(config.value)
 
 
 def abstract_run(run: Experiment, mesh: Mesh) -> tuple[Any, Any, TrainState]:

@@ -1,7 +1,7 @@
 """How much memory the training step of a configuration needs on the devices that are present,
 before a run is started.
 
-`python -m molmo_jax.tools.memory --config=…`; for a TPU slice that is not here:
+`molmo-jax memory --config=…`; for a TPU slice that is not here:
 `molmo_jax.tools.compile_tpu`.
 """
 
@@ -13,13 +13,13 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from molmo_jax.command_line import make_parser
 from molmo_jax.experiment import Experiment
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.tools.compiled_step import (
   abstract_run,
   estimates,
   lower_step,
-  make_parser,
   memory_of,
   print_estimates,
   print_memory,
@@ -28,10 +28,10 @@ from molmo_jax.tools.compiled_step import (
   whole_parameters,
 )
 
-EXAMPLES = """examples:
-  python -m molmo_jax.tools.memory --config=configs/scenes.py
+EXAMPLES = """
+  molmo-jax memory --config=configs/scenes.py
   # from shapes alone, in a second, as if there were eight devices
-  JAX_NUM_CPU_DEVICES=8 python -m molmo_jax.tools.memory --config=configs/image.py:size=4b --shapes-only
+  JAX_NUM_CPU_DEVICES=8 molmo-jax memory --config=configs/image.py:size=4b --shapes-only
 """
 
 

@@ -11,13 +11,14 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from molmo_jax.command_line import read_config
+from molmo_jax.experiment import from_config
 from molmo_jax.parallel.mesh import MeshConfig, check_mesh, make_mesh
 from molmo_jax.tools import compile_tpu, memory
 from molmo_jax.tools.collectives import Exchange, collectives
 from molmo_jax.tools.compiled_step import (
   abstract_run,
   estimates,
-  read_experiment,
   suggestions,
   whole_parameters,
 )
@@ -59,6 +60,10 @@ ENTRY %main (p: f32[4]) -> f32[4] {
 """
 
 
+def read_experiment(config, *flags):
+  return from_config(read_config(config.removeprefix('--config='), flags).config)
+
+
 def test_exchanges_are_counted_once_per_channel_and_as_often_as_their_loop_runs():
   assert collectives(HLO) == [
       Exchange('all-gather', False, 1, 1, 64), Exchange('all-gather', True, 1, 36, 36 * 32),
@@ -80,7 +85,7 @@ def test_exchanges_of_a_compiled_program_are_found():
 
 
 def test_estimates_are_the_bytes_of_one_device():
-  run = read_experiment(SCENES)
+  run = read_experiment(*SCENES)
   mesh = make_mesh(run.mesh)
   sizes = estimates(run, mesh)
   one = estimates(run, make_mesh(MeshConfig(), jax.devices()[:1]))
@@ -93,7 +98,7 @@ def test_estimates_are_the_bytes_of_one_device():
 
 
 def test_parameters_that_no_axis_divides_are_named_and_another_mesh_is_suggested():
-  run = read_experiment(['--config=configs/image.py:size=4b', '--config.data.batch_size=7'])
+  run = read_experiment('--config=configs/image.py:size=4b', '--config.data.batch_size=7')
   mesh = make_mesh(MeshConfig(fsdp=7), jax.devices()[:7])
   whole = whole_parameters(abstract_run(run, mesh)[2])
   assert whole['decoder/blocks/mlp/up/kernel'] == 36 * 2560 * 9728 * 4

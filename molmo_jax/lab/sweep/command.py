@@ -22,7 +22,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
-from molmo_jax import experiment as experiment_lib
+from molmo_jax import command_line
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.manifest import ManifestError
 from molmo_jax.data.prepare import prepare
@@ -35,7 +35,7 @@ from molmo_jax.lab.sweep.scheduler import PROGRAM, Scheduler
 from molmo_jax.lab.sweep.study import RUNS, Plan, choose, plan, read_studies
 from molmo_jax.scenes.generate import ScenesError
 
-CONFIG = experiment_lib.define_config(PROGRAM.parent / 'configs/ablations.py',
+CONFIG = command_line.define_config(PROGRAM.parent / 'configs/ablations.py',
                                       'a file with get_config and STUDIES; override with '
                                       '--config.a.b=c')
 STUDY = flags.DEFINE_string('study', None, 'names of studies, as in pooling,layers; or all')
@@ -139,6 +139,6 @@ def run_main() -> None:
   """Faults of the user's input end with one line instead of a traceback."""
   logging.set_verbosity(logging.WARNING)
   try:
-    app.run(main, flags_parser=experiment_lib.parse_flags)
+    app.run(main, flags_parser=command_line.parse_flags)
   except (ConfigError, ManifestError, ScenesError) as error:
     raise SystemExit(f'error: {error}') from None

@@ -14,9 +14,9 @@ weights are needed. Any value of the configuration is a flag:
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 from rich.console import Console
 
+from molmo_jax import command_line
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.configuration import ConfigError
 from molmo_jax.lab.walkthrough import terminal
@@ -27,7 +27,7 @@ from molmo_jax.preprocess.types import EncodingError, MediaError
 
 DEFAULT_CONFIG = f'{Path(__file__).parents[3] / "configs/image.py"}:size=8b'
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'how files become tokens; override with '
+CONFIG = command_line.define_config(None, 'how files become tokens; override with '
                                          '--config.a.b=c; default: configs/image.py:size=8b')
 OUT = flags.DEFINE_string('out', 'walkthrough.html', 'the page')
 QUESTION = flags.DEFINE_string('question', None, 'default: one that fits the files')
@@ -56,11 +56,11 @@ def main(argv: list[str]) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """`experiment.parse_flags` with the default configuration as a flag too: what overrides it is
+  """`command_line.parse_flags` with the default configuration as a flag too: what overrides it is
   then checked there.
   """
   given = any(argument.lstrip('-').split('=')[0] == 'config' for argument in argv[1:])
-  return experiment_lib.parse_flags(argv if given
+  return command_line.parse_flags(argv if given
                                     else [argv[0], f'--config={DEFAULT_CONFIG}', *argv[1:]])
 
 

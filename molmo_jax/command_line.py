@@ -1,0 +1,168 @@
+"""Command lines: a configuration file as `--config=FILE[:options]`, its values as
+`--config.a.b=c`.
+
+train.py and eval.py are absl programs, as these flags are ml_collections'. The tools use argparse:
+`make_parser` for their own flags, `read_config` for those of the configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from molmo_jax.configuration import ConfigError
+from molmo_jax.programs import find_config
+
+MOST_USED = {   # values of a configuration that --help of train.py shows
+  'data.train': 'manifest of the training examples (docs/data.md)',
+  'data.validation': 'manifest of the evaluation at the end',
+  'data.tokenizer': 'tokenizer.json; written when the scenes are generated',
+  'data.batch_size': 'rows of a batch, of all devices together',
+  'data.sequence_length': 'tokens of a row; several examples are packed into one',
+  'training.steps': 'optimizer steps',
+  'training.checkpoint_every': 'steps between two checkpoints; a run resumes from the newest',
+  'training.accumulate': 'parts of a batch that are computed one after another, to save memory',
+  'init_from': 'checkpoint to fine-tune: a folder, or an id on the Hugging Face Hub',
+  'init_llm': 'or a plain language model to start from, and',
+  'init_vit': 'a plain vision tower',
+  'model.connector.pooling': 'how a window of patches becomes one visual token',
+  'model.bidirectional': 'which visual tokens attend to each other in both directions',
+  'model.blind': 'no visual features: the control of an ablation',
+  'model.remat': 'what is computed again in the backward pass to save memory',
+  'preprocess.image.max_crops': 'most crops of an image in training, without the global view',
+  'preprocess.video.max_frames': 'most frames of a video in training',
+  'mesh.fsdp': 'devices that parameters are sharded over; -1: all that remain',
+  'seed': 'random seed',
+}
+
+flags.disclaim_key_flags()   # --config belongs to the program that defines it, not to this module
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+  """The configuration of a command line."""
+  config: ConfigDict
+  file: str                                     # FILE[:options], as a path that exists
+  overrides: dict[str, Any]                     # the values of --config.a.b=c
+
+
+def define_config(default: Path | None, purpose: str) -> flags.FlagHolder:
+  """The absl flag `--config`; flags such as `--config.a.b=c` change its default already here."""
+  with _unknown_keys_in_one_line(sys.argv, SystemExit, 'error: '):
+    return _define(str(default) if default else None, purpose, flags.FLAGS, None)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """For `app.run(main, flags_parser=parse_flags)`: a flag that matches nothing ends with one line,
+  not a traceback; `--help` is short.
+  """
+  asked = {'-h', '-help', '--help', '--helpshort'} & set(argv[1:])
+  with _unknown_keys_in_one_line(argv, SystemExit, 'error: '):
+    rest = app.parse_flags_with_usage([a for a in argv if a not in asked])
+  if asked:
+    print(usage(argv[0]))
+    raise SystemExit(0)
+  return rest
+
+
+def usage(program: str) -> str:
+  """What `--help` of train.py and eval.py prints: examples, flags, the values that are changed
+  most.
+  """
+  lines = [(sys.modules['__main__'].__doc__ or '').strip(), '', 'flags:']
+  for flag in flags.FLAGS.get_key_flags_for_module(program):
+    default = '' if flag.default in (None, '', [], False) else f' (default: {flag.default_as_str})'
+    lines += _entry(f'--{flag.name}', f'{flag.help}{default}')
+  config = flags.FLAGS['config'].value
+  if config is not None:
+    lines += ['', 'values of the configuration that are changed most, here as --config has them:']
+    for key, meaning in MOST_USED.items():
+      value = config
+      for part in key.split('.'):
+        value = value[part]
+      lines += _entry(f'--config.{key}={value}', meaning)
+  return '\n'.join([*lines, '', 'Every value of a configuration is such a flag: '
+                    'docs/configuration.md lists them', 'with types, defaults and meanings.'])
+
+
+def _entry(flag: str, text: str) -> list[str]:
+  first, *rest = textwrap.wrap(text, 96 - 30) or ['']
+  head = [f'  {flag:28}{first}'] if len(flag) < 28 else [f'  {flag}', f'{"":30}{first}']
+  return [*head, *(f'{"":30}{line}' for line in rest)]
+
+
+def make_parser(command: str, purpose: str, examples: str) -> argparse.ArgumentParser:
+  """The argparse parser of `molmo-jax COMMAND`, with examples below its flags."""
+  return argparse.ArgumentParser(
+    prog=f'molmo-jax {command}', description=purpose, allow_abbrev=False,
+    epilog='examples:\n' + examples.strip('\n'),
+    formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+  """Adds `--config`; `read_config` reads the values `--config.a.b=c` from what is left over."""
+  parser.add_argument('--config', default=default, metavar='FILE[:options]',
+                      help='configuration file; --config.a.b=c changes any value of it '
+                      '(docs/configuration.md)' + ('; default: %(default)s' if default else ''))
+
+
+def read_config(file: str | None, rest: Sequence[str]) -> Given:
+  """The configuration that `--config=FILE[:options]` and the flags in `rest` describe.
+
+  Raises:
+    ConfigError: no file, an unknown flag or key, or a value of the wrong type.
+  """
+  if file is None:
+    raise ConfigError('--config=FILE[:options] is needed, for example '
+                      '--config=configs/video.py:size=8b')
+  argv, values = ['', f'--config={file}', *rest], flags.FlagValues()
+  with _unknown_keys_in_one_line(argv, ConfigError):
+    holder = _define(None, '', values, argv)
+    try:
+      unknown = values(argv)[1:]
+    except flags.Error as error:
+      raise ConfigError(' '.join(str(error.args[0]).split())) from None
+  if unknown:
+    raise ConfigError(f'unknown arguments: {unknown}; flags look like --config.mesh.context=2')
+  return Given(holder.value, find_config(file), config_flags.get_override_values(values['config']))
+
+
+def _define(default: str | None, purpose: str, values: flags.FlagValues,
+            argv: list[str] | None) -> flags.FlagHolder:
+  holder = config_flags.DEFINE_config_file('config', default, purpose, values, sys_argv=argv)
+  parser = values['config'].parser
+  parser.parse = functools.partial(_parse_config, parser.parse)
+  return holder
+
+
+def _parse_config(parse: Callable[[str], ConfigDict], path: str) -> ConfigDict:
+  """`parse` with the project's own files found in any folder, and errors of one sentence."""
+  path = find_config(path)
+  if not Path(path.partition(':')[0]).is_file():
+    raise ValueError('no such file; the configurations of the project are configs/*.py')
+  try:
+    return parse(path)
+  except ValueError as error:                   # its message is a traceback
+    raise ValueError(str(error.__context__ or error)) from None
+
+
+@contextlib.contextmanager
+def _unknown_keys_in_one_line(argv: list[str], raised: type[BaseException],
+                              prefix: str = '') -> Iterator[None]:
+  try:
+    yield
+  except (AttributeError, KeyError) as error:   # how ml_collections reports an unknown key
+    key, *hint = re.sub(r'[\\\'"]', '', str(error.args[0]).replace('\\n', '\n')).split('\n')
+    flag = next((a for a in argv if key in a.split('=')[0]), key)
+    raise raised(' '.join([f'{prefix}{flag}: no such configuration key.', *hint])) from None
