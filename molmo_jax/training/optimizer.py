@@ -17,8 +17,9 @@ from molmo_jax.parameters import flatten_paths
 
 @dataclasses.dataclass(frozen=True)
 class GroupConfig:
-  """Parameters whose path matches `pattern` (a regular expression, searched from the start, first
-  group wins).
+  """Parameters whose path matches `pattern`, a regular expression that is matched from the start of
+  the path. The first group that matches wins; those of a configuration file are tried in the
+  alphabetical order of their names.
   """
   pattern: str                       # of paths such as connector/projector/gate/kernel
   learning_rate: float = 1e-5        # its peak, after the warm-up
