@@ -7,8 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from molmo_jax import metrics
 from molmo_jax.data.manifest import Manifest
-from molmo_jax.evaluation import metrics
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.preprocess.types import Example
 

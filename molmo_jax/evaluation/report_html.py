@@ -8,7 +8,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from molmo_jax.evaluation import metrics
+from molmo_jax import metrics
 from molmo_jax.evaluation.media import PICTURE_SIDE, STRIP_SIDE, Picture, data_uri, thumbnail
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.evaluation.report_style import CSS, SCRIPT

@@ -22,7 +22,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from molmo_jax.data.batching import RowShape, bucket, empty_row, pad_row, shape_of, stack_rows
 from molmo_jax.data.manifest import Manifest, ManifestError
 from molmo_jax.data.pipeline import USABLE_ERRORS
-from molmo_jax.evaluation.metrics import score
 from molmo_jax.evaluation.predictions import Prediction, prediction_from
 from molmo_jax.inference.beam import beam_search
 from molmo_jax.inference.generate import generate
@@ -30,6 +29,7 @@ from molmo_jax.inference.generator import content_seed
 from molmo_jax.inference.sampling import row_keys, rules_of
 from molmo_jax.inference.settings import GenerationConfig
 from molmo_jax.inference.stop import find_stop, text_before_stop
+from molmo_jax.metrics import score
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel.processes import process_allgather
 from molmo_jax.parallel.sharding import batch_sharding, data_shard

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from molmo_jax.evaluation import metrics
+from molmo_jax import metrics
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.files import write_atomically
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from molmo_jax.evaluation.metrics.versions import MOLMO2, MOLMO_V1
 from molmo_jax.evaluation.tasks import TaskError, resolve_tasks, write_manifest
+from molmo_jax.metrics.versions import MOLMO2, MOLMO_V1
 from molmo_jax.preprocess.types import MediaError
 
 EXAMPLES = """examples:

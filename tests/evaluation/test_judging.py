@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from molmo_jax.evaluation import metrics
+from molmo_jax import metrics
 from molmo_jax.evaluation.judging import KINDS, judge, replies
 from molmo_jax.evaluation.judging.rounds import read_answers
 from molmo_jax.evaluation.predictions import Prediction, write_predictions

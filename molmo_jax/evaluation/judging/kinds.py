@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 
 from molmo_jax.evaluation.judging import replies
-from molmo_jax.evaluation.metrics.benchmarks import BENCHMARKS
-from molmo_jax.evaluation.metrics.math_vista import normalise_extraction
-from molmo_jax.evaluation.metrics.numerals import to_float, to_int
-from molmo_jax.evaluation.metrics.references import metadata_of
+from molmo_jax.metrics.benchmarks import BENCHMARKS
+from molmo_jax.metrics.numeric_answers import to_float, to_int
+from molmo_jax.metrics.open_answers import normalise_extraction
+from molmo_jax.metrics.references import metadata_of
 from molmo_jax.preprocess.types import Example
 
 

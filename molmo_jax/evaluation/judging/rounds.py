@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from molmo_jax.evaluation.judging.kinds import KINDS, Ask
-from molmo_jax.evaluation.metrics.means import mean_by, mean_of
-from molmo_jax.evaluation.metrics.references import metadata_of
+from molmo_jax.metrics.means import mean_by, mean_of
+from molmo_jax.metrics.references import metadata_of
 from molmo_jax.preprocess.types import Example
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from molmo_jax.evaluation.metrics.android import parse_box
 from molmo_jax.evaluation.tasks.diagrams import diagrams
 from molmo_jax.evaluation.tasks.prompts import choose, explain_first
 from molmo_jax.evaluation.tasks.reader import Reader, Row, TaskError
 from molmo_jax.evaluation.tasks.rows import Fields, Record, optional, rows
 from molmo_jax.evaluation.tasks.task import Task
+from molmo_jax.metrics.android import parse_box
 
 LOADER = 'a public copy of the loader of allenai/molmo2'
 VQA_SAMPLE, VQA_SEED = 8192, 69282

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from molmo_jax.evaluation.metrics.masks import encode_mask
 from molmo_jax.evaluation.tasks.reader import Reader, Row, TaskError
+from molmo_jax.metrics.masks import encode_mask
 
 # For a row: (object, frame) → its mask in the encoding of COCO, None where it is not to be seen.
 Masks = Callable[[str, int], dict[str, Any] | None]

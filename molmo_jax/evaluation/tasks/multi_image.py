@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from molmo_jax.evaluation.metrics.benchmarks import VSI_CHOICES
-from molmo_jax.evaluation.metrics.options import LETTERS
 from molmo_jax.evaluation.tasks.images import LOADER
 from molmo_jax.evaluation.tasks.prompts import choose
 from molmo_jax.evaluation.tasks.reader import Row
 from molmo_jax.evaluation.tasks.rows import Fields, optional, rows
 from molmo_jax.evaluation.tasks.task import Task
+from molmo_jax.metrics.benchmarks import VSI_CHOICES
+from molmo_jax.metrics.choices import LETTERS
 
 # of an example; the models see no more, those behind are left out
 MOST_IMAGES = 20

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from molmo_jax.evaluation.metrics import is_judged
 from molmo_jax.evaluation.tasks.registry import GROUPS, TASKS
 from molmo_jax.evaluation.tasks.task import Task
+from molmo_jax.metrics import is_judged
 
 BEGIN, END = '<!-- tasks: begin -->', '<!-- tasks: end -->'
 # Groups whose members have a table of their own; every task is in the first of them that has it.

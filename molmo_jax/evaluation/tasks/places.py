@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from molmo_jax.evaluation.metrics.masks import encode_mask
 from molmo_jax.evaluation.tasks.mask_files import MaskSource, plain_mask
 from molmo_jax.evaluation.tasks.reader import Reader, Row, TaskError
 from molmo_jax.evaluation.tasks.rows import Adapter, Record
+from molmo_jax.metrics.masks import encode_mask
 
 # frames of a second that are tracked in an evaluation
 TRACKING_FPS = 1

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molmo_jax.data.manifest import parse_record
-from molmo_jax.evaluation.metrics import score
-from molmo_jax.evaluation.metrics.benchmarks import BENCHMARKS
-from molmo_jax.evaluation.metrics.versions import MOLMO2
 from molmo_jax.evaluation.tasks.reader import Reader, TaskError
 from molmo_jax.evaluation.tasks.rows import Record
 from molmo_jax.evaluation.tasks.task import Task
 from molmo_jax.files import write_atomically
+from molmo_jax.metrics import score
+from molmo_jax.metrics.benchmarks import BENCHMARKS
+from molmo_jax.metrics.versions import MOLMO2
 
 
 def records(task: Task, root: Path, media: Path) -> Iterator[Record]:

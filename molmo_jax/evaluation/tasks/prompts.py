@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from molmo_jax.evaluation.metrics.options import LETTERS
-from molmo_jax.evaluation.metrics.versions import MOLMO2, is_v1
+from molmo_jax.metrics.choices import LETTERS
+from molmo_jax.metrics.versions import MOLMO2, is_v1
 
 # question, options, version of the model → what the user says
 Prompt = Callable[[str, Sequence[str], str], str]

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from molmo_jax.data.tables import SUFFIXES, read_table
 from molmo_jax.errors import MolmoError
-from molmo_jax.evaluation.metrics.versions import MOLMO2
+from molmo_jax.metrics.versions import MOLMO2
 from molmo_jax.preprocess.types import MediaError
 
 Row = dict[str, Any]

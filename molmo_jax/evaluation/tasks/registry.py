@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 
-from molmo_jax.evaluation.metrics.versions import MOLMO2, is_v1
 from molmo_jax.evaluation.tasks import images, multi_image, pointing, videos
 from molmo_jax.evaluation.tasks.reader import TaskError
 from molmo_jax.evaluation.tasks.task import Task
+from molmo_jax.metrics.versions import MOLMO2, is_v1
 
 TASKS: dict[str, Task] = {task.name: task for module in (images, multi_image, videos, pointing)
                           for task in module.TASKS}

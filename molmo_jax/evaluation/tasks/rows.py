@@ -9,9 +9,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from molmo_jax.evaluation.metrics.options import LETTERS
 from molmo_jax.evaluation.tasks.prompts import Prompt, plain
 from molmo_jax.evaluation.tasks.reader import Reader, Row, TaskError
+from molmo_jax.metrics.choices import LETTERS
 
 # a column (dots lead into objects), or a function of the row
 Value = str | Callable[[Row], Any] | None

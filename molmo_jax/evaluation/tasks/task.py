@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from molmo_jax.evaluation.metrics.versions import MOLMO2
 from molmo_jax.evaluation.tasks.rows import Adapter
+from molmo_jax.metrics.versions import MOLMO2
 from molmo_jax.preprocess.types import PreprocessConfig
 
 # tokens; the group script of Molmo2 raises the limit to this

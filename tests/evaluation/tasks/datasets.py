@@ -16,7 +16,7 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
-from molmo_jax.evaluation.metrics.masks import encode_mask
+from molmo_jax.metrics.masks import encode_mask
 from molmo_jax.scenes.drawing import save_clip
 
 WIDTH, HEIGHT = 40, 30

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from molmo_jax import metrics
 from molmo_jax.data.manifest import read_manifest
-from molmo_jax.evaluation import metrics
 from molmo_jax.evaluation.tasks import (
   GROUPS,
   TASKS,

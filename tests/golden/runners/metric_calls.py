@@ -10,24 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from molmo_jax.evaluation.metrics import (
+from molmo_jax.metrics import (
   android,
-  charts,
+  choices,
   clock,
   counting,
-  letters,
-  math_vista,
   means,
-  mmmu,
   moments,
-  options,
-  pointing,
-  spatial,
-  tap_vid,
-  temp_compass,
+  numeric_answers,
+  open_answers,
+  point_scores,
   text_answers,
-  tracking,
-  video_qa,
+  track_scores,
+  video_answers,
 )
 from molmo_jax.preprocess import clips, points, tracks
 
@@ -53,34 +48,34 @@ def _text(rule: Callable[[Any, str], Any], as_list: bool = True) -> Run:
 
 
 def _masks(i: dict[str, Any]) -> list[np.ndarray]:
-  return [pointing.rectangle_mask(*i['image_size'], [r]) for r in i['mask_rects_xyxy']]
+  return [point_scores.rectangle_mask(*i['image_size'], [r]) for r in i['mask_rects_xyxy']]
 
 
 def _pointing(i: dict[str, Any], prediction: str, version: str) -> dict[str, float]:
-  return pointing.pointing_scores(i[prediction], *i['image_size'], i['gt_points'], _masks(i),
+  return point_scores.pointing_scores(i[prediction], *i['image_size'], i['gt_points'], _masks(i),
                                   version=version)._asdict()
 
 
 def _screen(i: dict[str, Any]) -> dict[str, float]:
   x, y, w, h = i['bbox_xywh']
-  score = pointing.point_in_box(i['prediction'], *i['image_size'], (x, y, x + w, y + h))
+  score = point_scores.point_in_box(i['prediction'], *i['image_size'], (x, y, x + w, y + h))
   return dict.fromkeys(('screen_spot_v2_xywh', 'screen_spot_pro_xyxy', 'os_world_g_xywh'), score)
 
 
 def _video_points(i: dict[str, Any]) -> dict[str, float]:
-  masks = [{m['time']: pointing.rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
+  masks = [{m['time']: point_scores.rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
             for m in of_object}
            for of_object in i['gt_masks']]
-  return pointing.video_point_scores(i['prediction'], i['width'], i['height'], i['video_duration'],
+  return point_scores.video_point_scores(i['prediction'], i['width'], i['height'], i['video_duration'],
                                      i['gt_triplets_t_x_y'], masks)._asdict()
 
 
 def _tracking(i: dict[str, Any]) -> dict[str, float]:
-  masks = {name: {m['frame']: pointing.rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
+  masks = {name: {m['frame']: point_scores.rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
                   for m in of_object}
            for name, of_object in i['gt_masks'].items()}
   references = {frame['frame']: frame['points'] for frame in i['gt_tracks']}
-  scores = tracking.tracking_scores(i['prediction'], i['width'], i['height'], i['video_fps'],
+  scores = track_scores.tracking_scores(i['prediction'], i['width'], i['height'], i['video_fps'],
                                     references, masks)
   return {'precision': scores.precision, 'recall': scores.recall, 'f1': scores.f1,
           'num_frames': scores.frames,
@@ -88,7 +83,7 @@ def _tracking(i: dict[str, Any]) -> dict[str, float]:
 
 
 def _tap_vid(i: dict[str, Any]) -> dict[str, float]:
-  return tap_vid.tap_vid_scores(np.asarray(i['query_points_t_y_x'])[:, 0],
+  return track_scores.tap_vid_scores(np.asarray(i['query_points_t_y_x'])[:, 0],
                                 np.asarray(i['gt_occluded']),
                                 np.asarray(i['gt_tracks_xy']), np.asarray(i['pred_occluded']),
                                 np.asarray(i['pred_tracks_xy']), query_mode=i['query_mode'])
@@ -105,7 +100,7 @@ def _moments(i: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mmmu_open(i: dict[str, Any]) -> list[Any]:
-  return [mmmu.parse_open_answer(i['response']), mmmu.mmmu_open_correct(i['target'], i['response'])]
+  return [open_answers.parse_open_answer(i['response']), open_answers.mmmu_open_correct(i['target'], i['response'])]
 
 
 def _android(i: dict[str, Any]) -> float:
@@ -196,47 +191,47 @@ CALLS: dict[str, Call] = {
   'vqa_score': _call(_text(text_answers.vqa_score, as_list=False), _ANSWER),
   'a_okvqa_score': _call(_text(text_answers.a_okvqa_score), _ANSWER),
   'anls': _call(_text(text_answers.anls), _ANSWER),
-  'relaxed_correctness': _call(_text(charts.relaxed_correctness), _ANSWER),
-  'scifi_relaxed_correctness': _call(_text(charts.scientific_relaxed_correctness), _ANSWER),
+  'relaxed_correctness': _call(_text(numeric_answers.relaxed_correctness), _ANSWER),
+  'scifi_relaxed_correctness': _call(_text(numeric_answers.scientific_relaxed_correctness), _ANSWER),
   'vqa_eval_prediction_preprocessing': _call(text_answers.clean_prediction),
   'vqa_eval_aggregated': _call(lambda rows: means.text_metric_means(rows, list(means.TEXT_METRICS)),
                                'answers prediction', float32=True),
   'chart_qa_human_aug_split': _call(lambda rows: means.text_metric_means(rows, ('relaxed_correctness', 'em')),
                                     'answers prediction is_human', float32=True),
   # multiple choice
-  'select_mc_option': _call(lambda i: options.select_option(i['prediction'], i['options']), 'prediction options',
-                            v1=lambda i: options.select_option(i['prediction'], i['options'], version='v1')),
-  'real_world_qa': _call(lambda i: options.real_world_qa(**i), 'target prediction question_type',
-                         v1=lambda i: options.real_world_qa(**i, version='v1')),
+  'select_mc_option': _call(lambda i: choices.select_option(i['prediction'], i['options']), 'prediction options',
+                            v1=lambda i: choices.select_option(i['prediction'], i['options'], version='v1')),
+  'real_world_qa': _call(lambda i: choices.real_world_qa(**i), 'target prediction question_type',
+                         v1=lambda i: choices.real_world_qa(**i, version='v1')),
   'ai2d_opaque_transparent': _call(means.ai2d_means, 'option_names abc_label has_transparent_box', float32=True,
                                    v1=lambda rows: means.ai2d_means(rows, version='v1')),
-  'mmmu_parse_multi_choice': _call(lambda i: letters.parse_letter(**i), _PARSED,
-                                   v1=lambda i: letters.parse_letter(**i, version='v1')),
+  'mmmu_parse_multi_choice': _call(lambda i: choices.parse_letter(**i), _PARSED,
+                                   v1=lambda i: choices.parse_letter(**i, version='v1')),
   'mmmu_open': _call(_mmmu_open, 'target response'),
   'muir_parse': _call(
-      lambda i: letters.parse_letter(i['response'], i['options'], guess=i['fallback_to_random']) or 'N/A',
+      lambda i: choices.parse_letter(i['response'], i['options'], guess=i['fallback_to_random']) or 'N/A',
       _PARSED + ' fallback_to_random'),
-  'ego_schema': _call(lambda i: letters.parse_ego_schema(**i), _PARSED),
-  'nextqa_parse': _call(lambda i: letters.parse_next_qa(**i), _PARSED),
-  'math_vista_no_api': _call(lambda i: _math_vista(i, math_vista.math_vista_correct, 'response', 'answer'),
+  'ego_schema': _call(lambda i: choices.parse_ego_schema(**i), _PARSED),
+  'nextqa_parse': _call(lambda i: choices.parse_next_qa(**i), _PARSED),
+  'math_vista_no_api': _call(lambda i: _math_vista(i, open_answers.math_vista_correct, 'response', 'answer'),
                              'response answer question_type'),
-  'math_vista_normalize_extracted': _call(lambda i: _math_vista(i, math_vista.normalise_extraction, 'extraction'),
+  'math_vista_normalize_extracted': _call(lambda i: _math_vista(i, open_answers.normalise_extraction, 'extraction'),
                                           'extraction question_type'),
   # video questions
-  'perception_test': _call(video_qa.parse_perception_test),
-  'video_mme_extract': _call(video_qa.parse_video_mme),
-  'video_mme_aggregated': _call(video_qa.video_mme_means, 'prediction answer duration', float32=True),
-  'long_video_bench_parse': _call(video_qa.parse_long_video_bench),
-  'vinoground': _call(lambda i: video_qa.vinoground(**i), 'gold prediction'),
-  'mlvu_mc': _call(lambda i: video_qa.mlvu_multiple_choice(**i), _ANSWER),
-  'lvbench': _call(lambda i: video_qa.lv_bench(**i), 'answer prediction'),
-  'temp_compass_score_no_api': _call(lambda i: temp_compass.temp_compass_score(**i), 'task answer prediction question'),
+  'perception_test': _call(video_answers.parse_perception_test),
+  'video_mme_extract': _call(video_answers.parse_video_mme),
+  'video_mme_aggregated': _call(video_answers.video_mme_means, 'prediction answer duration', float32=True),
+  'long_video_bench_parse': _call(video_answers.parse_long_video_bench),
+  'vinoground': _call(lambda i: video_answers.vinoground(**i), 'gold prediction'),
+  'mlvu_mc': _call(lambda i: video_answers.mlvu_multiple_choice(**i), _ANSWER),
+  'lvbench': _call(lambda i: video_answers.lv_bench(**i), 'answer prediction'),
+  'temp_compass_score_no_api': _call(lambda i: video_answers.temp_compass_score(**i), 'task answer prediction question'),
   'temp_compass_eval_caption_matching_helper': _call(
-      lambda i: temp_compass.temp_compass_caption(i['question'], i['answer'], i['prediction']), 'answer question'),
+      lambda i: video_answers.temp_compass_caption(i['question'], i['answer'], i['prediction']), 'answer question'),
   'qv_highlights': _call(_moments, 'prediction relevant_windows'),
   # numbers, clocks, phones
-  'vsi_numeric_mra': _call(lambda i: spatial.mean_relative_accuracy(**i), _ANSWER),
-  'ego3d_number': _call(lambda i: spatial.ego3d_squared_error(**i), _ANSWER),
+  'vsi_numeric_mra': _call(lambda i: numeric_answers.mean_relative_accuracy(**i), _ANSWER),
+  'ego3d_number': _call(lambda i: numeric_answers.ego3d_squared_error(**i), _ANSWER),
   'clock': _call(_clock, 'hour minute second prediction', float32=True),
   'android_control_step': _call(_android, 'target prediction box'),
   # counting, pointing, tracking
@@ -250,7 +245,7 @@ CALLS: dict[str, Call] = {
   'video_point_count_aggregated': _call(counting.video_point_count_means, 'prediction count subset', float32=True),
   'pointing_eval': _call(lambda i: _pointing(i, 'prediction_m2', 'molmo2'), 'prediction_m2 gt_points', float32=True,
                          v1=lambda i: _pointing(i, 'prediction_v1', 'v1')),
-  'point_bench': _call(lambda i: pointing.point_bench(i['prediction'], pointing.rectangle_mask(
+  'point_bench': _call(lambda i: point_scores.point_bench(i['prediction'], point_scores.rectangle_mask(
       *i['image_size'], i['mask_rects_xyxy'])), 'prediction mask_rects_xyxy', float32=True),
   'screen_point_in_box': _call(_screen, 'prediction bbox_xywh', float32=True),
   'video_point_eval': _call(_video_points, 'prediction gt_triplets_t_x_y gt_masks', float32=True),

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from molmo_jax.evaluation.metrics.means import mean_by, mean_of
-from molmo_jax.evaluation.metrics.numerals import NUMBER_WORDS, to_int
-from molmo_jax.evaluation.metrics.versions import MOLMO2, is_v1
+from molmo_jax.metrics.means import mean_by, mean_of
+from molmo_jax.metrics.numeric_answers import NUMBER_WORDS, to_int
+from molmo_jax.metrics.versions import MOLMO2, is_v1
 from molmo_jax.preprocess.points import parse_points
 
 _WORDS = (*NUMBER_WORDS, 'eleven', 'twelve', 'thirteen', 'fourteen', 'fifteen', 'sixteen',

@@ -9,16 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from molmo_jax.evaluation.metrics import (
-  android,
-  clock,
-  counting,
-  letters,
-  moments,
-  options,
-  temp_compass,
-  video_qa,
-)
+from molmo_jax.metrics import android, choices, clock, counting, moments, video_answers
 
 ABC = ['A', 'B', 'C']
 ANIMALS = ['cat', 'dog', 'house mouse']
@@ -30,19 +21,19 @@ ANIMALS = ['cat', 'dog', 'house mouse']
   ('mouse', ANIMALS, 2), ('The answer is C', ABC, 0), ('red', ABC, 0), (' DOG ', ANIMALS, 1),
 ])
 def test_select_option(prediction, choices, index):
-  assert options.select_option(prediction, choices) == index
+  assert choices.select_option(prediction, choices) == index
 
 
 def test_v1_does_not_look_at_beginnings():
-  assert options.select_option('d. none of the above', ['A', 'B', 'C', 'D']) == 3
-  assert options.select_option('d. none of the above', ['A', 'B', 'C', 'D'], version='v1') == 0
+  assert choices.select_option('d. none of the above', ['A', 'B', 'C', 'D']) == 3
+  assert choices.select_option('d. none of the above', ['A', 'B', 'C', 'D'], version='v1') == 0
   with pytest.raises(ValueError, match="'molmo2' and 'v1'"):
-    options.select_option('a', ABC, version='v3')
+    choices.select_option('a', ABC, version='v3')
 
 
 def test_sentences_about_letters_are_read_only_if_asked_for():
-  assert options.select_option('The answer is C', ABC, read_sentences=True) == 2
-  assert options.select_option('the answer is (b).', ABC, read_sentences=True) == 1
+  assert choices.select_option('The answer is C', ABC, read_sentences=True) == 2
+  assert choices.select_option('the answer is (b).', ABC, read_sentences=True) == 1
 
 
 @pytest.mark.parametrize('response, letter', [
@@ -51,70 +42,70 @@ def test_sentences_about_letters_are_read_only_if_asked_for():
   ('it must be the house mouse I think', 'C'),
 ])
 def test_letters_in_sentences(response, letter):
-  assert letters.parse_letter(response, ANIMALS) == letter
+  assert choices.parse_letter(response, ANIMALS) == letter
 
 
 def test_without_a_letter_a_guess_is_made_unless_told_otherwise():
-  assert letters.parse_letter('b', ANIMALS, guess=False) is None
-  assert letters.parse_letter('b', ANIMALS) == letters.parse_letter('b', ANIMALS) in ABC
-  drawn = {letters.parse_letter('b', ANIMALS, rng=np.random.default_rng(seed))
+  assert choices.parse_letter('b', ANIMALS, guess=False) is None
+  assert choices.parse_letter('b', ANIMALS) == choices.parse_letter('b', ANIMALS) in ABC
+  drawn = {choices.parse_letter('b', ANIMALS, rng=np.random.default_rng(seed))
            for seed in range(30)}
   assert drawn == set(ABC)
-  assert {letters.parse_letter(f'no {n}', ANIMALS) for n in range(30)} == set(ABC)
-  assert letters.parse_ego_schema('Yes', ANIMALS, guess=False) is None
-  assert letters.parse_next_qa('Yes', ANIMALS, guess=False) is None
-  assert video_qa.parse_long_video_bench('no', guess=False) is None
+  assert {choices.parse_letter(f'no {n}', ANIMALS) for n in range(30)} == set(ABC)
+  assert choices.parse_ego_schema('Yes', ANIMALS, guess=False) is None
+  assert choices.parse_next_qa('Yes', ANIMALS, guess=False) is None
+  assert video_answers.parse_long_video_bench('no', guess=False) is None
 
 
 def test_ego_schema_takes_the_first_letter_and_next_qa_the_last():
   five = ['a cat', 'b', 'c', 'd', 'e']
   for response, first, last in (('I think B is wrong, D is right', 1, 'D'), ('A or B', 0, 'B')):
-    assert letters.parse_ego_schema(response, five) == first
-    assert letters.parse_next_qa(response, five) == last
-  assert letters.parse_ego_schema('D.x', five) == 3 and letters.parse_next_qa('D.x', five) == 'D'
+    assert choices.parse_ego_schema(response, five) == first
+    assert choices.parse_next_qa(response, five) == last
+  assert choices.parse_ego_schema('D.x', five) == 3 and choices.parse_next_qa('D.x', five) == 'D'
 
 
 def test_letters_of_video_benchmarks():
   texts = ['B', '(C) x', '...D.', 'b', 'A red ball', 'E']
-  assert [video_qa.parse_perception_test(t) for t in texts] == [1, 2, 3, -1, 0, -1]
+  assert [video_answers.parse_perception_test(t) for t in texts] == [1, 2, 3, -1, 0, -1]
   texts = ['B', 'The best answer is C', 'A cat', 'b', 'it depends', 'Answer: D',
            'The best option is A',
            'Best answer: B']
-  assert [video_qa.parse_video_mme(t) for t in texts] == ['B', 'C', 'A', '', '', 'D', 'A', 'B']
-  assert video_qa.parse_video_mme('Best option: C') == 'B'
-  assert video_qa.parse_video_mme('Best option: C', all_prefixes=True) == 'C'
+  assert [video_answers.parse_video_mme(t) for t in texts] == ['B', 'C', 'A', '', '', 'D', 'A', 'B']
+  assert video_answers.parse_video_mme('Best option: C') == 'B'
+  assert video_answers.parse_video_mme('Best option: C', all_prefixes=True) == 'C'
 
 
 def test_video_mme_leaves_out_what_it_cannot_read_unless_told_otherwise():
   rows = [{'prediction': p, 'answer': 'A', 'duration': 'short', 'sub_category': 's',
            'task_type': 't'} for p in 'Ax']
-  assert video_qa.video_mme_means(rows)['all'] == 1
-  assert video_qa.video_mme_means(rows, count_unreadable=True)['all'] == 0.5
-  assert math.isnan(video_qa.video_mme_means(rows)['long'])
+  assert video_answers.video_mme_means(rows)['all'] == 1
+  assert video_answers.video_mme_means(rows, count_unreadable=True)['all'] == 0.5
+  assert math.isnan(video_answers.video_mme_means(rows)['long'])
 
 
 def test_video_hallucer_reads_yes_first():
-  assert video_qa.video_hallucer('yes', 'No, yes')
-  assert video_qa.video_hallucer('no', 'It is not')
-  assert not video_qa.video_hallucer('no', 'perhaps')
+  assert video_answers.video_hallucer('yes', 'No, yes')
+  assert video_answers.video_hallucer('no', 'It is not')
+  assert not video_answers.video_hallucer('no', 'perhaps')
 
 
 def test_temp_compass():
   texts = ['B. red', 'B', 'B) x', 'B.x', 'red', 'The answer is B', 'b']
-  assert [temp_compass.temp_compass_score('multi-choice', 'B. red', t)
+  assert [video_answers.temp_compass_score('multi-choice', 'B. red', t)
           for t in texts] == [1, 1, 1, 1, 0, 0, 0]
   texts = ['Yes, it is', 'no', 'Nope', 'It is yes']
-  assert [temp_compass.temp_compass_score('yes_no', 'yes', t) for t in texts] == [1, 0, 0, 0]
+  assert [video_answers.temp_compass_score('yes_no', 'yes', t) for t in texts] == [1, 0, 0, 0]
 
 
 def test_temp_compass_captions_are_multiple_choice_unless_told_otherwise():
   question, answer = 'Which?\nCaption A: a dog runs\nCaption B: a cat sits', 'Caption B: a cat sits'
   texts = [answer, 'a cat sits', 'B', 'B.', 'Caption B', 'Caption A', 'b', 'X) a cat sits']
-  scores = [temp_compass.temp_compass_score('caption_matching', answer, t, question,
+  scores = [video_answers.temp_compass_score('caption_matching', answer, t, question,
                                             use_caption_rule=True)
             for t in texts]
   assert scores == [1, 1, 1, 1, 1, 0, 0, 1]
-  assert [temp_compass.temp_compass_score('caption_matching', answer, t, question)
+  assert [video_answers.temp_compass_score('caption_matching', answer, t, question)
           for t in texts] == [1] + [0] * 7
 
 

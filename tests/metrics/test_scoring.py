@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from molmo_jax.evaluation import metrics
+from molmo_jax import metrics
 from molmo_jax.preprocess.points import format_points
 from molmo_jax.preprocess.types import Example
 

@@ -8,9 +8,8 @@ import random
 
 import pytest
 
-from molmo_jax.evaluation.metrics import charts, math_vista, means, mmmu, spatial, text_answers
-from molmo_jax.evaluation.metrics.contractions import CONTRACTIONS
-from molmo_jax.evaluation.metrics.edit_distance import edit_distance
+from molmo_jax.metrics import means, numeric_answers, open_answers, text_answers
+from molmo_jax.metrics.text_answers import CONTRACTIONS, edit_distance
 
 
 def slow_edit_distance(a, b):
@@ -96,8 +95,8 @@ def test_starts_with_answer_looks_at_the_first_reference_alone():
   ('0', '0.0', 0), ('1,000', '1000', 0), ('2019', '2020', 1), ('5', 'five', 0), ('Red', 'red', 1),
 ])
 def test_relaxed_correctness(target, prediction, right):
-  assert charts.relaxed_correctness([target], prediction) == right
-  assert charts.relaxed_correctness(['-1', target], prediction) == right
+  assert numeric_answers.relaxed_correctness([target], prediction) == right
+  assert numeric_answers.relaxed_correctness(['-1', target], prediction) == right
 
 
 @pytest.mark.parametrize('target, prediction, right', [
@@ -106,37 +105,37 @@ def test_relaxed_correctness(target, prediction, right):
   ('Red', 'dark red.', 1), ('1000', '1,020', 1), ('12', 'twelve', 0), ('-5', '-5', 0),
 ])
 def test_scientific_relaxed_correctness(target, prediction, right):
-  assert charts.scientific_relaxed_correctness([target], prediction) == right
+  assert numeric_answers.scientific_relaxed_correctness([target], prediction) == right
 
 
 def test_number_words_inside_of_words_are_read_unless_told_otherwise():
-  assert charts.scientific_relaxed_correctness(['6'], 'sixty') == 1
-  assert charts.scientific_relaxed_correctness(['6'], 'sixty', whole_words=True) == 0
-  assert charts.scientific_relaxed_correctness(['6'], 'six', whole_words=True) == 1
+  assert numeric_answers.scientific_relaxed_correctness(['6'], 'sixty') == 1
+  assert numeric_answers.scientific_relaxed_correctness(['6'], 'sixty', whole_words=True) == 0
+  assert numeric_answers.scientific_relaxed_correctness(['6'], 'six', whole_words=True) == 1
 
 
 def test_math_vista_floats_fail_with_the_precision_of_the_data_unless_it_is_mended():
   fields = {'question_type': 'free_form', 'answer_type': 'float', 'precision': 1.0}
-  assert not math_vista.math_vista_correct('2.04', '2.0', **fields)
-  assert math_vista.math_vista_correct('2.04', '2.0', **fields, fix_precision=True)
-  assert math_vista.math_vista_correct('14.0', '14', question_type='free_form',
+  assert not open_answers.math_vista_correct('2.04', '2.0', **fields)
+  assert open_answers.math_vista_correct('2.04', '2.0', **fields, fix_precision=True)
+  assert open_answers.math_vista_correct('14.0', '14', question_type='free_form',
                                        answer_type='integer')
 
 
 def test_mmmu_open_answers_are_numbers_or_contain_the_reference():
-  assert mmmu.mmmu_open_correct(['3.14'], 'The answer is 3.14159')
-  assert not mmmu.mmmu_open_correct(['5'], 'five')
-  assert mmmu.parse_open_answer('It has the result 7 cm') == {7.0, '7 cm'}
-  assert mmmu.parse_open_answer('first 41\nso it is 42 cm') == {42.0, '42 cm'}
+  assert open_answers.mmmu_open_correct(['3.14'], 'The answer is 3.14159')
+  assert not open_answers.mmmu_open_correct(['5'], 'five')
+  assert open_answers.parse_open_answer('It has the result 7 cm') == {7.0, '7 cm'}
+  assert open_answers.parse_open_answer('first 41\nso it is 42 cm') == {42.0, '42 cm'}
 
 
 def test_numbers_about_space():
   texts = ['10', '9.6', '9.5', '9.4', '9', '8 m', '12.', '5.1', '5', '4', '10.5', 'about 10']
-  assert [spatial.mean_relative_accuracy(t, '10') for t in texts] == pytest.approx(
+  assert [numeric_answers.mean_relative_accuracy(t, '10') for t in texts] == pytest.approx(
       [1, 1, 1, .9, .9, .6, .6, .1, .1, 0, 1, 0])
-  assert [spatial.ego3d_squared_error(t, '10') for t in ('about 12 m', '0 m', '150')] == [4, -1,
+  assert [numeric_answers.ego3d_squared_error(t, '10') for t in ('about 12 m', '0 m', '150')] == [4, -1,
                                                                                           8100]
-  assert spatial.ego3d_squared_error('0 m', '10', accept_zero=True) == 100
+  assert numeric_answers.ego3d_squared_error('0 m', '10', accept_zero=True) == 100
 
 
 def test_means_of_groups_are_over_their_rows():

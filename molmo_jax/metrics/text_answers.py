@@ -9,9 +9,7 @@ import collections
 import re
 from collections.abc import Sequence
 
-from molmo_jax.evaluation.metrics.contractions import CONTRACTIONS
-from molmo_jax.evaluation.metrics.edit_distance import edit_distance
-from molmo_jax.evaluation.metrics.numerals import NUMBER_WORDS
+from molmo_jax.metrics.numeric_answers import NUMBER_WORDS
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _GROUPED_DIGITS = re.compile(r'\d,\d')
@@ -111,3 +109,51 @@ def _similarity(a: str, b: str) -> float:
     return 0.0
   distance = edit_distance(a, b) / longer
   return 1 - distance if distance < ANLS_LIMIT else 0.0
+
+
+_WORDS = """
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's
+how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've o'clock
+oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd
+someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're there's
+they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's
+where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've
+y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+""".split()
+
+
+def _misspellings(word: str) -> list[str]:
+  """The word without one of its apostrophes."""
+  return [word[:i] + word[i + 1:] for i, character in enumerate(word) if character == "'"]
+
+
+# Misspelling → word. The last entry is upstream's, the wrong way round.
+CONTRACTIONS = {wrong: word for word in _WORDS
+                for wrong in _misspellings(word)} | {"somebody'd": 'somebodyd'}
+
+
+def edit_distance(a: str, b: str) -> int:
+  """Fewest insertions, deletions and replacements of one character that turn `a` into `b`.
+
+  Myers' algorithm (1999): a column of the table of distances is kept as two bit masks of vertical
+  steps +1 and −1, so that one character of the longer text costs a few operations on integers of as
+  many bits as the shorter one has.
+  """
+  if len(a) < len(b):
+    a, b = b, a
+  if not b:
+    return len(a)
+  places: dict[str, int] = {}                 # character of b → bits at its places
+  for place, character in enumerate(b):
+    places[character] = places.get(character, 0) | 1 << place
+  full, last = (1 << len(b)) - 1, 1 << (len(b) - 1)
+  # steps of +1 and of −1 from one row of the column to the next
+  up, down, distance = full, 0, len(b)
+  for character in a:
+    equal = places.get(character, 0)
+    diagonal = ((((equal & up) + up) ^ up) | equal | down) & full
+    right, left = down | (full & ~(diagonal | up)), up & diagonal
+    distance += bool(right & last) - bool(left & last)
+    right = (right << 1 | 1) & full
+    up, down = (left << 1 & full) | (full & ~(diagonal | right)), right & diagonal
+  return distance

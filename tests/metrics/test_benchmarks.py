@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from molmo_jax.evaluation import metrics
-from molmo_jax.evaluation.metrics.benchmarks import BENCHMARKS
-from molmo_jax.evaluation.metrics.contrast import all_right, vinoground_means
-from molmo_jax.evaluation.metrics.masks import decode_mask, encode_mask
+from molmo_jax import metrics
+from molmo_jax.metrics.benchmarks import BENCHMARKS
+from molmo_jax.metrics.masks import decode_mask, encode_mask
+from molmo_jax.metrics.summaries import all_right, vinoground_means
 from molmo_jax.preprocess.points import format_points
 from molmo_jax.preprocess.types import Example
 

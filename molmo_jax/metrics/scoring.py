@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from molmo_jax.evaluation.metrics.benchmarks import BENCHMARKS, Benchmark
-from molmo_jax.evaluation.metrics.charts import relaxed_correctness, scientific_relaxed_correctness
-from molmo_jax.evaluation.metrics.options import select_option
-from molmo_jax.evaluation.metrics.references import Reference, check_has, name_of
-from molmo_jax.evaluation.metrics.text_answers import (
+from molmo_jax.metrics.benchmarks import BENCHMARKS, Benchmark
+from molmo_jax.metrics.choices import select_option
+from molmo_jax.metrics.numeric_answers import relaxed_correctness, scientific_relaxed_correctness
+from molmo_jax.metrics.references import Reference, check_has, name_of
+from molmo_jax.metrics.text_answers import (
   a_okvqa_score,
   anls,
   clean_prediction,
@@ -232,4 +232,3 @@ def _check(metric: str) -> None:
     close = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)[0]
     raise ValueError(f"metric '{metric}' does not exist; did you mean '{close}'? The metrics are: "
       f"{', '.join(METRICS)}")
-

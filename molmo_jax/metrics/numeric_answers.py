@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
-from molmo_jax.evaluation.metrics.numerals import NUMBER_WORDS, to_float
+import numpy as np
 
 TOLERANCE = 0.05                                # relative to the reference
 
@@ -80,3 +81,69 @@ def _first_number(text: str, whole_words: bool) -> float | None:
 def _is_close(given: float, expected: float) -> bool:
   error = abs(given - expected)
   return error <= TOLERANCE if expected == 0 else error / abs(expected) <= TOLERANCE
+
+
+NUMBER_WORDS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine',
+                'ten')
+
+# Python refuses to turn longer digit strings into integers, and no count is that long.
+_MAX_DIGITS = 18
+
+
+def to_float(text: str) -> float | None:
+  """`text` as a float in the way Python reads one ('1e3', '1_000', 'inf', spaces around it), or
+  None.
+  """
+  try:
+    return float(text)
+  except ValueError:
+    return None
+
+
+def to_int(text: str) -> int | None:
+  """`text` as an integer ('7', '-1', ' 12 '), or None; None too for more than 18 digits."""
+  try:
+    return int(text) if len(text.strip()) <= _MAX_DIGITS else None
+  except ValueError:
+    return None
+
+
+def truncated(text: str) -> int | None:
+  """`text` as a float, cut to an integer ('14.0' → 14, '1e2' → 100), or None for one that is not
+  finite.
+  """
+  number = to_float(text)
+  return int(number) if number is not None and math.isfinite(number) else None
+
+
+_CONFIDENCES = np.linspace(0.5, 0.95, 10)
+_SIGNED = re.compile(r'[-+]?(?:(?<!\d)\d++(?:\.\d++)?|\.\d+)')
+
+EGO3D_MAX = 100.0                               # metres; larger predictions count as this
+EGO3D_MISSING = -1.0
+
+
+def mean_relative_accuracy(prediction: str, target: str) -> float:
+  """VSI-Bench: the share of the thresholds t = 0.5, 0.55, …, 0.95 with a relative error of at most
+  1 − t.
+
+  The prediction is its first word, without a final period. 0 where it or the target is no number,
+  or the target is 0.
+  """
+  words = prediction.split()
+  given, expected = to_float(words[0].rstrip('.')) if words else None, to_float(target)
+  if given is None or not expected:
+    return 0.0
+  return float(np.mean(abs(given - expected) / expected <= 1 - _CONFIDENCES))
+
+
+def ego3d_squared_error(prediction: str, target: str, *, accept_zero: bool = False) -> float:
+  """Ego3D-Bench: squared error of the first number of the text, which counts as at most 100; −1 if
+  there is none.
+
+  Upstream bug, reproduced: a predicted 0 counts as missing; `accept_zero` scores it.
+  """
+  found = _SIGNED.search(prediction)
+  if found is None or not (accept_zero or float(found.group())):
+    return EGO3D_MISSING
+  return (min(float(found.group()), EGO3D_MAX) - float(target)) ** 2

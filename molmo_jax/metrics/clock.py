@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 
-from molmo_jax.evaluation.metrics.numerals import to_int
+from molmo_jax.metrics.numeric_answers import to_int
 
 _TIME = re.compile(r'(?<!\d)(\d++):(?:(\d++)(?::(\d++))?)?')
 

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from molmo_jax.evaluation.metrics.masks import decode_mask
-from molmo_jax.evaluation.metrics.pointing import (
+from molmo_jax.metrics.masks import decode_mask
+from molmo_jax.metrics.point_scores import (
   point_bench,
   point_in_box,
   pointing_scores,
   video_point_scores,
 )
-from molmo_jax.evaluation.metrics.references import Reference, metadata_of
-from molmo_jax.evaluation.metrics.tap_vid import tap_vid_scores
-from molmo_jax.evaluation.metrics.tracking import tracking_scores
-from molmo_jax.evaluation.metrics.versions import MOLMO2
+from molmo_jax.metrics.references import Reference, metadata_of
+from molmo_jax.metrics.track_scores import tap_vid_scores, tracking_scores
+from molmo_jax.metrics.versions import MOLMO2
 from molmo_jax.preprocess.tracks import parse_tracks
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Iterable,
+  Mapping,
+  Sequence,
+)
 from typing import Any
 
-from molmo_jax.evaluation.metrics.charts import relaxed_correctness, scientific_relaxed_correctness
-from molmo_jax.evaluation.metrics.options import select_option
-from molmo_jax.evaluation.metrics.text_answers import (
+from molmo_jax.metrics.choices import select_option
+from molmo_jax.metrics.numeric_answers import relaxed_correctness, scientific_relaxed_correctness
+from molmo_jax.metrics.text_answers import (
   anls,
   clean_prediction,
   exact_answer,
   starts_with_answer,
   vqa_score,
 )
-from molmo_jax.evaluation.metrics.versions import MOLMO2
+from molmo_jax.metrics.versions import MOLMO2
 
 # The text metrics of upstream's evaluator, under its names ('ansl' is its spelling).
 TEXT_METRICS: dict[str, Callable[[Sequence[str], str], float]] = {

@@ -11,37 +11,48 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
-from molmo_jax.evaluation.metrics.android import android_step
-from molmo_jax.evaluation.metrics.charts import relaxed_correctness, scientific_relaxed_correctness
-from molmo_jax.evaluation.metrics.clock import BENCHMARK, TRAINING, ClockVariant, clock_scores
-from molmo_jax.evaluation.metrics.counting import point_count, video_point_count
-from molmo_jax.evaluation.metrics.letters import parse_ego_schema, parse_letter, parse_next_qa
-from molmo_jax.evaluation.metrics.located import LOCATED
-from molmo_jax.evaluation.metrics.math_vista import math_vista_correct
-from molmo_jax.evaluation.metrics.mmmu import mmmu_open_correct
-from molmo_jax.evaluation.metrics.moments import moment_scores
-from molmo_jax.evaluation.metrics.options import LETTERS, real_world_qa, select_option
-from molmo_jax.evaluation.metrics.references import Reference, check_has, metadata_of
-from molmo_jax.evaluation.metrics.spatial import (
+from molmo_jax.metrics.android import android_step
+from molmo_jax.metrics.choices import (
+  LETTERS,
+  parse_ego_schema,
+  parse_letter,
+  parse_next_qa,
+  real_world_qa,
+  select_option,
+)
+from molmo_jax.metrics.clock import (
+  BENCHMARK,
+  TRAINING,
+  ClockVariant,
+  clock_scores,
+)
+from molmo_jax.metrics.counting import point_count, video_point_count
+from molmo_jax.metrics.located import LOCATED
+from molmo_jax.metrics.moments import moment_scores
+from molmo_jax.metrics.numeric_answers import (
   EGO3D_MISSING,
   ego3d_squared_error,
   mean_relative_accuracy,
+  relaxed_correctness,
+  scientific_relaxed_correctness,
 )
-from molmo_jax.evaluation.metrics.temp_compass import temp_compass_score
-from molmo_jax.evaluation.metrics.text_answers import (
+from molmo_jax.metrics.open_answers import math_vista_correct, mmmu_open_correct
+from molmo_jax.metrics.references import Reference, check_has, metadata_of
+from molmo_jax.metrics.text_answers import (
   anls,
   clean_prediction,
   exact_answer,
   normalise_answer,
   starts_with_answer,
 )
-from molmo_jax.evaluation.metrics.versions import MOLMO2
-from molmo_jax.evaluation.metrics.video_ocr import contains_answer
-from molmo_jax.evaluation.metrics.video_qa import (
+from molmo_jax.metrics.versions import MOLMO2
+from molmo_jax.metrics.video_answers import (
+  contains_answer,
   lv_bench,
   parse_long_video_bench,
   parse_perception_test,
   parse_video_mme,
+  temp_compass_score,
   video_hallucer,
   vinoground,
 )

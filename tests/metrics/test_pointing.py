@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from molmo_jax.evaluation.metrics import hota, pointing, tap_vid, tracking
+from molmo_jax.metrics import point_scores, track_scores
 from molmo_jax.preprocess.tracks import ObjectPoint, format_tracks
 
 WIDTH, HEIGHT = 200, 100
 
 
 def around(x, y, half=4):
-  return pointing.rectangle_mask(WIDTH, HEIGHT, [(x - half, y - half, x + half + 1, y + half + 1)])
+  return point_scores.rectangle_mask(WIDTH, HEIGHT, [(x - half, y - half, x + half + 1, y + half + 1)])
 
 
 def tag(*points):
@@ -35,19 +35,19 @@ MASKS = [around(*p) for p in REFERENCES]
   ([], (0, 0, 0)),
 ])
 def test_pointing(predicted, scores):
-  assert pointing.pointing_scores(tag(*predicted), WIDTH, HEIGHT, REFERENCES,
+  assert point_scores.pointing_scores(tag(*predicted), WIDTH, HEIGHT, REFERENCES,
                                   MASKS) == pytest.approx(scores)
 
 
 def test_without_references_the_right_answer_has_no_points():
-  assert pointing.pointing_scores('none', WIDTH, HEIGHT, [], []) == (1, 1, 1)
-  assert pointing.pointing_scores(tag((20, 10)), WIDTH, HEIGHT, [], []) == (0, 0, 0)
+  assert point_scores.pointing_scores('none', WIDTH, HEIGHT, [], []) == (1, 1, 1)
+  assert point_scores.pointing_scores(tag((20, 10)), WIDTH, HEIGHT, [], []) == (0, 0, 0)
 
 
 def test_v1_reads_nothing_but_a_whole_tag():
   text = '<point x="50.0" y="50.0" alt="a">a</point>'
   def scores(prediction, **options):
-    return pointing.pointing_scores(prediction, WIDTH, HEIGHT, REFERENCES[:1], MASKS[:1], **options)
+    return point_scores.pointing_scores(prediction, WIDTH, HEIGHT, REFERENCES[:1], MASKS[:1], **options)
   assert scores(text, version='v1') == pytest.approx((1, 1, 1))
   assert scores('Here: ' + text, version='v1') == (0, 0, 0)
   assert scores('Here: ' + text) == pytest.approx((1, 1, 1))
@@ -56,29 +56,29 @@ def test_v1_reads_nothing_but_a_whole_tag():
 def test_pixels_are_rounded_half_to_even_and_outside_is_outside():
   mask = np.zeros((1, 21), bool)
   mask[0, [10, 20]] = True
-  assert [pointing.is_inside((x, 0), mask) for x in (9.5, 20.5, 9.4, 21, -1)] == [True, True, False,
+  assert [point_scores.is_inside((x, 0), mask) for x in (9.5, 20.5, 9.4, 21, -1)] == [True, True, False,
                                                                                   False, False]
-  assert not pointing.is_inside((0, 0), None)
+  assert not point_scores.is_inside((0, 0), None)
 
 
 def test_point_bench_needs_all_points_inside_after_cutting():
   mask = around(100, 50, half=10)
   texts = ['<points coords="1 1 549 599">x</points>', '<points coords="1 1 555 500">x</points>',
            tag((100, 50), (20, 10)), 'none']
-  assert [pointing.point_bench(t, mask) for t in texts] == [1, 0, 0, 0]
+  assert [point_scores.point_bench(t, mask) for t in texts] == [1, 0, 0, 0]
 
 
 def test_points_of_a_video_count_at_exactly_their_time():
   references = [(1.0, 100, 50), (2.0, 20, 10)]
   masks = [{1.0: MASKS[0]}, {2.0: MASKS[1]}]
   def scores(coords):
-    return pointing.video_point_scores(f'<points coords="{coords}">x</points>', WIDTH, HEIGHT, 10,
+    return point_scores.video_point_scores(f'<points coords="{coords}">x</points>', WIDTH, HEIGHT, 10,
                                        references, masks)
   assert scores('1.0 1 500 500;2.0 2 100 100') == pytest.approx((1, 1, 1, 1))
   assert scores('1.0 1 500 500') == pytest.approx((1, .5, 2 / 3, 1))
   assert scores('1.5 1 500 500;2.0 2 100 100') == pytest.approx((.5, .5, .5, 1))
   assert scores('1.0 1 500 500 2 500 500 3 500 500') == pytest.approx((1 / 3, .5, .4, 1))
-  assert pointing.video_point_scores('none', WIDTH, HEIGHT, 10, references, masks) == (0, 0, 0, 0)
+  assert point_scores.video_point_scores('none', WIDTH, HEIGHT, 10, references, masks) == (0, 0, 0, 0)
 
 
 A, B = (40, 20), (160, 80)
@@ -95,7 +95,7 @@ def score(text, frames, **options):
   masks = {name: {number: around(*objects[name]) for number, objects in enumerate(frames)
                   if name in objects}
            for name in 'ab'}
-  result = tracking.tracking_scores(text, WIDTH, HEIGHT, 1.0, references, masks, **options)
+  result = track_scores.tracking_scores(text, WIDTH, HEIGHT, 1.0, references, masks, **options)
   return (result.precision, result.recall, result.f1, result.hota.HOTA, result.hota.DetA,
           result.hota.AssA)
 
@@ -140,27 +140,27 @@ def test_recall_divides_by_all_objects_unless_told_otherwise():
 def test_hota_prefers_the_pairs_of_the_whole_video():
   # Track t could be object a or b in the first frame, and is a afterwards: there it must be a as
   # well.
-  first = hota.FrameSimilarity(['b', 'a'], ['t'], np.ones((2, 1)))
-  later = hota.FrameSimilarity(['a'], ['t'], np.ones((1, 1)))
-  scores = hota.hota([first, later, later])
+  first = track_scores.FrameSimilarity(['b', 'a'], ['t'], np.ones((2, 1)))
+  later = track_scores.FrameSimilarity(['a'], ['t'], np.ones((1, 1)))
+  scores = track_scores.hota([first, later, later])
   assert (scores.DetA, scores.AssA) == pytest.approx((3 / 4, 1))
 
 
 def test_tap_vid():
-  scores = tap_vid.tap_vid_scores(
+  scores = track_scores.tap_vid_scores(
       np.array([0]), np.array([[False, False, False, True]]),
       np.array([[[0, 0], [2, 0], [3, 0], [4, 0]]], float)[:, :],
       np.array([[False, False, True, False]]), np.array([[[0, 0], [2, 0], [4, 0], [5, 0]]], float))
   assert scores['occlusion_accuracy'] == pytest.approx(1 / 3)
-  assert [scores[f'pts_within_{k}'] for k in tap_vid.THRESHOLDS] == [.5, 1, 1, 1, 1]
-  assert [scores[f'jaccard_{k}'] for k in tap_vid.THRESHOLDS] == pytest.approx([1 / 3] * 5)
+  assert [scores[f'pts_within_{k}'] for k in track_scores.THRESHOLDS] == [.5, 1, 1, 1, 1]
+  assert [scores[f'jaccard_{k}'] for k in track_scores.THRESHOLDS] == pytest.approx([1 / 3] * 5)
   with pytest.raises(ValueError, match="'first' and 'strided'"):
-    tap_vid.tap_vid_scores(np.array([0]), np.zeros((1, 2), bool), np.zeros((1, 2, 2)),
+    track_scores.tap_vid_scores(np.array([0]), np.zeros((1, 2), bool), np.zeros((1, 2, 2)),
                            np.zeros((1, 2), bool),
                            np.zeros((1, 2, 2)), query_mode='last')
 
 
 def test_tap_vid_of_nothing_is_no_number():
   nothing = np.zeros((1, 1), bool)
-  assert math.isnan(tap_vid.tap_vid_scores(np.array([0]), nothing, np.zeros((1, 1, 2)), nothing,
+  assert math.isnan(track_scores.tap_vid_scores(np.array([0]), nothing, np.zeros((1, 1, 2)), nothing,
                                            np.zeros((1, 1, 2)))['occlusion_accuracy'])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from molmo_jax.evaluation.metrics.numerals import to_float
+from molmo_jax.metrics.numeric_answers import to_float
 
 _TYPES = ('click', 'long press', 'type', 'open app', 'scroll', 'wait', 'navigate home',
           'navigate back')

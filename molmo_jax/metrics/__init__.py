@@ -10,16 +10,16 @@ metrics by name, for one example and for all of a task.
 
 from __future__ import annotations
 
-from molmo_jax.evaluation.metrics.published import published
-from molmo_jax.evaluation.metrics.references import Reference
-from molmo_jax.evaluation.metrics.scoring import (
-    METRICS,
-    POINT_TOLERANCE,
-    chance,
-    is_judged,
-    score,
-    sub_scores,
+from molmo_jax.metrics.references import Reference
+from molmo_jax.metrics.scoring import (
+  METRICS,
+  POINT_TOLERANCE,
+  chance,
+  is_judged,
+  score,
+  sub_scores,
 )
+from molmo_jax.metrics.summaries import published
 
 __all__ = ['METRICS', 'POINT_TOLERANCE', 'Reference', 'chance', 'is_judged', 'published', 'score',
            'sub_scores']

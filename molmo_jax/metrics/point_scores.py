@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from molmo_jax.evaluation.metrics.versions import MOLMO2, is_v1
+from molmo_jax.metrics.versions import MOLMO2, is_v1
 from molmo_jax.preprocess.points import is_v1_points, parse_points, parse_points_v1
 from molmo_jax.preprocess.tracks import parse_video_points
 
@@ -152,4 +152,3 @@ def rectangle_mask(width: int, height: int, rectangles: Sequence[Sequence[int]])
   for x0, y0, x1, y1 in rectangles:
     mask[max(y0, 0):max(y1, 0), max(x0, 0):max(x1, 0)] = True
   return mask
-
