@@ -1,11 +1,15 @@
 """Scorers and parsers of the published evaluations, and the metrics that an example can name.
 
-Small pure functions by family: `text_answers`, `charts`, `options`, `letters`, `mmmu`,
-`math_vista`, `spatial`, `counting`, `pointing`, `tracking`, `hota`, `tap_vid`, `video_qa`,
-`video_ocr`, `temp_compass`, `moments`, `clock`, `android`, `contrast`, `means`; `masks` reads the
-masks of COCO. Each reproduces upstream's numbers, its bugs included, unless an option says
-otherwise; docs/metrics.md lists all of them. The names here are those of `scoring` and `published`:
-metrics by name, for one example and for all of a task.
+Small pure functions by family; each reproduces upstream's numbers, its bugs included, unless an
+option says otherwise. docs/metrics.md lists all of them.
+
+  * answers in words and numbers: `text_answers`, `numeric_answers`, `choices`, `open_answers`,
+    `video_answers`, `moments`, `clock`, `android`;
+  * points and tracks: `counting`, `point_scores`, `track_scores`, `masks` (the masks of COCO);
+  * by name: `benchmarks` and `located` (the rule of each), `scoring` (one example), `summaries` and
+    `means` (all examples of a task).
+
+The names here are those of `scoring` and `summaries`.
 """
 
 from __future__ import annotations

@@ -7,37 +7,40 @@ from collections.abc import Sequence
 
 from molmo_jax.metrics.numeric_answers import to_float
 
-_TYPES = ('click', 'long press', 'type', 'open app', 'scroll', 'wait', 'navigate home',
-          'navigate back')
-_ON_SCREEN = ('click', 'long press')
-_WITH_ARGUMENT = ('type', 'open app', 'scroll')
-_NUMBER = re.compile(r'(?<![\d.])-?\d++(?:\.\d++)?')
+# Beginning of a step → its kind; in this order.
+_BEGINNINGS = ('click', 'long press', 'type', 'scroll', 'open app')
+_WHOLE = ('wait', 'navigate home', 'navigate back')
+_NUMBER = re.compile(r'\d+(?:\.\d+)?')
 
 
 def android_step(target: str, prediction: str, box: Sequence[float] | None) -> float:
-  """1 if a step does what the reference does, else 0.
+  """1 if a step does what the reference does, else 0. Case and whitespace at the ends do not count.
 
-  The step is the text after `Action:`, or the whole text, in lower case. It must be of the
-  reference's type. A click or long press must lie in the box (bounds included); text, app and
-  direction must be equal; wait, home and back have nothing more to compare. Where the reference
-  opens an app, a click in the box is right too.
+  The predicted step is what follows the first `Action:`, or the whole text. A step is known by its
+  beginning. It must be of the reference's kind. A click or long press must lie in the box (bounds
+  included), and both must have a point; text, app, and the word that follows 'scroll' must be
+  equal; wait, home and back have nothing more to compare. Where the reference opens an app, a click
+  in the box is right too.
+
+  Upstream bug, reproduced: two steps of no known kind agree, such as two empty texts.
 
   Args:
     target: the reference step.
     prediction: the generated text.
-    box: x0, y0, x1, y1 of the element to touch, in the units of the predicted point, if there is
-      one.
+    box: x0, y0, x1, y1 of the element to touch, in the units of the predicted point; None: there is
+      none.
   """
+  if 'Action:' in prediction:
+    prediction = prediction.split('Action:')[1]
   expected, given = _step(target), _step(prediction)
-  if expected is None or given is None:
-    return 0.0
-  kind, argument = given
-  touches = kind in _ON_SCREEN and box is not None and _is_inside(argument, box)
-  if kind != expected[0]:
-    return float(expected[0] == 'open app' and kind == 'click' and touches)
-  if kind in _ON_SCREEN:
-    return float(touches)
-  return float(kind not in _WITH_ARGUMENT or argument == expected[1])
+  kind = given[0]
+  if kind in ('click', 'long press') and box is not None and given[1]:
+    (x, y), (x0, y0, x1, y1) = given[1], box
+    inside = x0 <= x <= x1 and y0 <= y <= y1
+    if expected[0] == 'open app' and kind == 'click':
+      return float(inside)
+    return float(expected[0] == kind and bool(expected[1]) and inside)
+  return float(expected == given and kind not in ('click', 'long press'))
 
 
 def parse_box(text: str) -> tuple[float, ...]:
@@ -52,13 +55,15 @@ def parse_box(text: str) -> tuple[float, ...]:
   return tuple(numbers)
 
 
-def _step(text: str) -> tuple[str, str] | None:
-  """Type and argument of a step, or None for a type that does not exist."""
-  text = text.rpartition('Action:')[2].lower().strip()
-  kind = next((kind for kind in _TYPES if text == kind or text.startswith(f'{kind} ')), None)
-  return None if kind is None else (kind, text[len(kind) + 1:])
-
-
-def _is_inside(argument: str, box: Sequence[float]) -> bool:
-  numbers = [float(number) for number in _NUMBER.findall(argument)]
-  return len(numbers) == 2 and box[0] <= numbers[0] <= box[2] and box[1] <= numbers[1] <= box[3]
+def _step(text: str) -> tuple[str | None, str | tuple[float, ...]]:
+  """Kind of a step (None for an unknown one) and what it is compared by."""
+  text = text.strip().lower()
+  kind = next((kind for kind in _BEGINNINGS if text.startswith(kind)), None)
+  if kind in ('click', 'long press'):
+    numbers = _NUMBER.findall(text)[:2]
+    return kind, tuple(map(float, numbers)) if len(numbers) == 2 else ()
+  if kind == 'scroll':
+    return kind, ''.join(text.split()[1:2])
+  if kind is not None:
+    return kind, text[len(kind) + 1:]
+  return (text if text in _WHOLE else None), ''

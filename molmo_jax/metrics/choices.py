@@ -1,11 +1,16 @@
-"""Multiple choice: the option that a text means (docs/training.md §5.3)."""
+"""Multiple choice: the option that a text means, and the letters in it (docs/training.md §5.3).
+
+The parsers of MMMU, MuirBench, EgoSchema and NExT-QA differ in the forms of a letter that they
+know, and in which of several letters they take. A form is a text around the letter: '({})' is (B). A
+response that names nothing is a guess upstream; here too, unless `guess` is False.
+"""
 
 from __future__ import annotations
 
 import re
 import string
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,12 +40,11 @@ def select_option(prediction: str, options: Sequence[str], *, version: str = MOL
     raise ValueError('select_option needs at least one option')
   beginnings = not is_v1(version)
   said = _SAID.search(prediction) if read_sentences else None
-  text = (said.group(1) if said else prediction).strip().lower()
-  names = [option.strip().lower() for option in options]
+  text = (said.group(1) if said else prediction).lower().strip()
+  names = [option.lower().strip() for option in options]
   if text in names:
     return names.index(text)
-  rules = (lambda name: text.startswith(name), lambda name: name.startswith(text),
-           lambda name: text in name)
+  rules = (text.startswith, lambda name: name.startswith(text), lambda name: text in name)
   for rule in rules if beginnings else rules[2:]:
     fitting = [i for i, name in enumerate(names) if rule(name)]
     if len(fitting) == 1:
@@ -59,15 +63,12 @@ def real_world_qa(target: str, prediction: str, question_type: str, *,
   return float(normalise_answer(prediction) == normalise_answer(target))
 
 
-# each in turn, so that 'B.,' loses both and 'B,.' only the period
-_STRIPPED = ",.!?;:'"
-# up to as many words, the texts of the options are not looked for
+# Up to as many words, the texts of the options are not looked for.
 _FEW_WORDS = 5
 
 
 def parse_letter(response: str, options: Sequence[str], *, version: str = MOLMO2,
-                 guess: bool = True,
-                 rng: np.random.Generator | None = None) -> str | None:
+                 guess: bool = True, rng: np.random.Generator | None = None) -> str | None:
   """The option letter that a response names, as MMMU and (for several images) MuirBench read it.
 
   Looks for (B), B), B. and B: of every option; only if there is none for a lone B; only if there is
@@ -78,6 +79,7 @@ def parse_letter(response: str, options: Sequence[str], *, version: str = MOLMO2
   Args:
     response: what was generated.
     options: texts of the options; their letters are A, B, ….
+    version: the generation of the published scorers.
     guess: without a letter: True a random one, as upstream; False None.
     rng: source of the guess; None: one that depends on the response alone.
 
@@ -85,68 +87,71 @@ def parse_letter(response: str, options: Sequence[str], *, version: str = MOLMO2
     The letter, or None.
   """
   letters = LETTERS[:len(options)]
-  text = _padded(response)
-  groups = (('({})',), (' {} ',)) if is_v1(version) else (('({})', '{})', '{}.', '{}:'), (' {} ',))
-  for forms in groups:
-    for form in forms:
-      found = {letter: text.rfind(form.format(letter)) for letter in letters}
-      if max(found.values(), default=-1) >= 0:
-        return max(found, key=found.__getitem__)
-  if not is_v1(version) and text.strip() in tuple(letters):
-    return text.strip()
-  return _by_text(text, options, str.rfind, max) or _guess(response, letters, guess, rng)
-
-
-def parse_ego_schema(response: str, options: Sequence[str], *, guess: bool = True,
-                     rng: np.random.Generator | None = None) -> int | None:
-  """Index of the option of EgoSchema that a response names: the one that occurs first.
-
-  Forms: (B), a B before a space (also at the end of a word: 'AB' is B), and B. with a period;
-  without any, the options' texts in a response of more than five words.
-  """
-  letters, text = LETTERS[:len(options)], _padded(response)
-  first = {}
-  for letter in letters:
-    places = [place for form in ('({})', '{} ', '{}.')
-              if (place := text.find(form.format(letter))) >= 0]
-    if places:
-      first[letter] = min(places)
-  letter = min(first, key=first.__getitem__) if first else _by_text(text, options, str.find, min)
-  letter = letter or _guess(response, letters, guess, rng)
-  return None if letter is None else letters.index(letter)
+  alone = _padded(response).strip()
+  if not is_v1(version) and alone in tuple(letters):
+    return alone
+  forms = ('({})', ' {} ') if is_v1(version) else ('({})', '{})', '{}.', '{}:', ' {} ')
+  return _last(response, options, forms) or guess_letter(response, letters, guess, rng)
 
 
 def parse_next_qa(response: str, options: Sequence[str], *, guess: bool = True,
                   rng: np.random.Generator | None = None) -> str | None:
   """The option letter of NExT-QA that a response names: the last (B); without one, the last lone B;
-  without one, B.
+  without one, the last B followed by a period; then as `parse_letter`.
+  """
+  found = _last(response, [option.strip() for option in options], ('({})', ' {} ', '{}.'))
+  return found or guess_letter(response, LETTERS[:len(options)], guess, rng)
+
+
+def parse_ego_schema(response: str, options: Sequence[str], *, guess: bool = True,
+                     rng: np.random.Generator | None = None) -> int | None:
+  """Index of the option of EgoSchema that a response names.
+
+  Forms: (B), a B before a space (also at the end of a word: 'AB' is B), and B. with a period;
+  without any, the options' texts in a response of more than five words. Of each form of a letter, and of
+  each text, the last occurrence counts; the first of these is taken.
   """
   letters, text = LETTERS[:len(options)], _padded(response)
-  for form in ('({})', ' {} ', '{}.'):
-    found = {letter: text.rfind(form.format(letter)) for letter in letters}
-    if max(found.values(), default=-1) >= 0:
-      return max(found, key=found.__getitem__)
-  return _by_text(text, options, str.rfind, max) or _guess(response, letters, guess, rng)
+  found = [(text.rfind(form.format(letter)), letter)
+           for form in ('({})', '{} ', '{}.') for letter in letters]
+  found = [place for place in found if place[0] >= 0]
+  if not found:
+    found = _texts_of_options(text, [option.strip() for option in options])
+  letter = (min(found, key=lambda place: place[0])[1] if found
+            else guess_letter(response, letters, guess, rng))
+  return None if letter is None else letters.index(letter)
+
+
+def _last(response: str, options: Sequence[str], forms: Sequence[str]) -> str | None:
+  """The letter at the last place of the first form that occurs; else of the last option's text."""
+  text = _padded(response)
+  for form in forms:
+    found = [(text.rfind(form.format(letter)), letter) for letter in LETTERS[:len(options)]]
+    if any(place >= 0 for place, _ in found):
+      return max(found, key=lambda place: place[0])[1]
+  found = _texts_of_options(text, options)
+  return max(found, key=lambda place: place[0])[1] if found else None
 
 
 def _padded(response: str) -> str:
-  for mark in _STRIPPED:
+  for mark in ",.!?;:'":          # each in turn, so that 'B.,' loses both and 'B,.' only the period
     response = response.strip(mark)
   return f' {response} '
 
 
-def _by_text(text: str, options: Sequence[str], find: Callable[[str, str], int],
-             best: Callable[..., str]) -> str | None:
-  """The letter of the option whose text occurs in `text` first or last, case aside."""
-  if len(text.split()) <= _FEW_WORDS:
-    return None
+def _texts_of_options(text: str, options: Sequence[str]) -> list[tuple[int, str]]:
+  """Last place and letter of every option whose text occurs in a text of more than five words."""
   lower = text.lower()
-  found = {letter: place for letter, option in zip(LETTERS, options)
-           if (place := find(lower, option.lower())) >= 0}
-  return best(found, key=found.__getitem__) if found else None
+  found = [(lower.rfind(option.lower()), letter) for letter, option in zip(LETTERS, options)]
+  return [place for place in found if place[0] >= 0] if len(text.split()) > _FEW_WORDS else []
 
 
-def _guess(response: str, letters: str, guess: bool, rng: np.random.Generator | None) -> str | None:
+def guess_letter(response: str, letters: str, guess: bool, rng: np.random.Generator | None,
+                 ) -> str | None:
+  """One of `letters`: drawn from `rng`, or without it one that depends on the response alone.
+
+  None where there are no letters, or `guess` is False.
+  """
   if not guess or not letters:
     return None
   if rng is not None:

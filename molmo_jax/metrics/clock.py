@@ -4,78 +4,91 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 
 from molmo_jax.metrics.numeric_answers import to_int
-
-_TIME = re.compile(r'(?<!\d)(\d++):(?:(\d++)(?::(\d++))?)?')
 
 
 @dataclasses.dataclass(frozen=True)
 class ClockVariant:
-  """How answers are read and compared."""
-  close: int                                  # minutes, or seconds, that still count as close
-  reads_pm: bool                              # whether AM and PM say which half of the day it is
+  """How answers are read and compared.
+
+  Attributes:
+    close: difference in minutes, or in seconds, that still counts as close.
+    dial: whether faces have 12 hours: 12 is 0, larger hours lose 12, a minute 60 is 0, minutes are
+      close across the full hour, and AM and PM say nothing. Else PM adds 12 hours.
+  """
+  close: int
+  dial: bool
 
 
-TRAINING = ClockVariant(close=3, reads_pm=True)
-BENCHMARK = ClockVariant(close=1, reads_pm=False)
+TRAINING = ClockVariant(close=3, dial=False)
+BENCHMARK = ClockVariant(close=1, dial=True)
+
+_HALF_DAY = 12 * 60                             # minutes
 
 
 def clock_scores(prediction: str, hour: int, minute: int, second: int,
                  variant: ClockVariant = BENCHMARK) -> dict[str, float]:
   """The sub-scores of one reading, each 0, 1 or NaN where it does not apply.
 
-  The prediction is the first `h:m` or `h:m:s` of the text. The training variant adds 12 hours for
-  PM; the benchmark has faces of 12 hours only and takes the hour modulo 12. Hour, minute and second
-  are compared one by one; 'close' is a difference of at most 3 (benchmark: 1).
+  The prediction is split at colons: the hour is the last word of the first part, minute and second
+  are the first words of the next ones. A reading of 12 is right for hour 0.
+
+  Upstream bugs, reproduced: in training 12 PM is hour 24, and AM takes nothing from 12.
 
   Args:
-    hour: 0…23, or −1 for a picture whose clock cannot be read: then the answer is right iff the
-      text has no ':'.
-    minute: 0…59, or −1.
+    prediction: the generated text.
+    hour: 0…23, or −1.
+    minute: 0…59, or −1; with hour and second −1 too the clock cannot be read: then the answer is
+      right if and only if the text has no ':'.
     second: 0…59, or −1 for a clock without seconds.
+    variant: `TRAINING` (PixMo-Clocks) or `BENCHMARK`.
 
   Returns:
     'overall_exact', 'overall_close', 'correctly_declines_to_answer', 'all_correct', 'all_close',
     'hour_correct', 'minute_correct', 'second_correct', 'minute_close', 'second_close'.
   """
-  if hour < 0:
+  names = ('hour_correct', 'minute_correct', 'second_correct', 'minute_close', 'second_close')
+  scores = dict.fromkeys(('all_correct', 'all_close', *names), math.nan)
+  if max(hour, minute, second) < 0:
     declines = float(':' not in prediction)
-    names = ('all_correct', 'all_close', 'hour_correct', 'minute_correct', 'second_correct',
-             'minute_close',
-             'second_close')
-    return dict.fromkeys(('overall_exact', 'overall_close', 'correctly_declines_to_answer'),
-                         declines) | dict.fromkeys(
-                             names, math.nan)
+    return scores | {'overall_exact': declines, 'overall_close': declines,
+                     'correctly_declines_to_answer': declines}
   given_hour, given_minute, given_second = _read(prediction, variant)
-  scores = {'hour_correct': float(given_hour == hour)} | _compare('minute', given_minute, minute,
-                                                                  variant)
-  scores |= _compare('second', given_second, second, variant)
-  exact, close = (min(v for k, v in scores.items() if (k == 'hour_correct' or k.endswith(kind))
-                      and not math.isnan(v))
-                  for kind in ('correct', 'close'))
-  return scores | {'all_correct': exact, 'all_close': close, 'overall_exact': exact,
-                   'overall_close': close,
+  if variant.dial:
+    hour, minute = 0 if hour == 12 else hour, 0 if minute == 60 else minute
+  apart = None if given_minute is None else abs(given_minute - minute)
+  exact = {'hour_correct': given_hour == hour or (hour == 0 and given_hour == 12),
+           'minute_correct': given_minute == minute}
+  close = {'minute_close': apart is not None and (
+      apart <= variant.close or variant.dial and apart == 59)}
+  if second >= 0:
+    exact['second_correct'] = given_second == second
+    close['second_close'] = given_second is not None and abs(
+        given_second - second) <= variant.close
+  all_close = exact['hour_correct'] and all(close.values())
+  if variant.dial and second < 0 and given_hour is not None and given_minute is not None:
+    difference = abs(60 * (given_hour - hour) + given_minute - minute)
+    all_close = all_close or difference == _HALF_DAY - 1   # one minute apart across 12 o'clock
+  correct = float(all(exact.values()))
+  scores |= {name: float(value) for name, value in (exact | close).items()}
+  return scores | {'all_correct': correct, 'all_close': float(all_close),
+                   'overall_exact': correct, 'overall_close': float(all_close),
                    'correctly_declines_to_answer': math.nan}
 
 
 def _read(text: str, variant: ClockVariant) -> tuple[int | None, int | None, int | None]:
-  found = _TIME.search(text)
-  if found is None:
-    return None, None, None
-  hour, minute, second = (None if part is None else to_int(part) for part in found.groups())
-  if hour is not None:
-    if not variant.reads_pm:
-      hour %= 12
-    else:
-      hour = (0 if hour == 12 else hour) + (12 if 'PM' in text.upper() else 0)
+  before, *after = text.split(':')
+  hour = _integer(before.split()[-1:])
+  minute, second = (_integer(part.split()[:1]) for part in (*after, '', '')[:2])
+  if variant.dial:
+    if hour is not None and hour >= 12:
+      hour -= 12
+    minute = 0 if minute == 60 else minute
+  elif hour is not None and 'PM' in text:
+    hour += 12
   return hour, minute, second
 
 
-def _compare(name: str, given: int | None, expected: int,
-             variant: ClockVariant) -> dict[str, float]:
-  if expected < 0:
-    return {f'{name}_correct': math.nan, f'{name}_close': math.nan}
-  return {f'{name}_correct': float(given == expected),
-          f'{name}_close': float(given is not None and abs(given - expected) <= variant.close)}
+def _integer(words: list[str]) -> int | None:
+  return to_int(words[0]) if words else None

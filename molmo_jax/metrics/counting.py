@@ -13,20 +13,33 @@ from molmo_jax.metrics.versions import MOLMO2, is_v1
 from molmo_jax.preprocess.points import parse_points
 
 _WORDS = (*NUMBER_WORDS, 'eleven', 'twelve', 'thirteen', 'fourteen', 'fifteen', 'sixteen',
-          'seventeen', 'eighteen',
-          'nineteen', 'twenty')
+          'seventeen', 'eighteen', 'nineteen', 'twenty')
 _VALUES = {word: value for value, word in enumerate(_WORDS)}
-_TOTAL = re.compile(r'a total of ([0-9]+)', re.IGNORECASE)
-_NUMBER_IS = re.compile(r'the total number[^:]*\bis: ?([0-9]+)', re.IGNORECASE)
+_LAST_TOTAL = re.compile(r'.*a total of ([0-9]+)')
+# Upstream sets no limit to the name; without one the search of a hostile text would never end.
+_TOTAL = re.compile(r'(?:a total of|the total number(?:\s+of\s+.{1,1000}?)?\s+is:)\s*(\d+)')
 _NONE = re.compile(r'\bnone\b', re.IGNORECASE)
 
 _BIN_EDGES = (0, 5, 10, 15, 20, 25)
 
-_MEASURES = ('years?', 'calories', 'days?', 'hours?', 'minutes?', 'seconds?', 'weeks?', 'months?',
-             'miles?', 'meters?',
-             'kilometers?', 'degrees?', 'dollars?', 'percent')
+# What is measured and not counted ('_' is a blank). These are beginnings: 'more' excludes 'morels'.
+_MEASURES = '|'.join(r"""
+years months weeks days hours minutes [a-z]*seconds
+(?:tera|giga|mega|kilo|deca|deci|centi|milli|micro|nano|pico)?meters metres leagues fathoms
+nautical_miles (?:square_|sq_)?(?:inches|ft|miles) (?:square_|sq_)feet (?:square_|_sq)?yards
+passing_yards acres hectares cubic [a-z]*liters gallons quarts pints fluid_ounces
+weight [a-z]*grams tons pounds ounces dollars cents euros seed mph kph
+degrees calories hertz horsepower psi atmospheres [a-z]*watts [a-z]*bytes
+more fewer less likes (?:different_)?ways
+""".split()).replace('_', ' ')
+_ASKED = r"what|(?:what(?:'s| is| was| were)|states?|indicates?) the(?: exact| precise)?"
+_AMOUNT = '(?:total )?(?:count|number|amount)|total|num'
 _COUNTING = re.compile(
-    rf'\bhow many (?!(?:{"|".join(_MEASURES)})\b)\S|\bcount the \S|\bnumber of \S', re.IGNORECASE)
+    rf"\b(?:how ?many (?!{_MEASURES})"
+    '|(?<!do not )(?:count|tally) (?:all|every|each|the) '
+    '|(?:there are|a total of) _{3,4}'
+    rf'|(?:{_ASKED}) (?:{_AMOUNT}) of (?!{_MEASURES}|money|the))'
+    r'\b', re.IGNORECASE)
 
 
 class CountScores(NamedTuple):
@@ -36,46 +49,51 @@ class CountScores(NamedTuple):
 
 
 def is_counting_question(question: str) -> bool:
-  """Whether a question asks for a count, and so for points: 'how many <things>', 'count the …',
-  'number of …'.
+  """Whether a question asks for a count, and so for points.
 
-  Measures (years, calories, …) are no counts. Only a plain space counts between the words.
+  'how many <things>', 'count the …', 'what is the number of …' and their kind, but no measures
+  (years, dollars, …). A text that begins with 'approximately' asks for none. Only a plain space
+  counts between the words.
+
+  Source: allenai/molmo2 f3cb108 olmo/preprocessing/detect_counting_question.py.
   """
-  return _COUNTING.search(question) is not None
+  return (not question.lower().startswith('approximately')
+          and _COUNTING.search(question) is not None)
 
 
 def point_count(prediction: str, count: int, *, version: str = MOLMO2, read_text: bool = False,
                 read_none: bool = False) -> CountScores:
   """CountBench and PixMo-Count: the count that a text gives against the right one; close is a
-  difference of 1.
+  difference of 1. Case does not count.
 
   Molmo2: the number of points in the text. Upstream bug, reproduced: a number that the text names
   is not looked at, so that '5' counts as 0; `read_text` takes the named number where there are no
-  points. `version='v1'`: the last word, as digits or as a word up to twenty, without a final
-  period; else the number in 'a total of N'; else nothing is valid. Upstream bug, reproduced: 'none'
-  is not read as 0; `read_none` does so.
+  points.
+
+  `version='v1'`: the last word, as digits or as a word up to twenty, without final periods; else
+  the number of the last 'a total of N' of the first line; else nothing is valid. Upstream bug,
+  reproduced: 'none' is not read as 0; `read_none` does so.
   """
+  text = prediction.strip().lower().rstrip('.').strip()
   if is_v1(version):
-    given = _last_number(prediction, read_none)
+    given = _last_number(text, read_none)
   else:
-    given = len(parse_points(prediction, 100, 100))
+    given = len(parse_points(text, 100, 100))
     if read_text and not given:
-      given = _last_number(prediction, read_none=True)
+      given = _last_number(text, read_none=True)
   return _scores(given, count, margin=1)
 
 
 def _last_number(text: str, read_none: bool) -> int | None:
-  words = text.lower().split()
-  last = words[-1].removesuffix('.') if words else ''
-  value = _VALUES.get(last, to_int(last))
-  if value is None:
-    value = _found(_TOTAL, text)
+  last = text.split()[-1] if text else ''
+  value = to_int(last)
+  value = _VALUES.get(last) if value is None else value
+  value = _found(_LAST_TOTAL.match(text)) if value is None else value
   return 0 if value is None and read_none and _NONE.search(text) else value
 
 
-def _found(pattern: re.Pattern, text: str) -> int | None:
-  found = pattern.search(text)
-  return to_int(found.group(1)) if found else None
+def _found(match: re.Match | None) -> int | None:
+  return to_int(match.group(1)) if match else None
 
 
 def _scores(given: int | None, count: int, margin: int) -> CountScores:
@@ -84,29 +102,31 @@ def _scores(given: int | None, count: int, margin: int) -> CountScores:
   return CountScores(float(given == count), float(abs(given - count) <= margin), 1.0)
 
 
-def point_count_means(rows: Sequence[Mapping[str, Any]], *,
-                      version: str = MOLMO2) -> dict[str, float]:
+def point_count_means(rows: Sequence[Mapping[str, Any]], *, version: str = MOLMO2,
+                      ) -> dict[str, float]:
   """Means over rows of 'prediction' and 'count': 'close', 'valid', 'correct', and 'correct_N' of
   every count N.
   """
   scores = [point_count(row['prediction'], row['count'], version=version) for row in rows]
-  means = {name: mean_of(getattr(s, name) for s in scores)
-           for name in ('close', 'valid', 'correct')}
-  return means | mean_by(((row['count'], s.correct) for row, s in zip(rows, scores, strict=True)),
-                         'correct_')
+  pairs = zip(rows, scores, strict=True)
+  return _means(scores) | mean_by(((row['count'], s.correct) for row, s in pairs), 'correct_')
+
+
+def _means(scores: Sequence[CountScores]) -> dict[str, float]:
+  return {name: mean_of(getattr(s, name) for s in scores) for name in CountScores._fields}
 
 
 def video_point_count(prediction: str, count: int, *, read_none: bool = False) -> CountScores:
-  """Counting in videos: an integer (a final period allowed), 'a total of N' or 'the total number …
-  is: N'.
+  """Counting in videos: an integer (final periods allowed), 'a total of N' or 'the total number of
+  … is: N', the first that occurs.
 
   Close is a difference of at most 1 + 5 % of the count, rounded down. Upstream bug, reproduced:
   'There are none.' is not valid; `read_none` reads it as 0.
   """
-  given = to_int(prediction.strip().removesuffix('.'))
-  for pattern in (_TOTAL, _NUMBER_IS):
-    given = _found(pattern, prediction) if given is None else given
-  if given is None and read_none and _NONE.search(prediction):
+  text = prediction.strip().lower().rstrip('.').strip()
+  given = to_int(text)
+  given = _found(_TOTAL.search(text)) if given is None else given
+  if given is None and read_none and _NONE.search(text):
     given = 0
   return _scores(given, count, margin=1 + math.floor(0.05 * count))
 
@@ -118,11 +138,9 @@ def video_point_count_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, floa
   20, 25 and one more than the largest count (NaN of no rows); 'acc_S' of every subset S.
   """
   scores = [video_point_count(row['prediction'], row['count']) for row in rows]
-  means = {name: mean_of(getattr(s, name) for s in scores)
-           for name in ('close', 'valid', 'correct')}
-  pairs = list(zip(rows, scores, strict=True))
+  means, pairs = _means(scores), list(zip(rows, scores, strict=True))
   edges = (*_BIN_EDGES, max((row['count'] for row in rows), default=0) + 1)
   for low, high in zip(edges, edges[1:]):
-    means[f'correct_{low}_{high}'] = mean_of(s.correct for row, s in pairs
-                                             if low <= row['count'] < high)
+    means[f'correct_{low}_{high}'] = mean_of(
+        s.correct for row, s in pairs if low <= row['count'] < high)
   return means | mean_by(((row['subset'], s.correct) for row, s in pairs), 'acc_')

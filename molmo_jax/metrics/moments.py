@@ -36,7 +36,7 @@ def moment_scores(prediction: str, windows: Sequence[tuple[float, float]]) -> Mo
     return MomentScores(1.0, 1.0, 1.0)
   free = list(segments)
   for window in windows:
-    match = next((s for s in free if _overlap(s, window) >= MIN_OVERLAP), None)
+    match = next((s for s in free if _overlap(window, s) >= MIN_OVERLAP), None)
     if match is not None:
       free.remove(match)
   matched = len(segments) - len(free)
@@ -48,4 +48,5 @@ def moment_scores(prediction: str, windows: Sequence[tuple[float, float]]) -> Mo
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
   common = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
-  return common / (a[1] - a[0] + b[1] - b[0] - common)
+  # in this order: the sums of the published code round so
+  return common / ((a[1] - a[0]) + (b[1] - b[0]) - common)

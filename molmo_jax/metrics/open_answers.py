@@ -1,9 +1,12 @@
-"""MathVista without a language model that extracts the answer (docs/training.md §5.3)."""
+"""Open questions: MathVista without a language model that extracts the answer, and MMMU
+(docs/training.md §5.3).
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from molmo_jax.metrics.choices import LETTERS, select_option
 from molmo_jax.metrics.numeric_answers import to_float, truncated
@@ -12,27 +15,20 @@ from molmo_jax.metrics.text_answers import edit_distance
 _LETTER = re.compile(r'([A-Za-z]):')
 
 
-def math_vista_correct(
-    response: str,
-    answer: str,
-    *,
-    question_type: str,
-    answer_type: str,
-    choices: Sequence[str] | None = None,
-    precision: float | None = None,
-    fix_precision: bool = False,
-) -> bool:
+def math_vista_correct(response: str, answer: str, *, question_type: str,
+                       choices: Sequence[str] | None = None, **kind: Any) -> bool:
   """Whether a response to a MathVista question is right, without an extraction by a language model.
 
-  'multi_choice': the letter that `options.select_option` takes stands for the choice; else the
-  response is normalised as in `normalise_extraction`. The result must equal `answer`.
+  'multi_choice': the letter that `choices.select_option` takes stands for the choice. This, or the
+  response, is normalised as in `normalise_extraction`, which takes the other arguments; the result
+  must equal `answer`.
   """
   if question_type == 'multi_choice':
-    return bool(choices) and choices[select_option(response, LETTERS[:len(choices)])] == answer
-  given = normalise_extraction(response, question_type=question_type, answer_type=answer_type,
-                               choices=choices,
-                               precision=precision, fix_precision=fix_precision)
-  return given is not None and given == answer
+    if not choices:
+      return False
+    response = choices[select_option(response, LETTERS[:len(choices)])]
+  return answer == normalise_extraction(response, question_type=question_type, choices=choices,
+                                        **kind)
 
 
 def normalise_extraction(
@@ -46,13 +42,18 @@ def normalise_extraction(
 ) -> str | None:
   """An extracted answer in the form in which MathVista compares it; None if it has no such form.
 
-  * 'multi_choice': the choice of a letter (`B`, or `B:` and more); else the choice at the smallest
-    edit distance.
-  * 'integer': cut to an integer ('14.0' → '14'). 'float': rounded to `precision` digits. Else: as
-    it is.
-
   Upstream bug, reproduced: the data gives `precision` as a float (1.0), with which rounding fails,
   so that every answer is None; `fix_precision` rounds.
+
+  Args:
+    extraction: what was extracted.
+    question_type: 'multi_choice': the choice of a letter (`B`, or the first that precedes a colon);
+      else the choice at the smallest edit distance from that letter or from the text.
+    answer_type: 'integer': cut to an integer ('14.0' → '14'). 'float': rounded to `precision`
+      digits. Else: as it is.
+    choices: the texts of the choices.
+    precision: number of decimals; None rounds to an integer.
+    fix_precision: whether a `precision` that is a float is meant as an integer.
   """
   if question_type == 'multi_choice':
     return _choice(extraction.strip(), choices or ())
@@ -60,20 +61,21 @@ def normalise_extraction(
     number = truncated(extraction)
     return None if number is None else str(number)
   if answer_type == 'float':
-    number = to_float(extraction)
-    if number is None or precision is None or not (fix_precision or isinstance(precision, int)):
+    try:
+      return str(round(float(extraction), int(precision) if fix_precision and precision is not None
+                       else precision))
+    except (TypeError, ValueError, OverflowError):
       return None
-    return str(round(number, int(precision)))
   return extraction
 
 
 def _choice(extraction: str, choices: Sequence[str]) -> str | None:
-  marked = _LETTER.match(extraction)
-  letter = marked.group(1).upper() if marked else extraction
+  marked = _LETTER.search(extraction)
+  named = marked.group(1).upper() if marked else extraction
   letters = LETTERS[:len(choices)]
-  if len(letter) == 1 and letter in letters:
-    return choices[letters.index(letter)]
-  return min(choices, key=lambda choice: edit_distance(extraction, choice), default=None)
+  if len(named) == 1 and named in letters:
+    return choices[letters.index(named)]
+  return min(choices, key=lambda choice: edit_distance(named, choice), default=None)
 
 
 _KEYS = ('could be ', 'so ', 'is ', 'thus ', 'therefore ', 'final ', 'answer ', 'result ')
@@ -112,21 +114,25 @@ def parse_open_answer(response: str) -> set[float | str]:
   capitals after the text has been lower-cased).
   """
   text = response.strip().strip('.').lower()
-  lines = text.split('\n')
-  tails = [_shortest_tail(line, (*_KEYS, '=') if line_number == len(lines) else _KEYS)
-           for line_number, line in enumerate(lines, start=1)]
+  *lines, last = text.split('\n')
+  tails = [_shortest_tail(line, _KEYS) for line in lines] + [_shortest_tail(last, (*_KEYS, '='))]
   parts = [tail for tail in tails if tail and tail not in _NO_ANSWERS] or [text]
-  candidates = parts + [number for part in parts for pattern in _NUMBERS
-                        for number in pattern.findall(part)]
-  return {value for candidate in candidates for value in _normalise(candidate)}
+  numbers = [number for part in parts for pattern in _NUMBERS for number in pattern.findall(part)]
+  return {value for candidate in parts + numbers for value in _normalise(candidate)}
 
 
 def _shortest_tail(line: str, keys: Sequence[str]) -> str:
-  """The shortest text that follows the last occurrence of a key; of several equally short, the
-  first key's.
+  """The shortest text that follows the last occurrence of a key.
+
+  As upstream, an empty text counts as the shortest, but the next key's text replaces it.
   """
-  tails = [line.rpartition(key)[2].strip() for key in keys if key in line]
-  return min(filter(None, tails), key=len, default='')
+  shortest = ''
+  for key in keys:
+    if key in line:
+      tail = line.rpartition(key)[2].strip()
+      if not shortest or len(tail) < len(shortest):
+        shortest = tail
+  return shortest
 
 
 def _normalise(text: str) -> list[float | str]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from molmo_jax.metrics.versions import MOLMO2, is_v1
 from molmo_jax.preprocess.points import is_v1_points, parse_points, parse_points_v1
@@ -20,8 +21,6 @@ from molmo_jax.preprocess.tracks import parse_video_points
 Point = Sequence[float]
 
 _EPSILON = 1e-10                                # in the divisor of F1, as upstream
-# places of the shares of duration, width and height in video matching
-_PERCENT_DECIMALS = 1
 
 
 class PointScores(NamedTuple):
@@ -37,20 +36,6 @@ class VideoPointScores(NamedTuple):
   valid: float                                # whether the text has any point
 
 
-def match_points(predicted: np.ndarray, references: np.ndarray) -> list[tuple[int, int]]:
-  """Pairs (predicted, reference), one to one, with the smallest sum of Euclidean distances.
-
-  Args:
-    predicted: float [M,k].
-    references: float [N,k].
-
-  Returns:
-    min(M, N) pairs of indices.
-  """
-  distances = np.linalg.norm(predicted[:, None] - references[None], axis=-1)
-  return [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(distances), strict=True)]
-
-
 def is_inside(point: Point, mask: np.ndarray | None,
               to_pixel: Callable[[float], int] = round) -> bool:
   """Whether the pixel of a point (by default rounded half to even) is true in a mask bool [h,w];
@@ -62,50 +47,56 @@ def is_inside(point: Point, mask: np.ndarray | None,
   return 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and bool(mask[y, x])
 
 
-def scores_of(right: int, predicted: int, references: int) -> PointScores:
-  """Precision, recall and F1 of `right` pairs. No references: 1 without predictions, else 0."""
-  if not references:
-    return PointScores(*[float(not predicted)] * 3)
-  if not predicted:
-    return PointScores(0.0, 0.0, 0.0)
-  precision, recall = right / predicted, right / references
+def matched_scores(predicted: Sequence[Point], references: Sequence[Point],
+                   is_right: Callable[[int, int], bool], total: int | None = None) -> PointScores:
+  """Precision, recall and F1 of points that are paired, one to one, so that the sum of the
+  distances is smallest. No references: 1 without predictions, else 0.
+
+  Args:
+    predicted: M points of any dimension.
+    references: N points of the same dimension.
+    is_right: whether the pair (predicted, reference) of these indices is right.
+    total: what recall divides by; None: the number of references.
+  """
+  if not references or not predicted:
+    return PointScores(*[float(not references and not predicted)] * 3)
+  pairs = zip(*linear_sum_assignment(cdist(predicted, references)), strict=True)
+  right = sum(is_right(i, j) for i, j in pairs)
+  precision, recall = right / len(predicted), right / (total or len(references))
   return PointScores(precision, recall, 2 * precision * recall / (precision + recall + _EPSILON))
 
 
 def pointing_scores(prediction: str, width: int, height: int, references: Sequence[Point],
-                    masks: Sequence[np.ndarray],
-                    *, version: str = MOLMO2) -> PointScores:
+                    masks: Sequence[np.ndarray], *, version: str = MOLMO2) -> PointScores:
   """PixMo points: predicted and reference points are matched; a pair is right if the predicted
   point is in the mask.
 
   Args:
     prediction: the generated text.
-    width, height: of the image, pixels.
+    width: of the image, pixels.
+    height: of the image, pixels.
     references: the reference points.
     masks: a mask for each of them.
     version: 'v1' reads points as Molmo v1 writes them; where there are references, it reads none if
       the text is anything but one valid tag.
   """
-  parse = parse_points_v1 if is_v1(version) else parse_points
-  predicted = parse(prediction, width, height)
+  predicted = (parse_points_v1 if is_v1(version) else parse_points)(prediction, width, height)
   if is_v1(version) and references and not is_v1_points(prediction):
     predicted = []
-  if not predicted or not references:
-    return scores_of(0, len(predicted), len(references))
-  pairs = match_points(np.asarray(predicted, np.float64), np.asarray(references, np.float64))
-  return scores_of(sum(is_inside(predicted[i], masks[j]) for i, j in pairs), len(predicted),
-                   len(references))
+  return matched_scores(predicted, references, lambda i, j: is_inside(predicted[i], masks[j]))
 
 
 def point_bench(prediction: str, mask: np.ndarray, width: int | None = None,
                 height: int | None = None) -> float:
   """PointBench: 1 if there is a point, and every point (coordinates truncated) is in the mask bool
-    [h,w].
+  [h,w].
 
   `width` and `height` are the image's, where a mask has another size than its image (some do); the
   mask is not resized.
   """
-  points = parse_points(prediction, width or mask.shape[1], height or mask.shape[0])
+  width, height = width or mask.shape[1], height or mask.shape[0]
+  points = parse_points(prediction, width, height)
+  mask = mask[:height, :width]
   return float(bool(points) and all(is_inside(point, mask, math.trunc) for point in points))
 
 
@@ -121,34 +112,24 @@ def point_in_box(prediction: str, width: int, height: int, box: Sequence[float])
 def video_point_scores(prediction: str, width: int, height: int, duration: float,
                        references: Sequence[Point],
                        masks: Sequence[Mapping[float, np.ndarray]]) -> VideoPointScores:
-  """Pointing in a video: (t, x, y) are matched as shares of duration, width and height, in percent
-  with one decimal.
+  """Pointing in a video: (t, x, y) are matched as percent of duration, width and height with one
+  decimal.
 
   A pair is right if the predicted point is in the reference object's mask at exactly the predicted
   time.
 
   Args:
     prediction: the generated text.
-    width, height: of the video, pixels.
+    width: of the video, pixels.
+    height: of the video, pixels.
     duration: of the video, seconds.
     references: (seconds, x, y).
     masks: for each reference, the object's mask by time in seconds.
   """
   predicted = parse_video_points(prediction, width, height)
-  valid = float(bool(predicted))
-  if not predicted or not references:
-    return VideoPointScores(*scores_of(0, len(predicted), len(references)), valid)
-  size = np.asarray([duration, width, height], np.float64)
-  shares = [np.round(np.asarray(triplets, np.float64) / size * 100, _PERCENT_DECIMALS)
-            for triplets in (predicted, references)]
-  pairs = [(predicted[i], masks[j]) for i, j in match_points(*shares)]
-  right = sum(is_inside((x, y), by_time.get(t)) for (t, x, y), by_time in pairs)
-  return VideoPointScores(*scores_of(right, len(predicted), len(references)), valid)
-
-
-def rectangle_mask(width: int, height: int, rectangles: Sequence[Sequence[int]]) -> np.ndarray:
-  """bool [h,w] that is true inside of rectangles x0, y0, x1, y1 (x0 ≤ x < x1, y0 ≤ y < y1)."""
-  mask = np.zeros((height, width), bool)
-  for x0, y0, x1, y1 in rectangles:
-    mask[max(y0, 0):max(y1, 0), max(x0, 0):max(x1, 0)] = True
-  return mask
+  percents = [[[round(value / full * 100, 1) for value, full in zip(
+      point, (duration, width, height), strict=True)] for point in points]
+      for points in (predicted, references)]
+  scores = matched_scores(*percents, lambda i, j: is_inside(
+      predicted[i][1:], masks[j].get(predicted[i][0])))
+  return VideoPointScores(*scores, valid=float(bool(predicted)))

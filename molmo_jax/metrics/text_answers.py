@@ -18,6 +18,23 @@ _MAX_PERIODS = 32
 _ARTICLES = frozenset(('a', 'an', 'the'))
 _NUMBERS = {word: str(number) for number, word in enumerate(NUMBER_WORDS)} | {'none': '0'}
 
+_WORDS = """
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
+might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
+shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
+someone's something'd something'd've something'll that's there'd there'd've there're there's
+they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're
+what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're
+why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're
+you've
+""".split()
+
+# Misspelling (one apostrophe is missing) → word. The last entry is upstream's, the wrong way round.
+CONTRACTIONS = {word[:i] + word[i + 1:]: word for word in _WORDS
+                for i, character in enumerate(word) if character == "'"}
+CONTRACTIONS["somebody'd"] = 'somebodyd'
+
 ANLS_LIMIT = 0.5                                # from this normalised distance on, ANLS is 0
 
 
@@ -92,44 +109,25 @@ def starts_with_answer(targets: Sequence[str], prediction: str) -> float:
 
 
 def anls(targets: Sequence[str], prediction: str) -> float:
-  """Average normalised Levenshtein similarity (DocVQA): the best over the references of 1 −
-  distance/longer length.
+  """Average normalised Levenshtein similarity (DocVQA): the best over the references of
+  1 − distance/longer length; 0 where the normalised distance is 0.5 or more.
 
-  0 where the normalised distance is 0.5 or more. Case does not count. Two empty texts score 1
-  (upstream divides by zero).
+  Case does not count in the distance, while the lengths are those of the texts as they are: they
+  differ where a lower-case form is longer ('İ'). Two empty texts score 1 (upstream divides by
+  zero).
   """
-  return max((_similarity(t.lower(), prediction.lower()) for t in targets), default=0.0)
+  return max((_similarity(target, prediction) for target in targets), default=0.0)
 
 
-def _similarity(a: str, b: str) -> float:
-  longer = max(len(a), len(b))
+def _similarity(target: str, prediction: str) -> float:
+  longer = max(len(target), len(prediction))
   if not longer:
     return 1.0
+  a, b = target.lower(), prediction.lower()
   if abs(len(a) - len(b)) / longer >= ANLS_LIMIT:   # at least that far apart, without looking
     return 0.0
   distance = edit_distance(a, b) / longer
   return 1 - distance if distance < ANLS_LIMIT else 0.0
-
-
-_WORDS = """
-ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's
-how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've o'clock
-oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd
-someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're there's
-they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's
-where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've
-y'all y'all'll y'all'd've you'd you'd've you'll you're you've
-""".split()
-
-
-def _misspellings(word: str) -> list[str]:
-  """The word without one of its apostrophes."""
-  return [word[:i] + word[i + 1:] for i, character in enumerate(word) if character == "'"]
-
-
-# Misspelling → word. The last entry is upstream's, the wrong way round.
-CONTRACTIONS = {wrong: word for word in _WORDS
-                for wrong in _misspellings(word)} | {"somebody'd": 'somebodyd'}
 
 
 def edit_distance(a: str, b: str) -> int:

@@ -1,27 +1,26 @@
-"""Tracking with points (docs/training.md §5.3)."""
+"""Tracking: points that follow objects, HOTA and TAP-Vid (docs/training.md §5.3)."""
 
 from __future__ import annotations
 
-from collections.abc import (
-  Hashable,
-  Iterable,
-  Mapping,
-  Sequence,
-)
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from molmo_jax.metrics.means import mean_of
-from molmo_jax.metrics.point_scores import (
-  Point,
-  PointScores,
-  is_inside,
-  match_points,
-  scores_of,
-)
-from molmo_jax.preprocess.tracks import TrackFrame, parse_tracks
+from molmo_jax.metrics.point_scores import Point, PointScores, is_inside, matched_scores
+from molmo_jax.preprocess.tracks import parse_tracks
+
+
+class HotaScores(NamedTuple):
+  """All 0…1; their names are those of the paper."""
+  HOTA: float                                 # sqrt(DetA · AssA)
+  DetA: float                                 # matches / (matches + misses + false points)
+  AssA: float                                 # how well identities agree, mean over the matches
+  DetRe: float
+  DetPr: float
+  LocA: float                                 # mean similarity of the matches; 1 without any
 
 
 class TrackingScores(NamedTuple):
@@ -32,13 +31,11 @@ class TrackingScores(NamedTuple):
   frames: int                                 # frames with a reference or a prediction
 
 
-class _Frame(NamedTuple):
-  """One frame, ready for scoring."""
-  objects: list[Hashable]
-  references: list[Point]
-  masks: list[np.ndarray | None]              # a mask for each reference
-  tracks: list[str]
-  predicted: list[Point]
+class FrameSimilarity(NamedTuple):
+  """One frame: who is there, and how similar."""
+  objects: Sequence[Hashable]                 # identities of the N reference points
+  tracks: Sequence[Hashable]                  # identities of the M predicted points
+  similarity: np.ndarray                      # float [N,M], 0…1
 
 
 def tracking_scores(
@@ -57,11 +54,12 @@ def tracking_scores(
 
   In a frame, predicted and reference points are matched by distance; a pair is right if the
   predicted point is in the object's mask. A frame without references scores 1 if nothing is
-  predicted in it, else 0.
+  predicted in it, else 0. Of several predicted times in one frame the last counts.
 
   Args:
     prediction: the generated text; the frame of a time t is round(t·fps).
-    width, height: of the video, pixels.
+    width: of the video, pixels.
+    height: of the video, pixels.
     fps: frames per second of the video.
     references: frame → object → point (x, y) in pixels.
     masks: object → frame → bool [h,w]. Its order is the objects' order.
@@ -71,139 +69,80 @@ def tracking_scores(
     count_present: upstream bug, reproduced by default: recall divides by the number of all objects
       of the video. True divides by those in the frame.
   """
-  predicted = _by_frame(parse_tracks(prediction, width, height, fps))
-  frames = [_frame(number, references.get(number, {}), masks, predicted.get(number, {}),
-                   align_masks)
-            for number in sorted(references.keys() | predicted.keys())]
-  if not frames:
-    return TrackingScores(1.0, 1.0, 1.0, hota([]), 0)
-  scores = [_frame_scores(frame, len(frame.references) if count_present else len(masks))
-            for frame in frames]
-  means = (mean_of(getattr(s, name) for s in scores) for name in PointScores._fields)
-  return TrackingScores(*means, hota([_similarity(frame) for frame in frames]), len(frames))
+  predicted = {track.frame: track.points for track in parse_tracks(prediction, width, height, fps)}
+  scores, similarities = [], []
+  for number in sorted(references.keys() | predicted.keys()):
+    objects, tracks = references.get(number, {}), predicted.get(number, {})
 
+    def masks_of(names: Sequence[Hashable], number: int = number) -> list[np.ndarray | None]:
+      order = [masks.get(name, {}).get(number) for name in (names if align_masks else masks)]
+      return (order + [None] * len(names))[:len(names)]
 
-def _by_frame(tracks: Sequence[TrackFrame]) -> dict[int, dict[str, Point]]:
-  """Points by frame; of several times in one frame, later points of a track replace earlier ones.
-  """
-  by_frame: dict[int, dict[str, Point]] = {}
-  for track in tracks:
-    by_frame.setdefault(track.frame, {}).update(track.points)
-  return by_frame
-
-
-def _frame(number: int, references: Mapping[Hashable, Point],
-           masks: Mapping[Hashable, Mapping[int, np.ndarray]],
-           predicted: Mapping[str, Point], align_masks: bool) -> _Frame:
-  order = list(references) if align_masks else list(masks)
-  own = [masks[o].get(number) if o in masks else None for o in order][:len(references)]
-  own += [None] * (len(references) - len(own))
-  return _Frame(list(references), list(references.values()), own, list(predicted),
-                list(predicted.values()))
-
-
-def _frame_scores(frame: _Frame, objects: int) -> PointScores:
-  if not frame.references or not frame.predicted:
-    return PointScores(*[float(not frame.references and not frame.predicted)] * 3)
-  pairs = match_points(np.asarray(frame.predicted, np.float64),
-                       np.asarray(frame.references, np.float64))
-  right = sum(is_inside(frame.predicted[i], frame.masks[j]) for i, j in pairs)
-  return scores_of(right, len(frame.predicted), objects)
-
-
-def _similarity(frame: _Frame) -> FrameSimilarity:
-  inside = [[float(is_inside(point, mask)) for point in frame.predicted] for mask in frame.masks]
-  return FrameSimilarity(frame.objects, frame.tracks,
-                         np.asarray(inside, np.float64).reshape(len(frame.objects),
-                                                                len(frame.tracks)))
-
-
-class HotaScores(NamedTuple):
-  """All 0…1; their names are those of the paper."""
-  HOTA: float                                 # sqrt(DetA · AssA)
-  DetA: float                                 # matches / (matches + misses + false points)
-  AssA: float                                 # how well identities agree, mean over the matches
-  DetRe: float
-  DetPr: float
-  LocA: float                                 # mean similarity of the matches; 1 without any
-
-
-class FrameSimilarity(NamedTuple):
-  """One frame: who is there, and how similar."""
-  objects: Sequence[Hashable]                 # identities of the N reference points
-  tracks: Sequence[Hashable]                  # identities of the M predicted points
-  similarity: np.ndarray                      # float [N,M], 0…1
+    points, own = list(tracks.values()), masks_of(list(objects))
+    scores.append(matched_scores(
+        points, list(objects.values()), lambda i, j, points=points, own=own: is_inside(
+            points[i], own[j]), total=None if count_present else len(masks)))
+    # Equally good matches are decided by the order: upstream sorts objects as numbers.
+    names, ids = sorted(objects, key=lambda name: (len(str(name)), str(name))), sorted(tracks)
+    inside = [[is_inside(tracks[i], mask) for i in ids] for mask in masks_of(names)]
+    similarities.append(FrameSimilarity(
+        names, ids, np.asarray(inside, np.float64).reshape(len(names), len(ids))))
+  means = [mean_of(getattr(s, name) for s in scores) if scores else 1.0
+           for name in PointScores._fields]
+  return TrackingScores(*means, hota(similarities), len(scores))
 
 
 _THRESHOLD = 0.5                                # of a similarity that is 0 or 1
 
 
 def hota(frames: Sequence[FrameSimilarity]) -> HotaScores:
-  """HOTA of a video. Neither references nor predictions at all: 1; only one of them: 0.
+  """HOTA (Luiten et al. 2021, arXiv 2009.07736) of a video: one number for where objects are and
+  for which is which. Neither references nor predictions at all: 1; only one of them: 0.
 
   In every frame points are matched, one to one, so that the sum of similarity × how much the two
-  identities overlap in the whole video is largest.
+  identities overlap in the whole video is largest. Similarities are 1 inside an object's mask and 0
+  outside, so that the result is the same at every localisation threshold.
   """
   objects = _numbered(identity for frame in frames for identity in frame.objects)
   tracks = _numbered(identity for frame in frames for identity in frame.tracks)
   if not objects or not tracks:
     same = float(not objects and not tracks)
     return HotaScores(same, same, same, same, same, 1.0)
-  rows = [[objects[identity] for identity in frame.objects] for frame in frames]
-  columns = [[tracks[identity] for identity in frame.tracks] for frame in frames]
-  object_counts, track_counts = (
-    np.bincount(np.concatenate([np.asarray(c, np.int64) for c in n]), minlength=size)
-    for n, size in ((rows, len(objects)), (columns, len(tracks))))
-  totals = object_counts[:, None] + track_counts[None]
-  alignment = _potential(frames, rows, columns, totals.shape)
-  alignment /= np.maximum(totals - alignment, 1e-10)
+  present, overlap = np.zeros((2, len(objects), len(tracks)))   # float [objects,tracks] both
+  references = predictions = 0
+  places = []
+  for frame in frames:
+    rows = [objects[identity] for identity in frame.objects]
+    columns = [tracks[identity] for identity in frame.tracks]
+    places.append(np.ix_(np.asarray(rows, int), np.asarray(columns, int)))
+    present[rows] += 1
+    present[:, columns] += 1
+    references, predictions = references + len(rows), predictions + len(columns)
+    similar = frame.similarity
+    sums = similar.sum(axis=1, keepdims=True) + similar.sum(axis=0, keepdims=True) - similar
+    overlap[places[-1]] += np.divide(similar, sums, out=np.zeros_like(sums), where=sums > 0)
+  alignment = overlap / (present - overlap + np.finfo(float).eps)
 
-  matches = np.zeros(totals.shape)
-  located = 0.0
-  for frame, row, column in zip(frames, rows, columns, strict=True):
-    if not row or not column:
-      continue
-    chosen = linear_sum_assignment(-alignment[np.ix_(row, column)] * frame.similarity)
-    for i, j in zip(*chosen, strict=True):
-      if frame.similarity[i, j] >= _THRESHOLD:
-        matches[row[i], column[j]] += 1
-        located += frame.similarity[i, j]
-  return _scores(matches, located, totals, int(object_counts.sum()), int(track_counts.sum()))
+  matches, located = np.zeros_like(present), 0.0
+  for frame, place in zip(frames, places, strict=True):
+    if frame.similarity.size:
+      i, j = linear_sum_assignment(-alignment[place] * frame.similarity)
+      similar = frame.similarity[i, j] * (frame.similarity[i, j] >= _THRESHOLD)
+      matches[place[0][i, 0], place[1][0, j]] += similar > 0
+      located += float(similar.sum())
+  right = float(matches.sum())
+  detection = right / (references + predictions - right)
+  association = float((matches ** 2 / np.maximum(present - matches, 1)).sum()) / max(right, 1)
+  return HotaScores(HOTA=(detection * association) ** 0.5, DetA=detection, AssA=association,
+                    DetRe=right / references, DetPr=right / predictions,
+                    LocA=located / right if right else 1.0)
 
 
 def _numbered(identities: Iterable[Hashable]) -> dict[Hashable, int]:
   return {identity: number for number, identity in enumerate(dict.fromkeys(identities))}
 
 
-def _potential(frames: Sequence[FrameSimilarity], rows: list[list[int]], columns: list[list[int]],
-               shape: tuple[int, int]) -> np.ndarray:
-  """How often each object could be each track, float [objects, tracks]: in a frame, similarity /
-  sum of the pair's.
-  """
-  potential = np.zeros(shape)
-  for frame, row, column in zip(frames, rows, columns, strict=True):
-    similarity = np.asarray(frame.similarity, np.float64).reshape(len(row), len(column))
-    sums = similarity.sum(axis=1, keepdims=True) + similarity.sum(axis=0,
-                                                                  keepdims=True) - similarity
-    np.add.at(potential, np.ix_(row, column),
-              np.divide(similarity, sums, out=np.zeros_like(sums), where=sums > 0))
-  return potential
-
-
-def _scores(matches: np.ndarray, located: float, totals: np.ndarray, references: int,
-            predictions: int) -> HotaScores:
-  """The scores of how often each object was each track (`matches`), and both of them occur
-  (`totals`), float [N,M].
-  """
-  right = float(matches.sum())
-  detection = right / (references + predictions - right)
-  association = float((matches * matches / np.maximum(totals - matches, 1)).sum() / max(right, 1))
-  return HotaScores(HOTA=(detection * association) ** 0.5, DetA=detection, AssA=association,
-                    DetRe=right / references,
-                    DetPr=right / predictions, LocA=located / right if right else 1.0)
-
-
-THRESHOLDS = (1, 2, 4, 8, 16)                   # pixels
+TAP_VID_THRESHOLDS = (1, 2, 4, 8, 16)           # pixels
 
 
 def tap_vid_scores(
@@ -215,17 +154,21 @@ def tap_vid_scores(
     *,
     query_mode: str = 'first',
 ) -> dict[str, float]:
-  """The scores of one video, over its points and evaluated frames together.
+  """TAP-Vid, tracking of any point with occlusion (arXiv 2211.03726): the scores of one video, over
+  its points and evaluated frames together.
 
   'first' evaluates the frames after the query, 'strided' all but the query's. A point is near if
-  its squared distance is smaller than the threshold's square. 'pts_within_k': near among the
-  visible; 'jaccard_k': visible, predicted visible and near / (visible + predicted visible that are
-  not visible or not near).
+  its squared distance is smaller than the threshold's square. 'pts_within_k': near among the visible;
+  'jaccard_k': visible, predicted visible and near / (visible + predicted visible that are not
+  visible or not near).
 
   Args:
     query_frames: [P], the frame in which each point is given.
-    occluded, predicted_occluded: bool [P,T].
-    tracks, predicted_tracks: float [P,T,2], pixels.
+    occluded: bool [P,T].
+    tracks: float [P,T,2], pixels.
+    predicted_occluded: bool [P,T].
+    predicted_tracks: float [P,T,2], pixels.
+    query_mode: 'first' or 'strided'.
 
   Returns:
     'occlusion_accuracy', 'pts_within_k' and 'jaccard_k' for k = 1, 2, 4, 8, 16, and their means
@@ -234,26 +177,28 @@ def tap_vid_scores(
   Raises:
     ValueError: a query mode that does not exist.
   """
-  frames, query = np.arange(occluded.shape[1]), np.round(
-    np.asarray(query_frames, np.float64)).astype(np.int64)[:, None]
+  frames = np.arange(occluded.shape[1])
+  query = np.round(np.asarray(query_frames, np.float64)).astype(np.int64)[:, None]
   if query_mode not in ('first', 'strided'):
-    raise ValueError(f"query_mode {query_mode!r} does not exist; the modes are 'first' and "
-      "'strided'")
+    raise ValueError(f'query_mode {query_mode!r} does not exist; '
+                     "the modes are 'first' and 'strided'")
   evaluated = frames > query if query_mode == 'first' else frames != query
-  visible, shown = ~np.asarray(occluded, bool) & evaluated, ~np.asarray(predicted_occluded,
-                                                                        bool) & evaluated
-  distance = np.sum(np.square(np.asarray(predicted_tracks, np.float64)
-                              - np.asarray(tracks, np.float64)), axis=-1)
-  scores = {'occlusion_accuracy': _share(((visible == shown) & evaluated).sum(), evaluated.sum())}
-  for threshold in THRESHOLDS:
+  visible = ~np.asarray(occluded, bool) & evaluated
+  shown = ~np.asarray(predicted_occluded, bool) & evaluated
+  offsets = np.asarray(predicted_tracks, np.float64) - np.asarray(tracks, np.float64)
+  distance = np.sum(np.square(offsets), axis=-1)
+  scores = {'occlusion_accuracy': _fraction(((visible == shown) & evaluated).sum(),
+                                            evaluated.sum())}
+  within, jaccard = [], []
+  for threshold in TAP_VID_THRESHOLDS:
     near = (distance < threshold ** 2) & visible
-    right, wrong = (near & shown).sum(), (shown & ~near).sum()
-    scores[f'pts_within_{threshold}'] = _share(near.sum(), visible.sum())
-    scores[f'jaccard_{threshold}'] = _share(right, visible.sum() + wrong)
-  for mean, name in (('average_pts_within_thresh', 'pts_within'), ('average_jaccard', 'jaccard')):
-    scores[mean] = float(np.mean([scores[f'{name}_{threshold}'] for threshold in THRESHOLDS]))
-  return scores
+    wrong = (shown & ~near).sum()
+    within.append(_fraction(near.sum(), visible.sum()))
+    jaccard.append(_fraction((near & shown).sum(), visible.sum() + wrong))
+    scores |= {f'pts_within_{threshold}': within[-1], f'jaccard_{threshold}': jaccard[-1]}
+  return scores | {'average_pts_within_thresh': float(np.mean(within)),
+                   'average_jaccard': float(np.mean(jaccard))}
 
 
-def _share(part: int, whole: int) -> float:
+def _fraction(part: int, whole: int) -> float:
   return float(part / whole) if whole else float('nan')

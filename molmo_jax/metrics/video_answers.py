@@ -1,25 +1,25 @@
-"""Option letters of the video benchmarks, each read by its own rule (docs/training.md §5.3)."""
+"""Answers of the video benchmarks, each read by its own rule (docs/training.md §5, §13.2)."""
 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from molmo_jax.metrics.choices import guess_letter
 from molmo_jax.metrics.means import mean_by, mean_of
 
 _LONE_LETTER = re.compile(r'\b[A-D]\b')
 
-_VIDEO_MME_PREFIXES = (
+_PREFIXES = (
   'The best answer is', 'The correct answer is', 'The answer is', 'The answer',
-  'The best option is',
-  'The correct option is', 'Best answer:', 'Best option:', 'Answer:', 'Option:',
+  'The best option is', 'The correct option is', 'Best answer:', 'Best option:',
 )
-# Upstream's list lacks two commas, so that four prefixes are two that never occur.
-_VIDEO_MME_FUSED = ('The best option isThe correct option is', 'Best answer:Best option:')
-_LONG_VIDEO_PREFIXES = _VIDEO_MME_PREFIXES[:8]
+_VIDEO_MME_PREFIXES = (*_PREFIXES, 'Answer:', 'Option:', 'The correct answer', 'The correct option')
+# Upstream's list lacks two commas, so that four prefixes are two that hardly ever occur.
+_VIDEO_MME_FUSED = (*_PREFIXES[:4], ''.join(_PREFIXES[4:6]), ''.join(_PREFIXES[6:]),
+                    *_VIDEO_MME_PREFIXES[8:])
 
 
 def parse_perception_test(response: str) -> int:
@@ -29,15 +29,13 @@ def parse_perception_test(response: str) -> int:
 
 
 def parse_video_mme(response: str, *, all_prefixes: bool = False) -> str:
-  """Video-MME: the first of the characters ABCD after known answer prefixes are deleted; '' without
-  one.
+  """Video-MME: the first of the characters ABCD after known answer prefixes are deleted; or ''.
 
   Upstream bug, reproduced: four prefixes ('The best option is', 'The correct option is', 'Best
   answer:', 'Best option:') are never deleted, so that 'Best option: C' is B; `all_prefixes` deletes
   them.
   """
-  kept = _VIDEO_MME_PREFIXES[:4] + _VIDEO_MME_FUSED + _VIDEO_MME_PREFIXES[8:]
-  return _first_of('ABCD', response, _VIDEO_MME_PREFIXES if all_prefixes else kept)
+  return _first_of('ABCD', response, _VIDEO_MME_PREFIXES if all_prefixes else _VIDEO_MME_FUSED)
 
 
 def video_mme_means(rows: Sequence[Mapping[str, str]], *,
@@ -55,10 +53,10 @@ def video_mme_means(rows: Sequence[Mapping[str, str]], *,
   """
   scored = [(row, float(letter == row['answer'])) for row in rows
             if (letter := parse_video_mme(row['prediction'])) or count_unreadable]
-  means = {name: mean_of(score for row, score in scored if row['duration'] in durations)
-           for name, durations in (
-               ('short', ('short',)), ('medium', ('medium',)), ('long', ('long',)),
-               ('medium_long', ('medium', 'long')))}
+  durations = {'short': ('short',), 'medium': ('medium',), 'long': ('long',),
+               'medium_long': ('medium', 'long')}
+  means = {name: mean_of(score for row, score in scored if row['duration'] in group)
+           for name, group in durations.items()}
   means['all'] = mean_of(score for _, score in scored)
   means |= mean_by(((row['sub_category'], score) for row, score in scored), 'all_category_')
   return means | mean_by(((row['task_type'], score) for row, score in scored), 'all_task_')
@@ -71,38 +69,35 @@ def parse_long_video_bench(response: str, *, guess: bool = True,
   Without one a random letter, as upstream (from `rng`, or without it one that depends on the
   response alone), or None if not `guess`. 'Answer:' is not among the prefixes ('Answer: D' is A).
   """
-  letter = _first_of('ABCDE', response, _LONG_VIDEO_PREFIXES)
-  if letter or not guess:
-    return letter or None
-  place = zlib.crc32(response.encode('utf-8', 'surrogatepass')) if rng is None else int(
-    rng.integers(5))
-  return 'ABCDE'[place % 5]
+  letter = _first_of('ABCDE', response, _PREFIXES)
+  return letter or guess_letter(response, 'ABCDE', guess, rng)
 
 
 def _first_of(letters: str, response: str, prefixes: Sequence[str]) -> str:
+  response = response.strip()
   for prefix in prefixes:
     response = response.replace(prefix, '')
   return next((character for character in response if character in letters), '')
 
 
 def lv_bench(answer: str, prediction: str) -> float:
-  """LVBench: 1 if the prediction starts with the letter with which the answer starts, case aside.
-  """
-  return float(prediction.strip().lower().startswith(answer.strip().lower()[:1]))
+  """LVBench: 1 if the prediction starts with the answer's first character, case aside."""
+  return float(prediction.lower().strip().startswith(answer.lower().strip()[:1]))
 
 
 def vinoground(gold: str, prediction: str) -> bool:
-  """Vinoground: whether the prediction starts or ends with the letter."""
-  text = prediction.strip()
-  return text.startswith(gold) or text.endswith(gold)
+  """Vinoground: whether the prediction starts or ends with the letter, case aside ('an' is A)."""
+  text, letter = prediction.strip().lower(), gold.lower()
+  return text[:len(gold)] == letter or text[-len(gold):] == letter
 
 
 def mlvu_multiple_choice(target: str, prediction: str) -> bool:
   """MLVU's helper: whether the character before the first ')', or the whole text without one, is
-  the letter.
+  the letter; whitespace at the ends does not count.
   """
-  place = prediction.find(')')
-  return (prediction if place < 0 else prediction[max(place - 1, 0):place]) == target
+  text = prediction.strip()
+  place = text.find(')')
+  return (text if place < 0 else text[:place][-1:]) == target
 
 
 def video_hallucer(answer: str, prediction: str) -> bool:
@@ -111,31 +106,27 @@ def video_hallucer(answer: str, prediction: str) -> bool:
   """
   text = prediction.lower()
   said = 'yes' if 'yes' in text else 'no' if 'no' in text else ''
-  return said == answer.strip().lower()
+  return said == answer.lower().strip()
 
 
 def contains_answer(answer: str, prediction: str) -> float:
-  """1 if every part of the answer (separated by ';') occurs in the prediction, case and kind of
-  apostrophe aside.
+  """MME-VideoOCR: 1 if every part of the answer (separated by ';') occurs in the prediction, case
+  and kind of apostrophe aside, else 0.
 
   Upstream first reduces the prediction to one of the letters ABCD, with which no text can be
   contained; that is not reproduced.
   """
-  text = _plain(prediction)
-  return float(all(part.strip() in text for part in _plain(answer).split(';')))
+  answer, text = (part.replace('\u2019', "'").lower() for part in (answer, prediction))
+  return float(all(part.strip() in text for part in answer.split(';')))
 
 
-def _plain(text: str) -> str:
-  return text.replace('\u2019', "'").lower()
-
-
-_LETTER = re.compile(r'([A-D])([.)])?')
+_OPTION = re.compile(r'([A-D])([.)])')
 _CAPTION_WORDS = ('Sentence', 'Option', 'Caption')
 
 
 def temp_compass_score(task: str, answer: str, prediction: str, question: str = '', *,
                        use_caption_rule: bool = False) -> float:
-  """The score of one question of TempCompass.
+  """TempCompass without a language model as the judge: the score of one question, 0 or 1.
 
   'yes_no': the prediction starts with yes or no as the answer says, case aside ('Nope' is no).
   Everything else: see `temp_compass_choice`.
@@ -146,25 +137,19 @@ def temp_compass_score(task: str, answer: str, prediction: str, question: str = 
   if task == 'yes_no':
     text = prediction.lower()
     said = 'yes' if text.startswith('yes') else 'no' if text.startswith('no') else None
-    return float(said == answer.strip().lower())
+    return float(said == answer)
   if task == 'caption_matching' and use_caption_rule:
     return temp_compass_caption(question, answer, prediction)
   return temp_compass_choice(answer, prediction)
 
 
 def temp_compass_choice(answer: str, prediction: str) -> float:
-  """1 if the prediction is the answer, or its letter A…D alone, or starts with the letter and '.'
-  or ')'.
-  """
+  """1 if the prediction is the answer, or its letter A…D alone or before '.' or ')', else 0."""
   if prediction == answer:
     return 1.0
-  found = _LETTER.match(prediction)
-  if found is None:
-    return 0.0
-  letter, mark = found.groups()
-  if mark:
-    return float(letter == answer.split('.')[0])
-  return float(prediction == letter == answer[:1])
+  found = _OPTION.match(prediction)
+  letter = found.group(1) if found else prediction if prediction in tuple('ABCD') else None
+  return float(letter == answer[:1])
 
 
 def temp_compass_caption(question: str, answer: str, prediction: str) -> float:
@@ -172,16 +157,20 @@ def temp_compass_caption(question: str, answer: str, prediction: str) -> float:
   question.
 
   Accepted: the whole line, its text (also behind 'X) '), and its name with or without the word
-  (Sentence, Option, Caption) and with or without a final period.
+  (Sentence, Option, Caption) and with or without periods. Of several options that the prediction
+  names, the last counts: a name counts after a text, and a text after a line.
   """
-  for line in question.split('\n')[1:]:
-    if line != answer:
-      continue
-    name, _, text = line.partition(': ')
-    index = name
+  lines = question.split('\n')[1:]
+  names, texts = ([f'{line}: '.split(': ')[part] for line in lines] for part in (0, 1))
+  bare = []
+  for name in names:
     for word in _CAPTION_WORDS:
-      index = index.replace(f'{word} ', '')
-    behind = prediction.split(') ')[1] if ') ' in prediction else prediction
-    return float(prediction in (line, text) or behind == text
-                 or prediction.removesuffix('.') in (name, index))
-  return 0.0
+      name = name.replace(f'{word} ', '')
+    bare.append(name)
+  behind = prediction.split(') ')[1] if ') ' in prediction else prediction
+  said = [line for line in lines if line == prediction]
+  said += [text for text in texts if text in (prediction, behind)]
+  said += [name for name in names + bare if name in (prediction, prediction.replace('.', ''))]
+  name, _, text = answer.partition(': ')
+  accepted = (answer, answer.split(':')[0], text.split(': ')[0], *name.split()[1:2])
+  return float(bool(said) and said[-1] in accepted)

@@ -15,13 +15,13 @@ ABC = ['A', 'B', 'C']
 ANIMALS = ['cat', 'dog', 'house mouse']
 
 
-@pytest.mark.parametrize('prediction, choices, index', [
+@pytest.mark.parametrize('prediction, options, index', [
   ('b. dog', ABC, 1), ('do', ['doll', 'dog', 'cat'], 1), ('dogs', ['do', 'dog', 'cat'], 1),
   ('do', ['cat', 'dog'], 1),
   ('mouse', ANIMALS, 2), ('The answer is C', ABC, 0), ('red', ABC, 0), (' DOG ', ANIMALS, 1),
 ])
-def test_select_option(prediction, choices, index):
-  assert choices.select_option(prediction, choices) == index
+def test_select_option(prediction, options, index):
+  assert choices.select_option(prediction, options) == index
 
 
 def test_v1_does_not_look_at_beginnings():

@@ -9,12 +9,13 @@ import pytest
 
 from molmo_jax.metrics import point_scores, track_scores
 from molmo_jax.preprocess.tracks import ObjectPoint, format_tracks
+from tests.golden.runners.metric_calls import rectangle_mask
 
 WIDTH, HEIGHT = 200, 100
 
 
 def around(x, y, half=4):
-  return point_scores.rectangle_mask(WIDTH, HEIGHT, [(x - half, y - half, x + half + 1, y + half + 1)])
+  return rectangle_mask(WIDTH, HEIGHT, [(x - half, y - half, x + half + 1, y + half + 1)])
 
 
 def tag(*points):
@@ -152,8 +153,8 @@ def test_tap_vid():
       np.array([[[0, 0], [2, 0], [3, 0], [4, 0]]], float)[:, :],
       np.array([[False, False, True, False]]), np.array([[[0, 0], [2, 0], [4, 0], [5, 0]]], float))
   assert scores['occlusion_accuracy'] == pytest.approx(1 / 3)
-  assert [scores[f'pts_within_{k}'] for k in track_scores.THRESHOLDS] == [.5, 1, 1, 1, 1]
-  assert [scores[f'jaccard_{k}'] for k in track_scores.THRESHOLDS] == pytest.approx([1 / 3] * 5)
+  assert [scores[f'pts_within_{k}'] for k in track_scores.TAP_VID_THRESHOLDS] == [.5, 1, 1, 1, 1]
+  assert [scores[f'jaccard_{k}'] for k in track_scores.TAP_VID_THRESHOLDS] == pytest.approx([1 / 3] * 5)
   with pytest.raises(ValueError, match="'first' and 'strided'"):
     track_scores.tap_vid_scores(np.array([0]), np.zeros((1, 2), bool), np.zeros((1, 2, 2)),
                            np.zeros((1, 2), bool),

@@ -47,8 +47,16 @@ def _text(rule: Callable[[Any, str], Any], as_list: bool = True) -> Run:
                         i['prediction'])
 
 
+def rectangle_mask(width: int, height: int, rectangles: Sequence[Sequence[int]]) -> np.ndarray:
+  """bool [h,w] that is true inside of rectangles x0, y0, x1, y1 (x0 ≤ x < x1, y0 ≤ y < y1)."""
+  mask = np.zeros((height, width), bool)
+  for x0, y0, x1, y1 in rectangles:
+    mask[max(y0, 0):max(y1, 0), max(x0, 0):max(x1, 0)] = True
+  return mask
+
+
 def _masks(i: dict[str, Any]) -> list[np.ndarray]:
-  return [point_scores.rectangle_mask(*i['image_size'], [r]) for r in i['mask_rects_xyxy']]
+  return [rectangle_mask(*i['image_size'], [r]) for r in i['mask_rects_xyxy']]
 
 
 def _pointing(i: dict[str, Any], prediction: str, version: str) -> dict[str, float]:
@@ -63,7 +71,7 @@ def _screen(i: dict[str, Any]) -> dict[str, float]:
 
 
 def _video_points(i: dict[str, Any]) -> dict[str, float]:
-  masks = [{m['time']: point_scores.rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
+  masks = [{m['time']: rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
             for m in of_object}
            for of_object in i['gt_masks']]
   return point_scores.video_point_scores(i['prediction'], i['width'], i['height'], i['video_duration'],
@@ -71,7 +79,7 @@ def _video_points(i: dict[str, Any]) -> dict[str, float]:
 
 
 def _tracking(i: dict[str, Any]) -> dict[str, float]:
-  masks = {name: {m['frame']: point_scores.rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
+  masks = {name: {m['frame']: rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
                   for m in of_object}
            for name, of_object in i['gt_masks'].items()}
   references = {frame['frame']: frame['points'] for frame in i['gt_tracks']}
@@ -245,7 +253,7 @@ CALLS: dict[str, Call] = {
   'video_point_count_aggregated': _call(counting.video_point_count_means, 'prediction count subset', float32=True),
   'pointing_eval': _call(lambda i: _pointing(i, 'prediction_m2', 'molmo2'), 'prediction_m2 gt_points', float32=True,
                          v1=lambda i: _pointing(i, 'prediction_v1', 'v1')),
-  'point_bench': _call(lambda i: point_scores.point_bench(i['prediction'], point_scores.rectangle_mask(
+  'point_bench': _call(lambda i: point_scores.point_bench(i['prediction'], rectangle_mask(
       *i['image_size'], i['mask_rects_xyxy'])), 'prediction mask_rects_xyxy', float32=True),
   'screen_point_in_box': _call(_screen, 'prediction bbox_xywh', float32=True),
   'video_point_eval': _call(_video_points, 'prediction gt_triplets_t_x_y gt_masks', float32=True),
