@@ -1,8 +1,8 @@
 """Multiple choice: the option that a text means, and the letters in it (docs/training.md §5.3).
 
 The parsers of MMMU, MuirBench, EgoSchema and NExT-QA differ in the forms of a letter that they
-know, and in which of several letters they take. A form is a text around the letter: '({})' is (B). A
-response that names nothing is a guess upstream; here too, unless `guess` is False.
+know, and in which of several letters they take. A form is a text around the letter: '({})' is (B).
+A response that names nothing is a guess upstream; here too, unless `guess` is False.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def parse_ego_schema(response: str, options: Sequence[str], *, guess: bool = Tru
   """Index of the option of EgoSchema that a response names.
 
   Forms: (B), a B before a space (also at the end of a word: 'AB' is B), and B. with a period;
-  without any, the options' texts in a response of more than five words. Of each form of a letter, and of
-  each text, the last occurrence counts; the first of these is taken.
+  without any, the options' texts in a response of more than five words. Of each form of a
+  letter, and of each text, the last occurrence counts; the first of these is taken.
   """
   letters, text = LETTERS[:len(options)], _padded(response)
   found = [(text.rfind(form.format(letter)), letter)

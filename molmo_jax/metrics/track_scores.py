@@ -158,9 +158,9 @@ def tap_vid_scores(
   its points and evaluated frames together.
 
   'first' evaluates the frames after the query, 'strided' all but the query's. A point is near if
-  its squared distance is smaller than the threshold's square. 'pts_within_k': near among the visible;
-  'jaccard_k': visible, predicted visible and near / (visible + predicted visible that are not
-  visible or not near).
+  its squared distance is smaller than the threshold's square. 'pts_within_k': near among the
+  visible; 'jaccard_k': visible, predicted visible and near / (visible + predicted visible that are
+  not visible or not near).
 
   Args:
     query_frames: [P], the frame in which each point is given.

@@ -170,7 +170,8 @@ def temp_compass_caption(question: str, answer: str, prediction: str) -> float:
   behind = prediction.split(') ')[1] if ') ' in prediction else prediction
   said = [line for line in lines if line == prediction]
   said += [text for text in texts if text in (prediction, behind)]
-  said += [name for name in names + bare if name in (prediction, prediction.replace('.', ''))]
+  unstopped = prediction.replace('.', '')
+  said += [name for name in names + bare if name in (prediction, unstopped)]
   name, _, text = answer.partition(': ')
   accepted = (answer, answer.split(':')[0], text.split(': ')[0], *name.split()[1:2])
   return float(bool(said) and said[-1] in accepted)
