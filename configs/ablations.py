@@ -1,12 +1,12 @@
 """The ablation lab: a tiny Molmo2 on scenes that need what an arm of a study takes away
 (docs/ablations.md).
 
-  python -m molmo_jax.tools.sweep --study=pooling                  # arms × 5 seeds, then a report → runs/ablations
-  python -m molmo_jax.tools.sweep --study=all --list               # what there is, and how long it takes
-  python -m molmo_jax.tools.sweep --study=pooling,columns --seeds=2 --config.training.steps=300 --out=runs/quick
+  molmo-jax sweep --study=pooling                  # arms × 5 seeds, then a report → runs/ablations
+  molmo-jax sweep --study=all --list               # what there is, and how long it takes
+  molmo-jax sweep --study=pooling,columns --seeds=2 --config.training.steps=300 --out=runs/quick
 
 A study of your own is a few lines in a file like this one, with `get_config` and `STUDIES`:
-`python -m molmo_jax.tools.sweep --config=mine.py --study=mine`.
+`molmo-jax sweep --config=mine.py --study=mine`.
 """
 
 from ml_collections import ConfigDict

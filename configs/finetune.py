@@ -6,8 +6,8 @@
 Afterwards:
 
   python eval.py --workdir=runs/mine                                             # its validation set again
-  python -m molmo_jax.tools.convert runs/mine mine_molmo2 --layout hub           # for transformers and vLLM
-  python -m molmo_jax.tools.chat --model mine_molmo2 --image a.jpg "What is this?"
+  molmo-jax convert runs/mine mine_molmo2 --layout hub           # for transformers and vLLM
+  molmo-jax chat --model mine_molmo2 --image a.jpg "What is this?"
 """
 
 from ml_collections import ConfigDict

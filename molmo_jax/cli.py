@@ -26,6 +26,7 @@ TOOLS = {                    # run from molmo_jax/tools/
   'judge': 'has predictions scored by a language model',
   'memory': 'memory of a training step on the devices of this machine',
   'compile_tpu': 'compiles a training step for a TPU slice that is not here',
+  'configuration': 'prints every key of a configuration: type, default, meaning',
   'scenes': 'writes the synthetic dataset of configs/scenes.py',
   'benchmark': 'measures speed, also in turns with transformers',
 }

@@ -22,6 +22,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from molmo_jax.configuration import ConfigError
+from molmo_jax.errors import MolmoError
 from molmo_jax.programs import find_config
 
 MOST_USED = {   # values of a configuration that --help of train.py shows
@@ -93,7 +94,8 @@ def usage(program: str) -> str:
         value = value[part]
       lines += _entry(f'--config.{key}={value}', meaning)
   return '\n'.join([*lines, '', 'Every value of a configuration is such a flag: '
-                    'docs/configuration.md lists them', 'with types, defaults and meanings.'])
+                    'docs/configuration.md, which',
+                    '`molmo-jax configuration` prints, lists them with types, defaults and meanings.'])
 
 
 def _entry(flag: str, text: str) -> list[str]:
@@ -102,10 +104,12 @@ def _entry(flag: str, text: str) -> list[str]:
   return [*head, *(f'{"":30}{line}' for line in rest)]
 
 
-def make_parser(command: str, purpose: str, examples: str) -> argparse.ArgumentParser:
-  """The argparse parser of `molmo-jax COMMAND`, with examples below its flags."""
+def make_parser(command: str, purpose: str | None, examples: str) -> argparse.ArgumentParser:
+  """The argparse parser of `molmo-jax COMMAND`: its purpose (the docstring of its module) above the
+  flags, examples below.
+  """
   return argparse.ArgumentParser(
-    prog=f'molmo-jax {command}', description=purpose, allow_abbrev=False,
+    prog=f'molmo-jax {command}', description=(purpose or '').strip(), allow_abbrev=False,
     epilog='examples:\n' + examples.strip('\n'),
     formatter_class=argparse.RawDescriptionHelpFormatter)
 
@@ -136,6 +140,25 @@ def read_config(file: str | None, rest: Sequence[str]) -> Given:
   if unknown:
     raise ConfigError(f'unknown arguments: {unknown}; flags look like --config.mesh.context=2')
   return Given(holder.value, find_config(file), config_flags.get_override_values(values['config']))
+
+
+def one_line_errors(main: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+  """For the `main` of a tool: what a user can put right is one line on standard error, status 1."""
+  @functools.wraps(main)
+  def guarded(arguments: list[str] | None = None) -> int:
+    try:
+      return main(arguments)
+    except (MolmoError, OSError) as error:
+      print(f'error: {error}', file=sys.stderr)
+      return 1
+  return guarded
+
+
+def positive(text: str) -> int:
+  """The argparse type of a count that is at least 1."""
+  if int(text) < 1:
+    raise argparse.ArgumentTypeError(f'{text} is not a positive number')
+  return int(text)
 
 
 def _define(default: str | None, purpose: str, values: flags.FlagValues,

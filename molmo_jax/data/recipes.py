@@ -232,5 +232,5 @@ def recipe(stage: str, folder: str | Path, present_only: bool = False) -> dict[s
       groups[name] = group.rate
   if not mixture:
     raise ValueError(f'{folder} holds none of the manifests of stage {stage}; write them with '
-                     'python -m molmo_jax.tools.prepare_dataset')
+                     'molmo-jax prepare_dataset')
   return dict(mixture=mixture, groups=groups)

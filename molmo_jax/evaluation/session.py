@@ -71,7 +71,7 @@ def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: Pr
   print_table(summary, console)
   print_published(summary['published'], console)
   if summary['judged']:
-    console.print('to be judged: python -m molmo_jax.tools.judge '
+    console.print('to be judged: molmo-jax judge '
       f'--predictions={folder}/predictions.jsonl --manifest={manifest.path} --folder={folder}/judge', highlight=False, soft_wrap=True)
   if problems:
     console.print(f'[yellow]{len(problems)} records could not be used and are not scored; the '

@@ -89,7 +89,7 @@ def all_text(out_dir: str | Path) -> Iterator[str]:
   """
   path = Path(out_dir) / 'train.jsonl'
   if not path.exists():
-    raise ScenesError(f'{path} does not exist; write it with `python -m molmo_jax.tools.scenes '
+    raise ScenesError(f'{path} does not exist; write it with `molmo-jax scenes '
       f'--out {out_dir}`')
   for example in read_manifest(path):
     yield from (message.content for conversation in example.conversations

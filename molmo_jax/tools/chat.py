@@ -1,5 +1,6 @@
-"""Asks a checkpoint about images or a video: `python -m molmo_jax.tools.chat --model DIR --image
-a.jpg "question"`.
+"""Asks a checkpoint about images or a video; the answer appears while it is generated.
+
+Without a question it holds a conversation: one question a line, an empty line ends it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 import molmo_jax
+from molmo_jax.command_line import make_parser
 from molmo_jax.configuration import ConfigError
 from molmo_jax.errors import CheckpointError
 from molmo_jax.evaluation.drawing import draw_points
@@ -21,11 +23,11 @@ from molmo_jax.preprocess.reading import load_image
 from molmo_jax.preprocess.types import EncodingError, MediaError
 from molmo_jax.preprocess.video import read_video
 
-EXAMPLE = """examples:
-  python -m molmo_jax.tools.chat --model allenai/Molmo2-8B --image cat.jpg "What is the cat doing?"
-  python -m molmo_jax.tools.chat --model DIR --image a.jpg b.jpg "What changed?"
-  python -m molmo_jax.tools.chat --model DIR --image mugs.jpg --draw mugs_points.png "Point to the mugs."
-  python -m molmo_jax.tools.chat --model DIR --video clip.mp4    # without a question: a conversation
+EXAMPLES = """
+  molmo-jax chat --model allenai/Molmo2-8B --image cat.jpg "What is the cat doing?"
+  molmo-jax chat --model DIR --image a.jpg b.jpg "What changed?"
+  molmo-jax chat --model DIR --image mugs.jpg --draw mugs_points.png "Point to the mugs."
+  molmo-jax chat --model DIR --video clip.mp4    # without a question: a conversation
 """
 
 
@@ -51,11 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-      prog='python -m molmo_jax.tools.chat', formatter_class=argparse.RawDescriptionHelpFormatter,
-      epilog=EXAMPLE,
-      description='Asks a Molmo checkpoint a question about images or a video; the answer appears '
-      'as it is made.')
+  parser = make_parser('chat', __doc__, EXAMPLES)
   parser.add_argument('--model', required=True, metavar='DIR', help='folder of a checkpoint, or '
                       'its id on the Hub')
   parser.add_argument('--image', nargs='+', action='extend', default=[], metavar='FILE',

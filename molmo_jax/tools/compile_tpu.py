@@ -1,9 +1,8 @@
-"""Compiles the training step of a configuration for a TPU slice that is not here, and says whether
-it fits.
+"""Compiles the training step of a configuration for a TPU slice elsewhere, and says whether it fits.
 
-`molmo-jax compile_tpu --config=… --topology=v5e:16x16`; see docs/scale.md. It is
-the real compiler, the libtpu of PyPI: what it refuses would be refused there. It tells memory and
-exchanges, not time.
+It is the real compiler, the libtpu of PyPI: what it refuses would be refused there. It tells memory
+and collectives, not time. docs/scale.md. Exit status: 0 where the step fits, 1 for errors, 2 where
+it does not fit.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does
   not fit.
   """
-  parser = make_parser('compile_tpu', __doc__.split('\n')[0], EXAMPLES)
+  parser = make_parser('compile_tpu', __doc__, EXAMPLES)
   parser.add_argument('--topology', required=True, help='generation and shape of the slice: '
                       'v5e:16x16, v5p:4x4x4, v6e:16x16, …')
   return run_report(parser, arguments, lambda run, args,

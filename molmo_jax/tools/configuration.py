@@ -1,6 +1,4 @@
-"""docs/configuration.md: every key of a run's configuration, from the dataclasses that read it.
-
-    python -m molmo_jax.tools.configuration --write docs/configuration.md
+"""Prints docs/configuration.md: every key of a configuration with its type, default and meaning.
 
 A key's meaning is what its dataclass says of it: the comment above the field or behind it, or its
 line under `Attributes:` in the docstring.
@@ -8,12 +6,12 @@ line under `Attributes:` in the docstring.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import dataclasses
 import functools
 import inspect
 import re
+import sys
 import textwrap
 import types
 import typing
@@ -21,12 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from molmo_jax.command_line import make_parser
 from molmo_jax.experiment import Experiment
 
+EXAMPLES = """
+  molmo-jax configuration | less
+  molmo-jax configuration --write docs/configuration.md
+"""
 HEAD = """# Configuration
 
 Every key, with its type, its default and its meaning; generated from the dataclasses by
-`python -m molmo_jax.tools.configuration --write docs/configuration.md`. A file of `configs/` sets
+`molmo-jax configuration --write docs/configuration.md`. A file of `configs/` sets
 some of them for a kind of run, and each is a flag on the command line:
 
 ```sh
@@ -134,19 +137,17 @@ def page() -> str:
   return '\n'.join([HEAD, *(table(path, cls) for path, cls in sections(Experiment))])
 
 
-def main(arguments: list[str] | None = None) -> None:
-  """Prints the page, or writes it to `--write`."""
-  parser = argparse.ArgumentParser(
-    prog='python -m molmo_jax.tools.configuration',
-    description='Every key of a configuration with its type, default and meaning, as Markdown.',
-    epilog='example: python -m molmo_jax.tools.configuration --write docs/configuration.md')
+def main(arguments: list[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  parser = make_parser('configuration', __doc__, EXAMPLES)
   parser.add_argument('--write', type=Path, metavar='FILE', help='write it there, not to stdout')
   file = parser.parse_args(arguments).write
   if file is None:
     print(page(), end='')
   else:
     file.write_text(page(), encoding='utf-8')
+  return 0
 
 
 if __name__ == '__main__':
-  main()
+  sys.exit(main())

@@ -1,6 +1,5 @@
-"""Converts checkpoints: Hugging Face layouts and runs of this program into one another.
-
-`python -m molmo_jax.tools.convert SRC DST --layout hub|native|orbax`; see docs/checkpoints.md.
+"""Converts checkpoints: Hugging Face checkpoints, under the released names or those of
+transformers' own classes, and runs of train.py, into one another. docs/checkpoints.md.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from molmo_jax import experiment
 from molmo_jax.checkpoint import hf, native
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
 from molmo_jax.checkpoint.hf_files import TensorFolder, new_folder
+from molmo_jax.command_line import make_parser
 from molmo_jax.configuration import ConfigError
 from molmo_jax.initial import from_checkpoint
 from molmo_jax.model.config import ModelConfig
@@ -31,13 +31,13 @@ from molmo_jax.processor import processor_files
 from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 
-EXAMPLES = """examples:
+EXAMPLES = """
   # a run of train.py for transformers and vLLM, in bfloat16 like the releases
-  python -m molmo_jax.tools.convert runs/mine mine_molmo2 --layout hub --dtype bfloat16
+  molmo-jax convert runs/mine mine_molmo2 --layout hub --dtype bfloat16
   # a released checkpoint under the names of transformers' own classes
-  python -m molmo_jax.tools.convert allenai/Molmo2-4B molmo2_4b_native --layout native
+  molmo-jax convert allenai/Molmo2-4B molmo2_4b_native --layout native
   # a released checkpoint as the folder of a run, for eval.py --workdir
-  python -m molmo_jax.tools.convert DIR runs/molmo2 --layout orbax
+  molmo-jax convert DIR runs/molmo2 --layout orbax
 """
 UNITS = {'': 1, 'KB': 10 ** 3, 'MB': 10 ** 6, 'GB': 10 ** 9}
 WIDEST = {'F32': 'float32', 'BF16': 'bfloat16'}
@@ -174,10 +174,7 @@ def _bytes(text: str) -> int:
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog='python -m molmo_jax.tools.convert', description='Converts checkpoints between the '
-    'layouts of Hugging Face and runs of train.py.', epilog=EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = make_parser('convert', __doc__, EXAMPLES)
   parser.add_argument('source', metavar='SRC', help='a Hugging Face folder (either layout), an id '
                       'on the Hub, or the folder of a run')
   parser.add_argument('destination', metavar='DST', type=Path, help='a folder that does not exist '

@@ -1,21 +1,19 @@
-"""Has predictions scored by a language model: writes what is to be asked, reads the answers, and
-scores.
+"""Has predictions scored by a language model: writes the requests, reads the answers, and scores.
 
-`python -m molmo_jax.tools.judge --predictions FILE --manifest FILE --folder DIR`: writes
-DIR/requests.jsonl; answer every line of it into DIR/answers.jsonl with any language model, and run
-the same command again until nothing is left to ask. Then DIR/judged.json has the scores.
-docs/evaluation.md shows the lines.
+The first run writes DIR/requests.jsonl. Answer every line of it into DIR/answers.jsonl with any
+language model, and run the same command again until no request is left. Then DIR/judged.json has
+the scores. docs/evaluation.md shows the lines.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from molmo_jax.command_line import make_parser
 from molmo_jax.data.manifest import ManifestError, read_manifest
 from molmo_jax.evaluation.judging import KINDS, judge
 from molmo_jax.evaluation.judging.rounds import read_answers, requests_text
@@ -23,13 +21,17 @@ from molmo_jax.evaluation.predictions import Prediction, read_predictions
 from molmo_jax.files import write_atomically
 from molmo_jax.preprocess.types import Example
 
+EXAMPLES = """
+  molmo-jax judge --predictions runs/mine/evaluation/predictions.jsonl --manifest mine/val.jsonl \\
+    --folder runs/mine/judged
+"""
+
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status: 0 with scores, 3 while answers are missing, 2 for an
   error.
   """
-  parser = argparse.ArgumentParser(prog='python -m molmo_jax.tools.judge',
-                                   description=__doc__.splitlines()[0])
+  parser = make_parser('judge', __doc__, EXAMPLES)
   parser.add_argument('--predictions', type=Path, required=True, help='predictions.jsonl of an '
                       'evaluation')
   parser.add_argument('--manifest', type=Path, required=True, help='what was evaluated')

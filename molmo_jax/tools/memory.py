@@ -1,8 +1,7 @@
-"""How much memory the training step of a configuration needs on the devices that are present,
-before a run is started.
+"""Measures the memory that the training step of a configuration needs on this machine's devices,
+before a run is started. For a TPU slice elsewhere: molmo-jax compile_tpu.
 
-`molmo-jax memory --config=…`; for a TPU slice that is not here:
-`molmo_jax.tools.compile_tpu`.
+Exit status: 0 where the step fits, 1 for errors, 2 where it does not fit.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does
   not fit.
   """
-  parser = make_parser('memory', __doc__.split('\n')[0], EXAMPLES)
+  parser = make_parser('memory', __doc__, EXAMPLES)
   parser.add_argument('--shapes-only', action='store_true', help='do not compile; arithmetic on '
                       'shapes')
   return run_report(parser, arguments, lambda run, args,

@@ -1,34 +1,33 @@
-"""From the files of a public dataset to a manifest: `prepare_dataset NAME --root=DIR
---out=….jsonl`.
+"""Writes the manifest of a public training dataset from its files on this machine.
 
-docs/datasets.md says where each dataset is; `--list` prints that table.
+docs/datasets.md says where each dataset is; --list prints that table.
 """
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from molmo_jax.command_line import make_parser
 from molmo_jax.data.adapters import ADAPTERS
 from molmo_jax.data.adapters.adapter import Counts, convert, write_urls
 from molmo_jax.data.recipes import SFT, STAGES, Entry
 from molmo_jax.data.tables import TableError
 from molmo_jax.progress import Display
 
-EXAMPLES = """examples:
+EXAMPLES = """
   # the images to download: lines of URL, tab, images/<sha256 of the URL>
-  python -m molmo_jax.tools.prepare_dataset pixmo_points --root=pixmo --urls=pixmo/urls.tsv
+  molmo-jax prepare_dataset pixmo_points --root=pixmo --urls=pixmo/urls.tsv
   # fine-tuning
-  python -m molmo_jax.tools.prepare_dataset pixmo_points --root=pixmo --out=data/sft/pixmo_points.jsonl
+  molmo-jax prepare_dataset pixmo_points --root=pixmo --out=data/sft/pixmo_points.jsonl
   # pre-training: the style is the prompt
-  python -m molmo_jax.tools.prepare_dataset pixmo_points --root=pixmo --out=data/pretrain/pixmo_points.jsonl \\
+  molmo-jax prepare_dataset pixmo_points --root=pixmo --out=data/pretrain/pixmo_points.jsonl \\
     --stage=pretrain
   # what there is
-  python -m molmo_jax.tools.prepare_dataset --list
+  molmo-jax prepare_dataset --list
 """
 # stage → how a caption or a label is asked for, and how points are written (docs/training.md §1.1)
 WRITING = {'pretrain': ('none', 'html-v1'), 'sft': ('templates', 'html-v2')}
@@ -39,11 +38,7 @@ CHECKED = {'card': 'card on the Hub', 'loader': 'released loader', 'reader': 'an
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = argparse.ArgumentParser(prog='python -m molmo_jax.tools.prepare_dataset',
-                                   epilog=EXAMPLES,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter,
-                                   description='Writes the manifest of a public dataset that lies '
-                                   'on this machine.')
+  parser = make_parser('prepare_dataset', __doc__, EXAMPLES)
   parser.add_argument('name', nargs='?', help='the dataset: a name of docs/datasets.md')
   parser.add_argument('--root', type=Path, help='the folder with its files')
   parser.add_argument('--out', type=Path, help='the manifest, ….jsonl')
@@ -139,13 +134,13 @@ def _line(entry: Entry) -> str:
 INTRODUCTION = """
 # Datasets of the released training stages
 
-Written by `python -m molmo_jax.tools.prepare_dataset --list`; the data are in `molmo_jax/data/recipes.py`, the adapters
+Written by `molmo-jax prepare_dataset --list`; the data are in `molmo_jax/data/recipes.py`, the adapters
 in `molmo_jax/data/adapters/`. How a mixture is drawn: [data.md](data.md#mixtures).
 
 ```bash
 pip install pyarrow                         # for parquet files
-python -m molmo_jax.tools.prepare_dataset pixmo_points --root=pixmo --urls=pixmo/urls.tsv     # what to download
-python -m molmo_jax.tools.prepare_dataset pixmo_points --root=pixmo --out=data/sft/pixmo_points.jsonl
+molmo-jax prepare_dataset pixmo_points --root=pixmo --urls=pixmo/urls.tsv     # what to download
+molmo-jax prepare_dataset pixmo_points --root=pixmo --out=data/sft/pixmo_points.jsonl
 ```
 
 *Size, factor*: within its group a dataset counts with this root times the factor. *Weight*: loss weight of every token

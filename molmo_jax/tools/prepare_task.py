@@ -1,38 +1,32 @@
-"""Writes the manifests of benchmarks from their public files: questions, answers, and what their
-metrics need.
-
-`python -m molmo_jax.tools.prepare_task TASKS --data_root DIR --out DIR`; docs/evaluation.md lists
-the tasks and says where to get their files.
+"""Writes the manifests of benchmarks from their public files: questions, answers, and what
+their metrics need. docs/evaluation.md lists the tasks and says where to get their files.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from molmo_jax.command_line import make_parser
 from molmo_jax.evaluation.tasks import TaskError, resolve_tasks, write_manifest
 from molmo_jax.metrics.versions import MOLMO2, MOLMO_V1
 from molmo_jax.preprocess.types import MediaError
 
-EXAMPLES = """examples:
+EXAMPLES = """
   # one task, whose dataset is unpacked in a folder
-  python -m molmo_jax.tools.prepare_task chart_qa --root data/ChartQA --out manifests/chart_qa.jsonl
+  molmo-jax prepare_task chart_qa --root data/ChartQA --out manifests/chart_qa.jsonl
   # tasks and groups, every dataset in its folder below one root (docs/evaluation.md)
-  python -m molmo_jax.tools.prepare_task chart_qa,short_video --data_root data --out manifests
+  molmo-jax prepare_task chart_qa,short_video --data_root data --out manifests
   # a split that is not the usual one
-  python -m molmo_jax.tools.prepare_task chart_qa:test --data_root data --out manifests
+  molmo-jax prepare_task chart_qa:test --data_root data --out manifests
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = argparse.ArgumentParser(prog='python -m molmo_jax.tools.prepare_task',
-                                   description=__doc__.splitlines()[0],
-                                   epilog=EXAMPLES,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = make_parser('prepare_task', __doc__, EXAMPLES)
   parser.add_argument('tasks', help='names of tasks and groups with commas between them, or all')
   where = parser.add_mutually_exclusive_group(required=True)
   where.add_argument('--root', type=Path, help='folder of the dataset, for one task')

@@ -356,7 +356,7 @@ def test_all_text_holds_every_training_message_and_subtitle(dataset, train):
   text = list(all_text(dataset))
   assert len(text) == sum(2 * len(e.conversations) + len(e.subtitles or ()) for e in train)
   assert {'here it begins', 'What number is written?', 'How many objects are there?'} <= set(text)
-  with pytest.raises(ScenesError, match='python -m molmo_jax.tools.scenes'):
+  with pytest.raises(ScenesError, match='molmo-jax scenes'):
     next(all_text(dataset / 'none'))
 
 

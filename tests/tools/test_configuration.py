@@ -12,7 +12,7 @@ from molmo_jax.experiment import Experiment
 from molmo_jax.tools import configuration
 
 PAGE = Path(__file__).parents[2] / 'docs/configuration.md'
-COMMAND = 'python -m molmo_jax.tools.configuration --write docs/configuration.md'
+COMMAND = 'molmo-jax configuration --write docs/configuration.md'
 
 
 def test_the_page_is_current():

@@ -158,4 +158,4 @@ def test_a_size_that_is_none_is_refused(size, capsys):
 def test_the_help_shows_commands(capsys):
   with pytest.raises(SystemExit):
     convert('--help')
-  assert 'python -m molmo_jax.tools.convert runs/mine mine_molmo2 --layout hub' in capsys.readouterr().out
+  assert 'molmo-jax convert runs/mine mine_molmo2 --layout hub' in capsys.readouterr().out

@@ -50,5 +50,5 @@ def test_an_unknown_name_gets_the_closest_ones(tmp_path, capsys):
 
 
 def test_the_documented_table_is_the_current_one():
-  # after a change: python -m molmo_jax.tools.prepare_dataset --list > docs/datasets.md
+  # after a change: molmo-jax prepare_dataset --list > docs/datasets.md
   assert DOCS.read_text(encoding='utf-8') == table()

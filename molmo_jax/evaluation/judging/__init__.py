@@ -2,7 +2,7 @@
 uses a network.
 
 `judge` asks about predictions in rounds: it returns the requests that have no answer yet, and
-scores where all answers are there. The command is `python -m molmo_jax.tools.judge`.
+scores where all answers are there. The command is `molmo-jax judge`.
 """
 
 from __future__ import annotations

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from molmo_jax.errors import MolmoError
+
 INSTALL = 'pip install -r requirements-oracle.txt'
 
 
-class PeerError(RuntimeError):
+class PeerError(MolmoError):
   """torch or transformers with Molmo2 are not there."""
 
 

@@ -23,9 +23,10 @@ from molmo_jax.files import write_atomically
 from molmo_jax.lab.sweep import record
 from molmo_jax.lab.sweep.resources import Share
 from molmo_jax.lab.sweep.study import RUNS, Run
+from molmo_jax.programs import HOME
 from molmo_jax.progress import Display
 
-PROGRAM = Path(__file__).resolve().parents[3] / 'train.py'
+PROGRAM = HOME / 'train.py'
 POLL = 0.2                                      # seconds between two looks at the processes
 # seconds between asking a process to stop and ending it
 PATIENCE = 120.0

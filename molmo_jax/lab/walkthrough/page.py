@@ -39,7 +39,7 @@ def page(w: Walkthrough) -> str:
   return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
     f'content="width=device-width,initial-scale=1"><title>{html.escape(names)}: from pixels to '
     f'tokens</title><style>{CSS}</style></head><body>\n{"".join(body)}\n<footer>python -m '
-    'molmo_jax.tools.walkthrough</footer></body></html>\n')
+    'molmo-jax walkthrough</footer></body></html>\n')
 
 
 class _Count:
