@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from molmo_jax.checkpoint.hf_config_writer import Layout, model_config_dict, tensor_layout
+from molmo_jax.checkpoint.hf_config import Layout, model_config_dict
 from molmo_jax.checkpoint.hf_files import Planned, TensorFolder, write_shards
-from molmo_jax.checkpoint.hf_plan import Destination, Source, Whole, plan_export, plan_import
-from molmo_jax.checkpoint.hf_table import file_index, from_file, to_file
+from molmo_jax.checkpoint.hf_plan import Destination, Rows, Whole, plan_export, plan_import
+from molmo_jax.checkpoint.hf_table import file_index, from_file, naming_of, to_file
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parameters import flatten_paths
 
@@ -78,11 +78,11 @@ def counter(leaves: Iterable[Any], dtype: Any, progress: Progress | None) -> Cal
   return advance
 
 
-def load_leaf(files: TensorFolder, source: Source | Whole | Initializer, leaf: Any, dtype: Any,
+def load_leaf(files: TensorFolder, source: Rows | Whole | Initializer, leaf: Any, dtype: Any,
               advance: Callable[[int], None]) -> jax.Array:
   """One parameter in the sharding of `leaf`, and in its dtype unless another one is given."""
   kind, sharding = jnp.dtype(dtype or leaf.dtype), _sharding(leaf)
-  if isinstance(source, Source):
+  if isinstance(source, Rows):
     return _load(files, source, leaf.shape, kind, sharding, advance)
   if isinstance(source, Whole):
     stored = files.read(source.name, (slice(None),) * len(files.tensors[source.name].shape))
@@ -99,7 +99,7 @@ def _sharding(leaf: Any) -> Sharding:
   return SingleDeviceSharding(jax.local_devices()[0]) if sharding is None else sharding
 
 
-def _load(files: TensorFolder, source: Source, shape: tuple[int, ...], dtype: np.dtype,
+def _load(files: TensorFolder, source: Rows, shape: tuple[int, ...], dtype: np.dtype,
           sharding: Sharding,
           advance: Callable[[int], None]) -> jax.Array:
   """One parameter: whole if it is small or if its first axis is split over devices, else in pieces
@@ -166,7 +166,7 @@ def read_parts(wanted: set[Box],
           for box in wanted}
 
 
-def read_box(files: TensorFolder, source: Source, shape: tuple[int, ...], index: tuple[slice, ...],
+def read_box(files: TensorFolder, source: Rows, shape: tuple[int, ...], index: tuple[slice, ...],
              dtype: np.dtype
              ) -> np.ndarray:
   """The box `index` of a parameter, read from the tensors that hold it."""
@@ -180,7 +180,7 @@ def read_box(files: TensorFolder, source: Source, shape: tuple[int, ...], index:
   return np.stack(list(blocks))
 
 
-def _read_matrix(files: TensorFolder, source: Source, spans: tuple[tuple[str, int, int], ...],
+def _read_matrix(files: TensorFolder, source: Rows, spans: tuple[tuple[str, int, int], ...],
                  shape: tuple[int, ...],
                  index: tuple[slice, ...], dtype: np.dtype) -> np.ndarray:
   slices, held, rest = file_index(source.kind, shape, index)
@@ -219,7 +219,7 @@ def save_params(params: Any, config: ModelConfig, folder: Path, layout: Layout =
       written then.
   """
   arrays = flatten_paths(params)
-  plan = plan_export(params, tensor_layout(config, layout))
+  plan = plan_export(params, naming_of(config, layout))
   stored = jnp.dtype(dtype or arrays[plan[0].paths[0]].dtype)
   text = model_config_dict(config, layout, stored.name, special, max_positions, source)
   is_writer = jax.process_index() == 0

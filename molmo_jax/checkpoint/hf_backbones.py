@@ -1,50 +1,90 @@
-"""Plain language models and image towers as transformers stores them: the tables from their tensors
-to our parameters.
+"""Plain language models and image towers as transformers stores them: which tensor is which of our
+parameters, and whether config.json describes the model of a run's configuration.
 
-Every tensor of such a folder is in one of three places here: an entry of the table, the stem of a
-tower (small tensors that are changed on the way), or the list of those that are not read, with the
-reason. Anything else is left over, which is an error. Names are those of transformers' classes;
-what Molmo takes of a tower is in docs/model.md §2.
+Every tensor of such a folder is in one of three places here: an entry of a table, the stem of a
+tower (small tensors that are changed on the way), or the patterns of those that are not read, with
+the reason. Anything else is left over, which is an error. Tensors tell sizes; what they do not tell
+and what would go wrong in silence is compared by `check_llm` and `check_vit`: heads, rotary base,
+epsilons, activations, norms. Names and keys are those of transformers' classes, with their defaults
+where files leave them out; what Molmo takes of a tower is in docs/model.md §2.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from molmo_jax.checkpoint.hf_table import Entry, decoder, entry, linear, norm, tower_blocks
+from molmo_jax.checkpoint.hf_config import ACTIVATIONS, SIZES, read_rope
+from molmo_jax.checkpoint.hf_config_v1 import TOWERS
+from molmo_jax.checkpoint.hf_files import listing
+from molmo_jax.checkpoint.hf_table import (
+  BASE,
+  HEAD,
+  TRANSFORMERS_TOWER,
+  Entry,
+  decoder,
+  entry,
+  experts,
+  linear,
+  modules,
+  norm,
+)
+from molmo_jax.errors import CheckpointError
+from molmo_jax.json_section import Key, Section
+from molmo_jax.model.config import LlmConfig, VitConfig
 
-StemKind = Literal['patches', 'class', 'positions']
 BICUBIC = -0.75   # torch's coefficient
+
+
+def _language_model(attention_norm: str, mlp_norm: str) -> tuple[Entry, ...]:
+  """Tables may be padded beyond the vocabulary of the configuration; experts have a matrix each."""
+  return (entry('model.embed_tokens.weight', BASE, 'table', spare=True),
+          entry('lm_head.weight', HEAD, 'table', spare=True),
+          *decoder('model', attention_norm, mlp_norm), *experts('model.layers.{i}'))
+
+
+_PRE = _language_model('input_layernorm', 'post_attention_layernorm')
+_POST = _language_model('post_attention_layernorm', 'post_feedforward_layernorm')
+# By `model_type` of config.json: the tensors, and the settings that no key tells.
+LANGUAGE_MODELS: dict[str, tuple[tuple[Entry, ...], dict[str, Any]]] = {
+  'qwen2': (_PRE, dict(norm_order='pre', qkv_bias=True, qk_norm='none')),
+  'qwen3': (_PRE, dict(norm_order='pre', qkv_bias=False, qk_norm='head')),
+  'olmo2': (_POST, dict(norm_order='post', qkv_bias=False, qk_norm='full')),
+  'olmo3': (_POST, dict(norm_order='post', qkv_bias=False, qk_norm='full')),
+  'olmoe': (_PRE, dict(norm_order='pre', qkv_bias=False, qk_norm='full'))}
+LANGUAGE_MODEL_UNUSED = {
+  r'model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq': 'a constant, which old files store'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Stem:
-  """A tensor of a tower's first layer. Axes of length one in front do not count.
+  """A tensor of a tower's first layer. Leading axes of length one do not count.
 
   Attributes:
+    name: of the tensor.
+    path: of the parameter.
     kind: 'patches' a convolution [E, 3, p, p] → [p·p·3, E], pixels in the order row, column,
-      channel; 'class' [E]; 'positions' [rows, E], of which `class_rows` come first and belong to no
-      patch.
+      channel; 'class' [E]; 'positions' [rows, E], the class token's row first if there is one.
   """
   name: str
   path: str
-  kind: StemKind
-  class_rows: int = 0
+  kind: Literal['patches', 'class', 'positions']
 
 
 @dataclasses.dataclass(frozen=True)
-class Tower:
+class TowerTable:
   """The tensors of an image tower.
 
   Attributes:
+    stem: of the first layer; what a tower has not is passed over.
+    entries: all other tensors that are read.
     block: name of the blocks, with '{i}' for their number.
-    unused: what is not read: pattern (`re.fullmatch`) → reason. Blocks above those that exist are
-      not read either.
+    unused: what is not read: pattern (`re.fullmatch`) → reason. Blocks above those that exist in
+      our model are not read either.
   """
   stem: tuple[Stem, ...]
   entries: tuple[Entry, ...]
@@ -52,124 +92,76 @@ class Tower:
   unused: dict[str, str]
 
 
-def _language_model(attention_norm: str, mlp_norm: str) -> tuple[Entry, ...]:
-  """Tables may be padded beyond the vocabulary of the configuration; experts have a matrix each."""
-  experts = 'model.layers.{i}.mlp.experts.{e}'
-  tables = (entry('model.embed_tokens.weight', 'embedding/base', 'table'),
-            entry('lm_head.weight', 'embedding/head', 'table'))
-  return (
-    *(dataclasses.replace(e, spare=True) for e in tables),
-    *decoder('model', attention_norm, mlp_norm),
-    entry('model.layers.{i}.mlp.gate.weight', 'decoder/blocks/mlp/router/kernel', 'kernel'),
-    *(entry(f'{experts}.{w}_proj.weight', f'decoder/blocks/mlp/{w}', 'experts')
-      for w in ('gate', 'up', 'down')))
-
-
-_PRE = _language_model('input_layernorm', 'post_attention_layernorm')
-_POST = _language_model('post_attention_layernorm', 'post_feedforward_layernorm')
-# by `model_type` of config.json
-LANGUAGE_MODELS: dict[str, tuple[Entry, ...]] = {
-  'qwen2': _PRE, 'qwen3': _PRE, 'olmo2': _POST, 'olmo3': _POST, 'olmoe': _PRE}
-LANGUAGE_MODEL_UNUSED = {
-  r'model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq': 'a constant, which old files store'}
-
-_CLIP_BLOCK = {'attention': 'self_attn', 'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj',
-               'out': 'out_proj',
-               'mlp up': 'mlp.fc1', 'mlp down': 'mlp.fc2', 'attention_norm': 'layer_norm1',
-               'mlp_norm': 'layer_norm2'}
-_DINOV2_BLOCK = {'attention': 'attention', 'query': 'attention.query', 'key': 'attention.key',
-                 'value': 'attention.value', 'out': 'output.dense', 'mlp up': 'mlp.fc1',
-                 'mlp down': 'mlp.fc2',
-                 'attention_norm': 'norm1', 'mlp_norm': 'norm2'}
-# of the tensors of CLIP and SigLIP
-_PAIR = {r'text_model\..*': 'the text tower',
-         r'(visual|text)_projection\.weight': 'into the space of texts and images',
-         r'logit_(scale|bias)': 'of the contrastive loss',
-         r'(vision_model\.)?embeddings\.position_ids': 'a constant',
-         r'(vision_model\.)?post_layernorm\.(weight|bias)': 'a norm above the last block, where '
-         'nothing is read',
-         r'(vision_model\.)?head\..*': 'the pooling head, above the last block'}
-
-
-def _clip(prefix: str) -> Tower:
-  block = f'{prefix}encoder.layers.{{i}}'
-  return Tower(
-    (Stem(f'{prefix}embeddings.patch_embedding.weight', 'vit/patch_embedding/kernel', 'patches'),
-     Stem(f'{prefix}embeddings.class_embedding', 'vit/class_embedding', 'class'),
-     Stem(f'{prefix}embeddings.position_embedding.weight', 'vit/position_embedding', 'positions',
-          class_rows=1)),
-    (*norm(f'{prefix}pre_layrnorm', 'vit/pre_norm', bias=True), *tower_blocks(block, _CLIP_BLOCK)),
-    block, _PAIR)
-
-
-def _siglip(prefix: str) -> Tower:
-  block, patches = f'{prefix}encoder.layers.{{i}}', f'{prefix}embeddings.patch_embedding'
-  return Tower(
+def _tower(prefix: str, patches: str, class_token: str, positions: str, blocks: str,
+           names: dict[str, str], unused: dict[str, str]) -> TowerTable:
+  block, patches = f'{prefix}{blocks}.{{i}}', f'{prefix}embeddings.{patches}'
+  return TowerTable(
     (Stem(f'{patches}.weight', 'vit/patch_embedding/kernel', 'patches'),
-     Stem(f'{prefix}embeddings.position_embedding.weight', 'vit/position_embedding', 'positions')),
-    (linear(patches, 'vit/patch_embedding')[1], *tower_blocks(block, _CLIP_BLOCK)), block, _PAIR)
+     Stem(f'{prefix}embeddings.{class_token}', 'vit/class_embedding', 'class'),
+     Stem(f'{prefix}embeddings.{positions}', 'vit/position_embedding', 'positions')),
+    (*linear(patches, 'vit/patch_embedding')[1:], *norm(f'{prefix}pre_layrnorm', 'vit/pre_norm'),
+     *modules(block, 'vit/blocks', names),
+     entry(f'{block}.layer_scale1.lambda1', 'vit/blocks/attention_scale', 'vector'),
+     entry(f'{block}.layer_scale2.lambda1', 'vit/blocks/mlp_scale', 'vector')), block, unused)
 
 
-def _dinov2(prefix: str) -> Tower:
-  block, patches = f'{prefix}encoder.layer.{{i}}', f'{prefix}embeddings.patch_embeddings.projection'
-  scale = lambda n, path: entry(f'{block}.layer_scale{n}.lambda1', f'vit/blocks/{path}', 'vector')
-  return Tower(
-    (Stem(f'{patches}.weight', 'vit/patch_embedding/kernel', 'patches'),
-     Stem(f'{prefix}embeddings.cls_token', 'vit/class_embedding', 'class'),
-     Stem(f'{prefix}embeddings.position_embeddings', 'vit/position_embedding', 'positions',
-          class_rows=1)),
-    (linear(patches, 'vit/patch_embedding')[1], *tower_blocks(block, _DINOV2_BLOCK),
-     scale(1, 'attention_scale'),
-     scale(2, 'mlp_scale')), block,
-    {r'embeddings\.mask_token': 'for pretraining with hidden patches',
-     r'layernorm\.(weight|bias)': 'a norm above the last block, where nothing is read'})
+def tower_table(family: str, prefix: str) -> TowerTable:
+  """The table of a family of towers.
 
-
-TOWERS: dict[str, Callable[[str], Tower]] = {'clip': _clip, 'siglip': _siglip, 'dinov2': _dinov2}
-
-
-def tower(family: str, is_part: bool) -> Tower:
-  """The table of a family; `is_part`: the tower's names begin with 'vision_model.', as beside a
-  text tower.
+  Args:
+    family: a key of `FAMILIES`.
+    prefix: 'vision_model.' where the tower stands beside a text tower, else ''.
   """
-  return TOWERS[family]('vision_model.' if is_part else '')
+  if family == 'dinov2':
+    return _tower(
+      prefix, 'patch_embeddings.projection', 'cls_token', 'position_embeddings', 'encoder.layer', {
+        'query': 'attention.attention.query', 'key': 'attention.attention.key',
+        'value': 'attention.attention.value', 'out': 'attention.output.dense', 'up': 'mlp.fc1',
+        'down': 'mlp.fc2', 'attention_norm': 'norm1', 'mlp_norm': 'norm2'}, {
+        r'embeddings\.mask_token': 'for pretraining with hidden patches',
+        r'layernorm\.(weight|bias)': 'a norm above the last block, where nothing is read'})
+  return _tower(
+    prefix, 'patch_embedding', 'class_embedding', 'position_embedding.weight', 'encoder.layers',
+    TRANSFORMERS_TOWER, {
+      r'text_model\..*': 'the text tower', r'logit_(scale|bias)': 'of the contrastive loss',
+      r'(visual|text)_projection\.weight': 'into the space of texts and images',
+      r'(vision_model\.)?embeddings\.position_ids': 'a constant',
+      r'(vision_model\.)?post_layernorm\.(weight|bias)': 'a norm above the last block',
+      r'(vision_model\.)?head\..*': 'the pooling head, above the last block'})
 
 
-def stem_problem(stem: Stem, stored: tuple[int, ...], shape: tuple[int, ...]) -> str | None:
-  """Which shape a stem's tensor must have, if the stored one does not make a parameter of `shape`.
-  """
-  width = shape[-1]
-  if stem.kind == 'patches':
-    side = math.isqrt(shape[0] // 3)
-    return None if stored == (width, 3, side, side) else str([width, 3, side, side])
-  core = stored[max(len(stored) - len(shape), 0):]
-  if math.prod(stored) != math.prod(core):
-    return str(list(shape))
-  if stem.kind == 'class':
-    return None if core == shape else str(list(shape))
-  patches = core[0] - stem.class_rows
-  if len(core) != 2 or core[1] != width or patches < 1 or math.isqrt(patches) ** 2 != patches:
-    return f'[{"1 + " * stem.class_rows}a square number, {width}]'
-  return None
+def stem_misfit(kind: str, stored: tuple[int, ...], shape: tuple[int, ...],
+                class_rows: int) -> str | None:
+  """The shape that a stem's tensor must have, if the stored one makes no parameter of `shape`."""
+  width, extra = shape[-1], len(stored) - len(shape)
+  core = stored[extra:] if extra > 0 and math.prod(stored[:extra]) == 1 else stored
+  if kind == 'positions':
+    patches = core[0] - class_rows
+    fits = core[1:] == (width,) and patches > 0 and math.isqrt(patches) ** 2 == patches
+    return None if fits else f'[{"1 + " * class_rows}a square number, {width}]'
+  side = math.isqrt(shape[0] // 3)
+  needed = (width, 3, side, side) if kind == 'patches' else shape
+  return None if (stored if kind == 'patches' else core) == needed else str(list(needed))
 
 
-def stem_from_file(stem: Stem, stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-  """The parameter of `shape`; a position table of another grid is resized."""
-  if stem.kind == 'patches':
+def stem_from_file(kind: str, stored: np.ndarray, shape: tuple[int, ...],
+                   class_rows: int) -> np.ndarray:
+  """The parameter of `shape`, float32; a position table of another grid is resized."""
+  if kind == 'patches':
     return stored.transpose(2, 3, 1, 0).reshape(shape)
-  if stem.kind == 'class':
+  if kind == 'class':
     return stored.reshape(shape)
   table = stored.reshape(-1, shape[-1])
-  first, rest = table[:stem.class_rows], table[stem.class_rows:]
-  return np.concatenate([first, resize_grid(rest, shape[0] - stem.class_rows)])
+  return np.concatenate([table[:class_rows],
+                         resize_grid(table[class_rows:], shape[0] - class_rows)])
 
 
 def resize_grid(table: np.ndarray, patches: int) -> np.ndarray:
   """A position table [n·n, E] for another square grid: float32 [patches, E].
 
-  As upstream converts towers (docs/model.md §2): bicubic without antialias. The scale is (new +
-  0.1) / old, so that the places where the old grid is read lie a little closer to each other than
-  the cells of the new one.
+  As upstream converts towers (docs/model.md §2): bicubic without antialias. The scale is
+  (new + 0.1) / old, so that the places where the old grid is read lie a little closer to each other
+  than the cells of the new one.
   """
   old, new = math.isqrt(len(table)), math.isqrt(patches)
   if old == new:
@@ -189,3 +181,102 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
   a, x = BICUBIC, distance
   near = (a + 2) * x ** 3 - (a + 3) * x ** 2 + 1
   return np.where(x <= 1, near, a * x ** 3 - 5 * a * x ** 2 + 8 * a * x - 4 * a)
+
+
+_CLIP = dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+# Defaults of a family's keys, and its kind of tower.
+FAMILIES: dict[str, tuple[dict[str, Any], str]] = {
+  'clip': (dict(_CLIP, patch_size=32, hidden_act='quick_gelu', layer_norm_eps=1e-5), 'openai'),
+  'siglip': (dict(_CLIP, patch_size=16, hidden_act='gelu_pytorch_tanh', layer_norm_eps=1e-6),
+             'siglip'),
+  'dinov2': (dict(_CLIP, patch_size=14, hidden_act='gelu', layer_norm_eps=1e-6, mlp_ratio=4),
+             'dino')}
+MODEL_TYPES = {'clip': 'clip', 'clip_vision_model': 'clip', 'siglip': 'siglip',
+               'siglip_vision_model': 'siglip', 'dinov2': 'dinov2'}
+_TOWER_KEYS = (*SIZES, Key('patch_size', 'patch_size'),
+               Key('activation', 'hidden_act', words=ACTIVATIONS),
+               Key('norm_eps', 'layer_norm_eps', kind=float))
+
+
+def check_llm(folder: Path, llm: LlmConfig) -> tuple[str, bool, list[str]]:
+  """Compares a language model with the configuration of ours.
+
+  Returns:
+    Its `model_type`, whether its head may be its embedding, and remarks on differences that a run
+    may choose.
+
+  Raises:
+    CheckpointError: not a known language model, or one that computes something else.
+  """
+  s = Section.read(Path(folder) / 'config.json')
+  family = s.choose('model_type', words={name: name for name in LANGUAGE_MODELS})
+  s.demand(hidden_act='silu', attention_bias=False, clip_qkv=None, norm_topk_prob=False,
+           use_sliding_window=False)
+  found = s.fields(SIZES) | LANGUAGE_MODELS[family][1]
+  theta, yarn = read_rope(_of_full_attention(s, found['layers']), found['layers'])
+  found |= dict(
+    rope_theta=theta, norm_eps=s.take('rms_norm_eps', kind=float),
+    kv_heads=s.take('num_key_value_heads', default=found['heads']),
+    head_dim=s.take('head_dim', default=found['width'] // found['heads']),
+    experts=s.size('num_experts') if family == 'olmoe' else 0)
+  if found['experts']:
+    found['experts_per_token'] = s.size('num_experts_per_tok')
+  _compare(s.file, 'model.llm', llm, found, 'the language model')
+  remarks = []
+  if yarn != llm.yarn and (yarn.layers or llm.yarn.layers):
+    remarks.append(f'rotary scaling: the language model has {yarn}, the run '
+                   f'model.llm.yarn={llm.yarn}')
+  return family, s.take('tie_word_embeddings', kind=bool, default=True), remarks
+
+
+def check_vit(folder: Path, vit: VitConfig) -> tuple[str, int]:
+  """Compares an image tower with the configuration of ours; resolution and depth may differ.
+
+  Returns:
+    Its family ('clip', 'siglip', 'dinov2') and its number of blocks.
+
+  Raises:
+    CheckpointError: not a known tower, one that computes something else, or one with too few
+      blocks.
+  """
+  top = Section.read(Path(folder) / 'config.json')
+  family = top.choose('model_type', words=MODEL_TYPES)
+  part = top.section('vision_config') if top.has('vision_config') else top
+  defaults, kind = FAMILIES[family]
+  s = Section(part.file, defaults | {k: v for k, v in part.values.items() if v is not None},
+              part.name)
+  s.demand(num_channels=3, qkv_bias=True, use_swiglu_ffn=False)
+  found = s.fields(_TOWER_KEYS) | TOWERS[kind] | dict(normalize=kind)
+  layers, width = found.pop('layers'), found['width']
+  found['head_dim'] = width // found['heads']
+  if family == 'dinov2':
+    found['mlp'] = width * s.size('mlp_ratio')
+  _compare(s.file, 'model.vit', vit, found, 'the image tower')
+  if layers < vit.layers:
+    raise CheckpointError(f'{s.file}: the image tower has {layers} blocks, but '
+                          f'model.vit.layers={vit.layers}')
+  return family, layers
+
+
+def _of_full_attention(s: Section, layers: int) -> Section:
+  """Olmo 3 scales its rotary positions on the layers with full attention only; the other layers
+  have the same base.
+  """
+  kinds = s.take('layer_types', kind=list, default=['full_attention'] * layers)
+  rope = s.values.get('rope_parameters') or {}
+  values = dict(s.values, rope_scaling_layers=[i for i, kind in enumerate(kinds)
+                                               if kind == 'full_attention'])
+  if isinstance(rope, dict) and 'full_attention' in rope:
+    nested = s.section('rope_parameters')
+    full, sliding = nested.section('full_attention'), nested.section('sliding_attention')
+    sliding.demand(rope_type='default', rope_theta=full.take('rope_theta', kind=float))
+    values['rope_parameters'] = full.values
+  return Section(s.file, values, s.name)
+
+
+def _compare(file: Path, path: str, config: Any, found: dict[str, Any], what: str) -> None:
+  wrong = [f'{path}.{name}={getattr(config, name)}: {what} has {value}'
+           for name, value in found.items() if getattr(config, name) != value]
+  if wrong:
+    raise CheckpointError(f'{file}: its weights fit another configuration:\n  '
+                          + listing(wrong, '\n  '))

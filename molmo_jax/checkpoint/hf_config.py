@@ -1,28 +1,60 @@
-"""`config.json` of a Hugging Face checkpoint → `ModelConfig`: released keys and transformers' own,
-any mix of them.
+"""`config.json` of a Hugging Face checkpoint ↔ `ModelConfig`.
 
-Every value that changes the computation is read or checked; what is wrong is one error that names
-file, key, value and what would be right. Keys that the model does not depend on are ignored.
-Sources: docs/model.md §1, §4.3, §9.2, §10.
+Molmo2 comes in two sets of keys: those of the released files ('hub') and those of transformers' own
+classes ('native'); a file may mix them. Molmo v1 is in `hf_config_v1`. Every value that changes the
+computation is read or checked, and keys that the model does not depend on are ignored. Sources:
+docs/model.md §1, §4.3, §9.2, §10.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from molmo_jax.checkpoint.hf_config_v1 import read_v1
-from molmo_jax.checkpoint.hf_section import Section, read_json
+from molmo_jax.checkpoint.hf_config_v1 import is_v1, read_v1, write_v1
 from molmo_jax.errors import CheckpointError
-from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig, YarnConfig
+from molmo_jax.json_section import Key, Section, written
+from molmo_jax.model.config import (
+  ConnectorConfig,
+  LlmConfig,
+  ModelConfig,
+  VitConfig,
+  YarnConfig,
+  resolve_vit_layers,
+)
+
+# Which names a checkpoint's tensors and keys have: the released ones, or those of transformers.
+Layout = Literal['hub', 'native']
 
 ACTIVATIONS = {'gelu_pytorch_tanh': 'gelu_tanh', 'quick_gelu': 'quick_gelu', 'gelu': 'gelu'}
+SIZES = (Key('width', 'hidden_size'), Key('layers', 'num_hidden_layers'),
+         Key('heads', 'num_attention_heads'), Key('mlp', 'intermediate_size'))
+HEADS = (Key('heads', 'num_attention_heads'), Key('kv_heads', 'num_key_value_heads'),
+         Key('head_dim', 'head_dim'))
+VIT = (
+  *SIZES, Key('head_dim', 'head_dim'), Key('patch_size', 'image_patch_size', 'patch_size'),
+  Key('activation', 'hidden_act', words=ACTIVATIONS), Key('norm_eps', 'layer_norm_eps', kind=float))
+CONNECTOR = (
+  *HEADS, Key('width', 'hidden_size'), Key('hidden', 'intermediate_size'),
+  Key('pooling_mask', 'pooling_attention_mask', None, kind=bool, default=True),
+  Key('feature_dropout', 'image_feature_dropout', None, kind=float, default=0.0))
+LLM = (
+  *SIZES, *HEADS[1:], Key('vocab', 'vocab_size'),
+  Key('extra_vocab', 'additional_vocab_size', least=0),
+  Key('norm_order', 'norm_after', words={True: 'post', False: 'pre'}),
+  Key('norm_eps', 'layer_norm_eps', 'rms_norm_eps', kind=float),
+  Key('qkv_bias', 'qkv_bias', 'attention_bias', kind=bool),
+  Key('residual_dropout', 'residual_dropout', None, kind=float, default=0.0))
+YARN = (
+  Key('factor', 'factor', kind=float), Key('beta_fast', 'beta_fast', kind=float, default=32.0),
+  Key('original_length', 'original_max_position_embeddings'),
+  Key('beta_slow', 'beta_slow', kind=float, default=1.0),
+  Key('attention_factor', 'attention_factor', kind=float))
 QK_NORMS = {'qwen3': 'head', 'olmo': 'full'}
-ROPE_KEYS = {'rope_type', 'type', 'rope_theta', 'factor', 'attention_factor', 'beta_fast',
-             'beta_slow',
-             'original_max_position_embeddings'}
+
 # Keys that name ids of extra tokens: the token, and its number among them (docs/model.md §10).
 TOKEN_IDS = {'image_start_token_id': ('<im_start>', 0), 'image_end_token_id': ('<im_end>', 1),
              'image_patch_id': ('<im_patch>', 2), 'image_high_res_id': ('<im_patch>', 2),
@@ -30,143 +62,222 @@ TOKEN_IDS = {'image_start_token_id': ('<im_start>', 0), 'image_end_token_id': ('
              'low_res_image_start_token_id': ('<low_res_im_start>', 4),
              'image_low_res_id': ('<im_low>', 6), 'frame_start_token_id': ('<frame_start>', 7),
              'frame_end_token_id': ('<frame_end>', 8)}
+NOT_NATIVE = ('image_high_res_id', 'image_col_id', 'image_low_res_id')
+MAX_POSITIONS = 36864   # of the releases without YaRN; with it, what it was scaled to
+# Settings that no file has to express: choices of a run, and what has no influence on the model.
+FREE = {
+  *(f'model.{name}' for name in ('attention', 'dtype', 'residual_dtype', 'remat', 'unroll')),
+  *(f'model.connector.{name}' for name in ('feature_dropout', 'layout_grid', 'layout_crops')),
+  *(f'model.llm.{name}' for name in ('residual_dropout', 'response_residual_dropout'))}
 
 
 def read_model_config(folder: str | Path) -> ModelConfig:
-  """The model that `<folder>/config.json` describes, with the precision and rematerialisation of
-  the defaults.
+  """The model that `<folder>/config.json` describes; what a run chooses has its default.
 
   Raises:
-    CheckpointError: no such file, a key that is missing or has a value that this program does not
-      compute.
+    CheckpointError: no such file, a key that is missing, or a value that is not supported.
   """
-  file = Path(folder) / 'config.json'
-  top = Section(file, '', read_json(file))
-  read = top.choose('model_type', table=READERS)
+  return _read(Section.read(Path(folder) / 'config.json'))
+
+
+def _read(top: Section) -> ModelConfig:
+  read = top.choose('model_type', words=READERS)
   try:
     return read(top)
   except CheckpointError:
     raise
   except ValueError as error:   # the checks of ModelConfig itself
-    raise CheckpointError(f'{file}: {error}') from None
+    raise CheckpointError(f'{top.file}: {error}') from None
 
 
 def read_serving_settings(folder: str | Path) -> dict[str, Any]:
-  """What config.json says to other programs alone: the arguments `special`, `max_positions` and,
-  for Molmo v1, `source` of `hf.save_params`."""
-  top = Section(Path(folder) / 'config.json', '', read_json(Path(folder) / 'config.json'))
-  ids = {token: top.take(key) for key, (token, _) in TOKEN_IDS.items()
-         if top.values.get(key) is not None}
-  text = top.section('text_config') if 'text_config' in top.values else top
-  serving = dict(special=ids, max_positions=text.take('max_position_embeddings', default=None))
-  return serving | ({'source': top.values} if top.values.get('model_type') == 'molmo' else {})
+  """What config.json tells other programs only: the arguments `special`, `max_positions` and, for
+  Molmo v1, `source` of `hf.save_params`.
+  """
+  top = Section.read(Path(folder) / 'config.json')
+  text = top.section('text_config') if top.has('text_config') else top
+  settings = dict(special={token: top.take(key) for key, (token, _) in TOKEN_IDS.items()
+                           if top.has(key)},
+                  max_positions=text.take('max_position_embeddings', default=None))
+  return settings | ({'source': top.values} if top.values.get('model_type') == 'molmo' else {})
 
 
 def _read_molmo2(top: Section) -> ModelConfig:
-  vit, adapter = top.section('vit_config', 'vision_config'), top.section('adapter_config')
-  text = top.section('text_config')
-  return ModelConfig(vit=_vit(vit), connector=_connector(adapter, text), llm=_llm(text, top))
+  vit, connector = top.section('vit_config', 'vision_config'), top.section('adapter_config')
+  llm = top.section('text_config')
+  for s in (vit, connector, llm):
+    s.demand(attention_dropout=0)
+  for s in (vit, connector):
+    s.demand(attention_bias=True, residual_dropout=0)
+  for s in (connector, llm):
+    s.demand(hidden_act='silu')
+  connector.demand(text_hidden_size=llm.size('hidden_size'), mlp_bias=False)
+  llm.demand(embedding_dropout=0)
+  return ModelConfig(
+    vit=_vit(vit), llm=_llm(llm, top), connector=ConnectorConfig(
+      vit_layers=tuple(connector.integers('vit_layers', 'vision_feature_layer')),
+      pooling='attention_meanq', **connector.fields(CONNECTOR)))
 
 
 def _vit(s: Section) -> VitConfig:
-  side = s.take('image_default_input_size', 'image_size', kind=(list, int))
-  height, width = (side, side) if isinstance(side, int) else side if len(side) == 2 else (0, 0)
-  if height != width or not isinstance(height, int) or height < 1:
-    s.fail('image_default_input_size' if 'image_default_input_size' in s.values else 'image_size',
-           side,
-           'it must be [n, n]: crops are square')
-  heads = s.size('num_attention_heads')
-  s.demand('num_key_value_heads', value=heads)
-  s.demand('num_channels', value=3)
-  s.demand('attention_bias', value=True)
-  for key in ('attention_dropout', 'residual_dropout'):
-    s.demand(key, value=0)
-  patch = s.size('image_patch_size', 'patch_size')
+  found = s.fields(VIT)
+  s.demand(num_key_value_heads=found['heads'], num_channels=3)
+  side = s.square('image_default_input_size', 'image_size')
   positions = s.size('image_num_pos', 'num_position_embeddings')
-  return VitConfig(
-    image_size=height, patch_size=patch, width=s.size('hidden_size'),
-    layers=s.size('num_hidden_layers'), heads=heads, head_dim=s.size('head_dim'),
-    mlp=s.size('intermediate_size'),
-    activation=s.choose('hidden_act', table=ACTIVATIONS),
-    norm_eps=s.take('layer_norm_eps', kind=float),
-    positions=None if positions == (height // patch) ** 2 else positions)
-
-
-def _connector(s: Section, text: Section) -> ConnectorConfig:
-  layers = s.take('vit_layers', 'vision_feature_layer', kind=list)
-  if not layers or any(isinstance(i, bool) or not isinstance(i, int) for i in layers):
-    s.fail('vit_layers' if 'vit_layers' in s.values else 'vision_feature_layer', layers,
-           'it must be a list of blocks')
-  s.demand('hidden_act', value='silu')
-  s.demand('text_hidden_size', value=text.size('hidden_size'))
-  s.demand('attention_bias', value=True)
-  s.demand('mlp_bias', value=False)
-  for key in ('attention_dropout', 'residual_dropout'):
-    s.demand(key, value=0)
-  return ConnectorConfig(
-    vit_layers=tuple(layers), pooling='attention_meanq', width=s.size('hidden_size'),
-    pooling_mask=s.take('pooling_attention_mask', kind=bool, default=True),
-    heads=s.size('num_attention_heads'),
-    kv_heads=s.size('num_key_value_heads'), head_dim=s.size('head_dim'),
-    hidden=s.size('intermediate_size'),
-    feature_dropout=s.take('image_feature_dropout', kind=float, default=0.0))
+  is_own = positions == (side // found['patch_size']) ** 2
+  return VitConfig(image_size=side, positions=None if is_own else positions, **found)
 
 
 def _llm(s: Section, top: Section) -> LlmConfig:
-  s.demand('hidden_act', value='silu')
-  for key in ('attention_dropout', 'embedding_dropout'):
-    s.demand(key, value=0)
-  tied = [place.take('tie_word_embeddings', kind=bool) for place in (top, s)
-          if 'tie_word_embeddings' in place.values]
+  tied = [part.take('tie_word_embeddings', kind=bool) for part in (top, s)
+          if 'tie_word_embeddings' in part.values]
   if len(set(tied)) > 1:
-    s.fail('tie_word_embeddings', tied[1],
+    s.fail('tie_word_embeddings',
            f'but at the top of the file it is {tied[0]!r}: they must be equal')
-  layers = s.size('num_hidden_layers')
-  theta, yarn = read_rope(s, layers)
-  qk_norm = s.choose('qk_norm_type', table=QK_NORMS) if s.take('use_qk_norm', kind=bool,
-                                                               default=True) else 'none'
-  return LlmConfig(
-    vocab=s.size('vocab_size'), extra_vocab=s.take('additional_vocab_size'),
-    width=s.size('hidden_size'),
-    layers=layers, heads=s.size('num_attention_heads'), kv_heads=s.size('num_key_value_heads'),
-    head_dim=s.size('head_dim'), mlp=s.size('intermediate_size'), rope_theta=theta, yarn=yarn,
-    qk_norm=qk_norm,
-    norm_order='post' if s.take('norm_after', kind=bool) else 'pre',
-    norm_eps=s.take('layer_norm_eps', 'rms_norm_eps', kind=float),
-    qkv_bias=s.take('qkv_bias', 'attention_bias', kind=bool), tied=tied[0] if tied else False,
-    residual_dropout=s.take('residual_dropout', kind=float, default=0.0))
+  found = s.fields(LLM)
+  theta, yarn = read_rope(s, found['layers'])
+  has_norm = s.take('use_qk_norm', kind=bool, default=True)
+  qk_norm = s.choose('qk_norm_type', words=QK_NORMS) if has_norm else 'none'
+  return LlmConfig(rope_theta=theta, yarn=yarn, qk_norm=qk_norm, tied=bool(tied and tied[0]),
+                   **found)
 
 
 def read_rope(s: Section, layers: int) -> tuple[float, YarnConfig]:
   """θ and the YaRN layers: all of them where a scaling is given without `rope_scaling_layers`."""
-  given = [key for key in ('rope_scaling', 'rope_parameters') if s.values.get(key) is not None]
-  rope = s.section(*given) if given else Section(s.file, s.name, {})
+  given = [key for key in ('rope_scaling', 'rope_parameters') if s.has(key)]
+  rope = s.section(*given) if given else Section(s.file, {}, s.name)
   theta = (rope if 'rope_theta' in rope.values else s).take('rope_theta', kind=float)
-  if 'rope_theta' in rope.values and s.take('rope_theta', kind=float, default=theta) != theta:
-    s.fail('rope_theta', s.values['rope_theta'],
-           f'but {rope.name}.rope_theta is {theta!r}: they must be equal')
-  kind = rope.take('rope_type', 'type', kind=str, default='default')
-  if kind == 'default':
+  if s.take('rope_theta', kind=float, default=theta) != theta:
+    s.fail('rope_theta', f'but {rope.name}.rope_theta is {theta!r}: they must be equal')
+  if rope.choose('rope_type', 'type', default='default',
+                 words={'default': True, 'yarn': False}):
     return theta, YarnConfig()
-  if kind != 'yarn':
-    rope.fail('rope_type', kind, "this program knows 'default' and 'yarn'")
-  rope.demand('truncate', value=True)
-  rope.demand('partial_rotary_factor', value=1)
-  unknown = sorted(rope.values.keys() - ROPE_KEYS - {'truncate', 'partial_rotary_factor'})
-  if unknown:
-    rope.fail(unknown[0], rope.values[unknown[0]],
-              f'it is not known here; a yarn section has {", ".join(ROPE_KEYS)}')
-  scaled = s.take('rope_scaling_layers', kind=list, default=list(range(layers)))
-  if any(not isinstance(i, int) or not 0 <= i < layers for i in scaled):
-    s.fail('rope_scaling_layers', scaled, f'it must list layers from 0 to {layers - 1}')
+  rope.demand(truncate=True, partial_rotary_factor=1)
+  scaled = s.integers('rope_scaling_layers', default=list(range(layers)))
+  if not set(scaled) <= set(range(layers)):
+    s.fail('rope_scaling_layers', f'it must list layers from 0 to {layers - 1}')
   factor = rope.take('factor', kind=float)
-  return theta, YarnConfig(
-    layers=tuple(scaled), factor=factor,
-    original_length=rope.size('original_max_position_embeddings'),
-    beta_fast=rope.take('beta_fast', kind=float, default=32.0),
-    beta_slow=rope.take('beta_slow', kind=float, default=1.0),
-    attention_factor=rope.take('attention_factor', kind=float,
-                               default=0.1 * math.log(factor) + 1 if factor > 1 else 1.0))
+  usual = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
+  yarn = YarnConfig(layers=tuple(scaled), **rope.fields(YARN, attention_factor=usual))
+  rope.finish(())
+  return theta, yarn
 
 
 READERS: dict[str, Callable[[Section], ModelConfig]] = {'molmo2': _read_molmo2, 'molmo': read_v1}
+
+
+def model_config_dict(config: ModelConfig, layout: Layout, dtype: str,
+                      special: Mapping[str, int] | None = None, max_positions: int | None = None,
+                      source: Mapping[str, Any] | None = None) -> dict[str, Any]:
+  """What `config.json` holds; `read_model_config` reads the same model from it.
+
+  Args:
+    config: the model.
+    layout: the released keys, or those of transformers' classes; Molmo v1 has only 'hub'.
+    dtype: of the tensors, such as 'float32'.
+    special: ids of the extra tokens by their text; those that are not given have the order of
+      docs/model.md §10.
+    max_positions: longest sequence, for programs that size their buffers by it; None: that of the
+      releases.
+    source: the file that a Molmo v1 came from. If it describes this model it is returned with the
+      new dtype.
+
+  Raises:
+    CheckpointError: settings that no such file can express; the message names all of them.
+  """
+  if source is not None and is_v1(config) and not _differences(config, source):
+    return {**source, 'torch_dtype': dtype}
+  out = (write_v1(config, dtype, max_positions) if is_v1(config) else
+         _write_molmo2(config, layout == 'native', dtype, special or {}, max_positions))
+  wrong = _differences(config, out)
+  if wrong:
+    raise CheckpointError(f'config.json of {"Molmo v1" if is_v1(config) else "Molmo2"} ({layout}) '
+                          f'cannot express {", ".join(wrong)}; keep this model as a checkpoint of '
+                          'its run')
+  return out
+
+
+def _differences(config: ModelConfig, contents: Mapping[str, Any]) -> list[str]:
+  """The settings that the contents of a config.json express differently."""
+  found = _read(Section(Path('config.json'), dict(contents)))
+  ours, theirs = (_settings(_canonical(c)) for c in (config, found))
+  return [f'{name}={value!r} (only {theirs[name]!r})' for name, value in ours.items()
+          if value != theirs[name]]
+
+
+def _canonical(c: ModelConfig) -> ModelConfig:
+  """The same model, with one form of what can be said in several ways."""
+  llm, vit = c.llm, dataclasses.replace(c.vit, positions=c.vit.positions or c.vit.patches)
+  llm = dataclasses.replace(
+    llm, extra_from=llm.first_extra_id, yarn=llm.yarn if llm.yarn.layers else YarnConfig(),
+    experts_per_token=llm.experts_per_token if llm.experts else 0)
+  if is_v1(c):
+    return dataclasses.replace(c, llm=llm, vit=vit)
+  read = resolve_vit_layers(c.connector.vit_layers, vit.layers)
+  return dataclasses.replace(
+    c, llm=llm, vit=dataclasses.replace(vit, layers=max(read) + 1),
+    connector=dataclasses.replace(c.connector, vit_layers=read, pool_slots=0))
+
+
+def _settings(config: Any, path: str = 'model') -> dict[str, Any]:
+  """All that a file must express, by the names of a run's configuration."""
+  out = {}
+  for field in dataclasses.fields(config):
+    name, value = f'{path}.{field.name}', getattr(config, field.name)
+    if dataclasses.is_dataclass(value):
+      out |= _settings(value, name)
+    elif name not in FREE:
+      out[name] = value
+  return out
+
+
+def _write_molmo2(config: ModelConfig, native: bool, dtype: str, special: Mapping[str, int],
+                  max_positions: int | None) -> dict[str, Any]:
+  llm, yarn = config.llm, config.llm.yarn
+  vit, connector, text = _native(config) if native else _hub(config)
+  if max_positions is None:
+    max_positions = int(yarn.factor * yarn.original_length) if yarn.layers else MAX_POSITIONS
+  usual = dict(attention_dropout=0.0, initializer_range=0.02)
+  adapter = dict(hidden_act='silu', text_hidden_size=llm.width)
+  decoder = dict(model_type='molmo2_text', hidden_act='silu', max_position_embeddings=max_positions,
+                 qk_norm_type='olmo' if llm.qk_norm == 'full' else 'qwen3', use_cache=True,
+                 tie_word_embeddings=llm.tied)
+  ids = {key: special.get(token, llm.first_extra_id + n) for key, (token, n) in TOKEN_IDS.items()
+         if not (native and key in NOT_NATIVE)}
+  tower = written(VIT, config.vit, native) | dict(num_key_value_heads=config.vit.heads)
+  return dict(
+    architectures=['Molmo2ForConditionalGeneration'], model_type='molmo2', dtype=dtype,
+    **{'vision_config' if native else 'vit_config': tower | usual | vit},
+    adapter_config=written(CONNECTOR, config.connector, native) | adapter | usual | connector,
+    text_config=written(LLM, llm, native) | decoder | usual | text,
+    **ids, **{} if native else dict(use_frame_special_tokens=True, use_cache=True),
+    initializer_range=0.02, tie_word_embeddings=llm.tied)
+
+
+def _hub(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+  """What only the released files have: of the tower, of the connector and of the decoder."""
+  vit, llm, usual = config.vit, config.llm, dict(residual_dropout=0.0, float32_attention=True)
+  return (
+    dict(model_type='molmo2', image_default_input_size=[vit.image_size] * 2,
+         image_num_pos=vit.positions or vit.patches, **usual),
+    dict(model_type='molmo2', vit_layers=list(config.connector.vit_layers), **usual),
+    dict(use_qk_norm=llm.qk_norm != 'none', rope_theta=llm.rope_theta, embedding_dropout=0.0,
+         rope_scaling=_yarn(llm), rope_scaling_layers=list(llm.yarn.layers) or None))
+
+
+def _native(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+  """What only the files of transformers' classes have; see `_hub`."""
+  vit, llm = config.vit, config.llm
+  read = resolve_vit_layers(config.connector.vit_layers, vit.layers)
+  rope = _yarn(llm) or dict(rope_type='default')
+  return (
+    dict(model_type='molmo2_vision', num_hidden_layers=max(read) + 1, num_channels=3,
+         image_size=[vit.image_size] * 2, num_position_embeddings=vit.patches, attention_bias=True),
+    dict(model_type='molmo2_adapter', vision_feature_layer=list(read), attention_bias=True,
+         mlp_bias=False),
+    dict(rope_parameters=rope | dict(rope_theta=llm.rope_theta),
+         rope_scaling_layers=list(llm.yarn.layers or range(llm.layers))))
+
+
+def _yarn(llm: LlmConfig) -> dict[str, Any] | None:
+  return dict(rope_type='yarn', **written(YARN, llm.yarn)) if llm.yarn.layers else None

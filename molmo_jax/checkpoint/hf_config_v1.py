@@ -1,165 +1,185 @@
-"""`config.json` of Molmo v1 → `ModelConfig` (docs/model.md §1, §9.3, §10).
+"""`config.json` of Molmo v1 ↔ `ModelConfig` (docs/model.md §1, §9.3, §10).
 
 The file comes in two dialects. That of Molmo-7B-D, 7B-O and 72B (`hidden_size`, …) leaves out what
-the three have in
-common: the tower and the connector. That of MolmoE has the words of the training code (`d_model`,
-…), tower and connector included. The words of the training code are understood in either; what a
-file leaves out has the value of the releases in the first dialect, and the training code's default
-in the second.
+the three have in common: the tower and the connector. That of MolmoE has the words of the training
+code (`d_model`, …), tower and connector included. The words of the training code are understood in
+either; what a file leaves out has the value of the releases in the first dialect, and the training
+code's default in the second.
 """
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
-from molmo_jax.checkpoint.hf_section import Section
+from molmo_jax.json_section import Key, Section, written
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
 
-ACTIVATIONS = {'quick_gelu': 'quick_gelu', 'gelu': 'gelu', 'gelu_pytorch_tanh': 'gelu_tanh',
-               'gelu_tanh': 'gelu_tanh'}
-POOLINGS = {word: word.replace('-', '_')
-            for word in ('attention-meanq', 'attention_meanq', 'attention', 'stack',
-                         'none')}
-PROJECTORS = {'mlp': 'mlp', 'linear': 'linear'}
-PADDING = {'pad_and_partial_pad': 'pad_and_partial_pad', 'pad_embed': 'pad_embed',
-           'regress': 'regress', '': None}
+LLM = (
+  Key('width', 'hidden_size', 'd_model'), Key('layers', 'num_hidden_layers', 'n_layers'),
+  Key('heads', 'num_attention_heads', 'n_heads'),
+  Key('kv_heads', 'num_key_value_heads', 'n_kv_heads'),
+  Key('norm_eps', 'layer_norm_eps', kind=float, default=1e-5),
+  Key('rope_theta', 'rope_theta', kind=float, default=10000.0),
+  Key('qk_norm', 'attention_layer_norm', words={True: 'full', False: 'none'}, default=False),
+  Key('norm_order', 'norm_after', words={True: 'post', False: 'pre'}, default=False),
+  Key('qkv_bias', 'qkv_bias', kind=bool, default=False))
+EXPERTS = (Key('experts', 'moe_num_experts'), Key('experts_per_token', 'moe_top_k'))
+VIT = (
+  Key('patch_size', 'image_patch_size'), Key('width', 'image_emb_dim'),
+  Key('layers', 'image_num_layers'), Key('heads', 'image_num_heads'),
+  Key('head_dim', 'image_head_dim'), Key('mlp', 'image_mlp_dim'),
+  Key('norm_eps', 'image_norm_eps', kind=float),
+  Key('activation', 'image_mlp_activations', words={
+    'quick_gelu': 'quick_gelu', 'gelu': 'gelu', 'gelu_pytorch_tanh': 'gelu_tanh',
+    'gelu_tanh': 'gelu_tanh'}))
+CONNECTOR = (
+  Key('pooling', 'image_pooling_2d', words={
+    'attention-meanq': 'attention_meanq', 'attention_meanq': 'attention_meanq',
+    'attention': 'attention', 'stack': 'stack', 'none': 'none'}),
+  Key('projector', 'image_projector', words={'mlp': 'mlp', 'linear': 'linear'}, default='mlp'),
+  Key('padding_embed', 'image_padding_embed', words={
+    'pad_and_partial_pad': 'pad_and_partial_pad', 'pad_embed': 'pad_embed', 'regress': 'regress',
+    '': None}),
+  Key('feature_dropout', 'image_feature_dropout', kind=float, default=0.0))
 # What belongs to a kind of tower. Its blocks, all of which are stored, have biases everywhere.
 TOWERS = {'openai': dict(class_token=True, patch_bias=False, pre_norm=True, layer_scale=False),
           'siglip': dict(class_token=False, patch_bias=True, pre_norm=False, layer_scale=False),
           'dino': dict(class_token=True, patch_bias=True, pre_norm=False, layer_scale=True)}
-CLIP = VitConfig(image_size=336, patch_size=14, width=1024, layers=23, heads=16, head_dim=64,
-                 mlp=4096,
-                 activation='quick_gelu', norm_eps=1e-5, normalize='openai', keep_unread=True,
-                 **TOWERS['openai'])
-# of all releases; of the training code where a file leaves it out
+CLIP = VitConfig(
+  image_size=336, patch_size=14, width=1024, layers=23, heads=16, head_dim=64, mlp=4096,
+  activation='quick_gelu', norm_eps=1e-5, normalize='openai', keep_unread=True, **TOWERS['openai'])
+# Of all releases; of the training code where a file leaves it out.
 EXTRA_VOCAB, TABLE_ROWS = 128, 50304
 
-# Computations that are built in one way: the key, that way, and what the training code does where
-# the key is left out.
-FIXED: tuple[tuple[str, Any, Any], ...] = (
-  ('activation_type', 'swiglu', 'swiglu'), ('layer_norm_type', 'rms', 'default'),
-  ('rope', True, False),
-  ('include_bias', False, True), ('bias_for_layer_norm', False, False),
-  ('layer_norm_with_affine', True, True),
-  ('attention_layer_norm_with_affine', True, True), ('alibi', False, False),
-  ('clip_qkv', None, None),
-  ('scale_logits', False, False), ('normalize_input_embeds', False, False),
-  ('use_cls_feature', False, False),
-  ('unconditioned', False, False), ('use_position_ids', True, True),
-  ('attn_logit_softcapping', None, None),
-  ('final_logit_softcapping', None, None))
-FIXED_EXPERTS: tuple[tuple[str, Any, Any], ...] = (
-  ('moe_shared_expert', False, False), ('moe_interleave', False, False),
-  ('moe_dropless', True, True))
+# The one supported value of keys that change the computation.
+FIXED = dict(
+  activation_type='swiglu', layer_norm_type='rms', rope=True, include_bias=False,
+  bias_for_layer_norm=False, layer_norm_with_affine=True, attention_layer_norm_with_affine=True,
+  alibi=False, clip_qkv=None, scale_logits=False, normalize_input_embeds=False,
+  use_cls_feature=False, unconditioned=False, use_position_ids=True, attn_logit_softcapping=None,
+  final_logit_softcapping=None)
+FIXED_EXPERTS = dict(moe_shared_expert=False, moe_interleave=False, moe_dropless=True)
+# What the training code does where such a key is left out, if that is another one.
+TRAINING_DEFAULTS = dict(layer_norm_type='default', rope=False, include_bias=True)
 
 
-def is_training_dialect(values: dict[str, Any]) -> bool:
-  """Whether a file has the words of the training code."""
-  return 'd_model' in values
+def is_v1(config: ModelConfig) -> bool:
+  """Whether a model is written as Molmo v1: it stores all blocks of its tower, Molmo2 does not."""
+  return config.vit.keep_unread
 
 
 def read_v1(top: Section) -> ModelConfig:
   """The model that a configuration of Molmo v1 describes.
 
   Raises:
-    CheckpointError: a key that is missing, or has a value that this program does not compute.
+    CheckpointError: a key that is missing, or has a value that is not supported.
   """
-  block = top.take('block_type', kind=str, default='sequential')
-  if block not in ('sequential', 'moe'):
-    top.fail('block_type', block, "this program knows 'sequential', 'moe'")
-  has_experts = block == 'moe' or ('block_type' not in top.values
-                                   and top.take('moe_num_experts', default=0) > 0)
-  trained = is_training_dialect(top.values)
-  for key, value, unsaid in FIXED + (FIXED_EXPERTS if has_experts else ()):
-    top.demand(key, value=value, default=unsaid if trained else value)
-  llm = _llm(top, has_experts, trained)
-  vit = _vit(top.section('vision_backbone')) if top.values.get(
-    'vision_backbone') is not None else CLIP
-  return ModelConfig(vit=vit, connector=_connector(top, vit, llm, trained), llm=llm,
+  is_moe = top.choose('block_type', words={'sequential': False, 'moe': True}, default=(
+    'moe' if top.take('moe_num_experts', default=0) else 'sequential'))
+  is_training = 'd_model' in top.values   # the dialect of the training code
+  top.demand(TRAINING_DEFAULTS if is_training else None, **FIXED, **FIXED_EXPERTS if is_moe else {})
+  llm = _llm(top, is_moe, is_training)
+  vit = _vit(top.section('vision_backbone')) if top.has('vision_backbone') else CLIP
+  return ModelConfig(vit=vit, llm=llm, connector=_connector(top, vit, llm, is_training),
                      bidirectional='none')
 
 
-def _llm(s: Section, has_experts: bool, trained: bool) -> LlmConfig:
-  width, heads = s.size('hidden_size', 'd_model'), s.size('num_attention_heads', 'n_heads')
-  vocab = s.size('vocab_size')
-  rows = s.take('embedding_size',
-                default=TABLE_ROWS if trained and 'embedding_size' not in s.values else vocab)
+def _llm(s: Section, is_moe: bool, is_training: bool) -> LlmConfig:
+  heads = s.size('num_attention_heads', 'n_heads')
+  found = s.fields(LLM, kv_heads=(
+    1 if s.take('multi_query_attention', kind=bool, default=False) else heads))
+  width, vocab = found['width'], s.size('vocab_size')
+  rows = s.take('embedding_size', default=(
+    TABLE_ROWS if is_training and 'embedding_size' not in s.values else vocab))
   if rows < vocab:
-    s.fail('embedding_size', rows,
-           f'the table must have a row for each of the vocab_size={vocab} tokens')
+    s.fail('embedding_size', f'the table must have a row for each of the vocab_size={vocab} tokens')
   if width % heads:
-    s.fail('num_attention_heads' if 'num_attention_heads' in s.values else 'n_heads', heads,
+    s.fail(s.spelling('num_attention_heads', 'n_heads'),
            f'the width {width} must be a multiple of it')
-  s.demand('head_dim', value=width // heads)
-  many = s.take('multi_query_attention', kind=bool, default=False)
-  # transformers writes its own word for it without being asked, so the other one decides
-  tied = s.take('weight_tying', kind=bool,
-                default=True if trained else s.take('tie_word_embeddings', kind=bool,
-                                                    default=False))
-  extra = s.size('additional_vocab_size') if trained else s.take('additional_vocab_size',
-                                                                 default=EXTRA_VOCAB)
+  s.demand(head_dim=width // heads)
+  # transformers adds its own key `tie_word_embeddings` to every file, so the other one decides
+  tied = s.take('weight_tying', kind=bool, default=(
+    is_training or s.take('tie_word_embeddings', kind=bool, default=False)))
+  extra = s.size('additional_vocab_size', **{} if is_training else dict(default=EXTRA_VOCAB))
   return LlmConfig(
-    vocab=rows, extra_vocab=extra,
-    extra_from=None if rows == vocab else vocab, width=width,
-    layers=s.size('num_hidden_layers', 'n_layers'),
-    heads=heads, kv_heads=s.take('num_key_value_heads', 'n_kv_heads', default=1 if many else heads),
-    head_dim=width // heads, mlp=_half(s, width),
-    experts=s.size('moe_num_experts') if has_experts else 0,
-    experts_per_token=s.size('moe_top_k') if has_experts else LlmConfig.experts_per_token,
-    rope_theta=s.take('rope_theta', kind=float, default=10000.0),
-    qk_norm='full' if s.take('attention_layer_norm', kind=bool, default=False) else 'none',
-    norm_order='post' if s.take('norm_after', kind=bool, default=False) else 'pre',
-    norm_eps=s.take('layer_norm_eps', kind=float, default=1e-5),
-    qkv_bias=s.take('qkv_bias', kind=bool, default=False),
-    tied=tied)
+    vocab=rows, extra_vocab=extra, extra_from=None if rows == vocab else vocab,
+    head_dim=width // heads, mlp=_mlp_width(s, width), tied=tied, **found,
+    **s.fields(EXPERTS) if is_moe else {})
 
 
-def _half(s: Section, width: int) -> int:
+def _mlp_width(s: Section, width: int) -> int:
   """Width of an MLP: the file counts up and gate together."""
-  both = s.take('intermediate_size', 'mlp_hidden_size', default=None)
-  if both is None:
-    both = s.size('mlp_ratio') * width if 'mlp_ratio' in s.values else s.size('intermediate_size',
-                                                                              'mlp_hidden_size')
-  if both < 2 or both % 2:
-    s.fail('intermediate_size' if 'intermediate_size' in s.values else 'mlp_hidden_size', both,
+  ratio = s.take('mlp_ratio', default=None)
+  both = s.size('intermediate_size', 'mlp_hidden_size',
+                **{} if ratio is None else dict(default=ratio * width))
+  if both % 2:
+    s.fail(s.spelling('intermediate_size', 'mlp_hidden_size'),
            'it counts two matrices (up and gate) of one size, so it must be even')
   return both // 2
 
 
 def _vit(s: Section) -> VitConfig:
-  kind = s.take('image_model_type', kind=str, default='openai')
-  parts = s.choose('image_model_type', table=TOWERS, default='openai')
-  side = s.take('image_default_input_size', kind=list)
-  if len(side) != 2 or side[0] != side[1] or not isinstance(side[0], int) or side[0] < 1:
-    s.fail('image_default_input_size', side, 'it must be [n, n]: crops are square')
-  patch, heads = s.size('image_patch_size'), s.size('image_num_heads')
-  s.demand('image_num_key_value_heads', value=heads)
-  s.demand('image_pos_patch_size', value=patch)
-  table = s.size('image_num_pos') - parts['class_token']
-  return VitConfig(
-    image_size=side[0], patch_size=patch, width=s.size('image_emb_dim'),
-    layers=s.size('image_num_layers'),
-    heads=heads, head_dim=s.size('image_head_dim'), mlp=s.size('image_mlp_dim'),
-    activation=s.choose('image_mlp_activations', table=ACTIVATIONS),
-    norm_eps=s.take('image_norm_eps', kind=float),
-    normalize=kind, positions=None if table == (side[0] // patch) ** 2 else table, keep_unread=True,
-    **parts)
+  kind = s.choose('image_model_type', words={name: name for name in TOWERS}, default='openai')
+  found, side = s.fields(VIT) | TOWERS[kind], s.square('image_default_input_size')
+  s.demand(image_num_key_value_heads=found['heads'], image_pos_patch_size=found['patch_size'])
+  positions = s.size('image_num_pos') - found['class_token']
+  is_own = positions == (side // found['patch_size']) ** 2
+  return VitConfig(image_size=side, positions=None if is_own else positions, normalize=kind,
+                   keep_unread=True, **found)
 
 
-def _connector(s: Section, vit: VitConfig, llm: LlmConfig, trained: bool) -> ConnectorConfig:
-  layers = s.take('vit_layers', kind=list, default=[-1] if trained else [-2, -9])
-  if not layers or any(isinstance(i, bool) or not isinstance(i, int) for i in layers):
-    s.fail('vit_layers', layers, 'it must be a list of blocks')
-  # null says that there is none, which is not the same as to say nothing
-  unpadded = 'image_padding_embed' in s.values or trained
+def _connector(s: Section, vit: VitConfig, llm: LlmConfig, is_training: bool) -> ConnectorConfig:
+  # null says that there is no padding embedding, which is not the same as to say nothing
+  is_unpadded = 'image_padding_embed' in s.values or is_training
   return ConnectorConfig(
-    vit_layers=tuple(layers), pooling_mask=False, heads=vit.heads, kv_heads=vit.heads,
-    head_dim=vit.head_dim,
-    width=vit.width, pool_slots=s.take('image_pooling_h', default=2)
-    * s.take('image_pooling_w', default=2),
-    pooling=s.choose('image_pooling_2d', table=POOLINGS,
-                     default='attention' if trained else 'attention_meanq'),
-    projector=s.choose('image_projector', table=PROJECTORS, default='mlp'), hidden=llm.mlp,
-    padding_embed=s.choose('image_padding_embed', table=PADDING,
-                           default='' if unpadded else 'pad_and_partial_pad'),
-    feature_dropout=s.take('image_feature_dropout', kind=float, default=0.0))
+    vit_layers=tuple(s.integers('vit_layers', default=[-1] if is_training else [-2, -9])),
+    pooling_mask=False, heads=vit.heads, kv_heads=vit.heads, head_dim=vit.head_dim, width=vit.width,
+    pool_slots=s.take('image_pooling_h', default=2) * s.take('image_pooling_w', default=2),
+    hidden=llm.mlp, **s.fields(
+      CONNECTOR, pooling='attention' if is_training else 'attention_meanq',
+      padding_embed='' if is_unpadded else 'pad_and_partial_pad'))
+
+
+def write_v1(config: ModelConfig, dtype: str, max_positions: int | None = None) -> dict[str, Any]:
+  """What `config.json` holds, in the words of the releases, or of the training code where they have
+  none. What has no word at all is left out, or another value is written: `hf_config` compares.
+
+  Args:
+    config: the model.
+    dtype: of the tensors, such as 'float32'.
+    max_positions: longest sequence, for programs that size their buffers by it; None: that of the
+      releases.
+  """
+  c, is_moe = config.llm, config.llm.experts > 0
+  out = dict(
+    architectures=['MolmoForCausalLM'], model_type='molmo', torch_dtype=dtype, use_cache=True,
+    use_position_ids=True, initializer_range=0.02, weight_tying=c.tied, tie_word_embeddings=c.tied,
+    vocab_size=c.first_extra_id, embedding_size=c.vocab, **written(LLM, c, is_moe),
+    max_position_embeddings=max_positions or (32768 if is_moe else 4096))
+  out['mlp_hidden_size' if is_moe else 'intermediate_size'] = 2 * c.mlp
+  if is_moe:   # as MolmoE
+    out |= dict(block_type='moe', residual_dropout=c.residual_dropout, attention_dropout=0.0,
+                embedding_dropout=0.0, **FIXED, **FIXED_EXPERTS, **written(EXPERTS, c))
+  else:        # as Molmo-7B-D, 7B-O and 72B
+    out |= dict(layer_norm_type='rms', clip_qkv=None)
+  if is_moe or c.extra_vocab != EXTRA_VOCAB:
+    out['additional_vocab_size'] = c.extra_vocab
+  released = _connector(Section(Path('config.json'), {}), CLIP, c, is_training=False)
+  is_released = (config.vit, config.connector) == (CLIP, released)
+  return out if is_released and not is_moe else out | _vision(config.vit, config.connector)
+
+
+def _vision(vit: VitConfig, connector: ConnectorConfig) -> dict[str, Any]:
+  """Tower and connector, in the words of the training code."""
+  side = math.isqrt(connector.pool_slots)
+  words = written(CONNECTOR, connector)
+  return words | dict(
+    vit_layers=list(connector.vit_layers), image_pooling_h=side, image_pooling_w=side,
+    image_padding_embed=words['image_padding_embed'] or None,
+    vision_backbone=written(VIT, vit) | dict(
+      image_model_type=vit.normalize, image_default_input_size=[vit.image_size] * 2,
+      image_pos_patch_size=vit.patch_size, image_num_key_value_heads=vit.heads,
+      image_num_pos=(vit.positions or vit.patches) + vit.class_token,
+      resize_mode='default' if vit.normalize == 'openai' else vit.normalize))

@@ -1,5 +1,4 @@
-"""The one table between the tensors of a Hugging Face checkpoint and our parameters, for import and
-export alike.
+"""The table between the tensors of a Hugging Face checkpoint and our parameters.
 
 A PyTorch linear weight is [out, in]; our kernels are [in…, out…] with the heads apart, stacked over
 layers. `att_proj` holds the rows of q, k, v; `ff_proj` those of up, then gate (docs/model.md §4.2,
@@ -14,16 +13,21 @@ from typing import Literal
 
 import numpy as np
 
+from molmo_jax.checkpoint.hf_config_v1 import is_v1
+from molmo_jax.errors import CheckpointError
+from molmo_jax.model.config import ModelConfig
+
 Kind = Literal['vector', 'table', 'kernel', 'output', 'experts', 'experts_out']
-ATTENTION = ('query', 'key', 'value', 'out')
-_OURS = 'decoder/blocks'
-QKV = tuple(f'{_OURS}/attention/{w}' for w in ATTENTION[:3])
+BASE, EXTRA, HEAD = 'embedding/base', 'embedding/extra', 'embedding/head'
+_BLOCKS = 'decoder/blocks'
+_ATTENTION, _MLP = f'{_BLOCKS}/attention', f'{_BLOCKS}/mlp'
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """Tensors of a file and the parameters that they hold, both joined along their first axis
-  ("rows").
+  """Tensors of a file and the parameters that they hold, both joined along their first axis: rows.
+
+  An entry counts for a model that has all of its parameters; other models pass over it.
 
   Attributes:
     names: tensors of the file; '{i}' stands for the layer, '{e}' for the expert where each has a
@@ -94,161 +98,148 @@ def file_index(kind: Kind, shape: tuple[int, ...], index: tuple[slice, ...]
   return tuple(slices), tuple(held), tuple(rest)
 
 
-def entry(names: str | tuple[str, ...], paths: str | tuple[str, ...], kind: Kind) -> Entry:
+def entry(names: str | tuple[str, ...], paths: str | tuple[str, ...], kind: Kind,
+          spare: bool = False) -> Entry:
+  """An `Entry`; a single name or path needs no tuple."""
   return Entry((names,) if isinstance(names, str) else names,
-               (paths,) if isinstance(paths, str) else paths, kind)
+               (paths,) if isinstance(paths, str) else paths, kind, spare)
 
 
-def linear(name: str, path: str, kind: Kind = 'kernel', bias: bool = True) -> tuple[Entry, ...]:
-  """A linear layer's weight and, where the model has one, its bias."""
-  weight = entry(f'{name}.weight', f'{path}/kernel', kind)
-  return (weight, entry(f'{name}.bias', f'{path}/bias', 'vector')) if bias else (weight,)
+def linear(name: str, path: str) -> tuple[Entry, ...]:
+  """Weight and bias of a linear layer."""
+  kind = 'output' if path.endswith('/out') else 'kernel'
+  return (entry(f'{name}.weight', f'{path}/kernel', kind),
+          entry(f'{name}.bias', f'{path}/bias', 'vector'))
 
 
-def norm(name: str, path: str, bias: bool = False) -> tuple[Entry, ...]:
-  weight = entry(f'{name}.weight', f'{path}/scale', 'vector')
-  return (weight, entry(f'{name}.bias', f'{path}/bias', 'vector')) if bias else (weight,)
+def norm(name: str, path: str) -> tuple[Entry, ...]:
+  """Weight and bias of a normalisation."""
+  return (entry(f'{name}.weight', f'{path}/scale', 'vector'),
+          entry(f'{name}.bias', f'{path}/bias', 'vector'))
 
 
-def tower_blocks(block: str, names: dict[str, str]) -> tuple[Entry, ...]:
-  """The blocks of an image tower; `names` turns our words into the file's."""
-  blocks = 'vit/blocks'
-  return (
-    *(e for w in ATTENTION for e in linear(f'{block}.{names["attention"]}.{names[w]}',
-                                           f'{blocks}/{w}', _side(w))),
-    *(e for w in ('up', 'down') for e in linear(f'{block}.{names[f"mlp {w}"]}', f'{blocks}/{w}')),
-    *(e for w in ('attention_norm', 'mlp_norm')
-      for e in norm(f'{block}.{names[w]}', f'{blocks}/{w}', bias=True)))
-
-
-def _side(word: str) -> Kind:
-  return 'output' if word == 'out' else 'kernel'
-
-
-def _vision(tower: str, block: str, pooling: str, projector: str,
-            names: dict[str, str]) -> tuple[Entry, ...]:
-  """The tower and the connector; `names` turns our words into the layout's."""
-  return (
-    entry(f'{tower}.positional_embedding', 'vit/position_embedding', 'table'),
-    *linear(f'{tower}.patch_embedding', 'vit/patch_embedding'),
-    *tower_blocks(block, names),
-    *(e for w in ATTENTION for e in linear(f'{pooling}.{names[w]}',
-                                           f'connector/pooling/attention/{w}', _side(w))),
-    *(linear(f'{projector}.{names[w]}', f'connector/projector/mlp/{w}', bias=False)[0]
-      for w in ('gate', 'down', 'up')))
+def modules(name: str, path: str, parts: dict[str, str]) -> tuple[Entry, ...]:
+  """Linear layers and norms of one module; `parts` turns our words into the file's."""
+  return tuple(e for ours, theirs in parts.items() for e in (
+    norm if ours.endswith('norm') else linear)(f'{name}.{theirs}', f'{path}/{ours}'))
 
 
 def decoder(model: str, attention_norm: str, mlp_norm: str) -> tuple[Entry, ...]:
   """Blocks and final norm of a language model under the names of transformers' own classes."""
   block = f'{model}.layers.{{i}}'
   return (
-    *(e for p, n in zip(QKV, 'qkv') for e in linear(f'{block}.self_attn.{n}_proj', p)),
-    entry(f'{block}.self_attn.o_proj.weight', f'{_OURS}/attention/out/kernel', 'output'),
-    *norm(f'{block}.self_attn.q_norm', f'{_OURS}/attention/query_norm'),
-    *norm(f'{block}.self_attn.k_norm', f'{_OURS}/attention/key_norm'),
-    *norm(f'{block}.{attention_norm}', f'{_OURS}/attention_norm'),
-    *norm(f'{block}.{mlp_norm}', f'{_OURS}/mlp_norm'),
-    *(linear(f'{block}.mlp.{w}_proj', f'{_OURS}/mlp/{w}', bias=False)[0]
-      for w in ('up', 'gate', 'down')),
+    *modules(f'{block}.self_attn', _ATTENTION, {
+      'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj', 'out': 'o_proj',
+      'query_norm': 'q_norm', 'key_norm': 'k_norm'}),
+    *modules(block, _BLOCKS, {'attention_norm': attention_norm, 'mlp_norm': mlp_norm}),
+    *modules(f'{block}.mlp', _MLP, {'up': 'up_proj', 'gate': 'gate_proj', 'down': 'down_proj'}),
     *norm(f'{model}.norm', 'decoder/norm'))
 
 
-HUB_VISION = {'attention': 'attention', 'query': 'wq', 'key': 'wk', 'value': 'wv', 'out': 'wo',
-              'mlp up': 'feed_forward.w1', 'mlp down': 'feed_forward.w2',
-              'attention_norm': 'attention_norm',
-              'mlp_norm': 'ffn_norm', 'gate': 'w1', 'down': 'w2', 'up': 'w3'}
-NATIVE_VISION = {'attention': 'self_attn', 'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj',
-                 'out': 'o_proj',
-                 'mlp up': 'mlp.fc1', 'mlp down': 'mlp.fc2', 'attention_norm': 'layer_norm1',
-                 'mlp_norm': 'layer_norm2', 'gate': 'gate_proj', 'down': 'down_proj',
-                 'up': 'up_proj'}
-_HUB = 'model.transformer.blocks.{i}'
-_TABLES = ('embedding/base', 'embedding/extra')
+def experts(block: str) -> tuple[Entry, ...]:
+  """The router of a mixture of experts, and an MLP for each expert, by transformers' names."""
+  return (*linear(f'{block}.mlp.gate', f'{_MLP}/router'),
+          *(entry(f'{block}.mlp.experts.{{e}}.{w}_proj.weight', f'{_MLP}/{w}', 'experts')
+            for w in ('gate', 'up', 'down')))
 
-HUB: tuple[Entry, ...] = (
-  entry(('model.transformer.wte.embedding', 'model.transformer.wte.new_embedding'), _TABLES,
-        'table'),
-  entry(f'{_HUB}.self_attn.att_proj.weight', tuple(f'{p}/kernel' for p in QKV), 'kernel'),
-  entry(f'{_HUB}.self_attn.att_proj.bias', tuple(f'{p}/bias' for p in QKV), 'vector'),
-  entry(f'{_HUB}.self_attn.attn_out.weight', f'{_OURS}/attention/out/kernel', 'output'),
-  *norm(f'{_HUB}.self_attn.q_norm', f'{_OURS}/attention/query_norm'),
-  *norm(f'{_HUB}.self_attn.k_norm', f'{_OURS}/attention/key_norm'),
-  *norm(f'{_HUB}.attn_norm', f'{_OURS}/attention_norm'),
-  *norm(f'{_HUB}.ff_norm', f'{_OURS}/mlp_norm'),
-  entry(f'{_HUB}.mlp.ff_proj.weight', (f'{_OURS}/mlp/up/kernel', f'{_OURS}/mlp/gate/kernel'),
-        'kernel'),
-  entry(f'{_HUB}.mlp.ff_out.weight', f'{_OURS}/mlp/down/kernel', 'kernel'),
-  *norm('model.transformer.ln_f', 'decoder/norm'),
-  entry('lm_head.weight', 'embedding/head', 'table'),
-  *_vision('model.vision_backbone.image_vit',
-           'model.vision_backbone.image_vit.transformer.resblocks.{i}',
-           'model.vision_backbone.image_pooling_2d', 'model.vision_backbone.image_projector',
-           HUB_VISION))
 
+def _vision(tower: str, block: str, pooling: str, projector: str, names: dict[str, str],
+            block_names: dict[str, str]) -> tuple[Entry, ...]:
+  """The tower and the connector; the two dicts turn our words into the file's."""
+  return (
+    entry(f'{tower}.class_embedding', 'vit/class_embedding', 'vector'),
+    entry(f'{tower}.positional_embedding', 'vit/position_embedding', 'table'),
+    *linear(f'{tower}.patch_embedding', 'vit/patch_embedding'),
+    *norm(f'{tower}.pre_ln', 'vit/pre_norm'),
+    *modules(block, 'vit/blocks', block_names),
+    entry(f'{block}.lambda1', 'vit/blocks/attention_scale', 'vector'),
+    entry(f'{block}.lambda2', 'vit/blocks/mlp_scale', 'vector'),
+    *modules(pooling, 'connector/pooling/attention',
+             {w: names[w] for w in ('query', 'key', 'value', 'out')}),
+    *modules(projector, 'connector/projector/mlp', {w: names[w] for w in ('gate', 'down', 'up')}))
+
+
+def _released(attention: str, attention_norm: str, mlp: str, mlp_norm: str,
+              head: str) -> tuple[Entry, ...]:
+  """Names of the released checkpoints, by the modules of the parts of a block, and by the head."""
+  block, vision = 'model.transformer.blocks.{i}', 'model.vision_backbone'
+  qkv = [f'{_ATTENTION}/{w}' for w in ('query', 'key', 'value')]
+  tower = f'{vision}.image_vit'
+  return (
+    entry(('model.transformer.wte.embedding', 'model.transformer.wte.new_embedding'),
+          (BASE, EXTRA), 'table'),
+    entry(f'{block}{attention}.att_proj.weight', tuple(f'{p}/kernel' for p in qkv), 'kernel'),
+    entry(f'{block}{attention}.att_proj.bias', tuple(f'{p}/bias' for p in qkv), 'vector'),
+    *modules(f'{block}{attention}', _ATTENTION, {
+      'out': 'attn_out', 'query_norm': 'q_norm', 'key_norm': 'k_norm'}),
+    *norm(f'{block}{attention_norm}.attn_norm', f'{_BLOCKS}/attention_norm'),
+    *norm(f'{block}{mlp_norm}.ff_norm', f'{_BLOCKS}/mlp_norm'),
+    entry(f'{block}{mlp}.ff_proj.weight', (f'{_MLP}/up/kernel', f'{_MLP}/gate/kernel'), 'kernel'),
+    *linear(f'{block}{mlp}.ff_out', f'{_MLP}/down'),
+    *norm('model.transformer.ln_f', 'decoder/norm'),
+    entry(f'{head}.weight', HEAD, 'table'),
+    entry(f'{vision}.pad_embed', 'connector/padding/vectors', 'table'),
+    *_vision(tower, f'{tower}.transformer.resblocks.{{i}}', f'{vision}.image_pooling_2d',
+             f'{vision}.image_projector', {
+               'query': 'wq', 'key': 'wk', 'value': 'wv', 'out': 'wo', 'gate': 'w1', 'down': 'w2',
+               'up': 'w3'}, {
+               'query': 'attention.wq', 'key': 'attention.wk', 'value': 'attention.wv',
+               'out': 'attention.wo', 'up': 'feed_forward.w1', 'down': 'feed_forward.w2',
+               'attention_norm': 'attention_norm', 'mlp_norm': 'ffn_norm'}),
+    *linear(f'{vision}.image_projector', 'connector/projector/linear'))
+
+
+# The blocks of the towers of transformers' classes.
+TRANSFORMERS_TOWER = {
+  'query': 'self_attn.q_proj', 'key': 'self_attn.k_proj', 'value': 'self_attn.v_proj',
+  'out': 'self_attn.out_proj', 'up': 'mlp.fc1', 'down': 'mlp.fc2', 'attention_norm': 'layer_norm1',
+  'mlp_norm': 'layer_norm2'}
+
+HUB = _released('.self_attn', '', '.mlp', '', 'lm_head')
 NATIVE: tuple[Entry, ...] = (
-  entry('model.language_model.embed_tokens.weight', _TABLES, 'table'),
+  entry('model.language_model.embed_tokens.weight', (BASE, EXTRA), 'table'),
   *decoder('model.language_model', 'input_layernorm', 'post_attention_layernorm'),
-  entry('lm_head.weight', 'embedding/head', 'table'),
+  entry('lm_head.weight', HEAD, 'table'),
   *_vision('model.vision_tower', 'model.vision_tower.layers.{i}',
            'model.multi_modal_projector.image_pooling_2d',
-           'model.multi_modal_projector.image_projector', NATIVE_VISION))
-
-_V1, _TOWER = 'transformer.blocks.{i}', 'vision_backbone.image_vit'
-_EXPERTS = f'{_V1}.ffn.experts.mlp'
+           'model.multi_modal_projector.image_projector', {
+             'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj', 'out': 'o_proj',
+             'gate': 'gate_proj', 'down': 'down_proj', 'up': 'up_proj'},
+           TRANSFORMERS_TOWER | {'out': 'self_attn.o_proj'}))
 
 # Molmo v1 (docs/model.md §9.3). The top-level `ff_out` is the head, those of the blocks belong to
-# the MLP.
-V1: tuple[Entry, ...] = (
-  entry(('transformer.wte.embedding', 'transformer.wte.new_embedding'), _TABLES, 'table'),
-  entry(f'{_V1}.att_proj.weight', tuple(f'{p}/kernel' for p in QKV), 'kernel'),
-  entry(f'{_V1}.att_proj.bias', tuple(f'{p}/bias' for p in QKV), 'vector'),
-  entry(f'{_V1}.attn_out.weight', f'{_OURS}/attention/out/kernel', 'output'),
-  *norm(f'{_V1}.q_norm', f'{_OURS}/attention/query_norm'),
-  *norm(f'{_V1}.k_norm', f'{_OURS}/attention/key_norm'),
-  *norm(f'{_V1}.attn_norm', f'{_OURS}/attention_norm'),
-  *norm(f'{_V1}.ff_norm', f'{_OURS}/mlp_norm'),
-  entry(f'{_V1}.ff_proj.weight', (f'{_OURS}/mlp/up/kernel', f'{_OURS}/mlp/gate/kernel'), 'kernel'),
-  entry(f'{_V1}.ff_out.weight', f'{_OURS}/mlp/down/kernel', 'kernel'),
-  entry(f'{_V1}.ffn.router.layer.weight', f'{_OURS}/mlp/router/kernel', 'kernel'),
-  entry(f'{_EXPERTS}.w1', f'{_OURS}/mlp/gate', 'experts'),
-  entry(f'{_EXPERTS}.v1', f'{_OURS}/mlp/up', 'experts'),
-  entry(f'{_EXPERTS}.w2', f'{_OURS}/mlp/down', 'experts_out'),
-  *norm('transformer.ln_f', 'decoder/norm'),
-  entry('transformer.ff_out.weight', 'embedding/head', 'table'),
-  entry('vision_backbone.pad_embed', 'connector/padding/vectors', 'table'),
-  entry(f'{_TOWER}.class_embedding', 'vit/class_embedding', 'vector'),
-  *norm(f'{_TOWER}.pre_ln', 'vit/pre_norm', bias=True),
-  entry(f'{_TOWER}.transformer.resblocks.{{i}}.lambda1', 'vit/blocks/attention_scale', 'vector'),
-  entry(f'{_TOWER}.transformer.resblocks.{{i}}.lambda2', 'vit/blocks/mlp_scale', 'vector'),
-  *_vision(_TOWER, f'{_TOWER}.transformer.resblocks.{{i}}', 'vision_backbone.image_pooling_2d',
-           'vision_backbone.image_projector', HUB_VISION),
-  *linear('vision_backbone.image_projector', 'connector/projector/linear', bias=False))
-V1_HUB = tuple(dataclasses.replace(e, names=tuple(f'model.{n}' for n in e.names)) for e in V1)
+# the MLP. The training code's own checkpoints have no 'model.' in front.
+_FFN = 'model.transformer.blocks.{i}.ffn'
+V1_HUB = (
+  *_released('', '', '', '', 'model.transformer.ff_out'),
+  *linear(f'{_FFN}.router.layer', f'{_MLP}/router'),
+  entry(f'{_FFN}.experts.mlp.w1', f'{_MLP}/gate', 'experts'),
+  entry(f'{_FFN}.experts.mlp.v1', f'{_MLP}/up', 'experts'),
+  entry(f'{_FFN}.experts.mlp.w2', f'{_MLP}/down', 'experts_out'))
+V1 = tuple(dataclasses.replace(e, names=tuple(n.removeprefix('model.') for n in e.names))
+           for e in V1_HUB)
+# MolmoE on the Hub, taken from copies of its code; the released file itself has not been seen.
+V1_EXPERTS_HUB = (*_released('.attn', '.attn', '.mlp', '.mlp', 'lm_head'),
+                  *experts('model.transformer.blocks.{i}'))
 
-# MolmoE on the Hub: other groups of the parts of a block, an MLP for each expert, and another name
-# of the head. Taken from copies of its code; the released file itself has not been seen.
-_BLOCK = f'model.{_V1}'
-_MOVED = ('att_proj', 'attn_out', 'q_norm', 'k_norm', 'attn_norm')
-_REGROUPED = {
-  **{f'{_BLOCK}.{w}': f'{_BLOCK}.attn.{w}' for w in _MOVED},
-  f'{_BLOCK}.ff_norm': f'{_BLOCK}.mlp.ff_norm',
-  f'{_BLOCK}.ffn.router.layer': f'{_BLOCK}.mlp.gate', 'model.transformer.ff_out': 'lm_head'}
-
-
-def _regrouped(name: str) -> str:
-  module, _, leaf = name.rpartition('.')
-  return f'{_REGROUPED.get(module, module)}.{leaf}'
-
-
-V1_EXPERTS_HUB = (
-  *(dataclasses.replace(e, names=tuple(map(_regrouped, e.names))) for e in V1_HUB
-    if e.kind not in ('experts', 'experts_out')),
-  *(entry(f'{_BLOCK}.mlp.experts.{{e}}.{w}_proj.weight', f'{_OURS}/mlp/{w}', 'experts')
-    for w in ('gate', 'up', 'down')))
-
-# A layout is recognised by the start of a name that only it has.
-LAYOUTS: dict[str, tuple[str, tuple[Entry, ...]]] = {
+# The sets of names, each recognised by the start of a name that only it has.
+NAMINGS: dict[str, tuple[str, tuple[Entry, ...]]] = {
   'hub': ('model.transformer.blocks.0.self_attn.', HUB),
   'native': ('model.language_model.', NATIVE),
   'v1': ('transformer.', V1), 'v1 hub': ('model.transformer.blocks.0.att_proj.', V1_HUB),
   'v1 experts hub': ('model.transformer.blocks.0.attn.', V1_EXPERTS_HUB)}
+
+
+def naming_of(config: ModelConfig, layout: str) -> str:
+  """The key of `NAMINGS` under whose names a model is written.
+
+  Raises:
+    CheckpointError: transformers has no classes of its own for this model.
+  """
+  if not is_v1(config):
+    return layout
+  if layout == 'native':
+    raise CheckpointError(
+      'transformers has no classes of its own for Molmo v1 (model.vit.keep_unread=True); write it '
+      "with layout 'hub', as it was released")
+  return 'v1 experts hub' if config.llm.experts else 'v1 hub'

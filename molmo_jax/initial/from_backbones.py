@@ -4,14 +4,18 @@ released recipes does.
     python train.py --config=configs/image.py … --config.init_llm=Qwen/Qwen3-8B \
       --config.init_vit=google/siglip2-so400m-patch14-384
 
-Decoder, base embedding and head come from the one, the tower from the other; everything else,
-connector and extra embeddings first of all, has the values that the run's seed gives it; with one
-of the two flags the other part, too. The folders are read once: a run that goes on does not need
-them (docs/checkpoints.md).
+Decoder, base embedding and head come from the language model, the tower from the image tower.
+Everything else (connector, extra embeddings, or the part whose flag is left out) has the values
+that the run's seed gives it. The folders are read once: a run that resumes does not need them
+(docs/checkpoints.md).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +24,29 @@ from jax import Array
 from rich.console import Console
 
 from molmo_jax.checkpoint.hf import counter, load_leaf
-from molmo_jax.checkpoint.hf_backbones_plan import Backbone, plan_llm, plan_vit
+from molmo_jax.checkpoint.hf_backbones import (
+  LANGUAGE_MODEL_UNUSED,
+  LANGUAGE_MODELS,
+  Stem,
+  check_llm,
+  check_vit,
+  stem_from_file,
+  stem_misfit,
+  tower_table,
+)
+from molmo_jax.checkpoint.hf_files import TensorFolder
+from molmo_jax.checkpoint.hf_plan import (
+  Findings,
+  Rows,
+  Shapes,
+  Whole,
+  check_tied_head,
+  match_table,
+)
+from molmo_jax.checkpoint.hf_table import BASE, HEAD
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import Experiment
+from molmo_jax.model.config import LlmConfig, VitConfig
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
 from molmo_jax.parameters import flatten_paths
@@ -31,74 +55,157 @@ from molmo_jax.progress import Display
 from molmo_jax.training.state import init_params
 
 
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+  """A folder, the parameters that it fills, and remarks for the user."""
+  files: TensorFolder
+  sources: dict[str, Rows | Whole]
+  remarks: list[str]
+
+
 def load_params(run: Experiment, model: Molmo, key: Array, abstract: Any, console: Console) -> Any:
   """The parameters at step 0, in the dtypes and shardings of `abstract`. All processes call this.
 
   Args:
+    run: the run, of which `init_llm`, `init_vit` and `model` are read.
+    model: the network of the run.
     key: of the run's state: what no folder fills is as `init_state` makes it.
+    abstract: the tree of parameters as `jax.ShapeDtypeStruct`s with shardings.
+    console: is told what comes from where.
 
   Raises:
-    ConfigError: a folder or repository that cannot be had.
-    CheckpointError: a folder that does not fit the configuration; all that is wrong with it in one
-      error.
+    ConfigError: a folder or repository that does not exist.
+    CheckpointError: a folder that does not fit the configuration; one error lists all that is
+      wrong.
   """
   targets = flatten_paths(abstract)
-  parts = _plan(run, targets)
-  filled = {path for part in parts for path in part.sources}
-  _report(parts, targets.keys() - filled, console)
-  values = _initial(model, key,
-                    {path: leaf for path, leaf in targets.items() if path not in filled})
+  backbones = _plan(run, targets)
+  filled = {path for part in backbones for path in part.sources}
+  for part in backbones:
+    console.print(f'{_groups(part.sources)}: from {part.files.folder}', highlight=False)
+    for remark in part.remarks:
+      console.print(f'  {remark}', highlight=False)
+  console.print(f'{_groups(targets.keys() - filled)}: initial values of the seed', highlight=False)
+  values = _initial(model, key, {path: x for path, x in targets.items() if path not in filled})
   with Display(console, 'loading', 1) as display:
     advance = counter([targets[path] for path in filled], None, display.of)
-    for part in parts:
+    for part in backbones:
       values |= {path: load_leaf(part.files, source, targets[path], None, advance)
                  for path, source in part.sources.items()}
   return jax.tree.unflatten(jax.tree.structure(abstract), [values[path] for path in targets])
 
 
 def check(run: Experiment) -> None:
-  """Raises what `load_params` would raise for folders that cannot be had or do not fit, from their
+  """Raises what `load_params` would raise for folders that do not exist or do not fit, from their
   headers alone.
   """
   if run.init_llm or run.init_vit:
-    _plan(run, flatten_paths(
-      jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0)))))
+    _plan(run, flatten_paths(jax.eval_shape(
+      lambda: init_params(Molmo(run.model), jax.random.key(0)))))
 
 
 def _plan(run: Experiment, targets: dict[str, Any]) -> list[Backbone]:
-  shapes, parts = {path: tuple(leaf.shape) for path, leaf in targets.items()}, []
-  if run.init_llm:
-    parts.append(plan_llm(_find('init_llm', run.init_llm), run.model.llm, shapes))
-  if run.init_vit:
-    parts.append(plan_vit(_find('init_vit', run.init_vit), run.model.vit, shapes))
-  return parts
+  shapes, backbones = {path: tuple(leaf.shape) for path, leaf in targets.items()}, []
+  for flag, plan, config in (('init_llm', plan_llm, run.model.llm),
+                             ('init_vit', plan_vit, run.model.vit)):
+    given = getattr(run, flag)
+    if given:
+      try:
+        folder = processes.first_then_others(functools.partial(find_checkpoint, given))
+      except ValueError as error:
+        raise ConfigError(f'{flag}: {error}') from None
+      backbones.append(plan(folder, config, shapes))
+  return backbones
 
 
-def _find(flag: str, path: str) -> Path:
-  try:
-    return processes.first_then_others(lambda: find_checkpoint(path))
-  except ValueError as error:
-    raise ConfigError(f'{flag}: {error}') from None
+def plan_llm(folder: Path, llm: LlmConfig, shapes: Shapes) -> Backbone:
+  """Sources of decoder, base embedding and head; extra embeddings are not among them.
+
+  Args:
+    folder: of the language model.
+    llm: what the run's configuration says of it.
+    shapes: of all parameters of the model, by path.
+
+  Raises:
+    CheckpointError: unreadable files, another architecture, tensors that are missing, left over or
+      of another shape.
+  """
+  family, may_be_tied, remarks = check_llm(folder, llm)
+  files, table = TensorFolder(folder), LANGUAGE_MODELS[family][0]
+  findings = Findings(files)
+  base, head = (next(e.names[0] for e in table if e.paths == (path,)) for path in (BASE, HEAD))
+  wanted = {path: shape for path, shape in shapes.items()
+            if path.startswith('decoder/') or path in (BASE, HEAD)}
+  copies_head = HEAD in wanted and may_be_tied and head not in files.tensors
+  sources = match_table(findings, table, {
+    path: shape for path, shape in wanted.items() if not (copies_head and path == HEAD)})
+  if copies_head:
+    sources[HEAD] = sources[BASE]
+    remarks.append(f'the head starts as a copy of {base}: the language model has none of its own')
+  _settle_unused(findings, LANGUAGE_MODEL_UNUSED)
+  check_tied_head(findings, table, wanted, sources)
+  findings.finish()
+  rows = files.tensors[base].shape[0]
+  if rows > llm.vocab:
+    remarks.append(f'{base} has {rows} rows, model.llm.vocab={llm.vocab} of them are read')
+  return Backbone(files, sources, remarks)
+
+
+def plan_vit(folder: Path, vit: VitConfig, shapes: Shapes) -> Backbone:
+  """Sources of the tower up to the deepest block that exists in our model; arguments and errors as
+  of `plan_llm`.
+  """
+  family, blocks = check_vit(folder, vit)
+  files = TensorFolder(folder)
+  is_part = any(name.startswith('vision_model.') for name in files.tensors)
+  table, findings = tower_table(family, 'vision_model.' if is_part else ''), Findings(files)
+  stems, remarks = {stem.path: stem for stem in table.stem if stem.path in shapes}, []
+  sources: dict[str, Rows | Whole] = match_table(findings, table.entries, {
+    path: shape for path, shape in shapes.items()
+    if path.startswith('vit/') and path not in stems})
+  for path, stem in stems.items():
+    sources[path] = _match_stem(findings, stem, shapes[path], vit.class_token, remarks)
+  _settle_unused(findings, table.unused)
+  built = shapes['vit/blocks/query/kernel'][0]
+  above = tuple(f'{table.block.format(i=i)}.' for i in range(built, blocks))
+  unread = {name for name in files.tensors if name.startswith(above)}
+  findings.settled |= unread
+  if unread:
+    remarks.append(f'blocks {built} to {blocks - 1} are left out: nothing reads them')
+  findings.finish()
+  return Backbone(files, sources, remarks)
+
+
+def _match_stem(findings: Findings, stem: Stem, shape: tuple[int, ...], class_rows: int,
+                remarks: list[str]) -> Whole:
+  stored = findings.look_up(stem.name)
+  if stored is not None:
+    needed = stem_misfit(stem.kind, stored.shape, shape, class_rows)
+    if needed:
+      findings.misfit(stem.name, list(stored.shape), needed)
+    elif stem.kind == 'positions' and stored.shape[-2] != shape[0]:
+      own, ours = stored.shape[-2] - class_rows, shape[0] - class_rows
+      remarks.append(f'{stem.name}: resized from {own} to {ours} patches; '
+                     f'model.vit.positions={own} keeps it as it is')
+  return Whole(stem.name, functools.partial(stem_from_file, stem.kind, shape=shape,
+                                            class_rows=class_rows))
+
+
+def _settle_unused(findings: Findings, unused: Mapping[str, str]) -> None:
+  """Settles the tensors that a table says are not read."""
+  findings.settled.update(name for name in findings.files.tensors
+                          if any(re.fullmatch(pattern, name) for pattern in unused))
 
 
 def _initial(model: Molmo, key: Array, leaves: dict[str, Any]) -> dict[str, Array]:
-  """Parameters of `leaves` as `init_state` draws them; the compiler leaves out all others."""
+  """Parameters of `leaves` as `init_state` makes them; the compiler leaves out all others."""
   def make(key: Array) -> dict[str, Array]:
-    drawn = flatten_paths(init_params(model, jax.random.split(key)[0]))
-    return {path: drawn[path] for path in leaves}
-  return jax.jit(make, out_shardings={path: leaf.sharding for path, leaf in leaves.items()})(key)
+    params = flatten_paths(init_params(model, jax.random.split(key)[0]))
+    return {path: params[path] for path in leaves}
+  return jax.jit(make, out_shardings={path: x.sharding for path, x in leaves.items()})(key)
 
 
-def _report(parts: list[Backbone], initial: set[str], console: Console) -> None:
-  for part in parts:
-    groups = sorted({_group(path) for path in part.sources})
-    console.print(f'{", ".join(groups)}: from {part.files.folder}', highlight=False)
-    for remark in part.remarks:
-      console.print(f'  {remark}', highlight=False)
-  console.print(f'{", ".join(sorted({_group(p) for p in initial}))}: initial values of the seed',
-                highlight=False)
-
-
-def _group(path: str) -> str:
-  first, *rest = path.split('/')
-  return f'{first}/{rest[0]}' if first == 'embedding' else first
+def _groups(paths: Any) -> str:
+  """The parts of the model that paths are in, such as 'decoder, embedding/base'."""
+  return ', '.join(sorted({'/'.join(path.split('/')[:2 if path.startswith('embedding/') else 1])
+                           for path in paths}))

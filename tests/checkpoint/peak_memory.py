@@ -25,8 +25,7 @@ import ml_dtypes
 import numpy as np
 
 from molmo_jax.checkpoint.hf import SHARD_BYTES, load_params, save_params
-from molmo_jax.checkpoint.hf_config import read_model_config
-from molmo_jax.checkpoint.hf_config_writer import model_config_dict
+from molmo_jax.checkpoint.hf_config import model_config_dict, read_model_config
 from molmo_jax.checkpoint.hf_files import Planned, TensorFolder, new_folder, write_shards
 from molmo_jax.checkpoint.hf_plan import plan_export
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig

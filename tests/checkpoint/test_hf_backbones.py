@@ -189,8 +189,8 @@ def test_a_head_that_is_missing_is_an_error_if_it_is_not_the_embedding(tmp_path)
   (dict(model_type='qwen2'),
    r'(?s)model\.llm\.qkv_bias=False: .* True.*model\.llm\.qk_norm=head: .* none'),
   (dict(model_type='llama'),
-   r"model_type is 'llama'; this program knows 'qwen2', 'qwen3', 'olmo2', 'olmo3', 'olmoe'"),
-  (dict(hidden_act='gelu'), r"hidden_act is 'gelu'; only 'silu' is built"),
+   r"model_type is 'llama'; it must be one of 'qwen2', 'qwen3', 'olmo2', 'olmo3', 'olmoe'"),
+  (dict(hidden_act='gelu'), r"hidden_act is 'gelu'; only 'silu' is supported"),
   (dict(use_sliding_window=True), 'use_sliding_window is True'),
   (dict(clip_qkv=8.0), 'clip_qkv is 8.0')])
 def test_a_language_model_that_computes_something_else_is_refused(tmp_path, change, message):

@@ -8,8 +8,7 @@ import json
 
 import pytest
 
-from molmo_jax.checkpoint.hf_config import read_model_config
-from molmo_jax.checkpoint.hf_config_writer import model_config_dict
+from molmo_jax.checkpoint.hf_config import model_config_dict, read_model_config
 from molmo_jax.errors import CheckpointError
 from molmo_jax.model.config import (
   ConnectorConfig,
@@ -118,9 +117,9 @@ def test_a_scaling_without_layers_applies_to_all_and_has_the_usual_factor(tmp_pa
 
 
 @pytest.mark.parametrize('source,key,value,message', [
-  (QWEN, 'model_type', 'llava', "model_type is 'llava'; this program knows 'molmo2'"),
+  (QWEN, 'model_type', 'llava', "model_type is 'llava'; it must be one of 'molmo2'"),
   (QWEN, 'text_config', ..., 'no section text_config'),
-  (QWEN, 'text_config', 3, 'text_config is 3; must be a section'),
+  (QWEN, 'text_config', 3, 'text_config is 3; it must be an object'),
   (QWEN, 'vision_config', {}, 'both vit_config and vision_config'),
   (QWEN, 'text_config.hidden_size', ..., 'hidden_size is missing in text_config'),
   (QWEN, 'text_config.layer_norm_eps', ...,
@@ -130,20 +129,20 @@ def test_a_scaling_without_layers_applies_to_all_and_has_the_usual_factor(tmp_pa
   (QWEN, 'text_config.hidden_size', '64',
    "text_config.hidden_size is '64'; it must be of type int"),
   (QWEN, 'text_config.norm_after', 1, 'text_config.norm_after is 1; it must be of type bool'),
-  (QWEN, 'text_config.num_hidden_layers', 0, 'num_hidden_layers is 0; it must be above 0'),
+  (QWEN, 'text_config.num_hidden_layers', 0, 'num_hidden_layers is 0; it must be 1 or more'),
   (QWEN, 'text_config.hidden_act', 'gelu',
-   "text_config.hidden_act is 'gelu'; only 'silu' is built"),
+   "text_config.hidden_act is 'gelu'; only 'silu' is supported"),
   (QWEN, 'adapter_config.hidden_act', 'gelu', "adapter_config.hidden_act is 'gelu'; only 'silu'"),
   (QWEN, 'vit_config.hidden_act', 'relu',
-   "vit_config.hidden_act is 'relu'; this program knows 'gelu_pytorch_tanh'"),
+   "vit_config.hidden_act is 'relu'; it must be one of 'gelu_pytorch_tanh'"),
   (QWEN, 'text_config.qk_norm_type', 'rms',
-   "qk_norm_type is 'rms'; this program knows 'qwen3', 'olmo'"),
+   "qk_norm_type is 'rms'; it must be one of 'qwen3', 'olmo'"),
   (QWEN, 'text_config.attention_dropout', 0.1,
-   'text_config.attention_dropout is 0.1; only 0 is built'),
+   'text_config.attention_dropout is 0.1; only 0 is supported'),
   (QWEN, 'text_config.embedding_dropout', 0.1, 'text_config.embedding_dropout is 0.1; only 0'),
   (QWEN, 'vit_config.residual_dropout', 0.1, 'vit_config.residual_dropout is 0.1; only 0'),
   (QWEN, 'vit_config.num_key_value_heads', 2,
-   'vit_config.num_key_value_heads is 2; only 4 is built'),
+   'vit_config.num_key_value_heads is 2; only 4 is supported'),
   (QWEN, 'vit_config.image_default_input_size', [378, 336],
    r'is \[378, 336\]; it must be \[n, n\]'),
   (QWEN, 'vit_config.image_default_input_size', [380, 380],
@@ -151,19 +150,19 @@ def test_a_scaling_without_layers_applies_to_all_and_has_the_usual_factor(tmp_pa
   (QWEN, 'adapter_config.vit_layers', [-7], r'vit_layers=\(-7,\): a tower of 6 blocks'),
   (QWEN, 'adapter_config.vit_layers', 'all', "vit_layers is 'all'; it must be of type list"),
   (QWEN, 'adapter_config.text_hidden_size', 65,
-   'adapter_config.text_hidden_size is 65; only 64 is built'),
+   'adapter_config.text_hidden_size is 65; only 64 is supported'),
   (QWEN, 'text_config.num_key_value_heads', 3, 'heads=4 must be a multiple of kv_heads=3'),
   (OLMO, 'text_config.rope_scaling.rope_type', 'linear',
-   "rope_scaling.rope_type is 'linear'; this program knows"),
+   "rope_scaling.rope_type is 'linear'; it must be one of"),
   (OLMO, 'text_config.rope_scaling.truncate', False,
-   'rope_scaling.truncate is False; only True is built'),
+   'rope_scaling.truncate is False; only True is supported'),
   (OLMO, 'text_config.rope_scaling.mscale', 1.0,
-   'rope_scaling.mscale is 1.0; it is not known here'),
+   'rope_scaling.mscale is 1.0; this key is unknown'),
   (OLMO, 'text_config.rope_scaling_layers', [4],
    r'rope_scaling_layers is \[4\]; it must list layers from 0 to 3'),
   (NATIVE, 'vision_config.attention_bias', False,
-   'vision_config.attention_bias is False; only True is built'),
-  (NATIVE, 'adapter_config.mlp_bias', True, 'adapter_config.mlp_bias is True; only False is built'),
+   'vision_config.attention_bias is False; only True is supported'),
+  (NATIVE, 'adapter_config.mlp_bias', True, 'adapter_config.mlp_bias is True; only False is supported'),
   (NATIVE, 'text_config.rope_parameters.rope_theta', ..., 'rope_theta is missing in text_config')])
 def test_what_cannot_be_computed_is_refused_by_name(tmp_path, source, key, value, message):
   with pytest.raises(CheckpointError, match=message) as error:
@@ -177,7 +176,7 @@ def test_a_missing_or_broken_file_is_one_clear_error(tmp_path):
   (tmp_path / 'config.json').write_text('{')
   with pytest.raises(CheckpointError, match='config.json: not valid JSON'):
     read_model_config(tmp_path)
-  with pytest.raises(CheckpointError, match='must be a section with keys'):
+  with pytest.raises(CheckpointError, match='must be an object with keys'):
     read_model_config(write(tmp_path, [1]))
 
 

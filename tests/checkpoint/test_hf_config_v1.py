@@ -9,9 +9,11 @@ import pytest
 
 from configs import molmo_v1
 from molmo_jax import experiment
-from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
-from molmo_jax.checkpoint.hf_config_v1_writer import v1_config_dict
-from molmo_jax.checkpoint.hf_config_writer import model_config_dict
+from molmo_jax.checkpoint.hf_config import (
+  model_config_dict,
+  read_model_config,
+  read_serving_settings,
+)
 from molmo_jax.errors import CheckpointError
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
 from tests.checkpoint.v1_hub import EXPERTS
@@ -93,7 +95,7 @@ def test_every_setting_that_a_file_can_express_comes_back(tmp_path, changes):
 
 def test_a_source_that_describes_another_model_is_not_given_back():
   other = SIZES['7b_d'] | {'rope_theta': 5.0}
-  assert v1_config_dict(TINY, 'float32', source=other)['rope_theta'] == 5e5
+  assert model_config_dict(TINY, 'hub', 'float32', source=other)['rope_theta'] == 5e5
 
 
 @pytest.mark.parametrize('part, field, value', [
@@ -107,7 +109,7 @@ def test_settings_without_words_are_named(part, field, value):
   c = dataclasses.replace(TINY, **({field: value} if part is None else {
     part: dataclasses.replace(getattr(TINY, part), **{field: value})}))
   with pytest.raises(CheckpointError,
-                     match=rf'no words for: model\.{f"{part}." if part else ""}{field}={value!r}'):
+                     match=rf'cannot express model\.{f"{part}." if part else ""}{field}={value!r}'):
     model_config_dict(c, 'hub', 'float32')
 
 
@@ -116,25 +118,25 @@ def test_settings_without_words_are_named(part, field, value):
   (RELEASED, 'hidden_size', 3585, 'num_attention_heads is 28; the width 3585 must be a multiple'),
   (RELEASED, 'intermediate_size', 37887, 'intermediate_size is 37887; .*must be even'),
   (RELEASED, 'embedding_size', 100, 'embedding_size is 100; .*vocab_size=152064'),
-  (RELEASED, 'clip_qkv', 8.0, 'clip_qkv is 8.0; only None is built'),
-  (RELEASED, 'layer_norm_type', 'default', "layer_norm_type is 'default'; only 'rms' is built"),
+  (RELEASED, 'clip_qkv', 8.0, 'clip_qkv is 8.0; only None is supported'),
+  (RELEASED, 'layer_norm_type', 'default', "layer_norm_type is 'default'; only 'rms' is supported"),
   (RELEASED, 'rope_theta', '1e6', "rope_theta is '1e6'; it must be of type float"),
   (RELEASED, 'block_type', 'llama',
-   "block_type is 'llama'; this program knows 'sequential', 'moe'"),
+   "block_type is 'llama'; it must be one of 'sequential', 'moe'"),
   (RELEASED, 'vit_layers', [-24], r'vit_layers=\(-24,\): a tower of 23 blocks'),
   (RELEASED, 'num_key_value_heads', 3, 'heads=28 must be a multiple of kv_heads=3'),
-  (EXPERTS, 'rope', ..., 'rope is False; left out, it means that, and only True is built'),
-  (EXPERTS, 'include_bias', True, 'include_bias is True; only False is built'),
-  (EXPERTS, 'moe_shared_expert', True, 'moe_shared_expert is True; only False is built'),
+  (EXPERTS, 'rope', ..., 'rope is False by default; only True is supported'),
+  (EXPERTS, 'include_bias', True, 'include_bias is True; only False is supported'),
+  (EXPERTS, 'moe_shared_expert', True, 'moe_shared_expert is True; only False is supported'),
   (EXPERTS, 'moe_top_k', 4, 'experts_per_token=4 must be from 1 to experts=3'),
   (EXPERTS, 'image_pooling_2d', 'attention-v2',
-   "image_pooling_2d is 'attention-v2'; this program knows"),
-  (EXPERTS, 'image_padding_embed', 'half', "image_padding_embed is 'half'; this program knows"),
+   "image_pooling_2d is 'attention-v2'; it must be one of"),
+  (EXPERTS, 'image_padding_embed', 'half', "image_padding_embed is 'half'; it must be one of"),
   (EXPERTS, 'additional_vocab_size', ..., 'additional_vocab_size is missing'),
   (EXPERTS, 'vision_backbone.image_model_type', 'eva',
-   "vision_backbone.image_model_type is 'eva'; this program knows"),
+   "vision_backbone.image_model_type is 'eva'; it must be one of"),
   (EXPERTS, 'vision_backbone.image_num_key_value_heads', 1,
-   'image_num_key_value_heads is 1; only 2 is built'),
+   'image_num_key_value_heads is 1; only 2 is supported'),
   (EXPERTS, 'vision_backbone.image_num_pos', 18, 'positions=17 must be a square number'),
   (EXPERTS, 'vision_backbone.image_default_input_size', [56, 42],
    r'is \[56, 42\]; it must be \[n, n\]')])

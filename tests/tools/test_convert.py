@@ -144,7 +144,7 @@ def test_a_model_that_the_layout_cannot_express_stays_a_run(run, tmp_path, capsy
   experiment.claim(other, settings)
   (other / 'checkpoints').symlink_to(run / 'checkpoints')
   assert convert(other, tmp_path / 'hub', '--layout', 'hub') == 1
-  assert "no words for: model.bidirectional='none'" in capsys.readouterr().err
+  assert "cannot express model.bidirectional='none'" in capsys.readouterr().err
   assert not (tmp_path / 'hub').exists()
 
 

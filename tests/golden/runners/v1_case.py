@@ -17,8 +17,8 @@ from molmo_jax.checkpoint.hf import load_params
 from molmo_jax.checkpoint.hf_config_v1 import read_v1
 from molmo_jax.checkpoint.hf_files import SINGLE
 from molmo_jax.checkpoint.hf_plan import plan_export
-from molmo_jax.checkpoint.hf_section import Section
 from molmo_jax.checkpoint.hf_table import to_file
+from molmo_jax.json_section import Section
 from molmo_jax.model.config import ModelConfig, VitConfig
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.model.vit import CHANNEL_STATISTICS
@@ -64,7 +64,7 @@ def find_cases(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 def load_case(path: Path, meta: dict[str, Any]) -> Case:
   """Reads the weights and arrays whose names start most like that of `path`."""
-  config = dataclasses.replace(read_v1(Section(path, 'model_config', meta['model_config'])),
+  config = dataclasses.replace(read_v1(Section(path, meta['model_config'], 'model_config')),
                                remat='none')
   with np.load(beside(path, '*.npz*')) as data:
     arrays = dict(data)
