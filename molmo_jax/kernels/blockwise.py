@@ -19,18 +19,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import linear_call
 
-from molmo_jax.kernels.mask import (
-  PADDING,
-  Bidirectional,
-  MaskInfo,
-  check_bidirectional,
-  examples,
-  visible,
-)
+from molmo_jax.kernels.mask import PADDING, Bidirectional, Blocks, MaskInfo, rule, visible
 from molmo_jax.kernels.reference import check_shapes
-
-_LOWEST, _HIGHEST = jnp.iinfo(jnp.int32).min, jnp.iinfo(jnp.int32).max
 
 
 class _Settings(NamedTuple):
@@ -68,7 +60,6 @@ def attend_blockwise(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
       1.
   """
   check_shapes(q, k, v, q_info, k_info)
-  check_bidirectional(bidirectional)
   settings = _Settings(bidirectional, q.shape[-1] ** -0.5 if scale is None else float(scale),
                        _block_size(block_q, q.shape[1]), _block_size(block_k, k.shape[1]))
   return _attend(settings, q, k, v, q_info, k_info)
@@ -82,17 +73,24 @@ def _block_size(asked: int | None, length: int) -> int:
   return min(asked, length)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _attend(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
             k_info: MaskInfo) -> jax.Array:
   return _forward(settings, q, k, v, q_info, k_info)[0]
 
 
+@_attend.defjvp
+def _attend_jvp(settings: _Settings, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+                ) -> tuple[jax.Array, jax.Array]:
+  out, lse = _forward(settings, *primals)
+  change = linear_call(functools.partial(_push, settings), functools.partial(_pull, settings),
+                       (*primals, out, lse), tangents[:3])
+  return out, change
+
+
 def _forward(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
-             k_info: MaskInfo) -> tuple[jax.Array, tuple[Any, ...]]:
-  """The output, and what the backward pass needs: the inputs, the output and the log-sum-exp
-  [I,B,K,G·Y].
-  """
+             k_info: MaskInfo) -> tuple[jax.Array, jax.Array]:
+  """The output, and the log-sum-exp of the scores [I,B,K,G·Y]."""
   q_blocks, k_blocks, v_blocks = _cut_queries(q, k.shape[2], settings), _cut_keys(
     k, settings), _cut_keys(v, settings)
   q_infos, k_infos = _cut_info(q_info, settings.block_q), _cut_info(k_info, settings.block_k)
@@ -123,12 +121,47 @@ def _forward(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_in
     return (out / total[..., None]).astype(v.dtype), lse
 
   out, lse = jax.lax.map(attend_block, (q_blocks, q_infos, order, count))
-  out = _join_queries(out, q.shape)
-  return out, (q, k, v, q_info, k_info, out, lse)
+  return _join_queries(out, q.shape), lse
 
 
-def _backward(settings: _Settings, saved: tuple[Any, ...],
-              out_gradient: jax.Array) -> tuple[jax.Array | None, ...]:
+def _push(settings: _Settings, saved: tuple[Any, ...], tangents: tuple[jax.Array, ...]
+          ) -> jax.Array:
+  """The derivative along `tangents` of q, k and v, in one more pass over the needed blocks.
+
+  With weights w = softmax(s) and ds the change of the scores: d(Σ w v) = Σ w dv + Σ w ds v − out Σ w ds.
+  """
+  q, k, v, q_info, k_info, out, lse = saved
+  kv_heads = k.shape[2]
+  queries = tuple(_cut_queries(x, kv_heads, settings) for x in (q, tangents[0], out))
+  k_blocks, dk_blocks, v_blocks, dv_blocks = (_cut_keys(x, settings)
+                                              for x in (k, tangents[1], v, tangents[2]))
+  q_infos, k_infos = _cut_info(q_info, settings.block_q), _cut_info(k_info, settings.block_k)
+  order, count = _needed_first(needed_blocks(q_infos, k_infos, settings.bidirectional))
+
+  def push_block(block: tuple[Any, ...]) -> jax.Array:
+    (q_block, dq_block, out_block), info, lse_block, needed, length = block
+
+    def add_keys(step: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+      change, total = state
+      j = needed[step]
+      scores = _scores(settings, q_block, k_blocks[j], info, _take(k_infos, j))
+      weights = jnp.exp(scores - lse_block[..., None])
+      d_scores = weights * settings.scale * (_product('bkrh,bkxh->bkrx', dq_block, k_blocks[j])
+                                             + _product('bkrh,bkxh->bkrx', q_block, dk_blocks[j]))
+      change += _product('bkrx,bkxh->bkrh', weights.astype(v.dtype), dv_blocks[j])
+      change += _product('bkrx,bkxh->bkrh', d_scores.astype(v.dtype), v_blocks[j])
+      return change, total + jnp.sum(d_scores, axis=-1)
+
+    start = jnp.zeros(q_block.shape, jnp.float32), jnp.zeros(q_block.shape[:-1], jnp.float32)
+    change, total = jax.lax.fori_loop(0, length, add_keys, start)
+    return (change - total[..., None] * out_block).astype(v.dtype)
+
+  return _join_queries(jax.lax.map(push_block, (queries, q_infos, lse, order, count)), q.shape)
+
+
+def _pull(settings: _Settings, saved: tuple[Any, ...], out_gradient: jax.Array
+          ) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The transpose of `_push`: gradients of q, k and v."""
   q, k, v, q_info, k_info, out, lse = saved
   kv_heads = k.shape[2]
   q_blocks, k_blocks, v_blocks = _cut_queries(q, kv_heads, settings), _cut_keys(
@@ -161,11 +194,8 @@ def _backward(settings: _Settings, saved: tuple[Any, ...],
 
   dq, (dk, dv) = jax.lax.scan(differentiate_block, jnp.zeros(q_blocks.shape, jnp.float32),
                               (k_blocks, v_blocks, k_infos, order, count))
-  return _join_queries(dq, q.shape).astype(q.dtype), _join_keys(dk, k.shape), _join_keys(
-    dv, v.shape), None, None
-
-
-_attend.defvjp(_forward, _backward)
+  return (_join_queries(dq, q.shape).astype(q.dtype), _join_keys(dk, k.shape),
+          _join_keys(dv, v.shape))
 
 
 def needed_blocks(q_infos: MaskInfo, k_infos: MaskInfo, bidirectional: Bidirectional) -> jax.Array:
@@ -179,33 +209,9 @@ def needed_blocks(q_infos: MaskInfo, k_infos: MaskInfo, bidirectional: Bidirecti
     k_infos: blocks of keys, fields [J,B,X].
     bidirectional: as in `visible`.
   """
-  q, k = q_infos, k_infos
-  q_real, k_real = q.segments != PADDING, k.segments != PADDING
-  q_examples, k_examples = examples(q.segments), examples(k.segments)
-  ordered = _low(q.segments, q_real)[:, None] <= _high(k.segments, k_real)[None]
-  reachable = _low(k.index, k_real)[None] <= _high(q.index, q_real)[:, None]
-  reachable &= _overlap(q_examples, q_real, k_examples, k_real)
-  if bidirectional != 'none':
-    q_visual, k_visual = q_real & (q.visual > 0), k_real & (k.visual > 0)
-    both = _overlap(q_examples, q_visual, k_examples, k_visual)
-    if bidirectional == 'within_image':
-      both &= _low(k.visual, k_visual)[None] <= _high(q.visual, q_visual)[:, None]
-    reachable |= both
-  return jnp.any(ordered & reachable, axis=-1)
-
-
-def _overlap(q: jax.Array, q_mask: jax.Array, k: jax.Array, k_mask: jax.Array) -> jax.Array:
-  """Whether the ranges of two blocks' values meet: bool [I,J,B]; False where a block has none."""
-  return ((_low(q, q_mask)[:, None] <= _high(k, k_mask)[None])
-          & (_low(k, k_mask)[None] <= _high(q, q_mask)[:, None]))
-
-
-def _low(x: jax.Array, mask: jax.Array) -> jax.Array:
-  return jnp.min(x, axis=-1, where=mask, initial=_HIGHEST)
-
-
-def _high(x: jax.Array, mask: jax.Array) -> jax.Array:
-  return jnp.max(x, axis=-1, where=mask, initial=_LOWEST)
+  queries = Blocks(jax.tree.map(lambda x: x[:, None], q_infos))
+  keys = Blocks(jax.tree.map(lambda x: x[None], k_infos))
+  return jnp.any(rule(queries, keys, bidirectional), axis=-1)
 
 
 def _needed_first(needed: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,21 +1,29 @@
 """Who may attend to whom, from three integers per token: any block of the [S,S] mask follows from
 O(S) metadata.
 
+Here is the one statement of the rule (`rule`) and the one list of its modes (`MODES`). The rule is
+read in three ways, and what it says must be the same in all of them:
+
+  - token by token: `visible`, the mask of the reference, of short rows and of a decoding step;
+  - block by block: `needed_blocks` (kernels/blockwise.py), which pairs of blocks can be skipped;
+  - run by run: `visible_pairs` (training/flops.py), how many pairs there are.
+
 Letters of shapes: `B` rows, `S` tokens of a row, `Sq` queries, `Sk` keys.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-Bidirectional = Literal['none', 'image_tokens', 'within_image']
-
-EXAMPLE_STRIDE = 100_000        # segment = EXAMPLE_STRIDE * example + subsegment
-PADDING = -1                    # segment of a token that nobody sees
+# segment = EXAMPLE_STRIDE * example + subsegment
+EXAMPLE_STRIDE = 100_000
+# segment of a token that nobody sees
+PADDING = -1
 
 
 @jax.tree_util.register_dataclass
@@ -52,6 +60,108 @@ def mask_info(segments: jax.Array, visual: jax.Array, index: jax.Array | None = 
 def examples(segments: jax.Array) -> jax.Array:
   """The packed example of every token (any shape, int32); −1 for padding."""
   return segments // EXAMPLE_STRIDE
+
+
+class Tokens:
+  """Queries or keys as the rule reads them: fields that compare with those of the other side.
+
+  The fields of single tokens are arrays, of any shapes that broadcast.
+  """
+
+  def __init__(self, info: MaskInfo, counted: jax.Array | None = None):
+    """`counted`: bool like the fields, the tokens that are meant; None: all but padding."""
+    self.info, self.counted = info, info.segments != PADDING if counted is None else counted
+    self.present = self.some(self.counted)
+    self.example, self.segment = self.read(examples(info.segments)), self.read(info.segments)
+    self.visual, self.index = self.read(info.visual), self.read(info.index)
+
+  def images(self) -> Tokens:
+    """The visual tokens alone."""
+    return type(self)(self.info, self.counted & (self.info.visual > 0))
+
+  def read(self, field: jax.Array) -> Any:
+    return field
+
+  def some(self, counted: jax.Array) -> jax.Array:
+    return counted
+
+
+class Blocks(Tokens):
+  """Blocks of tokens: a field is the range of its values over the last axis.
+
+  A comparison of ranges is True where it may hold for some pair, so the rule about blocks never
+  misses a pair that the rule about tokens finds. For this the rule must be built of comparisons
+  (≤, ==) joined by & and |, without any negation.
+  """
+
+  def read(self, field: jax.Array) -> Range:
+    limits = jnp.iinfo(jnp.int32)
+    return Range(jnp.min(field, axis=-1, where=self.counted, initial=limits.max),
+                 jnp.max(field, axis=-1, where=self.counted, initial=limits.min))
+
+  def some(self, counted: jax.Array) -> jax.Array:
+    return jnp.any(counted, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Range:
+  """Values from `low` to `high`; comparisons say whether they may hold."""
+  low: jax.Array
+  high: jax.Array
+
+  def __le__(self, other: Range) -> jax.Array:
+    return self.low <= other.high
+
+  def __eq__(self, other: object) -> jax.Array:
+    return (self <= other) & (other <= self)
+
+
+class Mode(NamedTuple):
+  """One value of `model.bidirectional`: which visual tokens see later ones of their example."""
+  # of two visual tokens of one example: whether the query sees the key, wherever it stands; None:
+  # only if it stands before. Compares `visual` and `segment`, see `Blocks`
+  ahead: Callable[[Tokens, Tokens], Any] | None
+  meaning: str                  # a sentence for readers
+
+
+# the modes, and what is true for them; the released models of the second generation have
+# 'image_tokens', those of the first 'none'
+Bidirectional = Literal['none', 'image_tokens', 'within_image']
+MODES: dict[str, Mode] = {
+  'none': Mode(None, 'The mask is causal: every token, visual or not, sees what stands before it.'),
+  'image_tokens': Mode(
+    lambda q, k: True,
+    'Text is causal; all visual tokens of an example see each other in both directions, across '
+    'images, views and frames.'),
+  'within_image': Mode(
+    lambda q, k: k.visual <= q.visual,
+    'Text is causal; visual tokens see each other in both directions as far as their own image or '
+    'frame, and all earlier ones.'),
+}
+
+
+def rule(q: Tokens, k: Tokens, bidirectional: str) -> jax.Array:
+  """Whether query q may attend to key k, for tokens, runs or blocks of them (docs/model.md §5.2).
+
+  A key is seen where it stands no later than the query, or as far as the mode lets visual tokens
+  look ahead. In either case both are of one example, and segment(q) ≤ segment(k): the branches of
+  a message tree see the shared prefix, whose segment is the highest, but not each other.
+
+  Raises:
+    ValueError: an unknown mode.
+  """
+  if bidirectional not in MODES:
+    raise ValueError(f'bidirectional is {bidirectional!r}; it must be one of {", ".join(MODES)}')
+  ahead = MODES[bidirectional].ahead
+  seen = _related(q, k) & (k.index <= q.index)
+  if ahead is not None:
+    q, k = q.images(), k.images()
+    seen = seen | (_related(q, k) & ahead(q, k))
+  return seen
+
+
+def _related(q: Tokens, k: Tokens) -> jax.Array:
+  return q.present & k.present & (q.example == k.example) & (q.segment <= k.segment)
 
 
 def visible(q: MaskInfo, k: MaskInfo, bidirectional: Bidirectional) -> jax.Array:
@@ -93,28 +203,5 @@ def visible(q: MaskInfo, k: MaskInfo, bidirectional: Bidirectional) -> jax.Array
   Raises:
     ValueError: an unknown `bidirectional`.
   """
-  check_bidirectional(bidirectional)
-  queries, keys = _column(q), _row(k)
-  reachable = keys.index <= queries.index
-  if bidirectional != 'none':
-    both = (queries.visual > 0) & (keys.visual > 0)
-    if bidirectional == 'within_image':
-      both &= keys.visual <= queries.visual
-    reachable |= both
-  same = examples(queries.segments) == examples(keys.segments)
-  return (keys.segments >= 0) & same & (queries.segments <= keys.segments) & reachable
-
-
-def check_bidirectional(bidirectional: str) -> None:
-  """Raises ValueError, listing the valid modes, for an unknown one."""
-  if bidirectional not in get_args(Bidirectional):
-    raise ValueError(f'bidirectional is {bidirectional!r}; it must be one of '
-      f'{", ".join(get_args(Bidirectional))}')
-
-
-def _column(info: MaskInfo) -> MaskInfo:
-  return jax.tree.map(lambda x: x[:, :, None], info)
-
-
-def _row(info: MaskInfo) -> MaskInfo:
-  return jax.tree.map(lambda x: x[:, None, :], info)
+  queries, keys = (jax.tree.map(lambda x: x[:, :, None], q), jax.tree.map(lambda x: x[:, None], k))
+  return rule(Tokens(queries), Tokens(keys), bidirectional)

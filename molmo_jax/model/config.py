@@ -7,12 +7,13 @@ import dataclasses
 import math
 from typing import Literal
 
+from molmo_jax.kernels.mask import Bidirectional
+
 Pooling = Literal['attention_meanq', 'attention', 'attention_meanq_2x', 'attention_meanq_4x',
                   'attention_2wide',
                   'mean', 'stack', 'none']
 Projector = Literal['mlp', 'linear', 'random_linear', '2mlp']
 PaddingEmbed = Literal['pad_embed', 'regress', 'pad_and_partial_pad']
-Bidirectional = Literal['none', 'image_tokens', 'within_image']
 Remat = Literal['none', 'full', 'dots', 'offload']
 
 

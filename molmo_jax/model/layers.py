@@ -14,7 +14,7 @@ from flax import linen as nn
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
-from molmo_jax.kernels.product import product
+from molmo_jax.kernels.cpu import product
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   'gelu_tanh': lambda x: jax.nn.gelu(x, approximate=True),

@@ -8,9 +8,9 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float, Int
 
+from molmo_jax.kernels.attention import attend
 from molmo_jax.kernels.cached import attend_cached
 from molmo_jax.kernels.mask import MaskInfo, visible
-from molmo_jax.kernels.on_mesh import attend_on_mesh
 from molmo_jax.model.cache import Cache
 from molmo_jax.model.config import LlmConfig, ModelConfig
 from molmo_jax.model.layers import Einsum, RMSNorm, apply_stack, dropout, fan_in_normal, init_stack
@@ -75,8 +75,8 @@ class Attention(nn.Module):
     q, k = rotate(q, table), rotate(k, table)
     bidirectional = self.config.bidirectional
     if cache is None:
-      y = attend_on_mesh(q, k, v.astype(q.dtype), info, bidirectional=bidirectional,
-                         impl=self.config.attention)
+      y = attend(q, k, v.astype(q.dtype), info, bidirectional=bidirectional,
+                 impl=self.config.attention)
     else:
       mask = visible(info, cache.info, bidirectional)[:, 0]
       y = attend_cached(q[:, 0], k[:, 0], v[:, 0], cache.keys[layer], cache.values[layer],

@@ -9,7 +9,6 @@ hidden width F.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -19,8 +18,9 @@ from jax import Array
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
 
+from molmo_jax.kernels.cpu import on_cpu
 from molmo_jax.model.layers import ACTIVATIONS, Einsum, fan_in_normal
-from molmo_jax.parallel.sharding import BATCH
+from molmo_jax.parallel.activations import ROWS, current_mesh, devices_along
 
 # gate, up, down
 Kernels = tuple[Float[Array, 'E D F'], Float[Array, 'E D F'], Float[Array, 'E F D']]
@@ -52,18 +52,13 @@ class MixtureOfExperts(nn.Module):
 
 
 def mix(x: Float[Array, 'B S D'], weights: Float[Array, 'B S k'], chosen: Int[Array, 'B S k'],
-        kernels: Kernels
-        ) -> Float[Array, 'B S D']:
+        kernels: Kernels) -> Float[Array, 'B S D']:
   """The weighted sum of every token's experts, in x's dtype; each device works on its own rows.
 
-  The form is chosen where the program is lowered: tokens sorted by expert and a ragged product, but
-  on CPU, where XLA computes that product with one copy of all tokens per expert, every expert over
-  all tokens.
+  Tokens are sorted by expert for a ragged product, but on CPU, where XLA computes that product with
+  one copy of all tokens per expert, every expert sees all tokens.
   """
-  @jax.checkpoint   # without it each form would keep what the other needs for its backward pass
-  def either(*args: Array) -> Array:
-    return jax.lax.platform_dependent(*args, cpu=mix_every_expert, default=mix_sorted)
-
+  either = on_cpu(mix_every_expert, otherwise=mix_sorted)
   return per_device(either)(x, weights, chosen, *kernels)
 
 
@@ -71,24 +66,22 @@ def per_device(form: Callable[..., Array]) -> Callable[..., Array]:
   """`form`, run on a mesh by each device on its rows of the batch and its slice of the experts'
   hidden width.
 
-  Left to itself the compiler would sort the tokens of all devices together. It is, where rows do
-  not divide.
+  Left to itself the compiler would sort the tokens of all devices together; so it does where rows
+  or the hidden width do not divide.
   """
-  mesh = jax.sharding.get_abstract_mesh()
+  mesh = current_mesh()
 
   def local(*args: Array) -> Array:
     return jax.lax.psum(form(*args), 'tensor')
 
   def run(x: Array, weights: Array, chosen: Array, gate: Array, up: Array, down: Array) -> Array:
-    devices, slices = math.prod(mesh.shape.get(axis, 1)
-                                for axis in BATCH[0]), mesh.shape.get('tensor', 1)
     args = (x, weights, chosen, gate, up, down)
-    if devices * slices == 1 or x.shape[0] % devices or gate.shape[-1] % slices:
+    if (mesh is None or x.shape[0] % devices_along(ROWS)
+        or gate.shape[-1] % mesh.shape['tensor']):
       return form(*args)
-    into = P(None, None, 'tensor')
-    return jax.shard_map(local, in_specs=(BATCH, BATCH, BATCH, into, into, P(None, 'tensor')),
-                         out_specs=BATCH,
-                         check_vma=False)(*args)
+    into, rows = P(None, None, 'tensor'), P(ROWS)
+    return jax.shard_map(local, in_specs=(rows, rows, rows, into, into, P(None, 'tensor')),
+                         out_specs=rows, check_vma=False)(*args)
 
   return run
 
@@ -116,15 +109,15 @@ def mix_every_expert(x: Array, weights: Array, chosen: Array, gate: Array, up: A
   """All tokens through all experts, one expert after the other; those that a token did not choose
   weigh 0.
   """
-  shares = jnp.sum(jax.nn.one_hot(chosen, gate.shape[0], dtype=jnp.float32) * weights[..., None],
+  of_expert = jnp.sum(jax.nn.one_hot(chosen, gate.shape[0], dtype=jnp.float32) * weights[..., None],
                    axis=2)
 
   @jax.checkpoint
   def add_expert(total: Array, expert: tuple[Array, ...]) -> tuple[Array, None]:
-    share, gate, up, down = expert
+    weight, gate, up, down = expert
     y = (ACTIVATIONS['silu'](x @ gate) * (x @ up)) @ down
-    return total + y.astype(jnp.float32) * share[..., None], None
+    return total + y.astype(jnp.float32) * weight[..., None], None
 
   total = jnp.zeros_like(x, jnp.float32)
   return jax.lax.scan(add_expert, total,
-                      (jnp.moveaxis(shares, -1, 0), gate, up, down))[0].astype(x.dtype)
+                      (jnp.moveaxis(of_expert, -1, 0), gate, up, down))[0].astype(x.dtype)

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
-from molmo_jax.kernels.on_mesh import attend_patches_on_mesh
+from molmo_jax.kernels.attention import attend_patches
 from molmo_jax.model.config import VitConfig
 from molmo_jax.model.layers import (
   ACTIVATIONS,
@@ -77,7 +77,7 @@ class VitBlock(nn.Module):
     h = LayerNorm(c.norm_eps, name='attention_norm')(x)
     q, k, v = (Einsum('cpe,enh->cpnh', (c.width, *heads), heads, dtype, name=n)(h)
                for n in ('query', 'key', 'value'))
-    h = attend_patches_on_mesh(q, k, v)
+    h = attend_patches(q, k, v)
     h = Einsum('cpnh,nhe->cpe', (*heads, c.width), (c.width,), dtype,
                fan_in_normal(c.heads * c.head_dim, c.layers),
                name='out')(h)

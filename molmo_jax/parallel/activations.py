@@ -4,7 +4,7 @@ is one device.
     [B,S,…]  rows over data and fsdp, the sequence over context        (`shard_sequence`)
     [C,…]    crops over data, fsdp and context: images are independent  (`shard_crops`)
 
-Attention and the loss go further (kernels/on_mesh.py, training/loss.py).
+Attention and the loss go further (kernels/attention.py, training/loss.py).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from molmo_jax.kernels.mask import EXAMPLE_STRIDE
+from molmo_jax.kernels.mask import MaskInfo, Tokens, rule
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parameters import flatten_paths
 
@@ -60,41 +60,23 @@ def work_of(batch: Mapping[str, np.ndarray], patches: int, bidirectional: str) -
 
 
 def visible_pairs(segments: np.ndarray, visual: np.ndarray, bidirectional: str) -> int:
-  """How many (query, key) of one row [S] may attend, by the rule of `kernels.mask.visible`, without
-  an [S,S] array.
+  """How many (query, key) of one row [S] may attend: the mask's own rule, asked about runs.
+
+  A run is a stretch of tokens that differ in their index alone. The rule says the same about all
+  pairs of two runs, because it compares indices only for which comes first; inside of one run it
+  may differ for keys before and after the query. So it is asked once for every pair of runs.
   """
-  total = 0
-  examples = np.where(segments >= 0, segments // EXAMPLE_STRIDE, -1)
-  for example in np.unique(examples[examples >= 0]):
-    mine = examples == example
-    segment, seen = segments[mine], visual[mine]
-    levels, level = np.unique(segment, return_inverse=True)   # few: the branches of a message tree
-    # keys of each level up to a query, itself among them
-    before = np.cumsum(level[:, None] == np.arange(len(levels)), axis=0)
-    at_least = before[:, ::-1].cumsum(1)[:, ::-1]
-    total += int(at_least[np.arange(len(level)), level].sum())
-    if bidirectional == 'none':
-      continue
-    # pairs of visual tokens, the key after the query
-    pictures, ahead = level[seen > 0], seen[seen > 0]
-    if bidirectional == 'within_image':
-      groups = [pictures[ahead == n] for n in np.unique(ahead)]
-    else:
-      groups = [pictures]
-    total += sum(_ordered_pairs(group, len(levels)) for group in groups)
-  return total
-
-
-def _ordered_pairs(level: np.ndarray, levels: int) -> int:
-  """Pairs i < j with level[i] ≤ level[j]."""
-  # the rule: pictures stand in the shared prefix of a message tree
-  if (level == level[:1]).all():
-    return len(level) * (len(level) - 1) // 2
-  counts, total = np.zeros(levels, np.int64), 0
-  for one in level:
-    total += int(counts[:one + 1].sum())
-    counts[one] += 1
-  return total
+  starts = np.flatnonzero(np.append(True, (np.diff(segments) != 0) | (np.diff(visual) != 0)))
+  lengths = np.diff(np.append(starts, len(segments)))
+  first = MaskInfo(segments[starts], visual[starts], starts)
+  last = dataclasses.replace(first, index=starts + lengths - 1)
+  column = Tokens(jax.tree.map(lambda x: x[:, None], first))
+  seen = rule(column, Tokens(first), bidirectional)
+  inside = np.diagonal(seen)                       # the key is the query, or stands before it
+  ahead = rule(Tokens(first), Tokens(last), bidirectional)
+  pairs = lengths @ (seen @ lengths) - inside @ lengths ** 2
+  before = lengths * (lengths + 1) // 2
+  return int(pairs + inside @ before + ahead @ (lengths * (lengths - 1) // 2))
 
 
 def forward_flops(params: Any, config: ModelConfig, work: Work) -> float:

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from molmo_jax.kernels.blockwise import needed_blocks
-from molmo_jax.kernels.mask import MaskInfo, mask_info, visible
+from molmo_jax.kernels.mask import MODES, MaskInfo, mask_info, visible
 from tests.kernels.rows import draw_rows
-
-MODES = ('none', 'image_tokens', 'within_image')
 
 # '#' visible in every mode, 'o' ahead in the same image, '+' ahead in a later image, '.' never.
 DRAWING = """

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from molmo_jax.kernels.patches import HEAD_BY_HEAD_FROM, attend_patches
+from molmo_jax.kernels.attention import attend_patches
+from molmo_jax.kernels.cpu import HEAD_BY_HEAD_FROM
 
 
 @pytest.fixture(autouse=True)

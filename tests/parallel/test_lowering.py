@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import pytest
 from jax import export
 
+from molmo_jax.kernels.attention import IMPLEMENTATIONS, attend, attend_patches
 from molmo_jax.kernels.blockwise import attend_blockwise
-from molmo_jax.kernels.dispatch import IMPLEMENTATIONS, attend
 from molmo_jax.kernels.mask import mask_info
-from molmo_jax.kernels.patches import attend_patches
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import batch_sharding
 from molmo_jax.tools import compile_tpu
@@ -49,7 +48,7 @@ def gradient(function):
 def test_attention_lowers(impl, backward):
   def attention(q, k, v, segments, visual):
     info = mask_info(segments, visual)
-    return attend(q, k, v, info, info, bidirectional='image_tokens', impl=impl)
+    return attend(q, k, v, info, bidirectional='image_tokens', impl=impl)
   heads, ints = shape(1, 512, 4, 128), shape(1, 512, dtype=jnp.int32)
   keys = shape(1, 512, 2, 128)
   assert 'stablehlo' in lowered_for_tpu(gradient(attention) if backward else attention, heads, keys,

@@ -11,8 +11,8 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from molmo_jax.kernels.attention import attend
 from molmo_jax.kernels.mask import mask_info
-from molmo_jax.kernels.on_mesh import attend_on_mesh
 from molmo_jax.parallel.activations import take_columns, take_rows
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.tools.collectives import collectives
@@ -94,7 +94,7 @@ def test_attention_changes_from_sequence_to_heads_and_back():
   info = mask_info(jnp.zeros((2, 32), jnp.int32), jnp.zeros((2, 32), jnp.int32))
   q, k = jnp.ones((2, 32, 8, 4)), jnp.ones((2, 32, 4, 4))
   with jax.set_mesh(make_mesh(MeshConfig(fsdp=2, context=4))):
-    found = exchanges(lambda q, k: attend_on_mesh(q, k, k + 1, info, bidirectional='none',
+    found = exchanges(lambda q, k: attend(q, k, k + 1, info, bidirectional='none',
                                                   impl='blockwise'), q, k)
   assert not [operation for operation, in_loops in found if in_loops]
   assert found['all-to-all', False] >= 1
@@ -104,7 +104,7 @@ def test_too_few_key_heads_for_a_mesh_are_an_error_that_names_the_flags():
   info = mask_info(jnp.zeros((1, 8), jnp.int32), jnp.zeros((1, 8), jnp.int32))
   with jax.set_mesh(make_mesh(MeshConfig(context=4, tensor=2))), pytest.raises(ValueError,
                                                                                match='kv_heads=4'):
-    jax.eval_shape(lambda x: attend_on_mesh(x, x, x, info, bidirectional='none'),
+    jax.eval_shape(lambda x: attend(x, x, x, info, bidirectional='none'),
                    jnp.ones((1, 8, 4, 4)))
 
 

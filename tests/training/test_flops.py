@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from molmo_jax.kernels.mask import mask_info, visible
+from molmo_jax.kernels.mask import MODES, mask_info, visible
 from molmo_jax.training.flops import Work, forward_flops, peak_of, visible_pairs, work_of
 from tests.model.tiny import CONFIG, batch, build, row
 
 
-@pytest.mark.parametrize('bidirectional', ['none', 'image_tokens', 'within_image'])
+@pytest.mark.parametrize('bidirectional', MODES)
 def test_pairs_are_those_of_the_mask(bidirectional):
   rng = np.random.default_rng(0)
   for _ in range(20):
