@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from molmo_jax.evaluation.media import TINY_SIDE, data_uri
+from molmo_jax.kernels.mask import MODES
 from molmo_jax.lab.walkthrough import drawing, timeline, token_page
 from molmo_jax.lab.walkthrough.example import Part, Walkthrough
 from molmo_jax.lab.walkthrough.style import CSS
@@ -169,11 +170,11 @@ def _tokens(w: Walkthrough, count: _Count) -> str:
 
 
 def _mask(w: Walkthrough, count: _Count) -> str:
-  key = [('var(--text)', 'seen')]
-  key += [('var(--patch)', 'seen, visual to visual')]
-  if w.run.model.bidirectional != 'none':
+  mode = MODES[w.run.model.bidirectional]
+  key = [('var(--text)', 'seen'), ('var(--patch)', 'seen, visual to visual')]
+  if mode.ahead:
     key.append(('var(--ahead)', 'seen although it comes later'))
-  say = f'{token_page.what_the_mask_says(w)} Lines look, columns are looked at; sizes are on a logarithmic scale.'
+  say = f'{mode.meaning} Lines look, columns are looked at; sizes are on a logarithmic scale.'
   return count.section('mask', 'Who sees whom', say,
                        f'<div class="panel">{token_page.mask_drawing(w)}{_key(*key, ("var(--soft)", "not seen"))}</div>')
 

@@ -139,18 +139,3 @@ def _pair(query: Group, key: Group, state: str, place: tuple[float, float, float
   elif state not in (NOTHING, ALL, AHEAD):
     out.append(f'<path class="{visual}" d="M{x:.1f} {y:.1f}v{height:.1f}h{width:.1f}z"/>')
   return f'<g><title>{query.label} {title} {key.label}</title>{"".join(out)}</g>'
-
-
-def what_the_mask_says(w: Walkthrough) -> str:
-  """One sentence about the configuration's mode."""
-  several = w.is_video or len(w.parts) > 1
-  return {'none': 'This configuration is causal: every token, visual or not, sees what stands '
-          'before it.',
-          'image_tokens': 'Text is causal; all visual tokens of the example see each other in both '
-          'directions'
-                          + (', across frames.' if w.is_video else ', across images and views.'
-                             if several else
-                             ', across both views.'),
-          'within_image': 'Text is causal; visual tokens see each other in both directions as far '
-          'as their own image or frame, and all earlier ones.'}[w.run.model.bidirectional]
-
