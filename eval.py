@@ -27,7 +27,6 @@ from molmo_jax import command_line
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
 from molmo_jax.data.manifest import Manifest, read_manifest
-from molmo_jax.data.prepare import prepare
 from molmo_jax.evaluation.compare import (
   as_json,
   compare,
@@ -49,6 +48,7 @@ from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import shardings_of
 from molmo_jax.preprocess.types import PreprocessConfig, VideoConfig
+from molmo_jax.scenes.prepare import prepare
 from molmo_jax.training.state import init_params
 
 MODEL = flags.DEFINE_string('model', None,

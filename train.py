@@ -22,7 +22,6 @@ from molmo_jax.checkpoint import native
 from molmo_jax.data.manifest import ManifestError, read_manifest
 from molmo_jax.data.pipeline import open_data, read_sources
 from molmo_jax.data.prefetch import Prefetched
-from molmo_jax.data.prepare import prepare
 from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.curves import read_metrics, write_curves
 from molmo_jax.evaluation.session import run_evaluation
@@ -32,6 +31,7 @@ from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import batch_sharding, data_shard, shardings_of
 from molmo_jax.progress import Display
+from molmo_jax.scenes.prepare import prepare
 from molmo_jax.training.flops import forward_flops, peak_of, work_of
 from molmo_jax.training.optimizer import make_optimizer
 from molmo_jax.training.state import init_params, init_state, state_from

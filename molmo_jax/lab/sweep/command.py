@@ -18,7 +18,6 @@ from rich.console import Console
 
 from molmo_jax.command_line import add_config, make_parser, one_line_errors, positive, read_config
 from molmo_jax.configuration import ConfigError
-from molmo_jax.data.prepare import prepare
 from molmo_jax.lab.sweep import listing, markdown, tables
 from molmo_jax.lab.sweep.record import is_done
 from molmo_jax.lab.sweep.report import write_report
@@ -26,6 +25,7 @@ from molmo_jax.lab.sweep.resources import backend, shares
 from molmo_jax.lab.sweep.results import MEAN, StudyResult, read_results, write_plan
 from molmo_jax.lab.sweep.scheduler import PROGRAM, Scheduler
 from molmo_jax.lab.sweep.study import RUNS, Plan, choose, plan, read_studies
+from molmo_jax.scenes.prepare import prepare
 
 DEFAULT_CONFIG = 'configs/ablations.py'
 EXAMPLES = """
