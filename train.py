@@ -23,10 +23,10 @@ from molmo_jax.data.manifest import ManifestError, read_manifest
 from molmo_jax.data.pipeline import open_data, read_sources
 from molmo_jax.data.prefetch import Prefetched
 from molmo_jax.errors import MolmoError
-from molmo_jax.evaluation.curves import read_metrics, write_curves
 from molmo_jax.evaluation.session import run_evaluation
 from molmo_jax.initial import from_backbones, from_checkpoint
 from molmo_jax.model.molmo import Molmo
+from molmo_jax.pages.curves import read_metrics, write_curves
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.parallel.sharding import batch_sharding, data_shard, shardings_of

@@ -47,6 +47,11 @@ class Prediction:
       raise ValueError(f"task '{self.task}', id '{self.id}' has sampled times and "
         f"{len(self.media)} media; sampled times belong to exactly one video")
 
+  @property
+  def is_right(self) -> bool:
+    """Whether a page shows the example as right."""
+    return self.score >= 0.5
+
 
 def write_predictions(path: str | os.PathLike, records: Iterable[Prediction]) -> None:
   """Writes `records` as JSON lines in UTF-8, in their order."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molmo_jax.evaluation import media, report
+from molmo_jax.evaluation import cards, media, report
 from molmo_jax.evaluation.media import Picture
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.evaluation.summary import summarise
@@ -253,7 +253,7 @@ def test_training_curves_are_shown_if_given(tmp_path):
 
 
 def test_records_that_the_summary_does_not_know_are_an_error(tmp_path):
-  with pytest.raises(ValueError, match='lacks tasks of the records: shape'):
+  with pytest.raises(ValueError, match='lacks tasks of the predictions: shape'):
     report.write_report(tmp_path / 'r.html', summarise([record()]), [record(task='shape')], list,
                         'Title', {})
 
@@ -293,10 +293,10 @@ def test_tracks_are_drawn_into_the_frames_of_their_moments():
   prediction = '<tracks coords="0.0 1 500 500;1.0 1 250 250 2 750 750">dogs</tracks>'
   tracked = record(prediction=prediction, media=('v.mp4',), times=(0.0, 1.0, 2.0))
   frames = [picture(value=0, time=float(t)) for t in range(3)]
-  drawn = report.with_tracks(tracked, frames)
+  drawn = cards.with_tracks(tracked, frames)
   assert [p.time for p in drawn] == [0.0, 1.0, 2.0]
   changed = [(p.pixels != 0).any(axis=2) for p in drawn]
   assert changed[0][24, 32] and not changed[0][12, 16]
   assert changed[1][12, 16] and changed[1][36, 48]
   assert not changed[2].any()
-  assert report.with_tracks(record(prediction=prediction), frames) is frames   # not a video
+  assert cards.with_tracks(record(prediction=prediction), frames) is frames   # not a video

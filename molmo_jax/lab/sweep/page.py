@@ -1,72 +1,82 @@
-"""The report as one HTML file that needs nothing else: tables and plots of every study."""
+"""The report as one HTML file: tables and plots of every study."""
 
 from __future__ import annotations
 
+import collections
+import math
+import statistics
 from collections.abc import Sequence
 
-from molmo_jax.evaluation.report_html import escape, page
-from molmo_jax.lab.sweep import plots, tables
-from molmo_jax.lab.sweep.results import StudyResult
-from molmo_jax.lab.sweep.tables import Cell, Table
+from molmo_jax.evaluation.drawing import COLOURS
+from molmo_jax.lab.sweep import tables
+from molmo_jax.lab.sweep.results import MEAN, ArmResult, StudyResult
+from molmo_jax.pages.plots import CurvePanel, Interval, IntervalPanel, Line, smooth, thin
+from molmo_jax.pages.render import render
 
-CSS = """
-.tasks td small{display:block;color:var(--muted);font-size:.78rem;font-weight:400}
-.tasks td.strong{font-weight:600}
-.tasks.all td:nth-child(-n+3),.tasks.all th:nth-child(-n+3){text-align:left;white-space:normal}
-.panel+.panel{margin-top:14px}
-.panel h3{font-size:.95rem;margin:0 0 8px}
-.panel ul{margin:0;padding-left:1.2em;color:var(--muted);font-size:.85rem}
-.panel ul code{font-size:.95em}
-.scroll{overflow-x:auto}
-.says{margin:0 0 12px}
-.contents{display:flex;flex-wrap:wrap;gap:4px 14px;margin:0 0 18px}
-.contents a,.tasks a{color:var(--bar)}
-@media(max-width:700px){.tasks td small{display:inline;margin-left:.5em}.tasks td:first-child{flex:0 0 100%}}
-"""
+SMOOTHING = 0.8
+CURVES = {'loss': 'Training loss', 'accuracy': 'Token accuracy in training',
+          'validation/loss': 'Validation loss',
+          'validation/accuracy': 'Token accuracy in validation'}
 
 
 def report(studies: Sequence[StudyResult], title: str = 'Ablations') -> str:
   """The whole page."""
-  arms = sum(len(study.arms) for study in studies)
-  runs = len({run.folder for study in studies for arm in study.arms for run in arm.runs.values()})
-  links = ''.join(f'<a href="#{escape(study.name)}">{escape(study.name)}</a>' for study in studies)
-  notes = ''.join(f'<p class="key">{escape(note)}</p>' for note in tables.notes(studies))
-  body = [f'<style>{CSS}{plots.CSS}</style><h1>{escape(title)}</h1>',
-          f'<p class="lead"><b>{len(studies)}</b> {"study" if len(studies) == 1 else "studies"}, '
-          f'<b>{arms}</b> arms, <b>{runs}</b> finished runs</p><nav class="contents">{links}</nav>',
-          '<div class="panel"><div '
-          f'class="scroll">{_table(tables.overview(studies), "tasks all")}</div>{notes}</div>',
-          *(_study(study) for study in studies)]
-  return page(title, body)
+  runs = {run.folder for study in studies for arm in study.arms for run in arm.runs.values()}
+  return render('sweep.html', title=title, studies=studies, runs=len(runs), tables=tables,
+                colours=colours, accuracy_panels=accuracy_panels, curve_panels=curve_panels)
 
 
-def _study(study: StudyResult) -> str:
-  flags = ''.join(f'<li>{escape(arm.name)}: '
-    f'<code>{escape(tables.flags_text(arm.flags))}</code></li>'
-    for arm in study.arms if arm.flags)
-  difference = ''
-  if study.compared:
-    difference = f'<div class="panel scroll">{_table(tables.differences(study), "tasks")}</div>'
-  return ('<h2 '
-    f'id="{escape(study.name)}">{escape(study.name)}<small>{escape(study.claim)}</small></h2><p '
-    f'class="says">{escape(tables.verdict(study))}</p><div class="panel '
-    f'scroll">{_table(tables.arms(study), "tasks")}</div>{difference}<div '
-    f'class="panel"><h3>Accuracy</h3>{plots.accuracy_plots(study)}</div><div '
-    'class="panel"><h3>Learning '
-    f'curves</h3>{plots.legend(study)}{plots.curve_plots(study)}</div><div '
-    f'class="panel"><h3>Flags</h3><ul>{flags}</ul></div>')
+def colours(study: StudyResult) -> dict[str, str]:
+  """Of every arm; the baseline has the colour of the text."""
+  return {arm.name: f'rgb{COLOURS[(number - 1) % len(COLOURS)]}' if number else 'var(--text)'
+          for number, arm in enumerate(study.arms)}
 
 
-def _table(table: Table, kind: str) -> str:
-  head = ''.join(f'<th>{escape(name)}</th>' for name in table.head)
-  rows = ''.join(
-    f'<tr>{"".join(_cell(cell, name, i == 0) for i, (cell, name) in enumerate(zip(row, table.head)))}</tr>'
-    for row in table.rows)
-  return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+def accuracy_panels(study: StudyResult) -> list[IntervalPanel]:
+  """One panel per task and one for their mean: mean and 95 % interval of every arm, and its seeds.
+  """
+  return [IntervalPanel(f'mean of {len(study.tasks)} tasks' if task == MEAN else task,
+                        'accuracy, %', _rows(study, task), 100 * study.chance(task))
+          for task in study.columns]
 
 
-def _cell(cell: Cell, name: str, first: bool) -> str:
-  label = '' if first else f' data-label="{escape(name)}"'
-  strong = ' class="strong"' if cell.strong else ''
-  small = f'<small>{escape(cell.small)}</small>' if cell.small else ''
-  return f'<td{strong}{label}>{escape(cell.text)}{small}</td>'
+def _rows(study: StudyResult, task: str) -> list[Interval]:
+  rows = []
+  for arm in study.arms:
+    if arm.runs:
+      found = arm.mean(task)
+      low, high = (None if math.isnan(b) else 100 * b for b in (found.low, found.high))
+      rows.append(Interval(arm.name, colours(study)[arm.name],
+                           [100 * run.accuracy[task] for run in arm.runs.values()],
+                           100 * found.mean, low, high))
+  return rows
+
+
+def curve_panels(study: StudyResult) -> list[CurvePanel]:
+  """One panel per column of the log: the mean over the seeds, and the range from the lowest to the
+  highest seed.
+  """
+  panels = []
+  for column, title in CURVES.items():
+    lines = [_line(points, colours(study)[arm.name]) for arm in study.arms
+             if (points := _over_seeds(arm, column))]
+    if lines:
+      panels.append(CurvePanel(title, 'by step', lines))
+  return panels
+
+
+def _over_seeds(arm: ArmResult, column: str) -> list[tuple[float, list[float]]]:
+  """(step, values) over the seeds, each smoothed on its own, where all seeds have the step."""
+  by_step: dict[float, list[float]] = collections.defaultdict(list)
+  for run in arm.runs.values():
+    points = [(row['step'], row[column]) for row in run.curves if column in row]
+    for (step, _), value in zip(points, smooth([v for _, v in points], SMOOTHING)):
+      by_step[step].append(value)
+  return [(step, values) for step, values in sorted(by_step.items())
+          if len(values) == len(arm.runs)]
+
+
+def _line(points: list[tuple[float, list[float]]], colour: str) -> Line:
+  mean, low, high = (thin([(step, f(values)) for step, values in points], 300)
+                     for f in (statistics.fmean, min, max))
+  return Line(mean, colour, band=[*high, *low[::-1]])

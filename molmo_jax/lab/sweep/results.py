@@ -17,13 +17,13 @@ import numpy as np
 
 from molmo_jax.configuration import ConfigError
 from molmo_jax.evaluation.compare import sign_flip_p
-from molmo_jax.evaluation.curves import read_metrics
 from molmo_jax.evaluation.predictions import read_predictions
 from molmo_jax.evaluation.summary import read_summary
 from molmo_jax.files import write_atomically
 from molmo_jax.lab.sweep import record
 from molmo_jax.lab.sweep.statistics import Mean, Paired, mean_of, paired_t_test
 from molmo_jax.lab.sweep.study import RUNS, Plan
+from molmo_jax.pages.curves import read_metrics
 
 STUDIES = 'studies.json'                        # in --out: which runs belong to which arm
 # of the tasks that a study looks at: its main outcome

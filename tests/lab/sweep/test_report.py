@@ -11,10 +11,11 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from molmo_jax.configuration import ConfigError
-from molmo_jax.lab.sweep import markdown, plots, record, tables
+from molmo_jax.lab.sweep import markdown, page, record, tables
 from molmo_jax.lab.sweep.report import write_report
 from molmo_jax.lab.sweep.results import MEAN, read_results
 from molmo_jax.lab.sweep.statistics import mean_of, paired_t_test
+from molmo_jax.pages.render import macro
 from tests.lab.sweep.folders import write_run, write_study
 
 POOLING = {'attention': {'tiles': 0.8, 'detail': 0.6}, 'mean': {'tiles': 0.5, 'detail': 0.55}}
@@ -102,29 +103,33 @@ def test_all_files_are_written(out):
 
 def test_the_page_needs_nothing_else_and_escapes_texts(out):
   write_report(read_results(out), out)
-  page = (out / 'report.html').read_text()
-  assert 'Attention &lt;beats&gt; averaging.' in page
-  assert 'src=' not in page and 'http' not in page.replace('http://www.w3.org', '')
+  text = (out / 'report.html').read_text()
+  assert 'Attention &lt;beats&gt; averaging.' in text
+  assert 'src=' not in text and 'http' not in text.replace('http://www.w3.org', '')
+
+
+def accuracy_plots(study):
+  return macro('plots.html', 'intervals')(page.accuracy_panels(study))
 
 
 def test_plots_are_well_formed_and_have_every_arm(out):
   study = read_results(out)[0]
-  accuracy, curves = plots.accuracy_plots(study), plots.curve_plots(study)
+  accuracy, curves = accuracy_plots(study), macro('plots.html', 'curves')(page.curve_panels(study))
   panels = ElementTree.fromstring(accuracy).findall('svg')
-  assert [panel.get('aria-label') for panel in panels] == ['accuracy, tiles', 'accuracy, detail',
-                                                           'accuracy, mean of 2 tasks']
+  assert [panel.get('aria-label') for panel in panels] == ['tiles, accuracy, %', 'detail, accuracy, %',
+                                                           'mean of 2 tasks, accuracy, %']
   for panel in panels:
     assert {'attention', 'mean'} <= {text.text for text in panel.iter('text')}
     assert sum(circle.get('class') == 'seed' for circle in panel.iter('circle')) == 10
   loss, accuracy = ElementTree.fromstring(curves).findall('svg')
-  assert loss.get('aria-label') == 'Training loss' and accuracy.get(
-    'aria-label') == 'Token accuracy in training'
+  assert loss.get('aria-label') == 'Training loss, by step'
+  assert accuracy.get('aria-label') == 'Token accuracy in training, by step'
   assert len([p for p in loss.iter('path') if p.get('class') == 'line']) == 2
 
 
 def test_results_of_one_seed_can_be_drawn(tmp_path):
   write_study(tmp_path, 'pooling', POOLING, seeds=1)
-  assert 'nan' not in plots.accuracy_plots(read_results(tmp_path)[0])
+  assert 'nan' not in accuracy_plots(read_results(tmp_path)[0])
 
 
 def test_tables_are_put_between_their_marks(out, tmp_path):

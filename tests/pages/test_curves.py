@@ -6,7 +6,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from molmo_jax.evaluation import curves
+from molmo_jax.pages import curves, plots
+from molmo_jax.pages.render import macro
+
+
+def svg_of(metrics, **options):
+  return macro('plots.html', 'curves')(curves.curve_panels(metrics, **options))
 
 
 def rows(n=50, **columns):
@@ -26,25 +31,25 @@ def coordinates(svg, name):
 
 
 def test_there_is_a_panel_for_every_known_column_that_the_rows_have():
-  html = curves.curves_svg(rows(loss=lambda s: 1 / s, accuracy=lambda s: s / 50, other=lambda s: s))
+  html = svg_of(rows(loss=lambda s: 1 / s, accuracy=lambda s: s / 50, other=lambda s: s))
   assert list(panels(html)) == ['Loss', 'Token accuracy']
 
 
 def test_a_falling_loss_falls_in_the_picture():
-  svg = panels(curves.curves_svg(rows(loss=lambda s: 5 - s / 20)))['Loss']
-  for name in ('raw', 'smooth'):
+  svg = panels(svg_of(rows(loss=lambda s: 5 - s / 20)))['Loss']
+  for name in ('dots', 'line'):
     points = coordinates(svg, name)
     assert len(points) == 50
     xs, ys = zip(*points, strict=True)
     assert list(xs) == sorted(xs) and list(ys) == sorted(ys)      # y of an SVG grows downwards
-    assert curves.LEFT <= xs[0] and xs[-1] <= curves.WIDTH - curves.RIGHT
-    assert curves.TOP <= min(ys) and max(ys) <= curves.HEIGHT - curves.BOTTOM
+    assert plots.LEFT <= xs[0] and xs[-1] <= plots.WIDTH - plots.RIGHT
+    assert plots.TOP <= min(ys) and max(ys) <= plots.HEIGHT - plots.BOTTOM
 
 
 def test_an_exponential_loss_is_a_straight_line_on_the_log_scale():
-  svg = panels(curves.curves_svg(rows(loss=lambda s: math.exp(-s / 10)),
+  svg = panels(svg_of(rows(loss=lambda s: math.exp(-s / 10)),
                                  log_loss=True))['Loss, log scale']
-  ys = [y for _, y in coordinates(svg, 'raw')]
+  ys = [y for _, y in coordinates(svg, 'dots')]
   steps = [b - a for a, b in zip(ys, ys[1:], strict=False)]
   # coordinates are written with one decimal
   assert max(steps) - min(steps) < 0.25
@@ -54,48 +59,48 @@ def test_values_that_cannot_be_drawn_are_gaps():
   broken = [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': float('nan')}, {'step': 3, 'loss': None},
             {'step': 4},
             {'step': 5, 'loss': float('inf')}, {'step': 6, 'loss': 2.0}]
-  html = curves.curves_svg(broken)
-  assert len(coordinates(panels(html)['Loss'], 'raw')) == 2
+  html = svg_of(broken)
+  assert len(coordinates(panels(html)['Loss'], 'dots')) == 2
   assert 'nan' not in html and 'inf' not in html
 
 
 def test_the_later_of_two_rows_of_a_step_counts():
   resumed = [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': 9.0}, {'step': 2, 'loss': 3.0}]
-  svg = panels(curves.curves_svg(resumed, smoothing=0.0))['Loss']
+  svg = panels(svg_of(resumed, smoothing=0.0))['Loss']
   assert svg.find("text[@class='last']").text == '3 at step 2'
 
 
 def test_a_single_row_and_a_constant_column_can_be_drawn():
   for value in (0.0, 2.0):
-    assert 'Loss' in panels(curves.curves_svg([{'step': 7, 'loss': value}]))
-    assert 'Loss' in panels(curves.curves_svg(rows(loss=lambda s, value=value: value)))
-  assert 'Loss, log scale' in panels(curves.curves_svg([{'step': 7, 'loss': 2.0}], log_loss=True))
+    assert 'Loss' in panels(svg_of([{'step': 7, 'loss': value}]))
+    assert 'Loss' in panels(svg_of(rows(loss=lambda s, value=value: value)))
+  assert 'Loss, log scale' in panels(svg_of([{'step': 7, 'loss': 2.0}], log_loss=True))
 
 
 def test_rows_without_anything_to_draw_are_an_error():
   with pytest.raises(ValueError, match='nothing to draw'):
-    curves.curves_svg([{'step': 1, 'weight': 2.0}])
+    svg_of([{'step': 1, 'weight': 2.0}])
   with pytest.raises(ValueError, match='smoothing'):
-    curves.curves_svg(rows(loss=float), smoothing=1.0)
+    svg_of(rows(loss=float), smoothing=1.0)
 
 
 def test_smoothing_keeps_constants_and_straight_lines_and_damps_noise():
-  assert curves.smooth([3.0] * 20, 0.9) == pytest.approx([3.0] * 20)
-  line = curves.smooth([float(i) for i in range(201)], 0.9)
+  assert plots.smooth([3.0] * 20, 0.9) == pytest.approx([3.0] * 20)
+  line = plots.smooth([float(i) for i in range(201)], 0.9)
   assert line[100] == pytest.approx(100.0)                        # no lag
-  noisy = curves.smooth([(-1.0) ** i for i in range(200)], 0.9)
+  noisy = plots.smooth([(-1.0) ** i for i in range(200)], 0.9)
   assert max(map(abs, noisy[20:-20])) < 0.06
-  assert curves.smooth([1.0, 5.0, 2.0], 0.0) == [1.0, 5.0, 2.0]
+  assert plots.smooth([1.0, 5.0, 2.0], 0.0) == [1.0, 5.0, 2.0]
 
 
 def test_a_long_run_is_thinned_and_keeps_its_ends_and_spikes():
   points = [(float(s), 1.0) for s in range(100_000)]
   points[54_321] = (54_321.0, 77.0)
-  thinned = curves.thin(points)
-  assert len(thinned) <= curves.MAX_POINTS
+  thinned = plots.thin(points)
+  assert len(thinned) <= plots.MAX_POINTS
   assert thinned[0] == points[0] and thinned[-1] == points[-1] and points[54_321] in thinned
   assert thinned == sorted(thinned)
-  assert len(curves.curves_svg(rows(20_000, loss=lambda s: 1 / s))) < 60_000
+  assert len(svg_of(rows(20_000, loss=lambda s: 1 / s))) < 60_000
 
 
 @pytest.mark.parametrize('low, high, expected', [
@@ -104,11 +109,11 @@ def test_a_long_run_is_thinned_and_keeps_its_ends_and_spikes():
   (-1.0, 1.0, [-1.0, -0.5, 0.0, 0.5, 1.0]),
 ])
 def test_ticks_are_round_and_inside_the_range(low, high, expected):
-  assert curves.linear_ticks(low, high) == pytest.approx(expected)
+  assert plots.linear_ticks(low, high) == pytest.approx(expected)
 
 
 def test_log_ticks_are_one_two_five():
-  assert curves.log_ticks(0.4, 12.0) == pytest.approx([0.5, 1, 2, 5, 10])
+  assert plots.log_ticks(0.4, 12.0) == pytest.approx([0.5, 1, 2, 5, 10])
 
 
 def test_metrics_are_read_and_an_unfinished_last_line_is_left_out(tmp_path):

@@ -1,0 +1,104 @@
+"""Training curves from a metrics JSONL.
+
+A line of the file is one JSON object with 'step' and any of the columns below:
+`{"step": 20, "loss": 2.31, "accuracy": 0.52, "learning_rate": 0.0002, "tokens_per_second": 81000}`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from molmo_jax.files import write_atomically
+from molmo_jax.pages.plots import CurvePanel, Line, short, smooth, thin
+from molmo_jax.pages.render import render
+
+# The columns that are drawn, in this order, where the file has them.
+TITLES = {
+  'loss': 'Loss',
+  'accuracy': 'Token accuracy',
+  'learning_rate': 'Learning rate',
+  'tokens_per_second': 'Tokens per second',
+}
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """The objects of a metrics JSONL. A last line without its newline (a run is writing it) is left
+  out if it cannot be read.
+
+  Raises:
+    ValueError: a line that is not a JSON object with a numeric 'step'; the message names file and
+      line.
+  """
+  rows = []
+  with open(path, encoding='utf-8') as file:
+    for number, line in enumerate(file, start=1):
+      if not line.strip():
+        continue
+      try:
+        row = json.loads(line)
+      except ValueError as error:
+        if not line.endswith('\n'):
+          break
+        raise ValueError(f'{path}:{number}: not JSON: {error}') from error
+      if not isinstance(row, dict) or not _is_finite(row.get('step')):
+        raise ValueError(f"{path}:{number}: a JSON object with a numeric 'step' is needed, not "
+                         f'{line.strip()[:80]}')
+      rows.append(row)
+  return rows
+
+
+def write_curves(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], *,
+                 title: str = 'Training curves', log_loss: bool = False, smoothing: float = 0.9
+                 ) -> None:
+  """Writes one HTML file with the curves of `rows`; arguments as in `curve_panels`."""
+  panels = curve_panels(rows, log_loss=log_loss, smoothing=smoothing)
+  write_atomically(path, render('curves.html', title=title, panels=panels))
+
+
+def curve_panels(rows: Sequence[Mapping[str, Any]], *, log_loss: bool = False,
+                 smoothing: float = 0.9) -> list[CurvePanel]:
+  """One panel per column of `TITLES` that `rows` have.
+
+  Args:
+    rows: `{'step': …, column: value}`; a column that is absent, or whose value is not a finite
+      number, is a gap of that curve. Where a step occurs twice (a resumed run) the later value
+      counts.
+    log_loss: logarithmic axis for the loss; values that are not positive are then left out.
+    smoothing: how wide the average is that is drawn over the raw points (`plots.smooth`), at least
+      0 and below 1; 0 joins them. The learning rate has no noise and is never smoothed.
+
+  Raises:
+    ValueError: smoothing outside its range, or rows that hold nothing to draw.
+  """
+  if not 0 <= smoothing < 1:
+    raise ValueError(f'smoothing is {smoothing}; it must be at least 0 and below 1')
+  panels = []
+  for column, title in TITLES.items():
+    log = log_loss and column == 'loss'
+    points = _points(rows, column, positive=log)
+    if points:
+      steps, values = zip(*points)
+      smoothed = smooth(values, 0.0 if column == 'learning_rate' else smoothing)
+      line = Line(thin(list(zip(steps, smoothed))), dots=thin(points))
+      panels.append(CurvePanel(title + ', log scale' * log,
+                               f'{short(smoothed[-1])} at step {short(steps[-1])}', [line], log))
+  if not panels:
+    raise ValueError("no row has 'step' and a finite value of any of: "
+                     f'{", ".join(TITLES)}; there is nothing to draw')
+  return panels
+
+
+def _is_finite(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _points(rows: Sequence[Mapping[str, Any]], column: str, positive: bool
+            ) -> list[tuple[float, float]]:
+  """(step, value) in the order of the steps."""
+  values = {row['step']: row[column] for row in rows
+            if _is_finite(row.get('step')) and _is_finite(row.get(column))}
+  return [(float(s), float(v)) for s, v in sorted(values.items()) if v > 0 or not positive]
