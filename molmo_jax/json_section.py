@@ -224,7 +224,7 @@ def _is_list(value: Any, least: float) -> bool:
 def _is_same(found: Any, wanted: Any) -> bool:
   """Whether two values of a file mean the same; one number stands for a list of equal numbers."""
   if isinstance(wanted, (list, tuple)):
-    found = found if isinstance(found, list) else [found] * len(wanted)
+    found = found if isinstance(found, (list, tuple)) else [found] * len(wanted)
     return len(found) == len(wanted) and all(map(_is_same, found, wanted))
   if isinstance(wanted, float):
     return (isinstance(found, (int, float)) and not isinstance(found, bool)

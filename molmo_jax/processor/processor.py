@@ -4,19 +4,21 @@
 It reproduces the inputs of `transformers` 5.23's `Molmo2Processor`. Where the released code bases
 differ (the numbers are those of docs/model.md §11):
 
-  16  a side below 112 px is not clamped: the tiling of the released code, not that of the training code;
+  16  a side below 112 px is not clamped: the tiling of the released code, not of the training code;
   17  pixels are always rescaled and normalised, whatever a file leaves unset;
-  18  frames of a video file are chosen by time, the last one included, as the released models were trained and their
-      own code does; transformers' loader, which leaves the last frame out, is not followed;
+  18  frames of a video file are chosen by time, the last one included, as the released models were
+      trained and their own code does; transformers' loader, which leaves the last frame out, is not
+      followed;
   19  frames of an array are chosen by index, and the last is labelled with its own time, (N − 1)/fps;
-  20  crops stay uint8 and are normalised on the device, within 6e-8 of transformers'; transparency is composited on
-      white, whether the image comes from a file, Pillow or an array (transformers' file loader
-      alone drops it); a file is turned upright by its EXIF orientation, a Pillow image that is
-      handed over is not;
-  25  a beginning-of-sequence token is added to each prompt that lacks one, one by one, as transformers 5.23 does.
+  20  crops stay uint8 and are normalised on the device, within 6e-8 of transformers'; transparency
+      is composited on white, whether the image comes from a file, Pillow or an array (only
+      transformers' file loader drops it); a file is turned upright by its EXIF orientation, a
+      Pillow image that is passed in is not;
+  25  a beginning-of-sequence token is added to each prompt that lacks one, one by one, as
+      transformers 5.23 does.
 
-A conversation that ends with an answer is gone on with: the prompt ends with the words of that
-answer (`continue_final_message` in transformers); any other gets a generation prompt.
+A conversation that ends with an answer is continued: the prompt ends with the words of that answer
+(`continue_final_message` in transformers). Any other conversation gets a generation prompt.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ from molmo_jax.preprocess.types import (
   PreprocessConfig,
   Subtitle,
 )
-from molmo_jax.processor import chat_template, processor_export, processor_files
+from molmo_jax.processor import chat_template, processor_files
 from molmo_jax.processor.conversation import Conversation, Message, read_conversation
 from molmo_jax.processor.processor_files import ProcessorFiles
 from molmo_jax.processor.processor_media import read_images, read_video
@@ -109,9 +111,9 @@ class Processor:
     A processor that came from a folder writes that folder's files back byte for byte.
     """
     if self._files is not None:
-      processor_export.copy_files(self._files, Path(folder))
+      processor_files.write_contents(self._files.contents, Path(folder))
     else:
-      processor_export.write_files(Path(folder), self.tokenizer, self.config, self.template,
+      processor_files.write_files(Path(folder), self.tokenizer, self.config, self.template,
                                    self.eos_ids)
 
   @property

@@ -19,7 +19,8 @@ from molmo_jax.preprocess.types import (
   VideoConfig,
 )
 from molmo_jax.processor.processor import Processor
-from molmo_jax.processor.processor_files import FILES, read_config
+from molmo_jax.processor.processor_config import read_config
+from molmo_jax.processor.processor_files import FILES
 
 CHECKPOINT = Path(__file__).parents[1] / 'golden' / 'molmo2_olmo_hub'
 MESSAGES = [{'role': 'user',
@@ -219,7 +220,7 @@ def test_missing_files(tmp_path):
 
 def test_a_file_that_is_not_json_is_named(folder):
   (folder / 'processor_config.json').write_text('{')
-  with pytest.raises(ValueError, match='processor_config.json is not JSON'):
+  with pytest.raises(ValueError, match='processor_config.json: not valid JSON'):
     Processor.from_pretrained(folder)
 
 

@@ -1,0 +1,231 @@
+"""How a Hugging Face processor cuts images and videos: its JSON files ↔ `PreprocessConfig`.
+
+transformers 5 keeps everything in `processor_config.json`; older checkpoints keep the image part in
+`preprocessor_config.json` and the video part in `video_preprocessor_config.json`. What a file leaves
+out has the value of the transformers classes. A value that would change the arrays and is not
+supported is an error, and so is an unknown key that is set. Sources: docs/model.md §6–8.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from molmo_jax.errors import CheckpointError
+from molmo_jax.json_section import Key, Section, written
+from molmo_jax.preprocess.types import MOLMO_V1, ImageConfig, PreprocessConfig, VideoConfig
+
+SIGLIP = (0.5, 0.5, 0.5)
+CLIP_MEAN, CLIP_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+# Molmo v1: mean and deviation by the kind of tower, and the way to resize by its name in config.json.
+V1_STATISTICS = {'openai': (CLIP_MEAN, CLIP_STD), 'siglip': (SIGLIP, SIGLIP),
+                 'dino': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+V1_RESIZE = {'default': 'letterbox', 'siglip': 'stretch', 'dino': 'stretch_bicubic',
+             'metaclip': 'stretch_bicubic'}
+PIXELS = dict(do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True,
+              resample=2,   # Pillow's number of the bilinear filter
+              rescale_factor=1 / 255)
+
+MARGINS = Key('overlap_margins', 'overlap_margins', kind=tuple, default=(4, 4), least=0)
+IMAGE = (
+  Key('patch_size', 'patch_size', default=14), Key('max_crops_eval', 'max_crops', default=8),
+  Key('pooling', 'pooling_size', kind=tuple, default=(2, 2)), MARGINS)
+IMAGE_V1 = (
+  Key('patch_size', 'image_patch_size', default=14),
+  Key('max_crops_eval', 'max_crops', default=12), MARGINS)
+IMAGE_TOKENS = (
+  Key('use_col_tokens', 'image_use_col_tokens', kind=bool, default=True),
+  Key('use_global_col_tokens', 'use_single_crop_col_tokens', kind=bool),
+  Key('use_low_res_start', 'use_single_crop_start_token', kind=bool, default=True))
+VIDEO = (
+  Key('max_frames_eval', 'num_frames', default=64),
+  Key('pooling', 'pooling_size', kind=tuple, default=(3, 3)),
+  # the released code and the training code differ in the modes that are left out
+  Key('frame_sample_mode', 'frame_sample_mode', default='uniform_last_frame', words={
+    'uniform_last_frame': 'uniform_last_frame', 'uniform': 'uniform'}))
+VIDEO_TOKENS = (
+  Key('use_frame_special_tokens', 'use_frame_special_tokens', kind=bool, default=True),)
+
+# Keys without an influence on the arrays: names of classes, defaults of the call, and numbers of what
+# is switched off.
+_IGNORED = ('auto_map', 'processor_class', 'image_processor_type', 'video_processor_type',
+            'feature_extractor_type', 'transformers_version', 'data_format', 'input_data_format',
+            'default_to_square', 'return_tensors', 'device', 'disable_grouping', 'return_metadata',
+            'video_metadata', 'crop_size', 'pad_size', 'sampling_fps', 'chat_template',
+            'image_processor', 'video_processor')
+# What the files cannot say: fields that must have their released value.
+_UNWRITTEN = {
+  'image': ('mode', 'resize', 'pool_per_crop', 'shift_patch_mask', 'patch_mask'),
+  'video': ('time_mode', 'per_frame_special_token'),
+}
+_UNWRITTEN_V1 = {
+  'image': ('mode', 'use_col_tokens', 'use_global_col_tokens', 'use_low_res_start',
+            'clamp_small_sides', 'number_images', 'shift_patch_mask'),
+  'text': ('tree_format',),
+}
+
+
+def read_config(folder: Path) -> PreprocessConfig:
+  """How the processor in a folder cuts images and videos. Small sides are not clamped, as released.
+
+  Raises:
+    CheckpointError: a file that is not JSON, or a value that is not supported; the message names
+      file, key and value.
+  """
+  processor = Section.read(folder / 'processor_config.json', optional=True)
+  image = _part(processor, 'image_processor', 'preprocessor_config.json')
+  if is_v1(folder):
+    return _read_v1(image, processor, Section.read(folder / 'config.json', optional=True))
+  video = _part(processor, 'video_processor', 'video_preprocessor_config.json')
+  tokens = processor.fields(IMAGE_TOKENS, use_global_col_tokens=None)
+  if tokens['use_global_col_tokens'] is None:
+    tokens['use_global_col_tokens'] = tokens['use_col_tokens']
+  frame_tokens = processor.fields(VIDEO_TOKENS)
+  processor.demand(video_use_col_tokens=False, time_mode='per-frame-compact')
+  processor.finish(_IGNORED)
+  config = PreprocessConfig(image=_read_image(image, **tokens),
+                            video=_read_video(video, **frame_tokens))
+  frames = (_side(video), video.size('patch_size', default=14))
+  if frames != (config.image.crop_size, config.image.patch_size):
+    raise CheckpointError(
+      f'{video.file}: frames of {frames[0]} px with patches of {frames[1]} px must be as large as '
+      f'the crops of images, {config.image.crop_size} px with {config.image.patch_size} px')
+  return config
+
+
+def is_v1(folder: Path) -> bool:
+  """Whether the processor in a folder is that of Molmo v1."""
+  image = Section.read(folder / 'preprocessor_config.json', optional=True).values
+  model = Section.read(folder / 'config.json', optional=True).values
+  return (model.get('model_type') == 'molmo' or 'base_image_input_size' in image
+          or image.get('image_processor_type') == 'MolmoImageProcessor')
+
+
+def _part(processor: Section, key: str, file: str) -> Section:
+  """The image or video part: inside processor_config.json, or else in a file of its own."""
+  if isinstance(processor.values.get(key), dict):
+    return processor.section(key)
+  return Section.read(processor.file.with_name(file), optional=True)
+
+
+def _read_image(part: Section, **tokens: bool) -> ImageConfig:
+  part.demand(image_mean=SIGLIP, image_std=SIGLIP, **PIXELS)
+  found = part.fields(IMAGE)
+  config = ImageConfig(crop_size=_side(part), max_crops=found['max_crops_eval'],
+                       clamp_small_sides=False, **found, **tokens)
+  part.finish(_IGNORED)
+  if config.crop_size % config.patch_size or config.grid <= sum(config.overlap_margins):
+    raise CheckpointError(
+      f'{part.file}: crops of {config.crop_size} px do not divide into patches of '
+      f'{config.patch_size} px with margins of {config.overlap_margins} patches')
+  return config
+
+
+def _read_video(part: Section, **tokens: bool) -> VideoConfig:
+  part.demand(image_mean=SIGLIP, image_std=SIGLIP, do_sample_frames=True, **PIXELS)
+  found = part.fields(VIDEO)
+  # null says that there is no limit, which is not the same as to say nothing
+  max_fps = part.take('max_fps', kind=float, default=None if 'max_fps' in part.values else 2.0)
+  if max_fps is not None and max_fps <= 0:
+    part.fail('max_fps', 'it must be a positive number or null')
+  config = VideoConfig(max_frames=found['max_frames_eval'], max_fps=max_fps, **found, **tokens)
+  part.asked |= {'size', 'patch_size'}
+  part.finish(_IGNORED)
+  return config
+
+
+def _side(part: Section) -> int:
+  size = part.take('size', kind=dict, default={'height': 378, 'width': 378})
+  side = size.get('height')
+  if not isinstance(side, int) or side < 1 or size != {'height': side, 'width': side}:
+    part.fail('size', "it must be a square, such as {'height': 378, 'width': 378}")
+  return side
+
+
+def _read_v1(part: Section, processor: Section, model: Section) -> PreprocessConfig:
+  """Molmo v1: `MolmoImageProcessor` of the 0924 releases (docs/model.md §6, §8.2). A tower other
+  than the released one is described in section `vision_backbone` of config.json.
+  """
+  tower = model.values.get('vision_backbone') or {}
+  likely = (kind for kind, (mean, _) in V1_STATISTICS.items()
+            if part.values.get('image_mean') == list(mean))
+  kind = tower.get('image_model_type') or next(likely, 'openai')
+  resize = tower.get('resize_mode') or ('default' if kind == 'openai' else kind)
+  if kind not in V1_STATISTICS or resize not in V1_RESIZE:
+    raise CheckpointError(
+      f'{model.file}: vision_backbone is of image_model_type {kind!r} with resize_mode {resize!r}; '
+      f'supported are {", ".join(V1_STATISTICS)} with {", ".join(V1_RESIZE)}')
+  mean, deviation = V1_STATISTICS[kind]
+  part.demand(image_mean=mean, image_std=deviation, image_padding_mask=True, **PIXELS)
+  found, side = part.fields(IMAGE_V1), part.square('base_image_input_size', default=336)
+  tokens = {part.size(f'image_token_length_{axis}', default=12) for axis in 'hw'}
+  if side % found['patch_size'] or len(tokens) > 1:
+    part.fail('base_image_input_size', f'with patches of {found["patch_size"]} px and {tokens} '
+              'tokens a side; crops must be squares of whole patches')
+  part.finish(_IGNORED)
+  pool = -(-side // found['patch_size'] // tokens.pop())
+  image = dataclasses.replace(
+    MOLMO_V1.image, crop_size=side, pooling=(pool, pool), max_crops=found['max_crops_eval'],
+    resize=V1_RESIZE[resize], patch_mask=None if resize == 'default' else True, **found)
+  form = processor.choose('message_format', words={'role': 'role', 'none': 'none'}, default='role')
+  return dataclasses.replace(
+    MOLMO_V1, image=image, video=dataclasses.replace(MOLMO_V1.video, pooling=image.pooling),
+    text=dataclasses.replace(MOLMO_V1.text, message_format=form))
+
+
+def config_files(config: PreprocessConfig) -> dict[str, dict[str, Any]]:
+  """The files that `read_config` and transformers' `AutoProcessor` read, by name.
+
+  The number of crops and of frames is that for inference. Small sides are not clamped where
+  transformers reads it: the released models are the same in this. Molmo v1 is written as the 0924
+  releases have it, without the Python code that they bring along.
+
+  Raises:
+    CheckpointError: a configuration that the released processors cannot express; the message names
+      the fields.
+  """
+  if config.image.pool_per_crop:
+    _check_released(config, MOLMO_V1, _UNWRITTEN_V1, 'Molmo v1')
+    processor = {'processor_class': 'MolmoProcessor'}
+    return {'preprocessor_config.json': processor | _v1_image_processor(config.image),
+            'processor_config.json': processor | {'message_format': config.text.message_format}}
+  _check_released(config, PreprocessConfig(), _UNWRITTEN, 'Molmo2')
+  image, video = config.image, config.video
+  pixels = PIXELS | {
+    'image_mean': list(SIGLIP), 'image_std': list(SIGLIP), 'patch_size': image.patch_size,
+    'size': {'height': image.crop_size, 'width': image.crop_size}}
+  return {'processor_config.json': {
+    'processor_class': 'Molmo2Processor',
+    'image_processor': {**pixels, 'image_processor_type': 'Molmo2ImageProcessor',
+                        **written(IMAGE, image)},
+    'video_processor': {**pixels, 'video_processor_type': 'Molmo2VideoProcessor',
+                        'do_sample_frames': True, 'max_fps': video.max_fps, 'sampling_fps': 2,
+                        **written(VIDEO, video)},
+    'video_use_col_tokens': False, **written(IMAGE_TOKENS, image), **written(VIDEO_TOKENS, video)}}
+
+
+def _v1_image_processor(image: ImageConfig) -> dict[str, Any]:
+  kinds = {'letterbox': 'openai', 'stretch': 'siglip'}   # the tower that goes with a way to resize
+  if image.resize not in kinds:
+    raise CheckpointError('the processor of Molmo v1 cannot express '
+                          f'image.resize={image.resize!r}; it knows {", ".join(kinds)}')
+  mean, deviation = V1_STATISTICS[kinds[image.resize]]
+  tokens = -(-image.grid // image.pooling[0])
+  return {
+    'image_processor_type': 'MolmoImageProcessor', 'base_image_input_size': [image.crop_size] * 2,
+    'do_normalize': True, 'image_mean': list(mean), 'image_std': list(deviation),
+    'image_padding_mask': True, 'image_token_length_h': tokens, 'image_token_length_w': tokens,
+    **written(IMAGE_V1, image)}
+
+
+def _check_released(config: PreprocessConfig, released: PreprocessConfig,
+                    unwritten: Mapping[str, Sequence[str]], model: str) -> None:
+  values = [(f'{part}.{field}', *(getattr(getattr(c, part), field) for c in (config, released)))
+            for part, fields in unwritten.items() for field in fields]
+  values.append(('layout_format', config.layout_format, released.layout_format))
+  different = [f'{name}={ours!r} (released: {theirs!r})' for name, ours, theirs in values
+               if ours != theirs]
+  if different:
+    raise CheckpointError(f"the files of {model}'s processor cannot express {', '.join(different)}")
