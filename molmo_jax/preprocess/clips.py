@@ -6,11 +6,12 @@ This is how the released models were fed: times count from the start of the clip
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from molmo_jax.preprocess.sampling import sample_frames, sample_times
+from molmo_jax.preprocess.frame_sampling import sample_frames, sample_times
 
 Clip = tuple[float, float]
 
@@ -26,7 +27,7 @@ def select_clip_by_time(shown: np.ndarray, max_frames: int, mode: str = 'uniform
 
   Args:
     shown: float32 [N,2], when each frame's showing starts and ends, seconds, ascending.
-    max_frames, mode, max_fps: as in `sampling.sample_times`.
+    max_frames, mode, max_fps: as in `frame_sampling.sample_times`.
     clip: start and end, seconds; None: the whole video.
 
   Returns:
@@ -49,14 +50,15 @@ def select_clip_by_index(total_frames: int, fps: float, max_frames: int,
   Args:
     total_frames: frames of the video.
     fps: its frames per second.
-    max_frames, mode, max_fps: as in `sampling.sample_frames`.
-    clip: start and end, seconds; None: the whole video. Both are cut to a frame, and the end is
-      included.
+    max_frames, mode, max_fps: as in `frame_sampling.sample_frames`.
+    clip: start and end, seconds; None: the whole video. It begins with the frame that is shown at
+      its start and ends before the first frame that starts at its end.
 
   Returns:
     int64 [F] indices of frames; float64 [F] their times, seconds from the start of the clip.
   """
-  last = total_frames - 1
-  first, last = (0, last) if clip is None else (int(clip[0] * fps), min(int(clip[1] * fps), last))
-  indices = sample_frames(last - first + 1, fps, max_frames, mode, max_fps) + first
-  return indices, indices / fps - first / fps
+  first, stop = 0, total_frames
+  if clip is not None:
+    first, stop = math.floor(clip[0] * fps), min(math.ceil(clip[1] * fps), total_frames)
+  indices = sample_frames(stop - first, fps, max_frames, mode, max_fps)
+  return indices + first, indices / fps

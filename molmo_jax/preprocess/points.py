@@ -67,11 +67,8 @@ def format_points(
   Raises:
     ValueError: a mode or version that does not exist.
   """
-  if mode not in SENTENCES:
-    raise ValueError(f'point mode {mode!r} does not exist; the modes are: {", ".join(SENTENCES)}')
-  if version not in FRAME_SEPARATORS:
-    raise ValueError(f'point format {version!r} does not exist; the formats are: '
-      f'{", ".join(FRAME_SEPARATORS)}')
+  sentence = check_known(mode, SENTENCES, 'point mode')
+  check_known(version, FRAME_SEPARATORS, 'point format')
   count = sum(len(points) for points in points_by_frame.values())
   if not count:
     return NO_POINTS
@@ -82,16 +79,28 @@ def format_points(
       triples.append(f'{index} {x:03d} {y:03d}')
       index += 1
     frames.append(f'{frame_id(frame)} {" ".join(triples)}')
+  return sentence.format(tag=coords_tag('points', frames, label, version, alt), count=count)
+
+
+def coords_tag(name: str, frames: Sequence[str], label: str, version: str, alt: str | None) -> str:
+  """The tag `name` around `label`, with what is written of each frame in its coords attribute."""
   alt_attribute = '' if alt is None else f'alt="{alt}" '
-  tag = f'<points {alt_attribute}coords="{FRAME_SEPARATORS[version].join(frames)}">{label}</points>'
-  return SENTENCES[mode].format(tag=tag, count=count)
+  coords = check_known(version, FRAME_SEPARATORS, 'point format').join(frames)
+  return f'<{name} {alt_attribute}coords="{coords}">{label}</{name}>'
+
+
+def check_known(name: str, known: Mapping[str, str], what: str) -> str:
+  """`known[name]`; ValueError names the choices."""
+  if name not in known:
+    raise ValueError(f'{what} {name!r} does not exist; the choices are: {", ".join(known)}')
+  return known[name]
 
 
 def frame_id(frame: int | float) -> str:
   """A frame as it is written: the number of an image (an integer), or seconds with one decimal (a
   float).
   """
-  return str(frame) if isinstance(frame, numbers.Integral) else str(round(float(frame), 1))
+  return str(frame) if isinstance(frame, numbers.Integral) else f'{frame:.1f}'
 
 
 def thousandths(x: float, y: float) -> tuple[int, int]:
@@ -130,13 +139,15 @@ def format_points_v1(
   Raises:
     ValueError: a mode that does not exist.
   """
-  if mode not in V1_SENTENCES:
-    raise ValueError(f'point mode {mode!r} does not exist in Molmo v1; the modes are: '
-      f'{", ".join(V1_SENTENCES)}')
+  sentence = check_known(mode, V1_SENTENCES, 'point mode of Molmo v1')
   if not points:
     return NO_POINTS
-  full_x, full_y = scale if isinstance(scale, Sequence) else (scale, scale)
-  percents = sorted((_percent(x, full_x), _percent(y, full_y)) for x, y in points)
+  if isinstance(scale, Sequence):
+    percents = [(x / (scale[0] / 100), y / (scale[1] / 100)) for x, y in points]
+  else:
+    percents = [(x * (100 / scale), y * (100 / scale)) for x, y in points]
+  # Half to even on the tenths, as numpy rounds: 83.55 → 83.6, although the float is a little less.
+  percents = sorted((round(10 * x) / 10, round(10 * y) / 10) for x, y in percents)
   label = label.lower()
   if len(percents) == 1:
     x, y = percents[0]
@@ -144,116 +155,107 @@ def format_points_v1(
   else:
     pairs = ' '.join(f'x{i}="{x:.1f}" y{i}="{y:.1f}"' for i, (x, y) in enumerate(percents, start=1))
     tag = f'<points {pairs} alt="{label}">{label}</points>'
-  return V1_SENTENCES[mode].format(tag=tag, count=len(percents))
+  return sentence.format(tag=tag, count=len(percents))
 
 
-def _percent(value: float, full: float) -> float:
-  # Half to even on the tenths, as numpy rounds: 83.55 → 83.6, although the float is a little less.
-  return round(10 * (value if full == 100 else value / full * 100)) / 10
-
-
-_TAG = re.compile(r'<(?:points|tracks)\b[^<>]*?\scoords="([0-9\t:;, .]+)"')
-_FRAME = re.compile(r'\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s(.*)')
-_MAX_IMAGE_DIGITS = 9
-_TRIPLE = re.compile(r'(?<![0-9.])([0-9]+) ([0-9]{3,4}) ([0-9]{3,4})(?![0-9.])')
+# Points are searched for from the opening of a tag to the coords attribute that ends its brackets;
+# alt texts may hold anything but a line break, '>' included.
+_OPENING_OR_COORDS = re.compile(r'(<points|<tracks)|\n| coords="([0-9\t:;, .]+)"/?>')
+_FRAME = re.compile(r'([0-9]+\.?[0-9]*|\.[0-9]+) (.+)')
+# Upstream sets no limit to the index; without one the search of a hostile text would never end.
+_TRIPLE = re.compile(r'([0-9]{1,20}) ([0-9]{3,4}) ([0-9]{3,4})')
 
 
 def parse_frame_points(text: str) -> list[FramePoint]:
   """Every point of every `<points>` and `<tracks>` tag with a coords attribute, in the order of the
   text.
 
-  The closing tag is not required. A coordinate that does not have three or four digits makes its
-  triple unreadable; it is left out. A point outside the frame (above 1000) is left out.
+  The closing tag is not required. A coordinate has three or four digits, of a longer one the first
+  four count; what is no triple is left out, and so is a point outside the frame (above 1000).
   """
-  found = []
-  for tag in _TAG.finditer(text):
-    for group in re.split('[\t;:,]', tag.group(1)):
+  found, open_tag = [], False
+  for match in _OPENING_OR_COORDS.finditer(text):
+    opening, coords = match.groups()
+    for group in re.split('[\t;:,]', coords) if open_tag and coords else ():
       frame = _FRAME.fullmatch(group)
-      if frame is None:
-        continue
-      for index, x, y in _TRIPLE.findall(frame.group(2)):
+      for index, x, y in _TRIPLE.findall(frame.group(2)) if frame else ():
         if int(x) <= 1000 and int(y) <= 1000:
           found.append(FramePoint(frame.group(1), index, int(x) / 1000, int(y) / 1000))
+    open_tag = opening is not None            # a line break or the end of the attribute closes it
   return found
 
 
-_PERCENT = r'([0-9]+\.[0-9]), ?([0-9]+\.[0-9])'
-
-# The ways in which Molmo v1 writes points, with the number that stands for the full side.
+_PERCENT = r'([0-9]+\.[0-9]),%s([0-9]+\.[0-9])\)'
+_CLICK = re.compile(r'Click\(' + _PERCENT % ' ?'), 100
+# The other ways in which Molmo v1 writes points, with the number that stands for the full side.
 _V1_FORMS = (
-  (re.compile(rf'Click\({_PERCENT}\)'), 100),
-  (re.compile(rf'\({_PERCENT}\)'), 100),
-  (re.compile(r'\bx[0-9]*="\s*([0-9]+(?:\.[0-9]+)?)"\s+y[0-9]*="\s*([0-9]+(?:\.[0-9]+)?)"'), 100),
-  (re.compile(r'(?:\bp|\b[0-9]+)\s*=\s*([0-9]{3})\s*,\s*([0-9]{3})\b'), 1000),
+  (re.compile(r'\(' + _PERCENT % '? ?'), 100),
+  (re.compile(r'x\d*="\s*([0-9]+(?:\.[0-9]+)?)"\s+y\d*="\s*([0-9]+(?:\.[0-9]+)?)"'), 100),
+  (re.compile(r'(?:\d|p)\s*=\s*([0-9]{3})\s*,\s*([0-9]{3})'), 1000),
+)
+# Molmo2's points without their tag: of these and of the forms of v1 the first that occurs is read.
+_TRIPLE_FORMS = (
+  (re.compile(r'[0-9] ([0-9]{3}) ([0-9]{3})'), 1000),
+  (re.compile(r'[0-9] ([0-9]+\.[0-9]) ([0-9]+\.[0-9])'), 100),
 )
 
-# Molmo2's points without their tag, tried after those of v1.
-_OLD_FORMS = _V1_FORMS + (
-  (re.compile(r'(?<![0-9.])[0-9]+ ([0-9]{3,4}) ([0-9]{3,4})(?![0-9.])'), 1000),
-  (re.compile(r'(?<![0-9.])[0-9]+ ([0-9]+\.[0-9]) ([0-9]+\.[0-9])(?![0-9.])'), 100),
-)
 
-
-def parse_points(text: str, width: float, height: float, *,
-                 old_forms: bool = True) -> list[tuple[float, float]]:
+def parse_points(text: str, width: float, height: float, *, old_forms: bool = True,
+                 ) -> list[tuple[float, float]]:
   """The points that an answer about one image gives, in pixels (x, y) of a `width`×`height` image.
 
-  Frame ids are ignored. With `old_forms`, a text without any readable coords tag is read as Molmo
-  v1 wrote points (`<point x="63.5" y="44.6">`, percent) and in a few looser forms (`Click(12.3,
-  45.6)`, `(12.3, 45.6)`, `p=123, 456`, `1 123 456`), the first one that occurs. A point outside the
-  image is left out.
+  Frame ids are ignored. With `old_forms`, a text without any readable coords tag is read as older
+  models wrote points, the first that occurs of `Click(12.3, 45.6)`, `1 123 456`, `1 12.3 45.6`, and
+  the other forms of Molmo v1 together. A point outside the image is left out.
   """
   found = [(p.x * width, p.y * height) for p in parse_frame_points(text)]
-  if found or not old_forms:
-    return found
-  for pattern, full in _OLD_FORMS:
-    matches = pattern.findall(text)
-    if matches:
-      return _pixels(matches, full, width, height)
-  return []
+  for forms in ((_CLICK,), *((form,) for form in _TRIPLE_FORMS), _V1_FORMS):
+    if found or not old_forms:
+      break
+    found = _pixels(text, forms, width, height)
+  return found
 
 
-def parse_points_v1(text: str, width: float, height: float, *,
-                    repeats: bool = True) -> list[tuple[float, float]]:
+def parse_points_v1(text: str, width: float, height: float, *, repeats: bool = True,
+                    ) -> list[tuple[float, float]]:
   """The points of an answer of Molmo v1, in pixels (x, y) of a `width`×`height` image.
 
-  Reads `Click(12.3, 45.6)`, `(12.3, 45.6)`, `x="63.5" y="44.6"` (percent) and `p=123, 456`, `1=123,
-  456` (thousandths), all that occur, form by form. A point outside the image is left out.
+  Reads `Click(12.3, 45.6)`, `(12.3, 45.6)`, `x="63.5" y="44.6"` (percent) and `p=123, 456`,
+  `1=123, 456` (thousandths), all that occur, form by form. A point outside the image is left out.
 
   Upstream bug, reproduced: a Click is found twice, since it holds what the second form looks for;
   `repeats=False` reads the first form that occurs.
   """
-  points = []
-  for pattern, full in _V1_FORMS:
-    points += _pixels(pattern.findall(text), full, width, height)
-    if points and not repeats:
-      break
-  return points
+  by_form = [_pixels(text, [form], width, height) for form in (_CLICK, *_V1_FORMS)]
+  return sum(by_form, []) if repeats else next(filter(None, by_form), [])
 
 
-def _pixels(matches: Sequence[tuple[str, str]], full: int, width: float,
-            height: float) -> list[tuple[float, float]]:
-  percents = [(float(x) / (full / 100), float(y) / (full / 100)) for x, y in matches]
-  return [(x / 100 * width, y / 100 * height) for x, y in percents if x <= 100 and y <= 100]
+def _pixels(text: str, forms: Sequence[tuple[re.Pattern, int]], width: float, height: float,
+            ) -> list[tuple[float, float]]:
+  found = [(float(x) / full, float(y) / full) for pattern, full in forms
+           for x, y in pattern.findall(text)]
+  return [(x * width, y * height) for x, y in found if x <= 1 and y <= 1]
 
 
-_V1_NUMBER = r'"\s*[0-9]+(?:\.[0-9]+)?"'
+_V1_NUMBER = r'"\s*\d+(?:\.\d+)?"'
+_V1_SIGNED = r'\s*-?\d+(?:\.\d+)?\s*'
+_V1_THOUSANDTHS = r'=\s*\d{3}\s*,\s*\d{3}'
+_V1_REST = r'alt="(?>[\s\S]*?">)[\s\S]*'
 _V1_TAG = re.compile(
-    rf'<point(?: x={_V1_NUMBER} y={_V1_NUMBER}| p=[0-9]{{3}}, ?[0-9]{{3}})(?: alt="[^"]*")?>[^<]*</point>|'
-    rf'<points(?: x[0-9]+={_V1_NUMBER} y[0-9]+={_V1_NUMBER}| [0-9]+=[0-9]{{3}}, ?[0-9]{{3}})++(?: alt="[^"]*")?>[^<]*'
-    rf'</points>|\({_PERCENT}\)')
+    rf'<point\s+(?:x={_V1_NUMBER}\s+y={_V1_NUMBER}|p{_V1_THOUSANDTHS})\s+{_V1_REST}</point>'
+    rf'|<points\s+(?:(?:x\d+={_V1_NUMBER}\s+y\d+={_V1_NUMBER}\s+)+|(?:\d+{_V1_THOUSANDTHS}\s+)+)'
+    rf'{_V1_REST}</points>|(?:\({_V1_SIGNED},{_V1_SIGNED}\)\n?)+')
 
 
 def is_v1_points(text: str) -> bool:
-  """Whether a text is one tag of points as Molmo v1 writes it, or one `(12.3, 45.6)`, and nothing
-  else.
+  """Whether a text is one tag of points as Molmo v1 writes it, or lines `(12.3, 45.6)`, and nothing
+  else but whitespace around it.
   """
-  return _V1_TAG.fullmatch(text) is not None
+  return _V1_TAG.fullmatch(text.strip()) is not None
 
 
 def parse_multi_image_points(text: str, sizes: Sequence[tuple[float, float]], *,
-                             wrap_zero: bool = True,
-                             ) -> list[tuple[int, float, float]]:
+                             wrap_zero: bool = True) -> list[tuple[int, float, float]]:
   """The points of an answer about several images: (number of the image, x, y), numbers from 1,
   pixels of that image.
 
@@ -265,11 +267,11 @@ def parse_multi_image_points(text: str, sizes: Sequence[tuple[float, float]], *,
     wrap_zero: upstream bug, reproduced by default: an image 0 is reported, with pixels of the last
       image. False leaves its points out.
   """
+  by_id = {str(number): number for number in range(0 if wrap_zero else 1, len(sizes) + 1) if sizes}
   found = []
   for point in parse_frame_points(text):
-    if point.frame.isdigit() and len(point.frame) <= _MAX_IMAGE_DIGITS:
-      number = int(point.frame)
-      if (0 if wrap_zero else 1) <= number <= len(sizes) and sizes:
-        width, height = sizes[number - 1]
-        found.append((number, point.x * width, point.y * height))
+    number = by_id.get(point.frame.lstrip('0') or '0')
+    if number is not None:
+      width, height = sizes[number - 1]
+      found.append((number, point.x * width, point.y * height))
   return found

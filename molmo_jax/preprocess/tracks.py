@@ -15,7 +15,8 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from molmo_jax.preprocess.points import (
   FRAME_SEPARATORS,
-  FramePoint,
+  check_known,
+  coords_tag,
   frame_id,
   parse_frame_points,
   thousandths,
@@ -59,11 +60,7 @@ def parse_video_points_with_ids(text: str, width: float,
   (seconds, id, x, y).
   """
   return [(float(p.frame), p.index, p.x * width, p.y * height) for p in parse_frame_points(text)
-          if _is_moment(p)]
-
-
-def _is_moment(point: FramePoint) -> bool:
-  return float(point.frame) <= _MAX_SECONDS
+          if float(p.frame) <= _MAX_SECONDS]
 
 
 def parse_tracks(text: str, width: float, height: float, fps: float) -> list[TrackFrame]:
@@ -114,27 +111,22 @@ def format_tracks(
   Raises:
     ValueError: a mode or version that does not exist, or 'initial' without queries.
   """
-  if version not in FRAME_SEPARATORS:
-    raise ValueError(f'point format {version!r} does not exist; the formats are: '
-      f'{", ".join(FRAME_SEPARATORS)}')
+  check_known(version, FRAME_SEPARATORS, 'point format')
   if not moments:
     return NO_TRACKS
-  kept = _kept(moments, mode, queries, only_queried)
-  seen = [(time, {o: (p.x, p.y) for o, p in objects.items() if not p.occluded})
-          for time, objects in kept]
+  visible = [(time, {name: thousandths(point.x, point.y) for name, point in objects.items()
+                     if not point.occluded})
+             for time, objects in _kept(moments, mode, queries, only_queried)]
   ids: dict[Hashable, int] = {}
-  for _, objects in seen:
-    for name in sorted((o for o in objects if o not in ids), key=lambda o: objects[o]):
-      ids[name] = len(ids) + 1
   frames = []
-  for time, objects in seen:
-    triples = [f'{ids[o]} {x:03d} {y:03d}' for o in sorted(objects, key=ids.__getitem__)
-               for x, y in [thousandths(*objects[o])]]
+  for time, objects in visible:
+    for name in sorted(objects, key=objects.__getitem__):
+      ids.setdefault(name, len(ids) + 1)
+    triples = [f'{ids[name]} {objects[name][0]:03d} {objects[name][1]:03d}'
+               for name in sorted(objects, key=ids.__getitem__)]
     if triples:
       frames.append(f'{frame_id(float(time))} {" ".join(triples)}')
-  alt_attribute = '' if alt is None else f'alt="{alt}" '
-  coords = FRAME_SEPARATORS[version].join(frames)
-  return f'<tracks {alt_attribute}coords="{coords}">{label}</tracks>' if frames else ''
+  return coords_tag('tracks', frames, label, version, alt) if frames else ''
 
 
 def _kept(moments: Moments, mode: str, queries: Sequence[tuple[Hashable, float]] | None,
@@ -142,19 +134,20 @@ def _kept(moments: Moments, mode: str, queries: Sequence[tuple[Hashable, float]]
   if mode == 'track':
     return moments
   if mode == 'ground':
-    first: dict[Hashable, int] = {}
-    last: dict[Hashable, int] = {}
+    seen: dict[Hashable, list[int]] = {}
     for number, (_, objects) in enumerate(moments):
       for name in objects:
-        first.setdefault(name, number)
-        last[name] = number
-    return [(time, {o: p for o, p in objects.items() if number in (first[o], last[o])})
-            for number, (time, objects) in enumerate(moments)]
+        seen.setdefault(name, []).append(number)
+    ends: dict[float, dict[Hashable, ObjectPoint]] = {}
+    for number, (time, objects) in enumerate(moments):
+      ends.setdefault(time, {}).update({name: point for name, point in objects.items()
+                                        if number in (seen[name][0], seen[name][-1])})
+    return list(ends.items())
   if mode != 'initial':
-    raise ValueError(f"track mode {mode!r} does not exist; the modes are: track, ground, initial")
+    raise ValueError(f'track mode {mode!r} does not exist; the modes are: track, ground, initial')
   if queries is None:
     raise ValueError("track mode 'initial' needs queries: (object, seconds) of every object given "
-      "in the question")
+                     'in the question')
   kept = []
   for time, objects in moments:
     wanted = [name for name, start in queries if time > start and name in objects]

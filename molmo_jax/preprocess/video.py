@@ -18,7 +18,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from molmo_jax.preprocess.clips import Clip, select_clip_by_index
-from molmo_jax.preprocess.sampling import sample_frames, sample_times
+from molmo_jax.preprocess.frame_sampling import sample_frames, sample_times
 from molmo_jax.preprocess.types import MediaError, VideoConfig
 
 _SMALL_FRAME = 256 * 256   # pixels

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from molmo_jax.preprocess.frame_sampling import sample_frames, sample_times
 from molmo_jax.preprocess.images import image_tiling, select_tiling
-from molmo_jax.preprocess.sampling import sample_frames, sample_times
 from molmo_jax.preprocess.types import ImageConfig
 
 Case = tuple[str, Callable[[], str | None]]
@@ -101,7 +101,9 @@ def _frame_cases(data: list[dict[str, Any]]) -> Iterator[Case]:
 
 
 def _check_frames(given: dict[str, Any], expected: list[int]) -> str | None:
-  got = sample_frames(given['total_frames'], given['video_fps'], given['max_frames'],
-                      given['frame_sample_mode'],
-                      given.get('min_fps')).tolist()
+  mode, rate = given['frame_sample_mode'], given.get('min_fps')
+  if mode == 'uniform_last_frame' and rate is not None:   # another name of the same rule
+    mode = f'uniform_last_frame_min_{rate}fps'
+  got = sample_frames(given['total_frames'], given['video_fps'], given['max_frames'], mode,
+                      None).tolist()
   return None if got == expected else f'frames {got[:8]}…, expected {expected[:8]}…'

@@ -1,5 +1,6 @@
-"""Which moments or frames of a video are looked at (docs/model.md §7.1). Pure functions, numpy
-only.
+"""Which moments or frames of a video are looked at (docs/model.md §7.1). Pure functions, numpy only.
+
+Source of the rules: arXiv 2601.10611; allenai/molmo2 f3cb108 olmo/data/video_loader.py:65-220.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# rates that the modes 'fps…' choose from
+# Frames per second that the modes 'fps…' choose from.
 _CANDIDATE_FPS = (0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 16.0)
+
+_NAMED_RATES = re.compile(
+    r'uniform_last_frame_(max_fps_set|min)_(\d[\d.]*(?:-\d[\d.]*)*)(?:fps)?')
 
 
 def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_frame',
@@ -21,18 +25,20 @@ def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_fra
   Modes:
     * `uniform_last_frame`: every 1/max_fps seconds and the end, or `max_frames` moments from start
       to end, both included, where that would be too many or max_fps is None. A sequence of rates
-      means its first; with `rng`, one of them. `uniform_last_frame_sample_fps`: with `rng`, a rate
-      between the smallest and the largest of them. `uniform_last_frame_max_fps_set_A-B` and
-      `uniform_last_frame_min_A-B` (or `min_Afps`) say the same of the rates in their name: one of
-      them, any between them.
-    * `uniform`: `max_frames` moments without the end; `uniform_randomized`: with `rng`, one
-      anywhere in each interval.
+      means its first; with `rng`, one of them. `uniform_last_frame_sample_fps`: with `rng`, in one
+      of ten draws the smallest of them, else a rate up to the largest.
+      `uniform_last_frame_max_fps_set_A-B` and `uniform_last_frame_min_A-B` (or `min_Afps`) say the
+      rates in their name: one of these, and one of A, A + 2, … B.
+    * `uniform`: `max_frames` moments without the end; `uniform_randomized`: with `rng`, one anywhere
+      in each interval.
     * `fps`: k/rate at the largest candidate rate whose `max_frames` moments span the video (or the
       lowest rate); `fps_uniform`: `uniform` where no rate does.
 
   Args:
     duration: seconds.
     max_frames: largest number of moments.
+    mode: one of the above.
+    max_fps: largest rate, frames per second, or several.
     rng: source of randomness in training; None: evaluation.
 
   Returns:
@@ -51,20 +57,25 @@ def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_fra
   rate = _last_frame_rate(mode, max_fps, rng)
   if rate is None or (max_frames - 1) / rate < duration:
     return np.linspace(0, duration, max_frames)
-  times = np.arange(max_frames - 1) / rate
-  return np.append(times[times < duration], duration)
+  times = np.arange(0.0, duration, 1 / rate)[:max_frames - 1]
+  return np.append(times, duration)
 
 
 def sample_frames(total_frames: int, fps: float, max_frames: int, mode: str = 'uniform_last_frame',
                   max_fps: float | Sequence[float] | None = 2.0,
                   rng: np.random.Generator | None = None) -> np.ndarray:
   """Chooses the frames of a video, by index (docs/model.md §7.1). Modes and `rng` as in
-  `sample_times`.
+  `sample_times`, but: `fps` steps by a whole number of frames, at the rate that gives the most
+  frames; the modes with rates in their name spread `max_frames` frames evenly from a duration of
+  `max_frames`/rate − 1 on; `uniform_randomized` gives the same shift to all frames but the first.
 
   Args:
     total_frames: frames of the video.
     fps: frames per second of the video.
     max_frames: largest number of chosen frames.
+    mode: as in `sample_times`.
+    max_fps: as in `sample_times`.
+    rng: as in `sample_times`.
 
   Returns:
     int64 [F], ascending, F ≤ max_frames. A frame may occur twice where the video is slower than the
@@ -72,23 +83,46 @@ def sample_frames(total_frames: int, fps: float, max_frames: int, mode: str = 'u
   """
   _check_sampling(total_frames > 0 and fps > 0, f'{total_frames} frames at {fps} frames/s',
                   max_frames)
-  count = min(max_frames, total_frames)
+  count, last = min(max_frames, total_frames), total_frames - 1
   if mode in ('fps', 'fps_uniform'):
-    steps = [int(fps / rate) for rate in _CANDIDATE_FPS]
-    fitting = [step for step in steps if step >= 1 and max_frames * step >= total_frames]
-    if fitting or mode == 'fps':
-      return np.arange(0, total_frames, max(min(fitting, default=steps[0]), 1))[:max_frames]
+    step = _step_of_rate(total_frames, fps, max_frames, mode)
+    if step is None:
+      return np.linspace(0, total_frames, max_frames, endpoint=False).astype(np.int64)
+    return np.arange(0, total_frames, step)[:max_frames]
+  if mode == 'uniform':
+    return np.linspace(0, total_frames, count, endpoint=False).astype(np.int64)
   if mode == 'uniform_randomized':
     step = total_frames // count
-    return np.arange(count) * step + (rng.integers(step, size=count) if rng is not None else 0)
-  if mode in ('uniform', 'fps_uniform'):
-    return np.linspace(0, total_frames, count, endpoint=False).astype(np.int64)
+    indices = np.arange(count) * step
+    if rng is not None and total_frames > max_frames and rng.random() > 0.3:
+      indices[1:] += rng.integers(
+          -(step // 2), max((total_frames - step * (count - 1)) // 2, 1 - step // 2))
+    return indices
   rate = _last_frame_rate(mode, max_fps, rng)
-  last = total_frames - 1
-  if rate is None or total_frames <= 2 or total_frames / fps > (max_frames - 1) / rate:
+  if rate is not None and total_frames <= 2:
+    return np.arange(total_frames)
+  longest = None if rate is None else (
+      max_frames / rate - 1 if _NAMED_RATES.fullmatch(mode) else (max_frames - 1) / rate)
+  if longest is None or total_frames / fps > longest:
     return np.linspace(0, last, count).astype(np.int64)
   indices = np.rint(np.arange(0, last, fps / rate)).astype(np.int64)
   return indices if indices[-1] == last else np.append(indices, last)
+
+
+def _step_of_rate(total_frames: int, fps: float, max_frames: int, mode: str) -> int | None:
+  """Frames between two chosen ones: of the rates that give no more than `max_frames` steps the one
+  that gives the most, and in any case the first that gives one; None: even that is too many.
+  """
+  chosen, steps = None, 0
+  for rate in _CANDIDATE_FPS:
+    step = max(int(fps / rate), 1)
+    if not steps:
+      if mode == 'fps_uniform' and total_frames // step > max_frames:
+        break
+      chosen, steps = step, total_frames // step
+    elif steps < total_frames // step <= max_frames:
+      chosen, steps = step, total_frames // step
+  return chosen
 
 
 def _check_sampling(usable: bool, what: str, max_frames: int) -> None:
@@ -100,14 +134,13 @@ def _check_sampling(usable: bool, what: str, max_frames: int) -> None:
 
 def _last_frame_rate(mode: str, max_fps: float | Sequence[float] | None,
                      rng: np.random.Generator | None) -> float | None:
-  """The rate of a mode `uniform_last_frame…`, frames per second; None: as many frames as allowed.
-  """
-  named = re.fullmatch(r'uniform_last_frame_(max_fps_set|min)_(\d[\d.]*(?:-\d[\d.]*)*)(?:fps)?',
-                       mode)
+  """The rate of a mode `uniform_last_frame…`, frames per second; None: as many frames as allowed."""
+  named = _NAMED_RATES.fullmatch(mode)
   if named:
-    between, rates = named[1] == 'min', [float(rate) for rate in named[2].split('-')]
+    rates = [float(rate) for rate in named[2].split('-')]
+    if named[1] == 'min' and len(rates) > 1:
+      rates = np.arange(rates[0], rates[-1] + 1, 2.0).tolist()
   elif mode in ('uniform_last_frame', 'uniform_last_frame_sample_fps'):
-    between = mode.endswith('_sample_fps')
     rates = [] if max_fps is None else [max_fps] if np.isscalar(max_fps) else list(max_fps)
   else:
     raise ValueError(
@@ -118,4 +151,6 @@ def _last_frame_rate(mode: str, max_fps: float | Sequence[float] | None,
     return None
   if rng is None or len(rates) == 1:
     return float(rates[0])
-  return float(rng.uniform(min(rates), max(rates)) if between else rng.choice(rates))
+  if mode == 'uniform_last_frame_sample_fps':
+    return float(rates[0] if rng.random() < 0.1 else rng.uniform(min(rates), max(rates)))
+  return float(rng.choice(rates))
