@@ -13,15 +13,18 @@ import numpy as np
 
 from molmo_jax.metrics.masks import decode_mask
 from molmo_jax.metrics.point_scores import (
+  PointScores,
+  VideoPointScores,
   point_bench,
   point_in_box,
   pointing_scores,
   video_point_scores,
 )
-from molmo_jax.metrics.references import Reference, metadata_of
-from molmo_jax.metrics.track_scores import tap_vid_scores, tracking_scores
+from molmo_jax.metrics.track_scores import TrackingScores, tap_vid_scores, tracking_scores
 from molmo_jax.metrics.versions import MOLMO2
 from molmo_jax.preprocess.tracks import parse_tracks
+
+Metadata = Mapping[str, Any]
 
 
 class EncodedMasks(dict):
@@ -31,52 +34,46 @@ class EncodedMasks(dict):
     return decode_mask(self[frame]) if frame in self else default
 
 
-def _pointing(prediction: str, example: Reference) -> Mapping[str, float]:
-  data = metadata_of(example)
-  scores = pointing_scores(prediction, data['width'], data['height'], data['references'],
-                           [decode_mask(mask) for mask in data['masks']],
-                           version=data.get('version', MOLMO2))
-  return {'f1': scores.f1, 'precision': scores.precision, 'recall': scores.recall}
+def _f1_first(scores: PointScores | VideoPointScores | TrackingScores) -> dict[str, float]:
+  return {'f1': scores.f1} | scores._asdict()
 
 
-def _point_bench(prediction: str, example: Reference) -> Mapping[str, float]:
-  data = metadata_of(example)
-  return {'accuracy': point_bench(prediction, decode_mask(data['mask']), data['width'],
-                                  data['height'])}
+def _pointing(prediction: str, data: Metadata) -> Mapping[str, float]:
+  return _f1_first(pointing_scores(
+      prediction, data['width'], data['height'], data['references'],
+      [decode_mask(mask) for mask in data['masks']], version=data.get('version', MOLMO2)))
 
 
-def _point_in_box(prediction: str, example: Reference) -> Mapping[str, float]:
-  data = metadata_of(example)
+def _point_bench(prediction: str, data: Metadata) -> Mapping[str, float]:
+  mask = decode_mask(data['mask'])
+  return {'accuracy': point_bench(prediction, mask, data['width'], data['height'])}
+
+
+def _point_in_box(prediction: str, data: Metadata) -> Mapping[str, float]:
   return {'accuracy': point_in_box(prediction, data['width'], data['height'], data['box'])}
 
 
-def _video_pointing(prediction: str, example: Reference) -> Mapping[str, float]:
-  data = metadata_of(example)
+def _video_pointing(prediction: str, data: Metadata) -> Mapping[str, float]:
   masks = [EncodedMasks({float(t): mask for t, mask in of_object}) for of_object in data['masks']]
-  scores = video_point_scores(prediction, data['width'], data['height'], data['duration'],
-                              data['references'], masks)
-  return {'f1': scores.f1, 'precision': scores.precision, 'recall': scores.recall,
-          'valid': scores.valid}
+  return _f1_first(video_point_scores(prediction, data['width'], data['height'], data['duration'],
+                                      data['references'], masks))
 
 
-def _tracking(prediction: str, example: Reference) -> Mapping[str, float]:
-  data = metadata_of(example)
+def _tracking(prediction: str, data: Metadata) -> Mapping[str, float]:
   tracks = {int(frame): objects for frame, objects in data['tracks'].items()}
   masks = {name: EncodedMasks({int(frame): mask for frame, mask in frames.items()})
            for name, frames in data['masks'].items()}
-  scores = tracking_scores(prediction, data['width'], data['height'], data['fps'], tracks, masks,
-                           align_masks=bool(data.get('align_masks')),
-                           count_present=bool(data.get('count_present')))
-  return {'f1': scores.f1, 'precision': scores.precision, 'recall': scores.recall,
-          'HOTA': scores.hota.HOTA,
-          'DetA': scores.hota.DetA, 'AssA': scores.hota.AssA}
+  scores = _f1_first(tracking_scores(
+      prediction, data['width'], data['height'], data['fps'], tracks, masks,
+      **{option: bool(data.get(option)) for option in ('align_masks', 'count_present')}))
+  overlap, _ = scores.pop('hota'), scores.pop('frames')
+  return scores | {name: getattr(overlap, name) for name in ('HOTA', 'DetA', 'AssA')}
 
 
-def _tap_vid(prediction: str, example: Reference) -> Mapping[str, float]:
+def _tap_vid(prediction: str, data: Metadata) -> Mapping[str, float]:
   """One point of a video: where a frame has no point it counts as hidden, at the place where it was
   last seen.
   """
-  data = metadata_of(example)
   frames = len(data['track'])
   tracks, hidden = np.zeros((1, frames, 2)), np.ones((1, frames), bool)
   for moment in parse_tracks(prediction, data['width'], data['height'], data['fps']):
@@ -88,8 +85,8 @@ def _tap_vid(prediction: str, example: Reference) -> Mapping[str, float]:
           for name in ('average_jaccard', 'average_pts_within_thresh', 'occlusion_accuracy')}
 
 
-# Rule, and the keys that the metadata must have.
-LOCATED: dict[str, tuple[Callable[[str, Reference], Mapping[str, float]], tuple[str, ...]]] = {
+# Rule of a predicted text and the example's metadata, and the keys that these must have.
+LOCATED: dict[str, tuple[Callable[[str, Metadata], Mapping[str, float]], tuple[str, ...]]] = {
   'pointing': (_pointing, ('width', 'height', 'references', 'masks')),
   'point_bench': (_point_bench, ('width', 'height', 'mask')),
   'point_in_box': (_point_in_box, ('width', 'height', 'box')),

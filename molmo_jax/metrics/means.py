@@ -81,7 +81,8 @@ def ai2d_means(rows: Sequence[Mapping[str, Any]], *, version: str = MOLMO2) -> d
       whether the diagram is labelled with letters. Such a diagram counts only for its own kind of
       box, every other one for both.
   """
-  scored = [(row, float(select_option(row['prediction'], row['option_names'], version=version)
+  scored = [(row, float(select_option(clean_prediction(row['prediction']), row['option_names'],
+                                      version=version)
                         == row['answer_idx']))
             for row in rows]
   return {f'mc_ai2d_{name}': mean_of(score for row, score in scored

@@ -11,22 +11,24 @@ from typing import Any
 from molmo_jax.metrics.choices import LETTERS, select_option
 from molmo_jax.metrics.numeric_answers import to_float, truncated
 from molmo_jax.metrics.text_answers import edit_distance
+from molmo_jax.metrics.versions import MOLMO2
 
 _LETTER = re.compile(r'([A-Za-z]):')
 
 
 def math_vista_correct(response: str, answer: str, *, question_type: str,
-                       choices: Sequence[str] | None = None, **kind: Any) -> bool:
+                       choices: Sequence[str] | None = None, version: str = MOLMO2,
+                       **kind: Any) -> bool:
   """Whether a response to a MathVista question is right, without an extraction by a language model.
 
-  'multi_choice': the letter that `choices.select_option` takes stands for the choice. This, or the
-  response, is normalised as in `normalise_extraction`, which takes the other arguments; the result
-  must equal `answer`.
+  'multi_choice': the letter that `choices.select_option` takes (of `version`) stands for the
+  choice. This, or the response, is normalised as in `normalise_extraction`, which takes the other
+  arguments; the result must equal `answer`.
   """
   if question_type == 'multi_choice':
     if not choices:
       return False
-    response = choices[select_option(response, LETTERS[:len(choices)])]
+    response = choices[select_option(response, LETTERS[:len(choices)], version=version)]
   return answer == normalise_extraction(response, question_type=question_type, choices=choices,
                                         **kind)
 

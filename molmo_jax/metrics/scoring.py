@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import collections
 import difflib
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from molmo_jax.metrics.benchmarks import BENCHMARKS, Benchmark
 from molmo_jax.metrics.choices import select_option
 from molmo_jax.metrics.numeric_answers import relaxed_correctness, scientific_relaxed_correctness
-from molmo_jax.metrics.references import Reference, check_has, name_of
-from molmo_jax.metrics.text_answers import (
-  a_okvqa_score,
-  anls,
-  clean_prediction,
-  vqa_score,
-)
+from molmo_jax.metrics.references import Reference, name_of
+from molmo_jax.metrics.text_answers import a_okvqa_score, anls, vqa_score
 from molmo_jax.preprocess.points import parse_points
 
 # How far a predicted point may be from its reference point: Euclidean distance of (x, y) where both
@@ -46,11 +44,7 @@ def exact_match(prediction: str, example: Reference) -> float:
 
   Both are compared without regard to case, to the amount of whitespace and to punctuation at the
   end (`. , ; : ! ?`).
-
-  Raises:
-    ValueError: an example without answers.
   """
-  check_has(example, 'exact_match', answers=True)
   return float(_normalise(prediction) in {_normalise(answer) for answer in example.answers})
 
 
@@ -68,30 +62,14 @@ def points(prediction: str, example: Reference) -> float:
   answer has no points.
   """
   predicted = parse_points(prediction, 1.0, 1.0)
-  return float(len(predicted) == len(example.points) and _all_matched(predicted, example.points))
-
-
-def _all_matched(predicted: Sequence[tuple[float, float]],
-                 reference: Sequence[tuple[float, float]]) -> bool:
-  """Whether every reference point can have a predicted point of its own (augmenting paths)."""
-  near = [[i for i, p in enumerate(predicted) if math.dist(p, r) <= POINT_TOLERANCE + _ROUNDING]
-          for r in reference]
-  owner: dict[int, int] = {}                  # predicted point → reference point
-
-  def assign(r: int, tried: set[int]) -> bool:
-    for p in near[r]:
-      if p not in tried:
-        tried.add(p)
-        if p not in owner or assign(owner[p], tried):
-          owner[p] = r
-          return True
-    return False
-
-  return all(assign(r, set()) for r in range(len(reference)))
+  if len(predicted) != len(example.points) or not predicted:
+    return float(len(predicted) == len(example.points))
+  far = cdist(predicted, example.points) > POINT_TOLERANCE + _ROUNDING
+  return float(not far[linear_sum_assignment(far)].any())
 
 
 def multiple_choice(prediction: str, example: Reference) -> float:
-  """1 if the option that the text means (`options.select_option`) is an accepted answer, else 0.
+  """1 if the option that the text means (`choices.select_option`) is an accepted answer, else 0.
 
   Raises:
     ValueError: an example without options, or none of whose answers is an option.
@@ -102,54 +80,34 @@ def multiple_choice(prediction: str, example: Reference) -> float:
   return float(example.options[select_option(prediction, example.options)] in example.answers)
 
 
-def _of_answers(name: str,
-                rule: Callable[[Sequence[str], str], float]) -> Callable[[str, Reference], float]:
-  """The metric that applies `rule` to the example's answers and the cleaned text
-  (`text_answers.clean_prediction`).
-  """
-  def metric(prediction: str, example: Reference) -> float:
-    check_has(example, name, answers=True)
-    return float(rule(example.answers, clean_prediction(prediction)))
-  metric.__name__ = name
-  return metric
+def _of_answers(rule: Callable[[Sequence[str], str], float]) -> Benchmark:
+  return Benchmark(lambda p, e, d: rule(e.answers, p))
 
 
-def _of_benchmark(name: str, benchmark: Benchmark) -> Callable[[str, Reference], float]:
-  """The metric that is the first sub-score of `benchmark`, 0 where that does not apply."""
-  def metric(prediction: str, example: Reference) -> float:
-    value = next(iter(benchmark.scores(prediction, example, name).values()))
-    return 0.0 if math.isnan(value) else float(value)
-  metric.__name__ = name
-  return metric
+_BY_NAME = {
+  'exact_match': Benchmark(lambda p, e, d: exact_match(p, e), cleaned=False),
+  'points': Benchmark(lambda p, e, d: points(p, e), answers=False, cleaned=False),
+  'multiple_choice': Benchmark(lambda p, e, d: multiple_choice(p, e), answers=False, cleaned=False),
+  'vqa_score': _of_answers(vqa_score),
+  'a_okvqa_score': _of_answers(a_okvqa_score),
+  'anls': _of_answers(anls),
+  'relaxed_correctness': _of_answers(relaxed_correctness),
+  'scientific_relaxed_correctness': _of_answers(scientific_relaxed_correctness),
+} | BENCHMARKS
 
-
-_ANSWER_RULES: dict[str, Callable[[Sequence[str], str], float]] = {
-  'vqa_score': vqa_score,
-  'a_okvqa_score': a_okvqa_score,
-  'anls': anls,
-  'relaxed_correctness': relaxed_correctness,
-  'scientific_relaxed_correctness': scientific_relaxed_correctness,
-}
-
-METRICS: dict[str, Callable[[str, Reference], float]] = {
-  'exact_match': exact_match,
-  'points': points,
-  'multiple_choice': multiple_choice,
-} | {name: _of_answers(name, rule) for name, rule in _ANSWER_RULES.items()} | {
-  name: _of_benchmark(name, benchmark) for name, benchmark in BENCHMARKS.items()}
-
-# `chance` tries so many of the most frequent answers as the constant one.
+# How many of the most frequent answers `chance` tries as the constant one.
 _CONSTANTS = 50
 
 
 def score(prediction: str, example: Reference, metric: str) -> float:
-  """The score, 0…1, that `metric` gives the predicted text.
+  """The score, 0…1, that `metric` gives the predicted text: the first of its sub-scores, 0 where
+  that does not apply.
 
   Raises:
     ValueError: a metric that does not exist, or an example that the metric cannot use.
   """
-  _check(metric)
-  return METRICS[metric](prediction, example)
+  value = next(iter(sub_scores(prediction, example, metric).values()))
+  return 0.0 if math.isnan(value) else float(value)
 
 
 def sub_scores(prediction: str, example: Reference, metric: str) -> Mapping[str, float]:
@@ -158,10 +116,11 @@ def sub_scores(prediction: str, example: Reference, metric: str) -> Mapping[str,
 
   A metric with one number calls it 'score'. Raises as `score` does.
   """
-  _check(metric)
-  if metric in BENCHMARKS:
-    return BENCHMARKS[metric].scores(prediction, example, metric)
-  return {'score': METRICS[metric](prediction, example)}
+  return _named(metric).scores(prediction, example, metric)
+
+
+METRICS: dict[str, Callable[[str, Reference], float]] = {
+  name: functools.partial(score, metric=name) for name in _BY_NAME}
 
 
 def is_judged(metric: str) -> bool:
@@ -170,8 +129,7 @@ def is_judged(metric: str) -> bool:
   Raises:
     ValueError: a metric that does not exist.
   """
-  _check(metric)
-  return metric in BENCHMARKS and BENCHMARKS[metric].judged
+  return _named(metric).judged
 
 
 def chance(examples: Sequence[Reference], metric: str) -> float:
@@ -187,7 +145,7 @@ def chance(examples: Sequence[Reference], metric: str) -> float:
   Raises:
     ValueError: no examples, or a metric that does not exist.
   """
-  _check(metric)
+  _named(metric)
   if not examples:
     raise ValueError('chance needs at least one example')
   guesses = [1 / len(e.options) for e in examples if e.options]
@@ -219,16 +177,16 @@ def _best_constant_answer(examples: Sequence[Reference]) -> int:
 def _best_constant_points(examples: Sequence[Reference]) -> int:
   """How many examples the better of 'no point' and the best fixed point gets right."""
   empty = sum(not e.points for e in examples)
-  single = np.array([e.points[0] for e in examples if len(e.points) == 1], np.float64).reshape(-1,
-                                                                                               2)
+  single = np.array([e.points[0] for e in examples if len(e.points) == 1]).reshape(-1, 2)
   side = np.linspace(0, 1, round(1 / GRID_STEP) + 1)
-  grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 1, 2)
-  hits = (np.linalg.norm(grid - single, axis=-1) <= POINT_TOLERANCE + _ROUNDING).sum(axis=1)
+  grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+  hits = (cdist(grid, single) <= POINT_TOLERANCE + _ROUNDING).sum(axis=1)
   return max(empty, int(hits.max()))
 
 
-def _check(metric: str) -> None:
-  if metric not in METRICS:
-    close = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)[0]
+def _named(metric: str) -> Benchmark:
+  if metric not in _BY_NAME:
+    close = difflib.get_close_matches(metric, _BY_NAME, n=1, cutoff=0.0)[0]
     raise ValueError(f"metric '{metric}' does not exist; did you mean '{close}'? The metrics are: "
-      f"{', '.join(METRICS)}")
+                     f"{', '.join(_BY_NAME)}")
+  return _BY_NAME[metric]

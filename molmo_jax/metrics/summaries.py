@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import (
   Callable,
@@ -50,19 +51,16 @@ def published(metric: str, pairs: Pairs) -> dict[str, float]:
                                         'answer': example.answers[0] if example.answers else '',
                                         'score': score(prediction, example, metric)}
           for prediction, example in pairs]
-  means = SUMMARIES[metric](rows, pairs) if metric in SUMMARIES else _sub_score_means(metric, pairs)
+  summary = SUMMARIES.get(metric, functools.partial(_sub_score_means, metric=metric))
+  means = summary(rows, pairs)
   return means | mean_by(((group, row['score']) for row in rows for group in row.get('groups', ())),
                          'group_')
 
 
-def _sub_score_means(metric: str, pairs: Pairs) -> dict[str, float]:
-  columns: dict[str, list[float]] = {}
-  for prediction, example in pairs:
-    for name, value in sub_scores(prediction, example, metric).items():
-      columns.setdefault(name, [])
-      if not math.isnan(value):
-        columns[name].append(value)
-  return {name: mean_of(values) for name, values in columns.items()}
+def _sub_score_means(rows: Rows, pairs: Pairs, metric: str) -> dict[str, float]:
+  scores = [sub_scores(prediction, example, metric) for prediction, example in pairs]
+  return {name: mean_of(s[name] for s in scores if not math.isnan(s[name]))
+          for name in (scores[0] if scores else ())}
 
 
 def _charts(rows: Rows, pairs: Pairs) -> dict[str, float]:
@@ -88,14 +86,13 @@ def _point_bench(rows: Rows, pairs: Pairs) -> dict[str, float]:
 
 def _ego3d(rows: Rows, pairs: Pairs) -> dict[str, float]:
   scores = [sub_scores(prediction, example, 'ego3d') for prediction, example in pairs]
-  errors = [(row['category'], s['squared_error']) for row, s in zip(rows, scores, strict=True)
-            if not math.isnan(s['squared_error'])]
-  choices = [(row['category'], s['accuracy']) for row, s in zip(rows, scores, strict=True)
-             if not math.isnan(s['accuracy'])]
-  return ({'All_MSE': mean_of(e for _, e in errors), 'All_ACC': mean_of(a for _, a in choices),
-           'All_MISSING': math.fsum(s['missing'] for s in scores)}
-          | {f'{name}_MSE': value for name, value in mean_by(errors).items()}
-          | {f'{name}_ACC': value for name, value in mean_by(choices).items()})
+  means = {}
+  for name, column in (('MSE', 'squared_error'), ('ACC', 'accuracy')):
+    values = [(row['category'], s[column]) for row, s in zip(rows, scores, strict=True)
+              if not math.isnan(s[column])]
+    means[f'All_{name}'] = mean_of(value for _, value in values)
+    means |= {f'{category}_{name}': mean for category, mean in mean_by(values).items()}
+  return means | {'All_MISSING': math.fsum(s['missing'] for s in scores)}
 
 
 SUMMARIES: dict[str, Callable[[Rows, Pairs], dict[str, float]]] = {
@@ -123,7 +120,7 @@ def all_right(pairs: Iterable[tuple[Any, float]]) -> dict[Any, float]:
 
 
 def video_hallucer_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """VideoHallucer: share of the groups (a question and its hallucinated twin) that are right.
+  """VideoHallucer: fraction of the groups (a question and its hallucinated twin) that are right.
 
   Args:
     rows: 'score', 'question_group' and 'category'.
@@ -137,7 +134,7 @@ def video_hallucer_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def vinoground_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """Vinoground: share of the pairs of videos of which both sides are right.
+  """Vinoground: fraction of the pairs of videos of which both sides are right.
 
   Upstream writes the single scores down and leaves the pairs to the benchmark's own script; its
   rule is this one.
@@ -150,15 +147,14 @@ def vinoground_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     'text', 'video', 'group': both sides right as text, as video, as both; 'text_single',
     'video_single': plain means.
   """
-  pairs = {kind: all_right((row['pair'], row['score']) for row in rows if row['kind'] == kind)
-           for kind in ('textscore', 'videoscore')}
-  text, video = pairs['textscore'], pairs['videoscore']
+  means, right = {}, {}
+  for name in ('text', 'video'):
+    scored = [(row['pair'], row['score']) for row in rows if row['kind'] == f'{name}score']
+    right[name] = all_right(scored)
+    means |= {name: mean_of(right[name].values()), f'{name}_single': mean_of(s for _, s in scored)}
+  text, video = right['text'], right['video']
   both = [min(text[pair], video[pair]) for pair in text.keys() & video.keys()]
-  singles = {f'{kind.removesuffix("score")}_single': mean_of(row['score'] for row in rows
-                                                             if row['kind'] == kind)
-             for kind in pairs}
-  return {'text': mean_of(text.values()), 'video': mean_of(video.values()),
-          'group': mean_of(both)} | singles
+  return means | {'group': mean_of(both)}
 
 
 def temporal_bench_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -36,7 +36,8 @@ def select_clip_by_time(shown: np.ndarray, max_frames: int, mode: str = 'uniform
   shown = np.asarray(shown, np.float32)
   duration = shown[-1, 1] - shown[0, 0]
   start, end = (0.0, duration) if clip is None else (clip[0], min(clip[1], duration))
-  times = sample_times(float(end - start), max_frames, mode, max_fps)
+  # A duration in float32 makes moments in float32: with it they fall on the ends of frames.
+  times = sample_times(end - start, max_frames, mode, max_fps)
   moments = times + (float(shown[0, 0]) if clip is None else start)
   return np.minimum(np.searchsorted(shown[:, 1], moments, side='right'), len(shown) - 1), times
 

@@ -1,4 +1,4 @@
-"""Which moments or frames of a video are looked at (docs/model.md §7.1). Pure functions, numpy only.
+"""Which moments or frames of a video are looked at (docs/model.md §7.1). numpy only.
 
 Source of the rules: arXiv 2601.10611; allenai/molmo2 f3cb108 olmo/data/video_loader.py:65-220.
 """
@@ -29,8 +29,8 @@ def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_fra
       of ten draws the smallest of them, else a rate up to the largest.
       `uniform_last_frame_max_fps_set_A-B` and `uniform_last_frame_min_A-B` (or `min_Afps`) say the
       rates in their name: one of these, and one of A, A + 2, … B.
-    * `uniform`: `max_frames` moments without the end; `uniform_randomized`: with `rng`, one anywhere
-      in each interval.
+    * `uniform`: `max_frames` moments without the end; `uniform_randomized`: with `rng`, one
+      anywhere in each interval.
     * `fps`: k/rate at the largest candidate rate whose `max_frames` moments span the video (or the
       lowest rate); `fps_uniform`: `uniform` where no rate does.
 
@@ -51,12 +51,12 @@ def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_fra
       times = np.arange(max_frames) / max(fitting, default=_CANDIDATE_FPS[0])
       return times[times < duration]
   if mode in ('uniform', 'uniform_randomized', 'fps_uniform'):
-    times = np.linspace(0, duration, max_frames, endpoint=False)
+    times = np.linspace(0, duration, max_frames, endpoint=False, dtype=np.float64)
     jitter = rng.random(max_frames) if rng is not None and mode == 'uniform_randomized' else 0.0
     return times + jitter * (duration / max_frames)
   rate = _last_frame_rate(mode, max_fps, rng)
   if rate is None or (max_frames - 1) / rate < duration:
-    return np.linspace(0, duration, max_frames)
+    return np.linspace(0, duration, max_frames, dtype=np.float64)
   times = np.arange(0.0, duration, 1 / rate)[:max_frames - 1]
   return np.append(times, duration)
 
@@ -134,7 +134,7 @@ def _check_sampling(usable: bool, what: str, max_frames: int) -> None:
 
 def _last_frame_rate(mode: str, max_fps: float | Sequence[float] | None,
                      rng: np.random.Generator | None) -> float | None:
-  """The rate of a mode `uniform_last_frame…`, frames per second; None: as many frames as allowed."""
+  """The rate of a mode `uniform_last_frame…`, frames per second; None: no limit but max_frames."""
   named = _NAMED_RATES.fullmatch(mode)
   if named:
     rates = [float(rate) for rate in named[2].split('-')]
@@ -147,10 +147,8 @@ def _last_frame_rate(mode: str, max_fps: float | Sequence[float] | None,
         f"unknown video.frame_sample_mode {mode!r}; known: 'uniform_last_frame', "
         "'uniform_last_frame_sample_fps', 'uniform_last_frame_max_fps_set_A-B', "
         "'uniform_last_frame_min_A-B', 'uniform', 'uniform_randomized', 'fps', 'fps_uniform'")
-  if not rates:
-    return None
-  if rng is None or len(rates) == 1:
-    return float(rates[0])
+  if rng is None or len(rates) < 2:
+    return rates[0] if rates else None
   if mode == 'uniform_last_frame_sample_fps':
     return float(rates[0] if rng.random() < 0.1 else rng.uniform(min(rates), max(rates)))
-  return float(rng.choice(rates))
+  return rng.choice(rates)

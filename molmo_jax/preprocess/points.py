@@ -2,13 +2,15 @@
 
 Molmo2 writes
 
-    <points alt="ALT" coords="FRAME;FRAME…">LABEL</points>      FRAME = frame id, then " index XXX YYY" for every point
+    <points alt="ALT" coords="FRAME;FRAME…">LABEL</points>
 
+where a FRAME is the frame id and " index XXX YYY" for every point.
 XXX and YYY are thousandths of the width and the height. The frame id is 1 for a single image, the
 1-based number of the image where there are several, and seconds with one decimal for a video
 (`tracks`). Molmo v1 writes percent:
 
-    <point x="63.5" y="44.6" alt="LABEL">LABEL</point>      <points x1="10.0" y1="5.0" x2="63.5" y2="44.6" alt=…
+    <point x="63.5" y="44.6" alt="LABEL">LABEL</point>
+    <points x1="10.0" y1="5.0" x2="63.5" y2="44.6" alt="LABEL">LABEL</points>
 """
 
 from __future__ import annotations

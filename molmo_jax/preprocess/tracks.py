@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 
 from molmo_jax.preprocess.points import (
@@ -47,11 +48,26 @@ class ObjectPoint:
 Moments = Sequence[tuple[float, Mapping[Hashable, ObjectPoint]]]
 
 
-def parse_video_points(text: str, width: float, height: float) -> list[tuple[float, float, float]]:
+_OLD_TAG = re.compile(r'<points\s+([^/<>]*)/>')
+
+
+def parse_video_points(text: str, width: float, height: float, *, old_forms: bool = True,
+                       ) -> list[tuple[float, float, float]]:
   """The points of an answer about a video: (seconds, x, y), x and y in pixels of a `width`×`height`
   frame.
+
+  With `old_forms`, a text without any readable coords tag is read as older models wrote points:
+  `<points TIME index X Y index X Y/>` with X and Y in percent, all of its tags or none.
   """
-  return [(t, x, y) for t, _, x, y in parse_video_points_with_ids(text, width, height)]
+  found = [(t, x, y) for t, _, x, y in parse_video_points_with_ids(text, width, height)]
+  try:
+    for tag in _OLD_TAG.findall(text) if old_forms and not found else ():
+      time, *triples = map(float, tag.split())
+      found += [(time, x / 100 * width, y / 100 * height)
+                for x, y in zip(triples[1::3], triples[2::3], strict=True) if max(x, y) <= 100]
+  except ValueError:
+    return []
+  return found
 
 
 def parse_video_points_with_ids(text: str, width: float,
@@ -162,7 +178,8 @@ def format_timestamp(seconds: float, decimals: int = 2) -> str:
   """
   hours, rest = divmod(seconds, 3600)
   minutes, rest = divmod(rest, 60)
-  return f'{int(hours):02d}:{int(minutes):02d}:{rest:0{decimals + 3 if decimals else 2}.{decimals}f}'
+  width = decimals + 3 if decimals else 2
+  return f'{int(hours):02d}:{int(minutes):02d}:{rest:0{width}.{decimals}f}'
 
 
 def parse_timestamp(text: str) -> float:

@@ -186,9 +186,9 @@ def _format_tracks(i: dict[str, Any]) -> str:
                               version=i['format'], alt=i['alt_text'])
 
 
-def _math_vista(i: dict[str, Any], rule: Callable[..., Any], *names: str) -> Any:
-  fields = ('question_type', 'answer_type', 'choices', 'precision')
-  return rule(*(i[name] for name in names), **{field: i[field] for field in fields})
+def _math_vista(i: dict[str, Any], rule: Callable[..., Any], *names: str, **version: str) -> Any:
+  fields = {field: i[field] for field in ('question_type', 'answer_type', 'choices', 'precision')}
+  return rule(*(i[name] for name in names), **fields, **version)
 
 
 _ANSWER, _PARSED, _PIXELS = 'target prediction', 'response options', 'text image_w image_h'
@@ -217,12 +217,15 @@ CALLS: dict[str, Call] = {
                                    v1=lambda i: choices.parse_letter(**i, version='v1')),
   'mmmu_open': _call(_mmmu_open, 'target response'),
   'muir_parse': _call(
-      lambda i: choices.parse_letter(i['response'], i['options'], guess=i['fallback_to_random']) or 'N/A',
+      lambda i: choices.parse_letter(i['response'], [option.strip() for option in i['options']],
+                                     guess=i['fallback_to_random']) or 'N/A',
       _PARSED + ' fallback_to_random'),
   'ego_schema': _call(lambda i: choices.parse_ego_schema(**i), _PARSED),
   'nextqa_parse': _call(lambda i: choices.parse_next_qa(**i), _PARSED),
-  'math_vista_no_api': _call(lambda i: _math_vista(i, open_answers.math_vista_correct, 'response', 'answer'),
-                             'response answer question_type'),
+  'math_vista_no_api': _call(
+      lambda i: _math_vista(i, open_answers.math_vista_correct, 'response', 'answer'),
+      'response answer question_type', v1=lambda i: _math_vista(
+          i, open_answers.math_vista_correct, 'response', 'answer', version='v1')),
   'math_vista_normalize_extracted': _call(lambda i: _math_vista(i, open_answers.normalise_extraction, 'extraction'),
                                           'extraction question_type'),
   # video questions
@@ -267,7 +270,8 @@ CALLS: dict[str, Call] = {
   'is_valid_point_format_v1': _call(points.is_v1_points),
   'extract_multi_image_points_html': _call(lambda i: points.parse_multi_image_points(
       i['text'], list(zip(i['widths'], i['heights'], strict=True))), 'text widths heights'),
-  'extract_video_points_html': _call(lambda i: tracks.parse_video_points(i['text'], *_size(i)), _PIXELS),
+  'extract_video_points_html': _call(
+      lambda i: tracks.parse_video_points(i['text'], *_size(i), old_forms=False), _PIXELS),
   'extract_video_points_universal': _call(lambda i: tracks.parse_video_points(i['text'], *_size(i)), _PIXELS),
   'extract_video_points_with_ids_html': _call(
       lambda i: tracks.parse_video_points_with_ids(i['text'], *_size(i)), _PIXELS),
