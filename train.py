@@ -5,8 +5,8 @@
   python train.py --config.model.connector.pooling=mean --workdir=runs/mean   # an ablation is a flag
   python train.py --config=configs/finetune.py --config.init_from=DIR   # from a released checkpoint
 
-A run that was interrupted goes on where its last checkpoint was, to the same bytes: start it again
-with the same command. Another configuration needs another --workdir.
+A run that was interrupted resumes from its last checkpoint when the same command is started again,
+and ends with the same bytes. Another configuration needs another --workdir.
 """
 
 import math

@@ -279,8 +279,8 @@ def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
 
 
 def _chunk(max_new_tokens: int, settings: Mapping[str, Any]) -> int:
-  """How many tokens are made at a time where nobody watches: all, or as many as between two looks
-  for stop strings.
+  """How many tokens are generated at a time without streaming: all, or as many as between two
+  searches for stop strings.
   """
   return STOP_CHUNK if settings.get('stop') else max_new_tokens
 

@@ -1,4 +1,4 @@
-"""The records of an evaluation as they come, so that one that was interrupted goes on where it was.
+"""The records of an evaluation as they come, so that one that was interrupted resumes there.
 
     predictions.partial.jsonl   first a line that says of what it is (`identity`), then one per finished example
     predictions.jsonl           when all examples are there: their records, in the manifest's order

@@ -33,8 +33,8 @@ def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: Pr
   """Evaluates, writes the three files into `folder`, prints the table, and returns the summary
   (`{}` in all processes but the first).
 
-  Predictions are on disk as soon as they are made: an evaluation that was interrupted goes on where
-  it was, and one that is complete is not made again, unless `overwrite`. All processes call it; the
+  Predictions are on disk as soon as they are made: an evaluation that was interrupted resumes
+  there, and one that is complete is not repeated, unless `overwrite`. All processes call it; the
   first writes.
 
   Raises:

@@ -60,7 +60,7 @@ class Generator:
       mesh: rows are spread over its axes data and fsdp; None: one device.
       decode: the text of ids; needed for stop strings.
       smallest: sizes that are not undercut: tokens, crops, visual tokens.
-      kept_media: of so many images (of one prompt) or videos the visual features are kept for later
+      kept_media: number of prompts' images or of videos whose visual features are kept for later
         questions.
     """
     self.model, self.params, self.eos_ids = model, params, tuple(int(i) for i in eos_ids)

@@ -15,17 +15,17 @@ class GenerationConfig:
   their semantics.
   """
   max_new_tokens: int = 64            # the ending token counts
-  min_new_tokens: int = 0             # before so many tokens no answer ends
-  # 0: the best token; else the scores are divided by it, and a token is drawn
+  min_new_tokens: int = 0             # no answer ends before it has this many
+  # 0: the best token; else the scores are divided by it, and a token is sampled
   temperature: float = 0.0
-  top_k: int = 0                      # draws from so many best tokens; 0: from all
-  # draws from the fewest best tokens whose probabilities add up to this
+  top_k: int = 0                      # only the best k tokens are sampled from; 0: all
+  # only the fewest best tokens whose probabilities add up to this are sampled from
   top_p: float = 1.0
-  seed: int = 0                       # of the draws
+  seed: int = 0                       # of the sampled tokens
   beams: int = 1                      # more than 1: beam search
   # beams are ordered by sum of log-probabilities / length^length_penalty
   length_penalty: float = 0.0
-  no_repeat_ngram: int = 0            # no sequence of so many tokens is made twice; 0: allowed
+  no_repeat_ngram: int = 0            # no sequence of n tokens occurs twice; 0: allowed
   # factor on the log-probability of tokens that the answer has already
   repetition_penalty: float = 1.0
   # taken from the log-probability for every time the answer has the token

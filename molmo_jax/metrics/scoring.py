@@ -133,7 +133,7 @@ def is_judged(metric: str) -> bool:
 
 
 def chance(examples: Sequence[Reference], metric: str) -> float:
-  """The mean score, 0…1, that can be had over `examples` without looking at the pictures.
+  """The mean score, 0…1, that is reached over `examples` without looking at the pictures.
 
   An example with `options` counts 1/number of options: a guess among them. The examples without
   options count as the best constant answer does over them: for answers in words one of those that

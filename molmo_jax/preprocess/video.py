@@ -189,8 +189,8 @@ def _scan_packets(source: str | Path, name: str) -> _Timeline | None:
 
 def _pick_by_seeking(source: str | Path, name: str, timeline: _Timeline, wanted: np.ndarray,
                      resize: Callable) -> dict[int, np.ndarray] | None:
-  """Frames by index, each decoded from the key frame before it; None if one is not to be had that
-  way.
+  """Frames by index, each decoded from the key frame before it; None if one cannot be
+  decoded that way.
   """
   container, stream = _open(source, name)
   picked, reformatter = {}, VideoReformatter()

@@ -145,7 +145,7 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], *,
     messages: dicts with `role` and `content`, a string or a list of parts; plain data only, media
       left out.
     add_generation_prompt: open an answer at the end.
-    continue_final_message: end with the last message's last text, so that it is gone on with.
+    continue_final_message: end with the last message's last text, which the model then continues.
     variables: what else the template may read, such as `bos_token`.
 
   Raises:
