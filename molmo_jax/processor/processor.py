@@ -142,7 +142,7 @@ class Processor:
         or a list of them.
       padding: side on which shorter rows of a batch are filled: 'left' or 'right'.
       add_generation_prompt: whether the template opens an answer; None: unless the last message is
-        an answer, which is then gone on with.
+        an answer, which is then continued.
 
     Returns:
       The batch's fields (docs/data.md) without targets and loss weights, for one conversation
