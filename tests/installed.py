@@ -37,7 +37,7 @@ RUNS = [   # arguments, what is printed, files that are written
    ['runs/a/checkpoints/2', 'runs/a/metrics.jsonl']),
   (['eval', '--workdir=runs/a'], 'written', ['runs/a/evaluation/report.html']),
   (['convert', 'runs/a', 'hub', '--layout=hub'], 'hub',
-   ['hub/config.json', 'hub/model.safetensors.index.json']),
+   ['hub/config.json', 'hub/model.safetensors']),
   (['chat', '--model=hub', '--image=few/images/{image}', '--dtype=float32',
     '--max-new-tokens=4', 'What colour is the ring?'], '', ()),
 ]
