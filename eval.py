@@ -15,7 +15,6 @@ with; for --model it is configs/finetune.py, whose values can be set by flags wh
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
@@ -26,30 +25,17 @@ from configs import finetune as finetune_config
 from molmo_jax import command_line
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
-from molmo_jax.data.manifest import Manifest, read_manifest
-from molmo_jax.evaluation.compare import (
-  as_json,
-  compare,
-  pair_predictions,
-  print_comparison,
-  read_evaluation,
-)
-from molmo_jax.evaluation.compare_report import write_comparison
-from molmo_jax.evaluation.media import load_media
-from molmo_jax.evaluation.runner import EvaluationConfig
-from molmo_jax.evaluation.session import run_evaluation
-from molmo_jax.evaluation.summary import print_table, summarise, write_summary
+from molmo_jax.data.manifest import read_manifest
+from molmo_jax.evaluation import session
 from molmo_jax.evaluation.tasks import resolve_tasks, task_manifest
-from molmo_jax.files import write_atomically
-from molmo_jax.inference.settings import GenerationConfig
+from molmo_jax.inference.loaded import LoadedModel
+from molmo_jax.inference.settings import parse_settings
 from molmo_jax.initial import from_checkpoint
-from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
-from molmo_jax.parallel.sharding import shardings_of
-from molmo_jax.preprocess.types import PreprocessConfig, VideoConfig
+from molmo_jax.processor.processor import Processor
 from molmo_jax.scenes.prepare import prepare
-from molmo_jax.training.state import init_params
+from molmo_jax.training.state import abstract_params
 
 MODEL = flags.DEFINE_string('model', None,
                             "a released checkpoint in place of a run's: folder, or id on the Hub")
@@ -78,14 +64,20 @@ STEP = flags.DEFINE_integer('step', None, 'checkpoint; default: the newest')
 def main(argv: list[str]) -> None:
   if COMPARE.value:
     # --compare a b leaves b to the arguments
-    return compare_evaluations([*COMPARE.value, *argv[1:]], Console())
+    folders = [str(Path(folder)) for folder in [*COMPARE.value, *argv[1:]]]
+    if len(folders) != 2:
+      raise app.UsageError('--compare needs two evaluations, as in --compare runs/a runs/b, '
+                           f'not {folders}')
+    return session.compare_evaluations(folders, Path(OUT.value or '.'), Console())
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like --workdir=runs/scenes')
-  processes.initialize(DISTRIBUTED.value)
   tasks = resolve_tasks(TASKS.value, VERSION.value) if TASKS.value else []
   if tasks and MANIFEST.value:
     raise app.UsageError('give --tasks or --manifest, not both')
+  processes.initialize(DISTRIBUTED.value)
   console = Console(quiet=not processes.is_first())
+
+  # ---- configuration -----------------------------------------------------------------------------
   if MODEL.value:
     workdir = Path(WORKDIR.value or f'runs/{Path(MODEL.value).name}')
     config = experiment_lib.complete(CONFIG.value or finetune_config.get_config())
@@ -94,98 +86,51 @@ def main(argv: list[str]) -> None:
   else:
     workdir = Path(WORKDIR.value or f'runs/{CONFIG.value.name if CONFIG.value else "scenes"}')
     config = CONFIG.value or experiment_lib.load(workdir / 'config.json')
-  given = generation_settings(GENERATION.value)
-  config.evaluation.generation.update(given)
+  generation = parse_settings(GENERATION.value)
+  config.evaluation.generation.update(generation)
   run = experiment_lib.from_config(config)
+  out = Path(OUT.value) if OUT.value else workdir / 'evaluation'
+
+  # ---- model -------------------------------------------------------------------------------------
   tokenizer = processes.first_then_others(
     lambda: prepare(run.data, run.scenes, run.model.llm.first_extra_id, console))
-
   mesh = make_mesh(run.mesh)
   jax.set_mesh(mesh)
-  model = Molmo(run.model)
-  shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-  shardings = shardings_of(shapes, mesh)
   if MODEL.value:
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, run.model.dtype, sharding=s),
-                            shapes, shardings)
+    abstract = abstract_params(run.model, mesh, run.model.dtype)
     params, step = from_checkpoint.load_params(run, abstract, console), 0
     title = MODEL.value
   else:
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes,
-                            shardings)
     checkpoints = native.open_checkpoints(workdir / 'checkpoints', run.training.keep_checkpoints)
-    params, step = native.restore_params(checkpoints, STEP.value, abstract)
+    params, step = native.restore_params(checkpoints, STEP.value, abstract_params(run.model, mesh))
     title = f'{run.name}, step {step}'
+  model = LoadedModel(run.model, params, Processor(tokenizer, run.preprocess), mesh)
+  heading = session.Heading(title, config.to_dict() | {'step': step})
 
-  def evaluate(manifest: Manifest, preprocess: PreprocessConfig, evaluation: EvaluationConfig,
-               out: Path) -> dict:
-    console.rule(f'{title} on {manifest.path}')
-    return run_evaluation(model, params, manifest, preprocess, tokenizer, evaluation,
-                          run.model.connector.pool_slots,
-                          mesh, out, console, title=title,
-                          settings=config.to_dict() | {'step': step},
-                          overwrite=OVERWRITE.value)
-
-  out = Path(OUT.value) if OUT.value else workdir / 'evaluation'
+  # ---- evaluation of a manifest ------------------------------------------------------------------
   if not tasks:
-    evaluate(read_manifest(MANIFEST.value or run.data.validation), run.preprocess, run.evaluation,
-             out)
+    manifest = read_manifest(MANIFEST.value or run.data.validation)
+    console.rule(f'{title} on {manifest.path}')
+    session.run_evaluation(model, manifest, run.evaluation, out, console, heading, OVERWRITE.value)
     return
-  published, records = {}, []
+
+  # ---- evaluation of benchmarks ------------------------------------------------------------------
+  published = {}
   for task in tasks:
-    path = processes.first_then_others(
-      lambda task=task: task_manifest(task, DATA_ROOT.value, MANIFESTS.value))
-    generation = dataclasses.replace(run.evaluation.generation,
-                                     max_new_tokens=given.get('max_new_tokens',
-                                                              task.max_new_tokens))
-    evaluation = dataclasses.replace(run.evaluation, generation=generation)
-    summary = evaluate(read_manifest(path), task.preprocess(run.preprocess), evaluation,
-                       out / task.label)
-    if processes.is_first():
-      published |= summary['published']
-      records += read_evaluation(out / task.label)
+    manifest = read_manifest(processes.first_then_others(
+      lambda task=task: task_manifest(task, DATA_ROOT.value, MANIFESTS.value)))
+    settings = {'max_new_tokens': task.max_new_tokens} | generation
+    evaluation = dataclasses.replace(run.evaluation, generation=dataclasses.replace(
+      run.evaluation.generation, **settings))
+    processor = Processor(tokenizer, task.preprocess(run.preprocess))
+    console.rule(f'{title} on {manifest.path}')
+    summary = session.run_evaluation(
+      dataclasses.replace(model, processor=processor), manifest, evaluation, out / task.label,
+      console, heading, OVERWRITE.value)
+    published |= summary.get('published', {})
   if processes.is_first():
-    summary = summarise(records) | {'published': published}
-    write_summary(out / 'summary.json', summary)
     console.rule(title)
-    print_table(summary, console)
-    console.print(f'written: {out}/summary.json, and a folder for every task', highlight=False)
-
-
-def generation_settings(assignments: list[str]) -> dict[str, int | float | str]:
-  """`['temperature=0.7', 'beams=2']` as a dictionary; names and values of fields of
-  GenerationConfig.
-  """
-  kinds = {field.name: type(field.default) for field in dataclasses.fields(GenerationConfig)}
-  found = {}
-  for name, equals, value in (assignment.partition('=') for assignment in assignments):
-    if not equals or name not in kinds:
-      raise app.UsageError(f'--generation={name}{equals}{value}: give NAME=VALUE with one of '
-        f'{", ".join(kinds)}')
-    try:
-      found[name] = (kinds[name] if kinds[name] in (int, float) else str)(value)
-    except ValueError:
-      raise app.UsageError(f'--generation={name}={value}: the value must be of type '
-        f'{kinds[name].__name__}') from None
-  return found
-
-
-def compare_evaluations(folders: list[str], console: Console) -> None:
-  """Prints the paired differences of two evaluations, and writes comparison.json and
-  comparison.html.
-  """
-  if len(folders) != 2:
-    raise app.UsageError('--compare needs two evaluations, as in --compare runs/a runs/b, not '
-      f'{folders}')
-  names = tuple(str(Path(folder)) for folder in folders)
-  pairs = pair_predictions(*(read_evaluation(folder) for folder in folders))
-  found = compare(pairs)
-  print_comparison(found, names, console)
-  out = Path(OUT.value or '.')
-  write_atomically(out / 'comparison.json', json.dumps(as_json(found), indent=2) + '\n')
-  write_comparison(out / 'comparison.html', found, pairs, names,
-                   lambda record: load_media(record, VideoConfig()))
-  console.print(f'written: {out / "comparison.json"}, comparison.html', highlight=False)
+    session.write_overall(out, [task.label for task in tasks], published, console)
 
 
 def run_main() -> None:

@@ -13,7 +13,6 @@ a small set before anything is compiled, so that prompts of similar length share
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -25,26 +24,27 @@ import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 from rich.console import Console
 
 from molmo_jax.checkpoint import hf
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
 from molmo_jax.checkpoint.hf_files import new_folder
-from molmo_jax.data.batching import RowShape, bucket
+from molmo_jax.data.batching import Row, bucket, pad_row, shape_of, stack_rows
 from molmo_jax.errors import CheckpointError
-from molmo_jax.inference.generator import STOP_CHUNK, Generator
+from molmo_jax.inference.generate import NO_TOKEN
+from molmo_jax.inference.generator import computing_on
+from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.inference.settings import GenerationConfig
-from molmo_jax.inference.stop import certain_length, text_before_stop
+from molmo_jax.inference.stop import certain_length
 from molmo_jax.model import molmo as network
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
-from molmo_jax.parallel.sharding import BATCH, shardings_of
-from molmo_jax.preprocess.types import PADDING, SEQUENCE_FIELDS, VISUAL_FIELDS, EncodingError
+from molmo_jax.parallel.sharding import shard_batch, to_host
+from molmo_jax.preprocess.types import PADDING, EncodingError
 from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
-from molmo_jax.training.state import init_params
+from molmo_jax.training.state import abstract_params
 
 DTYPES = ('float32', 'bfloat16')
 DOWNLOADED = ('*.safetensors', '*.json', '*.jinja')   # never a pickle, never code
@@ -76,8 +76,11 @@ def from_pretrained(path: str | os.PathLike[str],
   folder = find_checkpoint(path)
   config = dataclasses.replace(read_model_config(folder), dtype=dtype, remat='none')
   processor = Processor.from_pretrained(folder)
-  mesh = _mesh(mesh)
-  shapes = abstract_params(config, mesh)
+  if mesh is None:
+    mesh = make_mesh(MeshConfig(), jax.devices()[:None if jax.process_count() > 1 else 1])
+  elif isinstance(mesh, MeshConfig):
+    mesh = make_mesh(mesh)
+  shapes = abstract_params(config, mesh, dtype)
   with Display(Console(stderr=True), f'loading {folder.name}', 1) as display:
     params = hf.load_params(folder, shapes, progress=display.of)
   return Molmo(config, params, processor, mesh, read_serving_settings(folder))
@@ -100,74 +103,70 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
                           f'Face Hub ({str(error).splitlines()[0]})') from None
 
 
-def abstract_params(config: ModelConfig, mesh: Mesh) -> Any:
-  """Shapes, dtypes and shardings of the parameters."""
-  module = network.Molmo(config)
-  shapes = jax.eval_shape(lambda: init_params(module, jax.random.key(0)))
-  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, config.dtype, sharding=s), shapes,
-                      shardings_of(shapes, mesh))
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Molmo:
+class Molmo(LoadedModel):
   """A model with its weights and its processor."""
-  config: ModelConfig
-  params: Any                            # nested dict of jax.Arrays
-  processor: Processor
-  mesh: Mesh
   # what config.json tells other programs alone
   serving: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def logits(self, inputs: Inputs) -> np.ndarray:
     """Scores of the next token after every position: float32 [S, vocab], or [B, S, vocab] for a
-    batch.
+    batch. Those at padding have no meaning.
 
-    Rows at padding hold numbers without meaning.
+    Raises:
+      EncodingError: inputs that do not fit the model or each other.
     """
-    batch, length = self._batch(inputs)
-    with self._context():
-      scores = _logits(network.Molmo(self.config), self.params, self._place(batch))
-      scores = np.asarray(scores[:len(batch['tokens'])])[:, :length]
-    return scores if inputs['tokens'].ndim == 2 else scores[0]
+    rows, is_batch = self._rows(inputs)
+    length, slots = len(rows[0]['tokens']), rows[0]['pool_index'].shape[1]
+    shape = bucket(shape_of(rows[0], slots))
+    with computing_on(self.mesh, self.config.dtype):
+      batch = shard_batch(stack_rows([pad_row(row, shape) for row in rows]), self.mesh, whole=True)
+      scores = to_host(_logits(network.Molmo(self.config), self.params, batch))[:, :length]
+    return scores if is_batch else scores[0]
 
   def generate_ids(self, inputs: Inputs, max_new_tokens: int = 64, **settings: Any) -> np.ndarray:
-    """The answer, token by token the most likely one: int32 [n], n ≤ `max_new_tokens`, the end
-    token included.
+    """The answer as ids, greedy by default: int32 [n], n ≤ `max_new_tokens`, the end token
+    included.
 
     For a batch: [B, n] with n of the longest answer; shorter ones are filled with −1. `settings`
     are the fields of `GenerationConfig`: temperature, top_p, beams, stop, … (docs/generation.md).
+
+    Raises:
+      EncodingError: inputs that do not fit the model or each other.
+      ValueError: settings that contradict each other.
     """
-    pieces = list(self.stream_ids(inputs, max_new_tokens, chunk=_chunk(max_new_tokens, settings),
-                                  **settings))
-    ids = np.concatenate(pieces, axis=-1)
-    used = (ids >= 0).any(0).sum() if ids.ndim == 2 else (ids >= 0).sum()
-    return ids[..., :used]
+    rows, is_batch = self._rows(inputs)
+    answers = self.generator.generate(rows, GenerationConfig(max_new_tokens, **settings))
+    if not is_batch:
+      return answers[0]
+    ids = np.full((len(answers), max(map(len, answers))), NO_TOKEN, np.int32)
+    for row, answer in zip(ids, answers):
+      row[:len(answer)] = answer
+    return ids
 
   def stream_ids(self, inputs: Inputs, max_new_tokens: int = 64, chunk: int = 1, **settings: Any
                  ) -> Iterator[np.ndarray]:
-    """Like `generate_ids`, `chunk` tokens at a time as they are made: int32 [≤ chunk], or [B, ≤
-    chunk].
-    """
-    settings = GenerationConfig(max_new_tokens=max_new_tokens, **settings)
-    inputs = {k: np.asarray(v) for k, v in inputs.items() if k in PADDING and v is not None}
-    check_inputs(inputs, self.config, self.processor.tokenizer.special['<im_patch>'])
-    is_batch = inputs['tokens'].ndim == 2
-    rows = [{k: v[i] for k, v in inputs.items()}
-            for i in range(len(inputs['tokens']))] if is_batch else [inputs]
+    """Like `generate_ids`, `chunk` tokens at a time: int32 [≤ chunk], or [B, ≤ chunk]."""
+    rows, is_batch = self._rows(inputs)
+    settings = GenerationConfig(max_new_tokens, **settings)
     for piece in self.generator.stream(rows, settings, chunk):
       yield piece if is_batch else piece[0]
 
   def generate(self, messages: Messages | Sequence[Messages], max_new_tokens: int = 64,
-               **settings: Any
-               ) -> str | list[str]:
+               **settings: Any) -> str | list[str]:
     """The answer to one conversation in Hugging Face's chat format; a list of conversations gives a
     list.
 
     `settings` are the fields of `GenerationConfig`: temperature, top_p, beams, stop, …
     (docs/generation.md). Visual features are computed once for all questions about the same media,
     also in later calls (`Generator`).
+
+    Raises:
+      EncodingError: messages that cannot become a prompt.
+      MediaError: an image or a video that cannot be read.
+      ValueError: settings that contradict each other.
     """
-    stop = GenerationConfig(max_new_tokens=max_new_tokens, **settings).stop
+    stop = GenerationConfig(max_new_tokens, **settings).stop
     ids = self.generate_ids(self.processor(messages), max_new_tokens, **settings)
     return self.text(ids, stop) if ids.ndim == 1 else [self.text(row, stop) for row in ids]
 
@@ -175,7 +174,7 @@ class Molmo:
     """The answer to one conversation, piece by piece as it is made; what may become a stop string
     is held back.
     """
-    ids, shown, stop = [], '', GenerationConfig(max_new_tokens=max_new_tokens, **settings).stop
+    ids, shown, stop = [], '', GenerationConfig(max_new_tokens, **settings).stop
     for piece in self.stream_ids(self.processor(messages), max_new_tokens, **settings):
       ids += piece.tolist()
       text = self.text(np.array(ids), stop)
@@ -185,20 +184,6 @@ class Molmo:
         yield certain[len(shown):]
         shown = certain
     yield self.text(np.array(ids), stop)[len(shown):]
-
-  @functools.cached_property
-  def generator(self) -> Generator:
-    """What answers: its `programs` are those that were compiled so far."""
-    return Generator(network.Molmo(self.config), self.params, self.processor.eos_ids,
-                     mesh=self.mesh,
-                     decode=self.processor.decode)
-
-  def text(self, ids: np.ndarray, stop: Sequence[str] = ()) -> str:
-    """The text of generated ids, without end tokens and padding, and without the stop string that
-    ended it.
-    """
-    kept = [i for i in ids.tolist() if i >= 0 and i not in self.processor.eos_ids]
-    return text_before_stop(kept, self.processor.decode, stop)
 
   def save_pretrained(self, directory: str | os.PathLike[str],
                       layout: Literal['hub', 'native'] = 'hub',
@@ -222,29 +207,13 @@ class Molmo:
                      **serving)
       self.processor.save(folder)
 
-  def _batch(self, inputs: Inputs) -> tuple[dict[str, np.ndarray], int]:
-    """Rows padded to a bucketed shape, and the length they had."""
+  def _rows(self, inputs: Inputs) -> tuple[list[Row], bool]:
+    """The checked inputs row by row, and whether they are a batch."""
     inputs = {k: np.asarray(v) for k, v in inputs.items() if k in PADDING and v is not None}
     check_inputs(inputs, self.config, self.processor.tokenizer.special['<im_patch>'])
     if inputs['tokens'].ndim == 1:
-      inputs = {k: v[None] for k, v in inputs.items()}
-    rows, length = inputs['tokens'].shape
-    slots = inputs['pool_index'].shape[2]
-    shape = bucket(RowShape(length, inputs['crops'].shape[1], inputs['pool_index'].shape[1], slots))
-    return {name: _pad(x, name, shape) for name, x in inputs.items()}, length
-
-  def _place(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Onto the mesh: rows are spread where their number allows, else every device has all."""
-    spread = self.mesh.shape['data'] * self.mesh.shape['fsdp']
-    sharding = NamedSharding(self.mesh, BATCH if len(batch['tokens']) % spread == 0 else P())
-    return jax.tree.map(lambda x: jax.device_put(x, sharding), batch)
-
-  @contextlib.contextmanager
-  def _context(self) -> Iterator[None]:
-    """The mesh; and float32 means float32 on accelerators too, whose default is less."""
-    precision = 'highest' if self.config.dtype == 'float32' else None
-    with jax.set_mesh(self.mesh), jax.default_matmul_precision(precision):
-      yield
+      return [inputs], False
+    return [{k: v[i] for k, v in inputs.items()} for i in range(len(inputs['tokens']))], True
 
 
 def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
@@ -276,29 +245,6 @@ def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
   if inputs['pool_index'].max(initial=-1) >= inputs['crops'].shape[-4] * config.vit.patches:
     raise EncodingError(f'pool_index reaches patch {inputs["pool_index"].max()}; the crops have '
                         f'{inputs["crops"].shape[-4] * config.vit.patches}')
-
-
-def _chunk(max_new_tokens: int, settings: Mapping[str, Any]) -> int:
-  """How many tokens are generated at a time without streaming: all, or as many as between two
-  searches for stop strings.
-  """
-  return STOP_CHUNK if settings.get('stop') else max_new_tokens
-
-
-def _mesh(mesh: Mesh | MeshConfig | None) -> Mesh:
-  if isinstance(mesh, Mesh):
-    return mesh
-  if mesh is None:
-    return make_mesh(MeshConfig(), jax.devices() if jax.process_count() > 1 else jax.devices()[:1])
-  return make_mesh(mesh)
-
-
-def _pad(x: np.ndarray, name: str, shape: RowShape) -> np.ndarray:
-  size = (shape.sequence if name in SEQUENCE_FIELDS else shape.visual if name in VISUAL_FIELDS
-          else shape.crops)
-  out = np.full((len(x), size, *x.shape[2:]), PADDING[name], x.dtype)
-  out[:, :x.shape[1]] = x
-  return out
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -184,6 +184,13 @@ def read_sources(config: DataConfig) -> Manifest | tuple[Dataset, ...]:
                       config.groups) if config.mixture else read_manifest(config.train)
 
 
+def check_loss_tokens(batch: Mapping[str, np.ndarray], manifest: str) -> None:
+  """Raises ManifestError for a batch that nothing can be learned from."""
+  if not (batch['loss_weights'] > 0).any():
+    raise ManifestError(f'{manifest}: the first batch has no token with a loss weight; answers '
+                        'need weights above 0')
+
+
 def next_draw(states: Sequence[Mapping[str, Any]]) -> int:
   """`start` for a run that goes on with another number of processes: the first draw that none of
   them has read.

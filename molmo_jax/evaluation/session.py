@@ -1,82 +1,130 @@
-"""One evaluation from model to files: predictions.jsonl, summary.json and report.html in a folder.
-"""
+"""One evaluation from model to files: predictions.jsonl, summary.json and report.html in a folder."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jax.sharding import Mesh
 from rich.console import Console
 
 from molmo_jax.data.manifest import Manifest, ManifestError
+from molmo_jax.evaluation.compare import (
+  as_json,
+  compare,
+  pair_predictions,
+  print_comparison,
+  read_evaluation,
+)
+from molmo_jax.evaluation.compare_report import write_comparison
 from molmo_jax.evaluation.journal import identity, open_journal
 from molmo_jax.evaluation.media import load_media
 from molmo_jax.evaluation.published import published_numbers
 from molmo_jax.evaluation.report import write_report
 from molmo_jax.evaluation.runner import EvaluationConfig, evaluate
 from molmo_jax.evaluation.summary import print_published, print_table, summarise, write_summary
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.files import write_atomically
+from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.parallel.processes import from_first, is_first
-from molmo_jax.preprocess.tokenizer import Tokenizer
-from molmo_jax.preprocess.types import PreprocessConfig
+from molmo_jax.preprocess.types import VideoConfig
 from molmo_jax.progress import Display
 
 
-def run_evaluation(model: Molmo, params: Any, manifest: Manifest, preprocess: PreprocessConfig,
-                   tokenizer: Tokenizer,
-                   config: EvaluationConfig, slots: int, mesh: Mesh, folder: Path, console: Console,
-                   *, title: str,
-                   settings: Mapping[str, Any], curves: Sequence[Mapping[str, Any]] | None = None,
-                   overwrite: bool = False) -> dict[str, Any]:
-  """Evaluates, writes the three files into `folder`, prints the table, and returns the summary
-  (`{}` in all processes but the first).
+@dataclasses.dataclass(frozen=True)
+class Heading:
+  """What a report says about the model that was evaluated."""
+  title: str
+  settings: Mapping[str, Any]                 # of the run, nested
+  curves: Sequence[Mapping[str, Any]] | None = None   # lines of its metrics.jsonl
 
-  Predictions are on disk as soon as they are made: an evaluation that was interrupted resumes
-  there, and one that is complete is not repeated, unless `overwrite`. All processes call it; the
-  first writes.
+
+def run_evaluation(model: LoadedModel, manifest: Manifest, config: EvaluationConfig, folder: Path,
+                   console: Console, heading: Heading, overwrite: bool = False) -> dict[str, Any]:
+  """Evaluates, writes the three files into `folder`, and prints the table.
+
+  Predictions are on disk as soon as they are made: an interrupted evaluation continues where it
+  was, and a complete one is not repeated, unless `overwrite`. All processes call this; the first
+  writes.
+
+  Args:
+    model: with the processor that prepares the examples.
+    manifest: what is asked.
+    config: how answers are generated.
+    folder: where the files go.
+    console: gets the table.
+    heading: of the report.
+    overwrite: answers again what was answered before.
+
+  Returns:
+    The summary; `{}` in all processes but the first.
 
   Raises:
     ManifestError: not one record of the manifest could be used.
   """
   total = min(len(manifest), config.limit) if config.limit else len(manifest)
   # what predictions depend on
-  decisive = [preprocess, model.config, config.generation, config.limit]
-  journal = open_journal(folder, identity(manifest, decisive, params), writes=is_first(),
+  decisive = [model.processor.config, model.config, config.generation, config.limit]
+  journal = open_journal(folder, identity(manifest, decisive, model.params), writes=is_first(),
                          overwrite=overwrite)
   done = from_first(sorted(journal.done))
   if done:
     console.print(f'{len(done)} of {total} examples were evaluated before (--overwrite: again)',
                   highlight=False)
-  finished, shapes = len(done), set()
+  finished = len(done)
   with Display(console, 'evaluating', total, finished) as display:
-    for results in evaluate(model, params, manifest, preprocess, tokenizer, config, slots, mesh,
-                            set(done), shapes):
+    for results in evaluate(model, manifest, config, set(done)):
       journal.add(results)
       finished += len(results)
       display.update(finished)
-  records, problems = journal.finish()
-  if not from_first(len(records)):
+  predictions, problems = journal.finish()
+  if not from_first(len(predictions)):
     raise ManifestError(f'{manifest.path}: none of {total} records could be evaluated; the first: '
-      f'{problems[0]}')
+                        f'{problems[0]}')
   if not is_first():
     return {}
-  summary = summarise(records) | {'manifest': str(manifest.path), 'skipped': len(problems),
-                                  'published': published_numbers(records, manifest)}
+  summary = summarise(predictions) | {'manifest': str(manifest.path), 'skipped': len(problems),
+                                      'published': published_numbers(predictions, manifest)}
   write_summary(folder / 'summary.json', summary)
-  write_report(folder / 'report.html', summary, records,
-               lambda record: load_media(record, preprocess.video), title,
-               settings, pictures_per_task=config.shown_per_task, curves=curves)
+  write_report(folder / 'report.html', summary, predictions,
+               lambda prediction: load_media(prediction, model.processor.config.video),
+               heading.title, heading.settings, pictures_per_task=config.shown_per_task,
+               curves=heading.curves)
   print_table(summary, console)
   print_published(summary['published'], console)
   if summary['judged']:
-    console.print('to be judged: molmo-jax judge '
-      f'--predictions={folder}/predictions.jsonl --manifest={manifest.path} --folder={folder}/judge', highlight=False, soft_wrap=True)
+    console.print(f'to be judged: molmo-jax judge --predictions={folder}/predictions.jsonl '
+                  f'--manifest={manifest.path} --folder={folder}/judge', highlight=False,
+                  soft_wrap=True)
   if problems:
     console.print(f'[yellow]{len(problems)} records could not be used and are not scored; the '
-      f'first: {problems[0]}')
-  console.print(f'{len(shapes)} shapes of batches, two programs each (prompts, answers)',
-                highlight=False)
+                  f'first: {problems[0]}')
+  console.print(f'compiled programs: {model.generator.compilations}', highlight=False)
   console.print(f'written: {folder}/summary.json, predictions.jsonl, report.html', highlight=False)
   return summary
+
+
+def write_overall(folder: Path, tasks: Sequence[str], published: Mapping[str, Any],
+                  console: Console) -> None:
+  """Writes and prints the summary of several evaluations: of the folders `tasks` in `folder`."""
+  predictions = [p for task in tasks for p in read_evaluation(folder / task)]
+  summary = summarise(predictions) | {'published': published}
+  write_summary(folder / 'summary.json', summary)
+  print_table(summary, console)
+  console.print(f'written: {folder}/summary.json, and a folder for every task', highlight=False)
+
+
+def compare_evaluations(folders: tuple[str, str], out: Path, console: Console) -> None:
+  """Prints the paired differences of two evaluations; writes comparison.json and comparison.html.
+
+  Raises:
+    CompareError: two evaluations that cannot be compared.
+  """
+  pairs = pair_predictions(*map(read_evaluation, folders))
+  found = compare(pairs)
+  print_comparison(found, folders, console)
+  write_atomically(out / 'comparison.json', json.dumps(as_json(found), indent=2) + '\n')
+  write_comparison(out / 'comparison.html', found, pairs, folders,
+                   lambda prediction: load_media(prediction, VideoConfig()))
+  console.print(f'written: {out / "comparison.json"}, comparison.html', highlight=False)

@@ -17,10 +17,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
-from molmo_jax.inference.generate import PADDING, Answers, begin
-from molmo_jax.inference.sampling import GREEDY, Rules, constrain, forbid
-from molmo_jax.inference.unstack import unstack_blocks
-from molmo_jax.model.molmo import Batch, Molmo
+from molmo_jax.inference.generate import NO_TOKEN, Answers
+from molmo_jax.inference.sampling import GREEDY, Rules, constrain
+from molmo_jax.model.molmo import Molmo
 
 # (last tokens [B·K], which beams have ended [B·K], number of tokens so far, state) → (scores
 # [B·K,vocab], state)
@@ -35,32 +34,19 @@ class Beams:
   scores: Float[Array, 'B K']        # by which they are ordered
 
 
-def beam_search(model: Molmo, params: Any, batch: Batch, *, beams: int, max_new_tokens: int,
-                eos_ids: tuple[int, ...],
-                length_penalty: float = 0.0, min_new_tokens: int = 0, rules: Rules = GREEDY,
-                cache_dtype: str | None = None) -> Beams:
-  """The `beams` best continuations that a beam search finds for every prompt; see `search` for the
-  rules.
+@functools.partial(jax.jit, static_argnames=('model', 'beams', 'max_new_tokens', 'eos_ids'))
+def search_from(model: Molmo, params: Any, answers: Answers, rules: Rules, *, beams: int,
+                max_new_tokens: int, eos_ids: tuple[int, ...]) -> Beams:
+  """The `beams` best continuations that a beam search finds for every prompt (`search`).
 
-  Prompts are padded on either side; their padding has segment −1. All beams of all prompts take
-  part in every step, and each holds its own copy of its prompt's keys and values.
+  All beams of all prompts take part in every step, and each holds its own copy of its prompt's
+  keys and values.
 
-  Raises:
-    ValueError: `beams` is below 1 or above the vocabulary, there is no ending token, or the rules
-      draw.
+  Args:
+    model, params: the network and its weights, as `unstack_blocks` gives them.
+    answers: prompts that `begin` has read, with room for `max_new_tokens` at least.
+    rules, beams, max_new_tokens, eos_ids: see `search`.
   """
-  check_beams(beams, model.config.llm.vocab, eos_ids, rules)
-  answers = begin(model, params, batch, max_new_tokens, cache_dtype=cache_dtype)
-  return search_from(model, unstack_blocks(params), answers, length_penalty, rules, beams=beams,
-                     max_new_tokens=max_new_tokens, eos_ids=eos_ids, min_new_tokens=min_new_tokens)
-
-
-@functools.partial(jax.jit, static_argnames=('model', 'beams', 'max_new_tokens', 'eos_ids',
-                                             'min_new_tokens'))
-def search_from(model: Molmo, params: Any, answers: Answers, length_penalty: float | Array,
-                rules: Rules, *, beams: int,
-                max_new_tokens: int, eos_ids: tuple[int, ...], min_new_tokens: int = 0) -> Beams:
-  """`beam_search` from prompts that `begin` has read, with room for `max_new_tokens` at least."""
   repeat = lambda x: jnp.repeat(x, beams, axis=0) if x.ndim else x
   # the same for all beams of a prompt
   segments, positions = repeat(answers.segment), repeat(answers.position)
@@ -68,31 +54,26 @@ def search_from(model: Molmo, params: Any, answers: Answers, length_penalty: flo
   def step(tokens: Array, done: Array, length: Array, cache: Any) -> tuple[Array, Any]:
     # token number `length` stands `length − 1` places behind the first one of the answer
     return model.apply({'params': params}, tokens, positions + length - 1,
-                       jnp.where(done, -1, segments), cache,
-                       method='decode')
+                       jnp.where(done, -1, segments), cache, method='decode')
 
   return search(step, answers.scores, jax.tree.map(repeat, answers.cache), beams=beams,
-                max_new_tokens=max_new_tokens,
-                eos_ids=eos_ids, length_penalty=length_penalty, min_new_tokens=min_new_tokens,
-                rules=rules,
-                done=answers.done)
+                max_new_tokens=max_new_tokens, eos_ids=eos_ids, rules=rules, done=answers.done)
 
 
 def check_beams(beams: int, vocab: int, eos_ids: tuple[int, ...], rules: Rules) -> None:
-  """Raises ValueError for a search that is impossible."""
+  """Raises ValueError unless 1 ≤ `beams` ≤ `vocab`, a token ends answers, and no rule samples."""
   if not 1 <= beams <= vocab:
     raise ValueError(f'beams={beams} must be from 1 to the size of the vocabulary, {vocab}')
   if not eos_ids:
     raise ValueError('a beam search needs the id of at least one token that ends an answer: '
       'eos_ids is empty')
   if rules.draws:
-    raise ValueError('a beam search draws no tokens: temperature must be 0')
+    raise ValueError('a beam search samples no tokens: temperature must be 0')
 
 
 def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: int,
-           max_new_tokens: int,
-           eos_ids: tuple[int, ...], length_penalty: float | Array = 0.0, min_new_tokens: int = 0,
-           rules: Rules = GREEDY, done: Bool[Array, 'B'] | None = None) -> Beams:
+           max_new_tokens: int, eos_ids: tuple[int, ...], rules: Rules = GREEDY,
+           done: Bool[Array, 'B'] | None = None) -> Beams:
   """Beam search over any model (docs/training.md §6).
 
   The first tokens are the `beams` best ones. After that the best `beams` of all continuations of
@@ -106,11 +87,14 @@ def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: in
       beams.
     scores: unnormalised, of the first token.
     state: arrays whose first axis is the beams, B·K, or that have no axes at all.
-    eos_ids: tokens that end a continuation; before `min_new_tokens` tokens none of them is chosen.
+    beams: K.
+    max_new_tokens: T.
+    eos_ids: tokens that end a continuation.
+    rules: penalties, `min_new_tokens` and `length_penalty` (`sampling.rules_of`).
     done: prompts that get no continuation (rows that only fill a batch).
 
   Raises:
-    ValueError: as `beam_search`.
+    ValueError: as `check_beams`.
   """
   (rows, vocab), ends = scores.shape, jnp.array(eos_ids, jnp.int32)
   check_beams(beams, vocab, eos_ids, rules)
@@ -119,8 +103,7 @@ def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: in
 
   def log_probabilities(scores: Array, tokens: Array, length: Array) -> Array:
     log_p = jax.nn.log_softmax(scores.astype(jnp.float32), axis=-1)
-    log_p = constrain(log_p, tokens.reshape(-1, max_new_tokens), length, rules, eos_ids)
-    return jnp.where(length < min_new_tokens, forbid(log_p, eos_ids), log_p)
+    return constrain(log_p, tokens.reshape(-1, max_new_tokens), length, rules, eos_ids)
 
   def add(carry: tuple) -> tuple:
     length, tokens, last, sums, done, state = carry
@@ -131,24 +114,23 @@ def search(step: Step, scores: Float[Array, 'B vocab'], state: Any, *, beams: in
     parents, last = best // vocab, (best % vocab).astype(jnp.int32)
     row = (parents + beams * jnp.arange(rows)[:, None]).reshape(-1)
     state = jax.tree.map(lambda x: x[row] if x.ndim else x, state)
-    tokens, done = (jnp.take_along_axis(x, parents.reshape(rows, beams, *(1,) * (x.ndim - 2)),
-                                        axis=1)
-                    for x in (tokens, done))
-    tokens = jax.lax.dynamic_update_slice(tokens, jnp.where(done, PADDING, last)[..., None],
-                                          (0, 0, length))
+    done = jnp.take_along_axis(done, parents, axis=1)
+    tokens = jnp.take_along_axis(tokens, parents[..., None], axis=1)
+    new = jnp.where(done, NO_TOKEN, last)[..., None]
+    tokens = jax.lax.dynamic_update_slice(tokens, new, (0, 0, length))
     return length + 1, tokens, last, sums, done | jnp.isin(last, ends), state
 
   def unfinished(carry: tuple) -> Bool[Array, '']:
     return (carry[0] < max_new_tokens) & ~jnp.all(carry[4])
 
-  empty = jnp.full((rows, beams, max_new_tokens), PADDING, jnp.int32)
+  empty = jnp.full((rows, beams, max_new_tokens), NO_TOKEN, jnp.int32)
   sums, last = jax.lax.top_k(log_probabilities(scores, empty[:, 0], jnp.int32(0)), beams)
   ended = jnp.zeros((rows, 1), bool) if done is None else done[:, None]
-  tokens = empty.at[..., 0].set(jnp.where(ended, PADDING, last))
+  tokens = empty.at[..., 0].set(jnp.where(ended, NO_TOKEN, last))
   carry = (jnp.int32(1), tokens, last.astype(jnp.int32), sums, jnp.isin(last, ends) | ended, state)
   _, tokens, _, sums, _, _ = jax.lax.while_loop(unfinished, add, carry)
 
-  lengths = jnp.maximum(jnp.sum(tokens != PADDING, axis=-1), 1)
-  scores = sums / lengths ** jnp.asarray(length_penalty, jnp.float32)
+  lengths = jnp.maximum(jnp.sum(tokens != NO_TOKEN, axis=-1), 1)
+  scores = sums / lengths ** jnp.asarray(rules.numbers.get('length_penalty', 0.0), jnp.float32)
   scores, order = jax.lax.top_k(scores, beams)
   return Beams(jnp.take_along_axis(tokens, order[..., None], axis=1), scores)

@@ -1,6 +1,4 @@
-"""Answers for any prompts: a small set of padded shapes, visual features that are kept, rows spread
-over the mesh.
-"""
+"""The generator: answers for prompts of users and batches of an evaluation, on any mesh."""
 
 from __future__ import annotations
 
@@ -8,46 +6,44 @@ import contextlib
 import dataclasses
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
-from molmo_jax.data.batching import RowShape, bucket
+from molmo_jax.data.batching import Row, RowShape, bucket_size, pad_row, stack_rows
 from molmo_jax.inference.beam import check_beams, search_from
-from molmo_jax.inference.generate import PADDING as NO_TOKEN
-from molmo_jax.inference.generate import Answers, begin, extend
+from molmo_jax.inference.generate import NO_TOKEN, Answers, begin, extend
 from molmo_jax.inference.sampling import Rules, row_keys, rules_of
 from molmo_jax.inference.settings import GenerationConfig
 from molmo_jax.inference.stop import Decode, find_stop
 from molmo_jax.inference.unstack import unstack_blocks
 from molmo_jax.inference.vision import Vision, media_key
-from molmo_jax.model.molmo import Molmo
-from molmo_jax.parallel.sharding import BATCH
-from molmo_jax.preprocess.types import PADDING
+from molmo_jax.model.molmo import Batch, Molmo
+from molmo_jax.parallel.mesh import MeshConfig, make_mesh
+from molmo_jax.parallel.sharding import shard_batch, to_host
+from molmo_jax.preprocess.types import SEQUENCE_FIELDS
 
-Row = Mapping[str, np.ndarray]
 TEXT_FIELDS = ('tokens', 'positions', 'segments', 'visual', 'feature_index')
 SMALLEST = (64, 2, 16)       # of a row: tokens, crops, visual tokens
 SMALLEST_ROOM = 16           # of new tokens
-STOP_CHUNK = 16              # tokens between two looks for stop strings
+STOP_CHUNK = 16              # tokens between two searches for stop strings
+
+_row_keys = jax.jit(row_keys, static_argnums=0)
 
 
 class Generator:
   """One model that answers batches of prompts.
 
-  Every array is padded to a bucketed size before anything is compiled (docs/generation.md has the
-  sizes), so that a stream of different prompts needs few programs; `programs` names those that were
-  needed so far.
+  Sizes are rounded up to a small set before anything is compiled (docs/generation.md), so that a
+  stream of different prompts needs few programs; `programs` names those that were needed so far.
 
   A row is one prompt: the arrays of `Processor` or `encode` without the batch axis. Rows of a batch
-  do not influence each other: an answer is the same alone and in any batch, drawn tokens included.
+  do not influence each other: an answer is the same alone and in any batch, sampled tokens
+  included.
   """
 
   def __init__(self, model: Molmo, params: Any, eos_ids: Sequence[int], *, mesh: Mesh | None = None,
@@ -57,27 +53,27 @@ class Generator:
     Args:
       model, params: the network and its weights, on the mesh.
       eos_ids: tokens that end an answer.
-      mesh: rows are spread over its axes data and fsdp; None: one device.
+      mesh: rows are spread over its axes data and fsdp; None: the first device.
       decode: the text of ids; needed for stop strings.
-      smallest: sizes that are not undercut: tokens, crops, visual tokens.
-      kept_media: number of prompts' images or of videos whose visual features are kept for later
-        questions.
+      smallest: least bucketed sizes: tokens, crops, visual tokens.
+      kept_media: the visual features of this many prompts' media are kept for later questions.
     """
     self.model, self.params, self.eos_ids = model, params, tuple(int(i) for i in eos_ids)
-    self._mesh, self._decode, self._smallest = mesh, decode, smallest
+    self._mesh = mesh or make_mesh(MeshConfig(), jax.devices()[:1])
+    self._decode, self._smallest = decode, smallest
     self._layers = unstack_blocks(params)
     self._programs: OrderedDict[str, None] = OrderedDict()
-    self._vision = Vision(model, params, smallest, kept_media, self._place, self._note)
+    self._note = self._programs.setdefault
+    self._vision = Vision(model, params, self._mesh, smallest, kept_media, self._note)
 
   @property
   def programs(self) -> tuple[str, ...]:
-    """A line for every program that was compiled (or taken from the persistent cache), in this
-    order.
-    """
+    """A line for every program that was compiled (or taken from the persistent cache), in order."""
     return tuple(self._programs)
 
   @property
   def compilations(self) -> int:
+    """Number of `programs`."""
     return len(self._programs)
 
   def generate(self, rows: Sequence[Row], settings: GenerationConfig | None = None,
@@ -86,99 +82,107 @@ class Generator:
 
     Args:
       seeds: a number from 0 to 2³² − 1 for every row, which with `settings.seed` makes the key of
-        its draws. None: it is computed from the row's tokens and media. Equal rows then get equal
-        answers.
+        its samples. None: `content_seed` of the row. Equal rows then get equal answers.
 
     Raises:
       ValueError: settings that contradict each other or the model, or stop strings without
         `decode`.
     """
     settings = settings or GenerationConfig()
-    chunk = STOP_CHUNK if settings.stop else settings.max_new_tokens
-    ids = np.concatenate(list(self.stream(rows, settings, chunk, seeds)), axis=1)
+    ids = np.concatenate(list(self.stream(rows, settings, _chunk(settings), seeds)), axis=1)
     return [row[row >= 0] for row in ids]
 
   def stream(self, rows: Sequence[Row], settings: GenerationConfig | None = None, chunk: int = 1,
              seeds: Sequence[int] | None = None) -> Iterator[np.ndarray]:
-    """Like `generate`, `chunk` tokens at a time as they are made: int32 [B, ≤ chunk], −1 after the
-    end of a row.
+    """Like `generate`, `chunk` tokens at a time: int32 [B, ≤ chunk], −1 after the end of a row.
 
     A beam search gives everything at its end.
     """
-    settings = settings or GenerationConfig()
+    settings, rows = settings or GenerationConfig(), [trim(row) for row in rows]
+    batch = self._text_batch(rows)
+    count = len(batch['tokens'])
+    if settings.temperature:
+      seeds = [content_seed(row) for row in rows] if seeds is None else list(seeds)
+      if len(seeds) != len(rows):
+        raise ValueError(f'{len(seeds)} seeds for {len(rows)} rows; every row needs one')
+      batch['seeds'] = np.array(seeds + [0] * (count - len(rows)), np.uint32)
+    with self._on_mesh():
+      batch = shard_batch(batch, self._mesh, whole=True)
+      features = self._vision.features(rows, count)
+    for piece in self._answer(batch, features, settings, chunk):
+      yield piece[:len(rows)]
+
+  def answer(self, batch: Batch, settings: GenerationConfig) -> np.ndarray:
+    """The answers to a batch that was padded and put onto the mesh by the caller, int32 [B,T].
+
+    Args:
+      batch: prompts with their media, padded on either side. `seeds` uint32 [B] as in `generate`,
+        where the settings sample. Rows of padding alone get no answer.
+
+    Returns:
+      All rows of the batch, in every process; −1 after the end of an answer.
+    """
+    return np.concatenate(list(self._answer(batch, None, settings, _chunk(settings))), axis=1)
+
+  def _answer(self, batch: Batch, features: Array | None, settings: GenerationConfig, chunk: int
+              ) -> Iterator[np.ndarray]:
+    """int32 [B, ≤ chunk] at a time; without `features` the batch has crops and windows."""
     if settings.stop and self._decode is None:
       raise ValueError('stop strings are found in the text: give the Generator `decode`')
-    rules = rules_of(settings)
+    rules, seeds = rules_of(settings), batch.get('seeds')
+    batch = {name: x for name, x in batch.items() if name != 'seeds'}
     if settings.beams > 1:
       check_beams(settings.beams, self.model.config.llm.vocab, self.eos_ids, rules)
-    rows = [trim(row) for row in rows]
-    with self._context():
-      answers = self._prefill(rows, settings)
-    if settings.beams > 1:
-      yield self._search(answers, settings, rules)[:len(rows)]
+    if rules.draws and seeds is None:
+      raise ValueError('temperature asks for sampled tokens: give the batch `seeds`, one per row')
+    with self._on_mesh():
+      answers = self._begin(batch, features, settings)
+      keys = _row_keys(settings.seed, seeds) if rules.draws else None
+      found = self._search(answers, settings, rules) if settings.beams > 1 else None
+    if found is not None:
+      yield found
       return
-    keys = self._keys(rows, settings, seeds, len(answers.done)) if rules.draws else None
-    ids: list[list[int]] = [[] for _ in rows]
+    ids: list[list[int]] = [[] for _ in range(len(answers.done))]
     for start in range(0, settings.max_new_tokens, chunk):
       end = min(start + chunk, settings.max_new_tokens)
-      with self._context():
+      with self._on_mesh():
         answers = self._extend(answers, end, rules, keys)
-        piece, done = self._fetch(answers.tokens)[:len(rows), start:end].copy(), self._fetch(
-          answers.done).copy()
-      if settings.stop and self._end_at_stop(ids, piece, done, settings):
-        answers = dataclasses.replace(answers, done=self._place(done))
+        piece = to_host(answers.tokens)[:, start:end].copy()
+        done = to_host(answers.done).copy()
+        if settings.stop and self._end_at_stop(ids, piece, done, settings):
+          answers = dataclasses.replace(answers, done=shard_batch(done, self._mesh, whole=True))
       yield piece
       if done.all():
         return
 
-  def _prefill(self, rows: Sequence[Row], settings: GenerationConfig) -> Answers:
-    shape = bucket(RowShape(max(len(r['tokens']) for r in rows), 0, 0, 0), self._smallest)
-    count = self._rows(len(rows))
-    batch = {name: np.full((count, shape.sequence), PADDING[name], np.int32)
-             for name in TEXT_FIELDS}
-    for i, row in enumerate(rows):
-      for name in TEXT_FIELDS:
-        batch[name][i, :len(row['tokens'])] = row[name]
-    features = self._vision.features(rows, count)
-    room = bucket(RowShape(settings.max_new_tokens, 0, 0, 0), (SMALLEST_ROOM, 1, 1)).sequence
-    self._note(f'prefill rows={count} tokens={shape.sequence} visual={features.shape[1]} '
-      f'room={room}'
-      + (f' cache={settings.cache_dtype}' if settings.cache_dtype else ''))
-    return begin(self.model, self.params, {k: self._place(v) for k, v in batch.items()}, room,
-                 features,
-                 settings.cache_dtype)
+  def _begin(self, batch: Batch, features: Array | None, settings: GenerationConfig) -> Answers:
+    room = bucket_size(settings.max_new_tokens, SMALLEST_ROOM)
+    rows, length = batch['tokens'].shape
+    visual = (f'visual={features.shape[1]}' if features is not None else
+              f'crops={batch["crops"].shape[1]} visual={batch["pool_index"].shape[1]}')
+    cache = f' cache={settings.cache_dtype}' if settings.cache_dtype else ''
+    self._note(f'prefill rows={rows} tokens={length} {visual} room={room}{cache}')
+    return begin(self.model, self.params, batch, room, features, settings.cache_dtype)
 
   def _extend(self, answers: Answers, end: int, rules: Rules, keys: Array | None) -> Answers:
-    kind = ' '.join([*sorted(rules.numbers), *([f'top_k={rules.top_k}'] if rules.top_k else []),
-                     *([f'no_repeat_ngram={rules.no_repeat_ngram}'] if rules.no_repeat_ngram
-                       else [])]) or 'greedy'
+    limits = [f'{name}={getattr(rules, name)}' for name in ('top_k', 'no_repeat_ngram')
+              if getattr(rules, name)]
+    kind = ' '.join([*sorted(rules.numbers), *limits]) or 'greedy'
     self._note(f'decode {_sizes(answers)} {kind}')
     return extend(self.model, self._layers, answers, np.int32(end), self.eos_ids, rules, keys)
 
   def _search(self, answers: Answers, settings: GenerationConfig, rules: Rules) -> np.ndarray:
-    """The best beam of every row, int32 [B, n]."""
-    self._note(f'beams {_sizes(answers)} beams={settings.beams} '
-      f'max_new_tokens={settings.max_new_tokens} '
-      + ' '.join(sorted(rules.numbers)))
-    with self._context():
-      found = search_from(self.model, self._layers, answers, np.float32(settings.length_penalty),
-                          rules,
-                          beams=settings.beams, max_new_tokens=settings.max_new_tokens,
-                          eos_ids=self.eos_ids)
-      return self._fetch(found.tokens)[:, 0]
-
-  def _keys(self, rows: Sequence[Row], settings: GenerationConfig, seeds: Sequence[int] | None,
-            count: int) -> Array:
-    seeds = [content_seed(row) for row in rows] if seeds is None else list(seeds)
-    if len(seeds) != len(rows):
-      raise ValueError(f'{len(seeds)} seeds for {len(rows)} rows; every row needs one')
-    keys = row_keys(settings.seed, np.array(seeds + [0] * (count - len(seeds)), np.uint32))
-    return jax.random.wrap_key_data(self._place(np.asarray(jax.random.key_data(keys))))
+    """The best beam of every row, int32 [B, T]."""
+    sizes = dict(beams=settings.beams, max_new_tokens=settings.max_new_tokens)
+    self._note(' '.join([f'beams {_sizes(answers)}', *(f'{k}={v}' for k, v in sizes.items()),
+                         *sorted(rules.numbers)]))
+    found = search_from(self.model, self._layers, answers, rules, eos_ids=self.eos_ids, **sizes)
+    return to_host(found.tokens)[:, 0]
 
   def _end_at_stop(self, ids: list[list[int]], piece: np.ndarray, done: np.ndarray,
                    settings: GenerationConfig) -> bool:
     """Adds `piece` to `ids`, cuts both where a stop string is complete, and marks those rows as
-    done.
+    done; returns whether there are any.
     """
     found = False
     for i, new in enumerate(piece):
@@ -189,35 +193,25 @@ class Generator:
         piece[i, end - seen:], done[i], found = NO_TOKEN, True, True
     return found
 
-  def _rows(self, count: int) -> int:
-    """Rows of the batch: a power of two, and a multiple of what the mesh spreads rows over."""
-    spread = 1 if self._mesh is None else self._mesh.shape['data'] * self._mesh.shape['fsdp']
-    count = 1 << (count - 1).bit_length()
-    return -(-count // spread) * spread
+  def _on_mesh(self) -> contextlib.AbstractContextManager[None]:
+    return computing_on(self._mesh, self.model.config.dtype)
 
-  def _place(self, x: np.ndarray) -> Array:
-    """Onto the mesh: rows are spread where their number allows, else every device has all."""
-    if self._mesh is None:
-      return jnp.asarray(x)
+  def _text_batch(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """The text of the rows as a batch of bucketed length: a power of two of rows, and a multiple
+    of what the mesh spreads rows over.
+    """
     spread = self._mesh.shape['data'] * self._mesh.shape['fsdp']
-    return jax.device_put(x, NamedSharding(self._mesh, BATCH if len(x) % spread == 0 else P()))
+    count = -(-(1 << (len(rows) - 1).bit_length()) // spread) * spread
+    length = bucket_size(max(len(row['tokens']) for row in rows), self._smallest[0])
+    texts = [{name: row[name] for name in TEXT_FIELDS} for row in rows]
+    texts += [{name: x[:0] for name, x in texts[0].items()}] * (count - len(rows))
+    return stack_rows([pad_row(text, RowShape(length, 0, 0, 0)) for text in texts])
 
-  def _fetch(self, x: Array) -> np.ndarray:
-    return np.asarray(x if x.is_fully_addressable
-                      else multihost_utils.process_allgather(x, tiled=True))
-
-  def _note(self, program: str) -> None:
-    self._programs.setdefault(program)
-
-  @contextlib.contextmanager
-  def _context(self) -> Iterator[None]:
-    """The mesh; and float32 means float32 on accelerators too, whose default is less."""
-    precision = 'highest' if self.model.config.dtype == 'float32' else None
-    with contextlib.ExitStack() as stack:
-      if self._mesh is not None:
-        stack.enter_context(jax.set_mesh(self._mesh))
-      stack.enter_context(jax.default_matmul_precision(precision))
-      yield
+@contextlib.contextmanager
+def computing_on(mesh: Mesh, dtype: str) -> Iterator[None]:
+  """The mesh; and 'float32' means float32 on accelerators too, whose default is less."""
+  with jax.set_mesh(mesh), jax.default_matmul_precision('highest' if dtype == 'float32' else None):
+    yield
 
 
 def trim(row: Row) -> dict[str, np.ndarray]:
@@ -228,15 +222,19 @@ def trim(row: Row) -> dict[str, np.ndarray]:
   if not len(real):
     raise ValueError('a prompt has no tokens')
   kept = slice(real[0], real[-1] + 1)
-  return {name: x[kept] if name in TEXT_FIELDS else x for name, x in row.items()}
+  return {name: x[kept] if name in SEQUENCE_FIELDS else x for name, x in row.items()}
 
 
 def content_seed(row: Row) -> int:
-  """A number from 0 to 2³² − 1 from what is asked: the tokens, and the media that they are about.
-  """
+  """A number from 0 to 2³² − 1 made of the tokens and of the media that they are about."""
   digest = hashlib.blake2b(np.ascontiguousarray(row['tokens'], np.int32).tobytes(), digest_size=4)
   digest.update(media_key(row))
   return int.from_bytes(digest.digest(), 'little')
+
+
+def _chunk(settings: GenerationConfig) -> int:
+  """Tokens made at a time where the caller waits for the end of the answer."""
+  return STOP_CHUNK if settings.stop else settings.max_new_tokens
 
 
 def _sizes(answers: Answers) -> str:

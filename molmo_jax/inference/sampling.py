@@ -38,8 +38,8 @@ class Rules:
 
 GREEDY = Rules()
 _NUMBERS = dict(min_new_tokens=np.int32, temperature=np.float32, top_p=np.float32,
-                repetition_penalty=np.float32,
-                frequency_penalty=np.float32)
+                repetition_penalty=np.float32, frequency_penalty=np.float32,
+                length_penalty=np.float32)
 
 
 def rules_of(settings: GenerationConfig) -> Rules:
@@ -47,15 +47,21 @@ def rules_of(settings: GenerationConfig) -> Rules:
   default = GenerationConfig()
   numbers = {name: kind(getattr(settings, name)) for name, kind in _NUMBERS.items()
              if getattr(settings, name) != getattr(default, name)}
+  if settings.beams == 1:   # orders beams alone
+    numbers.pop('length_penalty', None)
   return Rules(numbers, settings.top_k, settings.no_repeat_ngram)
 
 
 def next_tokens(scores: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], length: Int[Array, ''],
-                rules: Rules,
-                eos_ids: tuple[int, ...], keys: Array | None = None) -> Int[Array, 'R']:
-  """The token that follows `length` tokens of every answer, from the model's unnormalised scores.
+                rules: Rules, eos_ids: tuple[int, ...], keys: Array | None = None
+                ) -> Int[Array, 'R']:
+  """The token that follows `length` tokens of every answer.
 
   Args:
+    scores: of the model, unnormalised.
+    tokens, length: the answers so far; `length` columns are in use.
+    rules: which tokens may follow, and how one is chosen.
+    eos_ids: tokens that end an answer.
     keys: a `jax.random` key for every row, of this step alone; needed where the rules draw, else
       unused.
   """
@@ -73,10 +79,8 @@ def next_tokens(scores: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], leng
 
 
 def constrain(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], length: Int[Array, ''],
-              rules: Rules,
-              eos_ids: tuple[int, ...]) -> Float[Array, 'R vocab']:
-  """Log-probabilities under the rules that hold for greedy, drawn and beam-searched tokens alike.
-  """
+              rules: Rules, eos_ids: tuple[int, ...]) -> Float[Array, 'R vocab']:
+  """Log-probabilities under the rules that hold for greedy, sampled and beam-searched tokens."""
   numbers = rules.numbers
   if 'repetition_penalty' in numbers:
     log_p = penalise_repetition(log_p, tokens, numbers['repetition_penalty'])

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal
+
+from molmo_jax.configuration import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,3 +77,23 @@ class GenerationConfig:
       ('cache_dtype', self.cache_dtype not in (None, 'float32', 'bfloat16'),
        "'float32', 'bfloat16' or None"),
     ]
+
+
+def parse_settings(assignments: Sequence[str]) -> dict[str, int | float | str]:
+  """`['temperature=0.7', 'beams=2']` as a dictionary of fields of `GenerationConfig`.
+
+  Raises:
+    ConfigError: a name that is no field, or a value that is not of its type.
+  """
+  kinds = {field.name: type(field.default) for field in dataclasses.fields(GenerationConfig)}
+  found = {}
+  for name, equals, value in (assignment.partition('=') for assignment in assignments):
+    if not equals or name not in kinds:
+      raise ConfigError(f'--generation={name}{equals}{value}: give NAME=VALUE with one of '
+                        f'{", ".join(kinds)}')
+    try:
+      found[name] = kinds[name](value) if kinds[name] in (int, float) else value
+    except ValueError:
+      raise ConfigError(f'--generation={name}={value}: the value must be of type '
+                        f'{kinds[name].__name__}') from None
+  return found

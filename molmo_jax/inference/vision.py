@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
-from molmo_jax.data.batching import RowShape, bucket
+from molmo_jax.data.batching import Row, bucket, pad_row, shape_of, stack_rows
 from molmo_jax.model.molmo import Molmo
-from molmo_jax.preprocess.types import PADDING, VISUAL_FIELDS
+from molmo_jax.parallel.sharding import shard_batch
+from molmo_jax.preprocess.types import VISUAL_FIELDS
 
-Row = Mapping[str, np.ndarray]
 FIELDS = ('crops', 'patch_mask', *VISUAL_FIELDS)
 
 
@@ -28,35 +29,35 @@ class Vision:
   prompt: one program for every bucketed number of crops and visual tokens.
   """
 
-  def __init__(self, model: Molmo, params: Any, smallest: tuple[int, int, int], kept: int,
-               place: Callable[[np.ndarray], Array], note: Callable[[str], None]):
+  def __init__(self, model: Molmo, params: Any, mesh: Mesh, smallest: tuple[int, int, int],
+               kept: int, note: Callable[[str], None]):
     """
     Args:
-      smallest: sizes that are not undercut: tokens, crops, visual tokens.
+      model, params: the network and its weights.
+      mesh: what they lie on.
+      smallest: least bucketed sizes: tokens, crops, visual tokens.
       kept: media whose features are remembered.
-      place: puts an array with a leading row axis onto the devices.
       note: is told the name of every program before it is used.
     """
-    self._model, self._params, self._smallest, self._kept = model, params, smallest, kept
-    self._place, self._note = place, note
+    self._model, self._params, self._mesh = model, params, mesh
+    self._smallest, self._kept, self._note = smallest, kept, note
     self._memory: OrderedDict[bytes, Array] = OrderedDict()
 
   def features(self, rows: Sequence[Row], count: int) -> Array:
     """The features of every row, [count, V, D] with a bucketed V; V = 0 where no row has media."""
-    width = self._model.config.llm.width
-    found = {}
-    for row in rows:
-      key = media_key(row)
+    keys, found = [media_key(row) for row in rows], {}
+    for key, row in zip(keys, rows):
       if key and key not in found:
         found[key] = self._memory.pop(key, None)
         if found[key] is None:
           found[key] = self._compute(row)
     size = max((x.shape[1] for x in found.values()), default=0)
     dtype = next((x.dtype for x in found.values()), jnp.float32)
-    all_features = self._place(np.zeros((count, size, width), dtype))
-    for i, row in enumerate(rows):
-      if media_key(row):
-        all_features = _write(all_features, found[media_key(row)], np.int32(i))
+    all_features = shard_batch(np.zeros((count, size, self._model.config.llm.width), dtype),
+                               self._mesh, whole=True)
+    for i, key in enumerate(keys):
+      if key:
+        all_features = _write(all_features, found[key], np.int32(i))
     self._memory.update(found)
     while len(self._memory) > self._kept:
       self._memory.popitem(last=False)
@@ -64,44 +65,32 @@ class Vision:
 
   def _compute(self, row: Row) -> Array:
     """[1,V,D]."""
-    windows = row['pool_index']
-    used = RowShape(1, int(windows.max()) // self._model.config.vit.patches + 1, _used_windows(row),
-                    windows.shape[1])
-    shape = bucket(used, self._smallest)
+    crops = int(row['pool_index'].max()) // self._model.config.vit.patches + 1
+    used = _without_padding(row, crops)
+    shape = bucket(shape_of(used, row['pool_index'].shape[1]), self._smallest)
     self._note(f'vision crops={shape.crops} visual={shape.visual}')
-
-    def pad(name: str) -> Array:
-      x = row[name]
-      size, filled = (shape.visual, used.visual) if name in VISUAL_FIELDS else (shape.crops,
-                                                                                used.crops)
-      out = np.full((1, size, *x.shape[1:]), PADDING[name], x.dtype)
-      out[0, :filled] = x[:filled]
-      return self._place(out)
-
-    return _visual_features(self._model, self._params,
-                            {n: pad(n) for n in FIELDS if row.get(n) is not None})
+    batch = shard_batch(stack_rows([pad_row(used, shape)]), self._mesh, whole=True)
+    return _visual_features(self._model, self._params, batch)
 
 
 def media_key(row: Row) -> bytes:
   """Equal for rows about the same pixels, cut and pooled in the same way; empty without media."""
   if not (row['pool_index'] >= 0).any():
     return b''
+  # a row of a batch ends with crops that are black throughout
+  filled = np.flatnonzero(row['crops'].reshape(len(row['crops']), -1).any(axis=1))
+  used = _without_padding(row, int(filled[-1]) + 1 if len(filled) else 0)
   digest = hashlib.blake2b(digest_size=16)
-  for name in FIELDS:
-    if row.get(name) is not None:   # what fills a row up to the size of a batch does not count
-      used = _used_windows(row) if name in VISUAL_FIELDS else _used_crops(row)
-      digest.update(np.ascontiguousarray(row[name][:used]).tobytes())
+  for x in used.values():
+    digest.update(np.ascontiguousarray(x).tobytes())
   return digest.digest()
 
 
-def _used_windows(row: Row) -> int:
-  return int(np.flatnonzero((row['pool_index'] >= 0).any(axis=-1))[-1]) + 1
-
-
-def _used_crops(row: Row) -> int:
-  """Crops up to the last one that is not black throughout, as those are that fill a row."""
-  filled = np.flatnonzero(row['crops'].reshape(len(row['crops']), -1).any(axis=1))
-  return int(filled[-1]) + 1 if len(filled) else 0
+def _without_padding(row: Row, crops: int) -> dict[str, np.ndarray]:
+  """The visual fields of a row: its first `crops` crops, and windows up to the last used one."""
+  windows = int(np.flatnonzero((row['pool_index'] >= 0).any(axis=-1))[-1]) + 1
+  return {name: row[name][:windows if name in VISUAL_FIELDS else crops] for name in FIELDS
+          if row.get(name) is not None}
 
 
 @functools.partial(jax.jit, static_argnames='model')

@@ -39,6 +39,7 @@ from molmo_jax.preprocess.encode import (
   join_visual_inputs,
   visual_index,
 )
+from molmo_jax.preprocess.padding import pad_field
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import (
   PADDING,
@@ -306,9 +307,6 @@ def batch_rows(rows: Sequence[Mapping[str, np.ndarray]],
       batch[name] = np.concatenate(arrays)
       continue
     sizes = np.max([array.shape for array in arrays], axis=0)
-    batch[name] = np.full((len(rows), *sizes), PADDING[name], arrays[0].dtype)
-    for row, array in enumerate(arrays):
-      from_left = name not in SEQUENCE_FIELDS or padding == 'right'
-      batch[name][row][tuple(slice(0, n) if from_left else slice(size - n, size)
-                             for n, size in zip(array.shape, sizes, strict=True))] = array
+    left = padding == 'left' and name in SEQUENCE_FIELDS
+    batch[name] = np.stack([pad_field(name, array, sizes, left) for array in arrays])
   return batch

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,9 @@ import numpy as np
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
+from molmo_jax.errors import MolmoError
 from molmo_jax.parameters import flatten_paths
+from molmo_jax.progress import Display
 from molmo_jax.training.flops import Work
 
 
@@ -54,6 +57,25 @@ def _step(line: str) -> float:
     return json.loads(line)['step']
   except (ValueError, KeyError):   # a line that was cut when the machine went down
     return float('inf')
+
+
+def report(display: Display, log: MetricsLog, step: int, metrics: Mapping[str, Any],
+           rates: Mapping[str, float]) -> None:
+  """Fetches the metrics of a finished step, writes them, and shows the most important ones.
+
+  Raises:
+    MolmoError: the loss is not finite.
+  """
+  values = {name: float(x) for name, x in jax.device_get(metrics).items() if name != 'tokens'}
+  values |= rates
+  log.write(step, values)
+  loss = values['loss']
+  if not math.isfinite(loss):
+    raise MolmoError(f'the loss is {loss} at step {step}; resume from an earlier checkpoint with a '
+                     'lower learning rate, or look at the records before it')
+  mfu = f'  MFU {100 * values["mfu"]:.0f} %' if 'mfu' in values else ''
+  display.update(step, f'loss {loss:.3f}  accuracy {values["accuracy"]:.3f}  '
+                       f'{values["tokens_per_second"]:,.0f} tokens/s{mfu}')
 
 
 class Meter:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from molmo_jax.inference.beam import beam_search, search
-from molmo_jax.inference.generate import generate
-from molmo_jax.inference.sampling import next_tokens, rules_of
+from molmo_jax.inference.beam import search, search_from
+from molmo_jax.inference.generate import begin
+from molmo_jax.inference.sampling import GREEDY, next_tokens, rules_of
 from molmo_jax.inference.settings import GenerationConfig
-from tests.inference.test_generate import PROMPTS, continued
+from tests.inference.test_generate import PROMPTS, continued, generate
 from tests.model.tiny import batch, build, logits
 
 END = 5
@@ -26,10 +26,17 @@ with np.errstate(divide='ignore'):
   LOG = jnp.asarray(np.log(CHAIN), jnp.float32)
 
 
-def follow(beams, **options):
+def beam_search(model, params, prompts, *, max_new_tokens, **options):
+  return search_from(model, params, begin(model, params, prompts, max_new_tokens), GREEDY,
+                     max_new_tokens=max_new_tokens, **options)
+
+
+def follow(beams, length_penalty=0.0, min_new_tokens=0, **options):
   """The best walks from 0, and their scores."""
   step = lambda tokens, done, length, state: (LOG[tokens], state)
-  options = dict(max_new_tokens=6, eos_ids=(END,)) | options
+  settings = GenerationConfig(beams=max(beams, 2), length_penalty=length_penalty,
+                              min_new_tokens=min_new_tokens)
+  options = dict(max_new_tokens=6, eos_ids=(END,), rules=rules_of(settings)) | options
   found = jax.jit(lambda: search(step, LOG[:1], None, beams=beams, **options))()
   words = [[int(t) for t in walk if t >= 0] for walk in found.tokens[0]]
   return words, [round(float(s), 4) for s in found.scores[0]]

@@ -8,13 +8,22 @@ import jax
 import numpy as np
 import pytest
 
-from molmo_jax.inference.generate import PADDING, generate, stream
+from molmo_jax.inference.generate import NO_TOKEN
+from molmo_jax.inference.generator import Generator
+from molmo_jax.inference.settings import GenerationConfig
 from molmo_jax.preprocess.types import SEQUENCE_FIELDS
 from tests.model.tiny import batch, build, close, config, logits, row
 
 PROMPTS = [row(2, -2, 1, -2, 1), row(3), row(1, -3, 4, seed=1)]
 NEW = 5
 NEVER = -7   # an end token that is never made
+
+
+def generate(model, params, prompts, *, max_new_tokens, eos_ids):
+  """int32 [B, max_new_tokens]: the greedy answers to a batch, −1 after their ends."""
+  settings = GenerationConfig(max_new_tokens=max_new_tokens)
+  ids = Generator(model, params, eos_ids).answer(prompts, settings)
+  return np.pad(ids, ((0, 0), (0, max_new_tokens - ids.shape[1])), constant_values=NO_TOKEN)
 
 
 @pytest.fixture(scope='module')
@@ -75,8 +84,8 @@ def test_answers_end_with_the_end_token_and_are_filled_with_minus_one(tiny, made
   found = np.asarray(generate(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_ids=(eos,)))
   for before, after in zip(made.tolist(), found.tolist(), strict=True):
     length = before.index(eos) + 1 if eos in before else NEW
-    assert after == before[:length] + [PADDING] * (NEW - length)
-  assert found[0, 3] == PADDING
+    assert after == before[:length] + [NO_TOKEN] * (NEW - length)
+  assert found[0, 3] == NO_TOKEN
 
 
 def test_extra_tokens_are_never_generated(tiny, made):
@@ -101,16 +110,16 @@ def test_every_attention_generates_the_same(tiny, made, implementation):
 
 @pytest.mark.parametrize('chunk', [1, 2, NEW + 3])
 def test_a_stream_gives_the_same_tokens_piece_by_piece(tiny, made, chunk):
-  pieces = list(stream(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW, eos_ids=(NEVER,),
-                       chunk=chunk))
+  settings = GenerationConfig(max_new_tokens=NEW)
+  pieces = list(Generator(*tiny, (NEVER,)).stream(PROMPTS, settings, chunk))
   assert [p.shape[1] for p in pieces[:-1]] == [chunk] * (len(pieces) - 1)
   assert np.array_equal(np.concatenate(pieces, axis=1), made)
 
 
 def test_a_stream_stops_when_all_answers_have_ended(tiny, made):
   eos = tuple(made[:, 1].tolist())   # every row has ended after two tokens
-  assert sum(p.shape[1] for p in stream(*tiny, batch(*PROMPTS, extra=1), max_new_tokens=NEW,
-                                        eos_ids=eos)) <= 2
+  pieces = Generator(*tiny, eos).stream(PROMPTS, GenerationConfig(max_new_tokens=NEW))
+  assert sum(p.shape[1] for p in pieces) <= 2
 
 
 def test_prompts_padded_on_the_left_give_the_same_answers(tiny, made):

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from molmo_jax.inference import vision
-from molmo_jax.inference.beam import beam_search
-from molmo_jax.inference.generate import begin, extend, generate
+from molmo_jax.inference.beam import search_from
+from molmo_jax.inference.generate import begin, extend
 from molmo_jax.inference.generator import Generator, trim
 from molmo_jax.inference.sampling import row_keys, rules_of
 from molmo_jax.inference.settings import GenerationConfig
 from molmo_jax.inference.unstack import unstack_blocks
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import shardings_of
-from tests.inference.test_generate import PROMPTS
+from tests.inference.test_generate import PROMPTS, generate
 from tests.model.tiny import batch, build, config, row
 
 EOS = (7,)
@@ -75,8 +75,8 @@ def test_equal_questions_about_different_pictures_have_draws_of_their_own(genera
 
 
 def test_drawing_without_keys_is_an_error(tiny):
-  with pytest.raises(ValueError, match='key for every row'):
-    generate(*tiny, batch(*PROMPTS), max_new_tokens=2, eos_ids=EOS, rules=rules_of(DRAWN))
+  with pytest.raises(ValueError, match='give the batch `seeds`, one per row'):
+    Generator(*tiny, EOS).answer(batch(*PROMPTS), DRAWN)
   with pytest.raises(ValueError, match='2 seeds for 3 rows'):
     Generator(*tiny, EOS, smallest=SMALLEST).generate(PROMPTS, DRAWN, seeds=[1, 2])
 
@@ -85,9 +85,8 @@ def test_beams_are_those_of_the_plain_search(tiny, generator):
   settings = GenerationConfig(max_new_tokens=4, beams=3, length_penalty=1.0, no_repeat_ngram=2,
                               min_new_tokens=2)
   found = generator.generate(PROMPTS, settings)
-  plain = beam_search(*tiny, batch(*PROMPTS), beams=3, max_new_tokens=4, eos_ids=EOS,
-                      length_penalty=1.0,
-                      rules=rules_of(settings))
+  plain = search_from(*tiny, begin(*tiny, batch(*PROMPTS), 4), rules_of(settings), beams=3,
+                      max_new_tokens=4, eos_ids=EOS)
   assert equal(found, [ids[ids >= 0] for ids in np.asarray(plain.tokens[:, 0])])
   assert all(EOS[0] not in ids[:2] for ids in found)
 

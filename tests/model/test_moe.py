@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from molmo_jax.inference.generate import generate
 from molmo_jax.model.moe import MixtureOfExperts, mix_every_expert, mix_sorted, per_device
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
-from tests.inference.test_generate import continued
+from tests.inference.test_generate import continued, generate
 from tests.model.tiny import batch, build, close, config, logits, row
 
 EXPERTS, CHOSEN, WIDTH, HIDDEN = 6, 2, 8, 4

@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from molmo_jax.inference.beam import beam_search
-from molmo_jax.inference.generate import generate
+from molmo_jax.inference.beam import search_from
+from molmo_jax.inference.generate import begin, extend
+from molmo_jax.inference.sampling import GREEDY
 from molmo_jax.kernels.mask import mask_info
 from molmo_jax.model.connector import PaddingEmbedding
 from molmo_jax.model.llm import Block
@@ -173,9 +174,10 @@ def searches(model: Molmo, params: Any, prompt: Arrays, sizes: tuple[tuple[int, 
   """For each (beams, tokens) the beams, and the greedy answer where there is one beam."""
   out = []
   for beams, length in sizes:
-    options = dict(max_new_tokens=length, eos_ids=(eos,))
-    out.append((beam_search(model, params, prompt, beams=beams, **options),
-                generate(model, params, prompt, **options) if beams == 1 else None))
+    answers = begin(model, params, prompt, length)
+    out.append((search_from(model, params, answers, GREEDY, beams=beams, max_new_tokens=length,
+                            eos_ids=(eos,)),
+                extend(model, params, answers, length, (eos,)).tokens if beams == 1 else None))
   return out
 
 

@@ -1,0 +1,37 @@
+"""A model that is ready to answer: what the public face and an evaluation share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from molmo_jax.inference.generator import Generator
+from molmo_jax.inference.stop import text_before_stop
+from molmo_jax.model.config import ModelConfig
+from molmo_jax.model.molmo import Molmo
+from molmo_jax.processor.processor import Processor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedModel:
+  """A configuration with its weights and its processor, on a mesh."""
+  config: ModelConfig
+  params: Any                            # nested dict of jax.Arrays
+  processor: Processor                   # text, media and tokens, with their configuration
+  mesh: Mesh
+
+  @functools.cached_property
+  def generator(self) -> Generator:
+    """What answers; `generator.programs` are those that were compiled so far."""
+    return Generator(Molmo(self.config), self.params, self.processor.eos_ids, mesh=self.mesh,
+                     decode=self.processor.decode)
+
+  def text(self, ids: np.ndarray, stop: Sequence[str] = ()) -> str:
+    """The text of generated ids [n], without end tokens, padding, and the stop string at its end."""
+    kept = [i for i in ids.tolist() if i >= 0 and i not in self.processor.eos_ids]
+    return text_before_stop(kept, self.processor.decode, stop)
