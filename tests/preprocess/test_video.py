@@ -175,7 +175,7 @@ def test_a_clip_is_in_times_of_the_file_which_may_not_begin_at_zero(tmp_path):
 def test_a_clip_of_an_array_is_cut_to_frames():
   video = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1).repeat(3, -1)
   frames, times = read_video(video, 128, CONFIG, fps=10.0, clip=(0.5, 1.5))
-  assert frames[:, 0, 0, 0].tolist() == [5, 10, 15] and times.tolist() == [0, 0.5, 1]
+  assert frames[:, 0, 0, 0].tolist() == [5, 10, 14] and times.tolist() == [0, 0.5, 0.9]
 
 
 def test_a_clip_behind_the_end_is_an_error(steady):
