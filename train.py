@@ -139,7 +139,7 @@ def main(argv: list[str]) -> None:
       if step == run.training.profile[1] and start < run.training.profile[0]:
         jax.block_until_ready(metrics)
         jax.profiler.stop_trace()
-      meter.add(work_of(batch, run.model.vit.patches, run.model.bidirectional))
+      meter.add(work_of(batch, run.model.tower.patches, run.model.bidirectional))
       if every(run.training.log_every) or step == steps:
         if pending:
           report(display, log, *pending)

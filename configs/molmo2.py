@@ -4,6 +4,8 @@ video.py.
 
 from ml_collections import ConfigDict
 
+from molmo_jax.model.tower import VITS
+
 # the language models: Qwen3-4B-Instruct-2507, Qwen3-8B, Olmo-3-7B-Instruct
 LLM = {
   '4b': dict(vocab=151936, width=2560, layers=36, heads=32, kv_heads=8, head_dim=128, mlp=9728, rope_theta=5e6,
@@ -23,7 +25,7 @@ def model(size: str) -> ConfigDict:
     raise ValueError(f'size={size!r} is unknown; sizes: {", ".join(LLM)}')
   llm = LLM[size]
   return ConfigDict(dict(
-    vit=dict(image_size=378, patch_size=14, width=1152, layers=27, heads=16, head_dim=72, mlp=4304),
+    vit=VITS['siglip'],
     connector=dict(vit_layers=(-3, -9), pooling='attention_meanq', pooling_mask=True,
                    projector='mlp', heads=16,
                    kv_heads=16, head_dim=72, width=1152, pool_slots=9, hidden=llm['mlp'],

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from configs import molmo2
 from molmo_jax.experiment import complete
+from molmo_jax.model.tower import VITS
 from molmo_jax.preprocess.types import MOLMO_V1
 
 # the language models: Qwen2-7B, OLMo-7B-1024-preview, Qwen2-72B, OLMoE-1B-7B-0924. The base tables
@@ -38,20 +39,7 @@ LLM = {
                norm_order='pre'),
 }
 
-CLIP = dict(image_size=336, patch_size=14, width=1024, layers=23, heads=16, head_dim=64, mlp=4096,
-            activation='quick_gelu', norm_eps=1e-5, class_token=True, patch_bias=False,
-            pre_norm=True,
-            normalize='openai', keep_unread=True)
-TOWERS = {
-  'clip': CLIP,                                       # ViT-L/14-336 without its last block
-  'metaclip': dict(CLIP, layers=24),                  # ViT-L/14-336
-  'dinov2': dict(image_size=336, patch_size=14, width=1024, layers=24, heads=16, head_dim=64, mlp=4096,
-                 activation='gelu', norm_eps=1e-6, class_token=True, layer_scale=True, normalize='dino',
-                 keep_unread=True),                   # ViT-L/14
-  'siglip': dict(image_size=378, patch_size=14, width=1152, layers=27, heads=16, head_dim=72, mlp=4304,
-                 # So400m/14
-                 activation='gelu_tanh', norm_eps=1e-6, normalize='siglip', keep_unread=True),
-}
+TOWERS = {name: dict(row, keep_unread=True) for name, row in VITS.items()}
 RESIZE = {'clip': 'letterbox', 'metaclip': 'stretch_bicubic', 'dinov2': 'stretch_bicubic',
           'siglip': 'stretch'}
 

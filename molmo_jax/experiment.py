@@ -46,10 +46,11 @@ class Experiment:
     if self.init_from and (self.init_llm or self.init_vit):
       raise ConfigError(f'init_from={self.init_from} is a whole model: leave init_llm and init_vit '
         'out, or init_from')
-    image, video, connector, vit = self.preprocess.image, self.preprocess.video, self.model.connector, self.model.vit
-    for flag, is_value, should in (('preprocess.image.crop_size', image.crop_size, vit.image_size),
+    image, video = self.preprocess.image, self.preprocess.video
+    connector, tower = self.model.connector, self.model.tower
+    for flag, is_value, should in (('preprocess.image.crop_size', image.crop_size, tower.image_size),
                                    ('preprocess.image.patch_size', image.patch_size,
-                                    vit.patch_size)):
+                                    tower.patch_size)):
       if is_value != should:
         raise ConfigError(f'{flag}={is_value} does not go with the rest of the configuration; it '
           f'must be {should}')

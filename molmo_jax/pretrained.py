@@ -227,7 +227,7 @@ def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
   if missing:
     raise EncodingError(f'the inputs lack {", ".join(missing)}; take what '
       'molmo.processor(messages) gives')
-  tokens, side = inputs['tokens'], config.vit.image_size
+  tokens, side = inputs['tokens'], config.tower.image_size
   rows = config.llm.vocab + config.llm.extra_vocab
   if tokens.size == 0 or tokens.ndim > 2:
     raise EncodingError(f'tokens has shape {tokens.shape}; it must be [S] or [B, S] with at least '
@@ -242,9 +242,9 @@ def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
   if not np.array_equal(patches, features):
     raise EncodingError(f'{patches.tolist()} <im_patch> tokens, but {features.tolist()} pooled '
       'features: every image needs its placeholder, and every placeholder its image')
-  if inputs['pool_index'].max(initial=-1) >= inputs['crops'].shape[-4] * config.vit.patches:
+  if inputs['pool_index'].max(initial=-1) >= inputs['crops'].shape[-4] * config.tower.patches:
     raise EncodingError(f'pool_index reaches patch {inputs["pool_index"].max()}; the crops have '
-                        f'{inputs["crops"].shape[-4] * config.vit.patches}')
+                        f'{inputs["crops"].shape[-4] * config.tower.patches}')
 
 
 @functools.partial(jax.jit, static_argnums=0)

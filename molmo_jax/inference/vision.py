@@ -65,7 +65,7 @@ class Vision:
 
   def _compute(self, row: Row) -> Array:
     """[1,V,D]."""
-    crops = int(row['pool_index'].max()) // self._model.config.vit.patches + 1
+    crops = int(row['pool_index'].max()) // self._model.config.tower.patches + 1
     used = _without_padding(row, crops)
     shape = bucket(shape_of(used, row['pool_index'].shape[1]), self._smallest)
     self._note(f'vision crops={shape.crops} visual={shape.visual}')

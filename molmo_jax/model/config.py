@@ -8,6 +8,7 @@ import math
 from typing import Literal
 
 from molmo_jax.kernels.mask import Bidirectional
+from molmo_jax.normalization import Normalization
 
 Pooling = Literal['attention_meanq', 'attention', 'attention_meanq_2x', 'attention_meanq_4x',
                   'attention_2wide',
@@ -18,14 +19,45 @@ Remat = Literal['none', 'full', 'dots', 'offload']
 
 
 @dataclasses.dataclass(frozen=True)
-class VitConfig:
-  """The image tower. `layers` counts the blocks of the original tower; only those that are read get
-  built.
-  """
+class TowerConfig:
+  """What the rest of the program knows about an image tower, of whatever kind (model/tower.py)."""
+  kind: str = 'vit'                  # which tower: a key of `model.molmo.TOWERS`
   image_size: int = 378              # side of a crop, pixels
   patch_size: int = 14               # side of a patch, pixels
   width: int = 1152                  # E, channels of a patch
   layers: int = 27                   # blocks, those that are not read included
+  normalize: Normalization = 'siglip'   # mean and deviation of pixels
+
+  def __post_init__(self):
+    if self.image_size % self.patch_size:
+      raise ValueError(f'model.vit.image_size={self.image_size} must be a multiple of '
+                       f'patch_size={self.patch_size}')
+
+  @property
+  def patches(self) -> int:
+    """P, patches of one crop."""
+    return (self.image_size // self.patch_size) ** 2
+
+  @property
+  def tokens(self) -> int:
+    """Vectors of one crop that the layers work on: the patches, and what a tower adds to them."""
+    return self.patches
+
+  def built(self, read: tuple[int, ...]) -> int:
+    """How many layers exist, if the outputs of the layers `read` are used."""
+    return max(read) + 1
+
+  def attention_flops(self, read: tuple[int, ...]) -> int:
+    """Operations for one crop in products of activations with each other, without a weight."""
+    del read
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class VitConfig(TowerConfig):
+  """A vision transformer. `layers` counts the blocks of the original tower; only those up to the
+  deepest one that is read get built.
+  """
   heads: int = 16                    # of the attention
   head_dim: int = 72                 # width / heads
   mlp: int = 4304                    # hidden width of the MLP
@@ -36,24 +68,26 @@ class VitConfig:
   pre_norm: bool = False                      # a LayerNorm before the first block (CLIP)
   # a learned factor per channel on every sub-layer's output (DINOv2)
   layer_scale: bool = False
-  normalize: Literal['siglip', 'openai', 'dino'] = 'siglip'  # mean and deviation of pixels
   # patches of the position table; None: those of a crop. If they differ, the table is interpolated
   positions: int | None = None
   # blocks above the deepest one that is read exist, too (Molmo v1)
   keep_unread: bool = False
 
   def __post_init__(self):
-    if self.image_size % self.patch_size:
-      raise ValueError(f'model.vit.image_size={self.image_size} must be a multiple of '
-        f'patch_size={self.patch_size}')
+    super().__post_init__()
     if self.positions is not None and math.isqrt(self.positions) ** 2 != self.positions:
       raise ValueError(f'model.vit.positions={self.positions} must be a square number, without the '
-        'class token')
+                       'class token')
 
   @property
-  def patches(self) -> int:
-    """Patches of one crop, without the class token."""
-    return (self.image_size // self.patch_size) ** 2
+  def tokens(self) -> int:
+    return self.patches + self.class_token
+
+  def built(self, read: tuple[int, ...]) -> int:
+    return self.layers if self.keep_unread else max(read) + 1
+
+  def attention_flops(self, read: tuple[int, ...]) -> int:
+    return 4 * self.built(read) * self.heads * self.head_dim * self.tokens ** 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,8 +178,18 @@ class ModelConfig:
   # layers of a tower written out per step of its scan
   unroll: int = 1
 
+  @property
+  def tower(self) -> TowerConfig:
+    """The image tower, whatever its kind."""
+    return self.vit
+
+  @property
+  def read(self) -> tuple[int, ...]:
+    """Indices from 0 of the tower's layers whose outputs are features, in that order."""
+    return resolve_vit_layers(self.connector.vit_layers, self.tower.layers)
+
   def __post_init__(self):
-    resolve_vit_layers(self.connector.vit_layers, self.vit.layers)
+    resolve_vit_layers(self.connector.vit_layers, self.tower.layers)
     if self.llm.heads % self.llm.kv_heads:
       raise ValueError(f'model.llm.heads={self.llm.heads} must be a multiple of '
         f'kv_heads={self.llm.kv_heads}')

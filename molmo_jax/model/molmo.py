@@ -16,12 +16,14 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float, Int
 
+from molmo_jax.configuration import ConfigError
 from molmo_jax.kernels.mask import MaskInfo, mask_info
 from molmo_jax.model.cache import Cache, append, extend_cache
-from molmo_jax.model.config import ModelConfig, resolve_vit_layers
+from molmo_jax.model.config import ModelConfig
 from molmo_jax.model.connector import Connector
 from molmo_jax.model.llm import Decoder, Embedding
-from molmo_jax.model.vit import Vit, normalize_crops, patchify
+from molmo_jax.model.tower import Tower
+from molmo_jax.model.vit import Vit
 from molmo_jax.parallel.activations import (
   crops_per_row,
   shard_crops,
@@ -32,6 +34,9 @@ from molmo_jax.parallel.activations import (
 
 Batch = Mapping[str, Array]
 
+# the kinds of image towers, `model.vit.kind`
+TOWERS: dict[str, type[Tower]] = {'vit': Vit}
+
 
 class Molmo(nn.Module):
   """Molmo2. `apply({'params': params}, batch)`; docs/data.md has the fields of a batch."""
@@ -40,8 +45,9 @@ class Molmo(nn.Module):
   def setup(self):
     c = self.config
     dtype = jnp.dtype(c.dtype)
-    read = resolve_vit_layers(c.connector.vit_layers, c.vit.layers)
-    self.vit = Vit(c.vit, read, dtype, c.remat, c.unroll)
+    if c.tower.kind not in TOWERS:
+      raise ConfigError(f'model.vit.kind={c.tower.kind!r} must be one of {", ".join(TOWERS)}')
+    self.vit = TOWERS[c.tower.kind](c.tower, c.read, dtype, c.remat, c.unroll)
     connector = Connector if c.remat == 'none' else nn.remat(Connector)
     self.connector = connector(c.connector, c.llm.width, dtype)
     self.embedding = Embedding(c.llm)
@@ -57,7 +63,7 @@ class Molmo(nn.Module):
     spread = crops_per_row(rows, crops)   # windows never point to the crops that are added
     add = lambda x: jnp.pad(x, ((0, 0), (0, spread - crops), *((0, 0),) * (x.ndim - 2)))
     pixels = shard_crops(add(batch['crops']).reshape(rows * spread, *batch['crops'].shape[2:]))
-    features = self.vit(patchify(normalize_crops(pixels, c.vit.normalize), c.vit.patch_size))
+    features = self.vit(pixels)
     features = shard_rows(features.reshape(rows, spread * features.shape[1], features.shape[2]))
     mask = batch.get('patch_mask')
     visual = self.connector(features, shard_sequence(pool_index), batch.get('layout_index'),

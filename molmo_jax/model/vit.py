@@ -21,24 +21,8 @@ from molmo_jax.model.layers import (
   fan_in_normal,
   init_stack,
 )
+from molmo_jax.model.tower import Tower
 from molmo_jax.parallel.activations import shard_crops
-
-# mean and standard deviation per channel of pixels in 0..1; SigLIP's 2x − 1 is its own formula
-CHANNEL_STATISTICS = {
-  'openai': ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-  'dino': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-
-
-def normalize_crops(crops: Array, kind: str) -> Array:
-  """uint8 crops [..., h, w, 3] (or float ones in 0..1) → float32 as the tower was trained
-  (docs/model.md §1.1, §6.2).
-  """
-  x = crops.astype(jnp.float32) / 255.0 if crops.dtype == jnp.uint8 else crops
-  if kind == 'siglip':
-    return x * 2.0 - 1.0
-  mean, std = CHANNEL_STATISTICS[kind]
-  return (x - jnp.asarray(mean)) / jnp.asarray(std)
 
 
 def patchify(crops: Float[Array, '... h w 3'], patch: int) -> Float[Array, '... P pixels']:
@@ -95,22 +79,18 @@ class VitBlock(nn.Module):
     return x * self.param(name, nn.initializers.ones, (self.config.width,)).astype(x.dtype)
 
 
-class Vit(nn.Module):
-  """Patch embedding, positions, and the blocks up to the deepest one that is read; with
-  `keep_unread` all blocks.
-
-  Attributes:
-    read: indices of the blocks whose outputs are returned, concatenated on the channel axis in this
-      order.
+class Vit(Tower):
+  """A vision transformer: patch embedding, positions, and the blocks up to the deepest one that is
+  read; with `keep_unread` all blocks.
   """
   config: VitConfig
-  read: tuple[int, ...]
-  dtype: jnp.dtype = jnp.float32
-  remat: str = 'full'
-  unroll: int = 1
+
+  def features(self, pixels: Float[Array, 'C h w 3']) -> Float[Array, 'C P F']:
+    return self.encode(patchify(pixels, self.config.patch_size))
 
   @nn.compact
-  def __call__(self, patches: Float[Array, 'C P pixels']) -> Float[Array, 'C P features']:
+  def encode(self, patches: Float[Array, 'C P pixels']) -> Float[Array, 'C P F']:
+    """The features of patches that are normalised and flattened already, see `patchify`."""
     c = self.config
     pixels = c.patch_size ** 2 * 3
     x = Einsum('cpi,ie->cpe', (pixels, c.width), (c.width,) if c.patch_bias else None, self.dtype,
@@ -126,8 +106,7 @@ class Vit(nn.Module):
       x = LayerNorm(c.norm_eps, name='pre_norm')(x)
 
     block = VitBlock(c, self.dtype, parent=None)
-    built = c.layers if c.keep_unread else max(self.read) + 1
-    stack = self.param('blocks', init_stack(block, built, jnp.zeros((1, 1, c.width))))
+    stack = self.param('blocks', init_stack(block, c.built(self.read), jnp.zeros((1, 1, c.width))))
 
     outputs = {}
     start = 0

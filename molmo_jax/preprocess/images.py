@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Literal
 
 import numpy as np
 
+from molmo_jax.normalization import STATISTICS, Normalization
 from molmo_jax.preprocess import resize
 from molmo_jax.preprocess.types import ImageConfig
 from molmo_jax.preprocess.windows import (
@@ -27,12 +27,6 @@ from molmo_jax.preprocess.windows import (
 )
 
 GLOBAL, CROP, FRAME = 0, 1, 2   # kinds in the last column of `layout_index`
-
-_NORMALIZATION = {   # mean and standard deviation per channel, of values in 0..1
-    'siglip': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    'openai': ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-    'dino': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
 
 _BLOCK_PIXELS = 2**14   # pixels that are normalised at once: few enough to stay in the cache
 
@@ -262,17 +256,15 @@ def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
                                             config.pooling)
 
 
-def normalize(crops: np.ndarray, kind: Literal['siglip', 'openai', 'dino']) -> np.ndarray:
+def normalize(crops: np.ndarray, kind: Normalization) -> np.ndarray:
   """Crops, uint8 or float32 in 0..1, as float32 with the mean and deviation of a vision tower
   (docs/model.md §1.1).
   """
-  if kind not in _NORMALIZATION:
-    raise ValueError(f'unknown normalisation {kind!r}; it must be one of '
-      f'{", ".join(_NORMALIZATION)}')
+  if kind not in STATISTICS:
+    raise ValueError(f'unknown normalisation {kind!r}; it must be one of {", ".join(STATISTICS)}')
   if crops.shape[-1:] != (3,):
     raise ValueError(f'crops must be [...,3], not {crops.shape}')
-  mean, deviation = (np.tile(np.asarray(v, np.float32), _BLOCK_PIXELS)
-                     for v in _NORMALIZATION[kind])
+  mean, deviation = (np.tile(np.asarray(v, np.float32), _BLOCK_PIXELS) for v in STATISTICS[kind])
   out = np.empty(crops.shape, np.float32)
   source, target = crops.reshape(-1), out.reshape(-1)
   for start in range(0, source.size, mean.size):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import time
 from typing import Any
 
 import jax
@@ -23,18 +22,7 @@ from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import Experiment
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.tools.collectives import collectives
-from molmo_jax.tools.compiled_step import (
-  GIB,
-  abstract_run,
-  estimates,
-  lower_step,
-  memory_of,
-  print_estimates,
-  print_memory,
-  run_report,
-  suggestions,
-  whole_parameters,
-)
+from molmo_jax.tools.compiled_step import GIB, first_line, report_step, run_report
 
 EXAMPLES = """
   # does supervised fine-tuning of the 8B model fit on 256 chips of v5e?
@@ -43,8 +31,8 @@ EXAMPLES = """
   # the same for other programs to read
   molmo-jax compile_tpu --config=configs/video.py:size=8b --topology=v5p:4x4x4 --json > row.json
 
-It needs libtpu in the version that goes with jax: pip install -r requirements-tpu.txt. Only one process at a time can
-load it. A compilation takes minutes and some GB of memory.
+It needs libtpu in the version that goes with jax: pip install -r requirements-tpu.txt. Only one
+process at a time can load it. A compilation takes minutes and some GB of memory.
 """
 # bytes that a program may use, as the compiler states them; chips that are not listed are left to
 # the compiler
@@ -58,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
   parser = make_parser('compile_tpu', __doc__, EXAMPLES)
   parser.add_argument('--topology', required=True, help='generation and shape of the slice: '
                       'v5e:16x16, v5p:4x4x4, v6e:16x16, …')
-  return run_report(parser, arguments, lambda run, args,
-                    console: compile_for(run, args.topology, console))
+  return run_report(parser, arguments, lambda run, args, console: compile_for(
+    run, args.topology, console))
 
 
 def compile_for(run: Experiment, topology: str, console: Console) -> dict[str, Any]:
@@ -71,47 +59,23 @@ def compile_for(run: Experiment, topology: str, console: Console) -> dict[str, A
   """
   jax.config.update('jax_platforms', 'cpu')   # the TPU is only compiled for
   devices = slice_devices(topology)
-  mesh = make_mesh(run.mesh, devices)
   kind = devices[0].device_kind
   capacity = int(CAPACITY[kind] * GIB) if kind in CAPACITY else None
-  console.rule(f'{run.name} on {topology}')
-  console.print(f'{len(devices)} × {kind}; mesh: {dict(mesh.shape)}; {run.data.batch_size} rows of '
-                f'{run.data.sequence_length} tokens and {run.data.crops} crops', highlight=False)
-  sizes, whole = estimates(run, mesh), whole_parameters(abstract_run(run, mesh)[2])
-  print_estimates(console, sizes, whole)
-  report: dict[str, Any] = dict(name=run.name, topology=topology, devices=len(devices),
-                                mesh=dict(mesh.shape),
-                                estimates=sizes, whole_parameters=whole, capacity=capacity)
-  start = time.monotonic()
-  lowered = lower_step(run, mesh)
-  console.print(f'lowered in {time.monotonic() - start:.0f} s; compiling …', highlight=False)
-  start = time.monotonic()
+  console.rule(f'{run.name} on {topology}: {len(devices)} × {kind}')
   cached = jax.config.jax_enable_compilation_cache
   # programs for absent devices cannot be read back
   jax.config.update('jax_enable_compilation_cache', False)
   try:
-    compiled = lowered.compile()
-  except jax.errors.JaxRuntimeError as error:
-    if 'RESOURCE_EXHAUSTED' not in str(error):
-      raise
-    report |= dict(fits=False, seconds=time.monotonic() - start, error=_first_line(str(error)),
-                   suggestions=suggestions(run, mesh, sizes, whole))
-    console.print(f'[red]does not fit:[/red] {report["error"]}', highlight=False)
-    for line in report['suggestions']:
-      console.print(f'  {line}', highlight=False)
-    return report
+    report, compiled = report_step(run, make_mesh(run.mesh, devices), console, capacity=capacity)
   finally:
     jax.config.update('jax_enable_compilation_cache', cached)
-  memory, found = memory_of(compiled), collectives(compiled.as_text())
-  report |= dict(fits=capacity is None or memory.peak <= capacity, seconds=time.monotonic() - start,
-                 memory=dataclasses.asdict(memory),
-                 collectives=[dataclasses.asdict(e) for e in found],
-                 suggestions=suggestions(run, mesh, sizes, whole))
-  console.print(f'compiled in {report["seconds"]:.0f} s', highlight=False)
-  print_memory(console, memory, capacity)
+  report['topology'] = topology
+  if compiled is None:
+    return report
+  found = collectives(compiled.as_text())
+  report['collectives'] = [dataclasses.asdict(e) for e in found]
   table = Table('operation', 'where', 'written', 'run per step', 'GiB per step',
-                title='collectives, per device',
-                title_justify='left')
+                title='collectives, per device', title_justify='left')
   for e in found:
     table.add_row(e.operation, 'in loops' if e.in_loops else 'outside', str(e.count), str(e.runs),
                   f'{e.bytes / GIB:.2f}')
@@ -145,12 +109,8 @@ def slice_devices(topology: str) -> list[Any]:
         '/tmp/libtpu_lockfile if it has died') from None
     if 'TPU support not installed' in text or 'libtpu.so' in text:
       raise ConfigError('libtpu is needed: pip install -r requirements-tpu.txt '
-        f'({_first_line(text)})') from None
-    raise ConfigError(f'--topology={topology}: {_first_line(text)}') from None
-
-
-def _first_line(text: str) -> str:
-  return text.strip().split('\n')[0][:300]
+        f'({first_line(error)})') from None
+    raise ConfigError(f'--topology={topology}: {first_line(error)}') from None
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import math
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,62 @@ def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
   if args.json:
     print(json.dumps(report))
   return 0 if report.get('fits', True) else 2
+
+
+def report_step(run: Experiment, mesh: Mesh, console: Console, *, capacity: int | None,
+                compiles: bool = True) -> tuple[dict[str, Any], Compiled | None]:
+  """Prints what a training step needs of every device, and returns the same for machines (bytes,
+  seconds), with the compiled step.
+
+  Args:
+    run: what is trained.
+    mesh: its devices need not be here.
+    console: where it is printed.
+    capacity: bytes of a device, if known.
+    compiles: False: only arithmetic on shapes; the compiled step is None then, as it is where the
+      compiler finds no room.
+
+  Raises:
+    ConfigError: the mesh does not go with the model or the batch.
+  """
+  whole = whole_parameters(abstract_run(run, mesh)[2])
+  sizes = estimates(run, mesh)
+  report: dict[str, Any] = dict(name=run.name, devices=mesh.size, mesh=dict(mesh.shape),
+                                estimates=sizes, whole_parameters=whole, capacity=capacity)
+  console.print(f'mesh: {dict(mesh.shape)}; {run.data.batch_size} rows of '
+                f'{run.data.sequence_length} tokens and {run.data.crops} crops', highlight=False)
+  print_estimates(console, sizes, whole)
+  if not compiles:
+    return report, None
+  start = time.monotonic()
+  lowered = lower_step(run, mesh)
+  console.print(f'lowered in {time.monotonic() - start:.0f} s; compiling …', highlight=False)
+  start = time.monotonic()
+  compiled, problem = None, 'more than the capacity of a device'
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    report['error'] = problem = first_line(error)
+  report |= dict(fits=compiled is not None, seconds=time.monotonic() - start,
+                 suggestions=suggestions(run, mesh, sizes, whole))
+  if compiled is not None:
+    console.print(f'compiled in {report["seconds"]:.0f} s', highlight=False)
+    memory = memory_of(compiled)
+    print_memory(console, memory, capacity)
+    report |= dict(memory=dataclasses.asdict(memory),
+                   fits=capacity is None or memory.peak <= capacity)
+  if not report['fits']:
+    console.print(f'[red]does not fit:[/red] {problem}; smaller steps:', highlight=False)
+    for line in report['suggestions']:
+      console.print(f'  {line}', highlight=False)
+  return report, compiled
+
+
+def first_line(error: Exception) -> str:
+  """The beginning of a compiler's message."""
+  return str(error).strip().split('\n')[0][:300]
 
 
 def abstract_run(run: Experiment, mesh: Mesh) -> tuple[Any, Any, TrainState]:
@@ -137,7 +194,6 @@ def estimates(run: Experiment, mesh: Mesh) -> dict[str, int]:
   crops = rows * data.crops / size['context']
   compute = np.dtype('uint16' if c.dtype == 'bfloat16' else c.dtype).itemsize
   residual = np.dtype('uint16' if c.residual_dtype == 'bfloat16' else c.residual_dtype).itemsize
-  vit_layers = max(i % c.vit.layers for i in c.connector.vit_layers) + 1
   saved = c.remat != 'offload'
   return {
       'parameters': bytes_per_device(state.params),
@@ -145,7 +201,8 @@ def estimates(run: Experiment, mesh: Mesh) -> dict[str, int]:
       'optimizer': bytes_per_device(state.opt_state),
       'batch': bytes_per_device(abstract_batch(run, mesh)),
       'saved by the language model': saved * tokens * c.llm.width * c.llm.layers * residual,
-      'saved by the ViT': saved * int(crops * c.vit.patches * c.vit.width * vit_layers * compute),
+      'saved by the ViT': saved * int(crops * c.tower.patches * c.tower.width
+                                      * (max(c.read) + 1) * compute),
       'head, gathered, and its gradient': 2 * c.llm.vocab * c.llm.width * compute,
       'logits of a chunk': rows * min(t.loss_chunk, data.sequence_length) * c.llm.vocab * 4,
   }

@@ -64,20 +64,24 @@ def section_of(hint: Any) -> type | None:
 
 
 def meanings(cls: type) -> dict[str, str]:
-  """What a dataclass says of each of its fields; '' where it says nothing."""
-  said = attributes(inspect.getdoc(cls) or '')
-  source = textwrap.dedent(inspect.getsource(cls))
-  lines = source.splitlines()
-  for node in ast.parse(source).body[0].body:
-    if isinstance(node, ast.AnnAssign):
-      above = []
-      for line in reversed(lines[:node.lineno - 1]):
-        if not line.lstrip().startswith('#'):
-          break
-        above.insert(0, line)
-      behind = lines[node.end_lineno - 1].encode()[node.end_col_offset:].decode()
-      comment = ' '.join(line.strip(' #') for line in (*above, behind)).strip()
-      said[node.target.id] = comment or said.get(node.target.id, '')
+  """What a dataclass, or one that it inherits from, says of each of its fields; '' where it says
+  nothing.
+  """
+  said: dict[str, str] = {}
+  for part in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
+    said |= attributes(inspect.getdoc(part) or '')
+    source = textwrap.dedent(inspect.getsource(part))
+    lines = source.splitlines()
+    for node in ast.parse(source).body[0].body:
+      if isinstance(node, ast.AnnAssign):
+        above = []
+        for line in reversed(lines[:node.lineno - 1]):
+          if not line.lstrip().startswith('#'):
+            break
+          above.insert(0, line)
+        behind = lines[node.end_lineno - 1].encode()[node.end_col_offset:].decode()
+        comment = ' '.join(line.strip(' #') for line in (*above, behind)).strip()
+        said[node.target.id] = comment or said.get(node.target.id, '')
   return said
 
 

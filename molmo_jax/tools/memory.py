@@ -6,7 +6,6 @@ Exit status: 0 where the step fits, 1 for errors, 2 where it does not fit.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -15,17 +14,7 @@ from rich.console import Console
 from molmo_jax.command_line import make_parser
 from molmo_jax.experiment import Experiment
 from molmo_jax.parallel.mesh import make_mesh
-from molmo_jax.tools.compiled_step import (
-  abstract_run,
-  estimates,
-  lower_step,
-  memory_of,
-  print_estimates,
-  print_memory,
-  run_report,
-  suggestions,
-  whole_parameters,
-)
+from molmo_jax.tools.compiled_step import report_step, run_report
 
 EXAMPLES = """
   molmo-jax memory --config=configs/scenes.py
@@ -41,8 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
   parser = make_parser('memory', __doc__, EXAMPLES)
   parser.add_argument('--shapes-only', action='store_true', help='do not compile; arithmetic on '
                       'shapes')
-  return run_report(parser, arguments, lambda run, args,
-                    console: measure(run, not args.shapes_only, console))
+  return run_report(parser, arguments, lambda run, args, console: measure(
+    run, not args.shapes_only, console))
 
 
 def measure(run: Experiment, compiles: bool, console: Console) -> dict[str, Any]:
@@ -51,27 +40,10 @@ def measure(run: Experiment, compiles: bool, console: Console) -> dict[str, Any]
   Raises:
     ConfigError: a mesh that does not go with the devices or the configuration.
   """
-  mesh = make_mesh(run.mesh)
   device = jax.devices()[0]
-  capacity = (device.memory_stats() or {}).get('bytes_limit')
   console.rule(f'{run.name} on {jax.device_count()} × {device.device_kind}')
-  console.print(f'mesh: {dict(mesh.shape)}', highlight=False)
-  sizes, whole = estimates(run, mesh), whole_parameters(abstract_run(run, mesh)[2])
-  print_estimates(console, sizes, whole)
-  report: dict[str, Any] = dict(name=run.name, devices=jax.device_count(), mesh=dict(mesh.shape),
-                                estimates=sizes,
-                                whole_parameters=whole, capacity=capacity)
-  if compiles:
-    memory = memory_of(lower_step(run, mesh).compile())
-    print_memory(console, memory, capacity)
-    report |= dict(memory=dataclasses.asdict(memory),
-                   fits=capacity is None or memory.peak <= capacity)
-  if not report.get('fits', True):
-    report['suggestions'] = suggestions(run, mesh, sizes, whole)
-    console.print('[red]does not fit;[/red] smaller steps:')
-    for line in report['suggestions']:
-      console.print(f'  {line}', highlight=False)
-  return report
+  capacity = (device.memory_stats() or {}).get('bytes_limit')
+  return report_step(run, make_mesh(run.mesh), console, capacity=capacity, compiles=compiles)[0]
 
 
 if __name__ == '__main__':

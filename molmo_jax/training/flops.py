@@ -81,7 +81,7 @@ def visible_pairs(segments: np.ndarray, visual: np.ndarray, bidirectional: str) 
 
 def forward_flops(params: Any, config: ModelConfig, work: Work) -> float:
   """Operations of one forward pass over `work`, with the shapes of `params`."""
-  vit, connector, llm = config.vit, config.connector, config.llm
+  tower, connector, llm = config.tower, config.connector, config.llm
   # weights that a patch, slot, visual token or token meets
   size = {'vit': 0, 'slot': 0, 'visual': 0, 'token': 0.0}
   for path, leaf in flatten_paths(params).items():
@@ -96,14 +96,11 @@ def forward_flops(params: Any, config: ModelConfig, work: Work) -> float:
       experts = llm.experts and leaf.ndim == 4   # [layer, expert, …]
       size['token'] += n * llm.experts_per_token / llm.experts if experts else n
   size['token'] += llm.vocab * llm.width         # the head
-  patches = work.crops * (vit.patches + vit.class_token)
-  blocks = len(jax.tree.leaves(params['vit']['blocks'])) and jax.tree.leaves(
-    params['vit']['blocks'])[0].shape[0]
-  attention = (4 * blocks * vit.heads * vit.head_dim * patches * (vit.patches + vit.class_token) +
+  attention = (work.crops * tower.attention_flops(config.read) +
                4 * connector.heads * connector.head_dim * work.slots
                * ('attention' in connector.pooling) +
                4 * llm.layers * llm.heads * llm.head_dim * work.pairs)
-  return 2.0 * (size['vit'] * patches + size['slot'] * work.slots + size['visual'] * work.visual +
+  return 2.0 * (size['vit'] * work.crops * tower.tokens + size['slot'] * work.slots + size['visual'] * work.visual +
                 size['token'] * work.tokens) + attention
 
 

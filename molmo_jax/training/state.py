@@ -31,12 +31,12 @@ class TrainState:
 def example_batch(config: ModelConfig) -> dict[str, Array]:
   """The smallest batch that touches every parameter; only its shapes matter."""
   one = jnp.zeros((1, 1), jnp.int32)
-  size = config.vit.image_size
+  size = config.tower.image_size
   return dict(tokens=one, targets=one, positions=one, segments=one, visual=one, feature_index=one,
               loss_weights=jnp.zeros((1, 1)), crops=jnp.zeros((1, 1, size, size, 3), jnp.uint8),
               pool_index=jnp.zeros((1, 1, config.connector.pool_slots), jnp.int32),
               layout_index=jnp.zeros((1, 1, 4), jnp.int32), layout_box=jnp.zeros((1, 1, 4)),
-              patch_mask=jnp.ones((1, 1, config.vit.patches)))
+              patch_mask=jnp.ones((1, 1, config.tower.patches)))
 
 
 def init_params(model: Molmo, key: Array) -> Any:

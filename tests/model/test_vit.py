@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from molmo_jax.configuration import ConfigError
 from molmo_jax.model.config import VitConfig, resolve_vit_layers
-from molmo_jax.model.vit import Vit, VitBlock, fit_positions, normalize_crops, patchify
+from molmo_jax.model.tower import VITS, normalize_crops
+from molmo_jax.model.vit import Vit, VitBlock, fit_positions, patchify
+from molmo_jax.training.state import abstract_params
+from tests.model.tiny import config
 
 SMALL = VitConfig(image_size=8, patch_size=4, width=8, layers=4, heads=2, head_dim=4, mlp=16)
 PATCHES = jax.random.normal(jax.random.key(7), (2, 4, 48))
 
 
+def shapes_of(vit):
+  start = functools.partial(vit.init, method='encode')
+  return jax.eval_shape(start, jax.random.key(0), PATCHES)['params']
+
+
+def encode(vit, params, patches=PATCHES):
+  return jax.jit(functools.partial(vit.apply, method='encode'))({'params': params}, patches)
+
+
 def init(config, read):
   vit = Vit(config, read)
-  shapes = jax.eval_shape(vit.init, jax.random.key(0), PATCHES)['params']
+  shapes = shapes_of(vit)
   rng = np.random.default_rng(0)   # no zeros and ones that could be forgotten
   return vit, jax.tree.map(lambda x: jnp.asarray(rng.normal(0.2, 0.4, x.shape), x.dtype), shapes)
 
@@ -44,12 +58,12 @@ def test_features_are_the_outputs_of_the_read_blocks_in_the_order_of_reading(rea
   vit, params = init(SMALL, read)
   blocks = outputs_one_by_one(SMALL, params, embedded(SMALL, params, PATCHES))
   expected = jnp.concatenate([blocks[i] for i in read], axis=-1)
-  assert np.allclose(jax.jit(vit.apply)({'params': params}, PATCHES), expected, atol=1e-5)
+  assert np.allclose(encode(vit, params, PATCHES), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize('read', [(3, 1), (0,)])
 def test_only_blocks_up_to_the_deepest_read_one_are_built(read):
-  params = jax.eval_shape(Vit(SMALL, read).init, jax.random.key(0), PATCHES)['params']
+  params = shapes_of(Vit(SMALL, read))
   assert {x.shape[0] for x in jax.tree.leaves(params['blocks'])} == {max(read) + 1}
 
 
@@ -94,9 +108,9 @@ def test_blocks_that_nobody_reads_are_built_only_on_demand_and_change_nothing():
   vit, params = init(dataclasses.replace(SMALL, keep_unread=True), (1, 0))
   assert {x.shape[0] for x in jax.tree.leaves(params['blocks'])} == {4}
   fewer = params | {'blocks': jax.tree.map(lambda w: w[:2], params['blocks'])}
-  assert np.array_equal(vit.apply({'params': params}, PATCHES),
-                        Vit(SMALL, (1, 0)).apply({'params': fewer}, PATCHES))
-  gradient = jax.grad(lambda p: jnp.sum(vit.apply({'params': p}, PATCHES)))(params)
+  assert np.array_equal(encode(vit, params),
+                        encode(Vit(SMALL, (1, 0)), fewer))
+  gradient = jax.grad(lambda p: jnp.sum(encode(vit, p)))(params)
   assert all(not np.any(g[2:]) for g in jax.tree.leaves(gradient['blocks']))
 
 
@@ -131,7 +145,7 @@ def test_a_position_table_of_the_same_grid_is_used_as_it_is():
   assert fit_positions(table, 4, True) is table
   vit, params = init(dataclasses.replace(SMALL, positions=9), (0,))
   assert params['position_embedding'].shape == (9, 8)
-  assert vit.apply({'params': params}, PATCHES).shape == (2, 4, 8)
+  assert encode(vit, params).shape == (2, 4, 8)
 
 
 @pytest.mark.parametrize('fields, message',
@@ -144,8 +158,8 @@ def test_sizes_that_make_no_grid_are_an_error(fields, message):
 
 def test_crops_do_not_see_each_other():
   vit, params = init(SMALL, (2, 1))
-  both = jax.jit(vit.apply)({'params': params}, PATCHES)
-  alone = jax.jit(vit.apply)({'params': params}, PATCHES[1:])
+  both = encode(vit, params, PATCHES)
+  alone = encode(vit, params, PATCHES[1:])
   assert np.allclose(both[1:], alone, atol=1e-5)
 
 
@@ -156,10 +170,10 @@ def test_the_class_token_takes_part_and_is_dropped_at_the_end():
   assert params['position_embedding'].shape == (5, 8)
   assert 'bias' not in params['patch_embedding']
   assert 'pre_norm' in params
-  features = jax.jit(vit.apply)({'params': params}, PATCHES)
+  features = encode(vit, params, PATCHES)
   assert features.shape == (2, 4, 16)
   moved = params | {'class_embedding': params['class_embedding'][::-1]}
-  assert not np.allclose(jax.jit(vit.apply)({'params': moved}, PATCHES), features, atol=1e-3)
+  assert not np.allclose(encode(vit, moved, PATCHES), features, atol=1e-3)
 
 
 def test_negative_layers_count_from_the_declared_number_of_blocks():
@@ -181,6 +195,27 @@ def test_patches_are_in_raster_order_flattened_by_row_column_channel():
   assert patches.shape == (6, 12)
   assert np.array_equal(patches[1], crop[0:2, 2:4].reshape(-1))
   assert np.array_equal(patches[3], crop[2:4, 0:2].reshape(-1))
+
+
+def test_a_tower_takes_crops_of_whole_numbers():
+  vit, params = init(SMALL, (1, 0))
+  crops = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+  expected = encode(vit, params, patchify(normalize_crops(jnp.asarray(crops), 'siglip'), 4))
+  assert expected.shape == (2, SMALL.patches, 2 * SMALL.width)
+  assert np.allclose(vit.apply({'params': params}, jnp.asarray(crops)), expected, atol=1e-5)
+
+
+def test_an_unknown_kind_of_tower_is_an_error_that_lists_the_known_ones():
+  with pytest.raises(ConfigError, match="model.vit.kind='conv' must be one of vit"):
+    abstract_params(config(vit=dict(kind='conv')))
+
+
+@pytest.mark.parametrize('name', VITS)
+def test_every_row_of_the_table_is_a_tower(name):
+  tower = VitConfig(**VITS[name])
+  assert tower.patches == {336: 576, 378: 729}[tower.image_size]
+  assert tower.tokens == tower.patches + (name != 'siglip')
+  assert tower.width == tower.heads * tower.head_dim
 
 
 def test_pixels_are_normalised_as_the_towers_were_trained():

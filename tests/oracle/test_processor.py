@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from molmo_jax.model.vit import normalize_crops, patchify
+from molmo_jax.model.tower import normalize_crops
+from molmo_jax.model.vit import patchify
 from molmo_jax.processor.processor import Processor
 from tests.oracle import reference
 from tests.oracle.conversations import (

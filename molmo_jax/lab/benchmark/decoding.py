@@ -37,7 +37,7 @@ def prompts(rows: int, length: int) -> np.ndarray:
 
 def ours(model: Molmo, params: Any, tokens: np.ndarray, new_tokens: int) -> Side:
   rows, length = tokens.shape
-  zeros, size = np.zeros_like(tokens), SMALL.vit.image_size
+  zeros, size = np.zeros_like(tokens), SMALL.tower.image_size
   batch = dict(tokens=tokens, positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
                segments=zeros,
                visual=zeros, feature_index=zeros - 1,

@@ -20,7 +20,7 @@ RATE = 1e-5
 
 def ours(model: Molmo, params: Any, tokens: np.ndarray) -> Run:
   rows, length = tokens.shape
-  zeros, size = np.zeros_like(tokens), SMALL.vit.image_size
+  zeros, size = np.zeros_like(tokens), SMALL.tower.image_size
   batch = dict(tokens=tokens, targets=np.roll(tokens, -1, axis=1), segments=zeros, visual=zeros,
                positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
                feature_index=zeros - 1,

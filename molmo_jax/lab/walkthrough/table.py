@@ -22,7 +22,6 @@ from molmo_jax.lab.walkthrough.example import (
   Walkthrough,
   canvas_places,
 )
-from molmo_jax.model.config import resolve_vit_layers
 from molmo_jax.preprocess import images
 from molmo_jax.preprocess.reading import load_image
 
@@ -163,13 +162,13 @@ def _patches(w: Walkthrough) -> Stage:
 
 
 def _features(w: Walkthrough) -> Stage:
-  vit, layers = w.run.model.vit, w.run.model.connector.vit_layers
-  width = number(vit.width * len(layers))
+  tower, layers = w.run.model.tower, w.run.model.connector.vit_layers
+  width = number(tower.width * len(layers))
   values = tuple(f'{number(len(part.crops) * w.grid ** 2)} × {width}' for part in w.parts)
-  blocks = ' and '.join(map(str, resolve_vit_layers(layers, vit.layers)))
-  joined = f' of {number(vit.width)} each, side by side' if len(layers) > 1 else ''
+  blocks = ' and '.join(map(str, w.run.model.read))
+  joined = f' of {number(tower.width)} each, side by side' if len(layers) > 1 else ''
   return Stage('ViT features', values, f'{number(len(w.encoded.crops) * w.grid ** 2)} × {width}',
-               f'outputs of block{"s" * (len(layers) > 1)} {blocks} of {vit.layers} (counted from '
+               f'outputs of block{"s" * (len(layers) > 1)} {blocks} of {tower.layers} (counted from '
                f'0){joined}')
 
 

@@ -136,11 +136,11 @@ def _check_backbone(case: dict[str, Any], weights: Arrays, arrays: Arrays) -> st
   rows, crops = images.shape[:2]
   patches = images.reshape(rows * crops, *images.shape[2:])
   vit = Vit(vit_config, tuple(case['vit_layers_resolved']))
-  built = jax.eval_shape(lambda: vit.init(jax.random.key(0),
-                                          patches))['params']['blocks']['query']['kernel'].shape[0]
+  built = vit_config.built(vit.read)
   if built != v['image_num_layers_built']:
     return f'{built} blocks are built, {v["image_num_layers_built"]} are needed'
-  features = vit.apply({'params': _vit_params(vit_config, weights, built)}, patches)
+  features = vit.apply({'params': _vit_params(vit_config, weights, built)}, patches,
+                       method='encode')
   features = features.reshape(rows, crops * features.shape[1], -1)
   pool_index = jnp.asarray(arrays['pooled_patches_idx'].astype(np.int32))
   out = Connector(connector_config, case['d_model']).apply(

@@ -21,7 +21,7 @@ from molmo_jax.checkpoint.hf_table import to_file
 from molmo_jax.json_section import Section
 from molmo_jax.model.config import ModelConfig, VitConfig
 from molmo_jax.model.molmo import Molmo
-from molmo_jax.model.vit import CHANNEL_STATISTICS
+from molmo_jax.normalization import STATISTICS
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.state import init_params
 
@@ -125,7 +125,7 @@ def _pixels(patches: np.ndarray, vit: VitConfig) -> np.ndarray:
   x = einops.rearrange(patches.astype(np.float64), 'b t (y x) (dy dx c) -> b t (y dy) (x dx) c',
                        y=grid, x=grid,
                        dy=side, dx=side, c=3)
-  mean, deviation = CHANNEL_STATISTICS.get(vit.normalize, ((0.5,), (0.5,)))
+  mean, deviation = STATISTICS[vit.normalize]
   return (x * np.array(deviation) + np.array(mean)).astype(np.float32)
 
 

@@ -1,0 +1,70 @@
+"""What the rest of the program asks of an image tower, and the towers that the released models have.
+
+    crops u8 [C,h,w,3] ── normalised ── features [C,P,F]      F = width × number of layers read
+
+A tower of another kind is one file with a subclass of `Tower`, and one entry in `model.molmo.TOWERS`;
+`model.vit.kind` chooses it. A tower that is a ViT is one row of `VITS`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float
+
+from molmo_jax.model.config import TowerConfig
+from molmo_jax.normalization import STATISTICS
+
+# The image towers that released models were trained with, as values of `model.vit` (docs/model.md
+# §1.1, §10): ViT-L/14-336 of CLIP, of which Molmo v1 leaves out the last block, of MetaCLIP, and
+# of DINOv2; So400m/14 of SigLIP 1 and 2 at 378 px.
+_CLIP = dict(image_size=336, patch_size=14, width=1024, layers=23, heads=16, head_dim=64, mlp=4096,
+             activation='quick_gelu', norm_eps=1e-5, class_token=True, patch_bias=False,
+             pre_norm=True, layer_scale=False, normalize='openai')
+VITS: dict[str, dict[str, Any]] = {
+  'clip': _CLIP,
+  'metaclip': dict(_CLIP, layers=24),
+  'dinov2': dict(image_size=336, patch_size=14, width=1024, layers=24, heads=16, head_dim=64,
+                 mlp=4096, activation='gelu', norm_eps=1e-6, class_token=True, patch_bias=True,
+                 pre_norm=False, layer_scale=True, normalize='dino'),
+  'siglip': dict(image_size=378, patch_size=14, width=1152, layers=27, heads=16, head_dim=72,
+                 mlp=4304, activation='gelu_tanh', norm_eps=1e-6, class_token=False,
+                 patch_bias=True, pre_norm=False, layer_scale=False, normalize='siglip'),
+}
+
+
+class Tower(nn.Module):
+  """Crops → one vector per patch.
+
+  Attributes:
+    config: sizes and normalisation; `config.patches` is P.
+    read: indices of the layers whose outputs are returned, concatenated on the channel axis in this
+      order.
+    dtype: of matrix products.
+    remat, unroll: as in `model.layers.apply_stack`.
+  """
+  config: TowerConfig
+  read: tuple[int, ...]
+  dtype: jnp.dtype = jnp.float32
+  remat: str = 'full'
+  unroll: int = 1
+
+  def __call__(self, crops: Float[Array, 'C h w 3']) -> Float[Array, 'C P F']:
+    """uint8 crops, or float ones in 0..1; patches are in raster order."""
+    return self.features(normalize_crops(crops, self.config.normalize))
+
+  def features(self, pixels: Float[Array, 'C h w 3']) -> Float[Array, 'C P F']:
+    """The same for pixels that are normalised already. What every kind of tower implements."""
+    raise NotImplementedError(type(self).__name__)
+
+
+def normalize_crops(crops: Array, kind: str) -> Array:
+  """uint8 crops [..., h, w, 3] (or float ones in 0..1) → float32 as the tower was trained
+  (docs/model.md §1.1, §6.2).
+  """
+  x = crops.astype(jnp.float32) / 255.0 if crops.dtype == jnp.uint8 else crops
+  mean, deviation = STATISTICS[kind]
+  return (x - jnp.asarray(mean)) / jnp.asarray(deviation)
