@@ -23,7 +23,6 @@ from molmo_jax.model.config import (
   ModelConfig,
   VitConfig,
   YarnConfig,
-  resolve_vit_layers,
 )
 
 # Which names a checkpoint's tensors and keys have: the released ones, or those of transformers.
@@ -213,10 +212,9 @@ def _canonical(c: ModelConfig) -> ModelConfig:
     experts_per_token=llm.experts_per_token if llm.experts else 0)
   if is_v1(c):
     return dataclasses.replace(c, llm=llm, vit=vit)
-  read = resolve_vit_layers(c.connector.vit_layers, vit.layers)
   return dataclasses.replace(
-    c, llm=llm, vit=dataclasses.replace(vit, layers=max(read) + 1),
-    connector=dataclasses.replace(c.connector, vit_layers=read, pool_slots=0))
+    c, llm=llm, vit=dataclasses.replace(vit, layers=max(c.read) + 1),
+    connector=dataclasses.replace(c.connector, vit_layers=c.read, pool_slots=0))
 
 
 def _settings(config: Any, path: str = 'model') -> dict[str, Any]:
@@ -268,7 +266,7 @@ def _hub(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any], dict[str,
 def _native(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
   """What only the files of transformers' classes have; see `_hub`."""
   vit, llm = config.vit, config.llm
-  read = resolve_vit_layers(config.connector.vit_layers, vit.layers)
+  read = config.read
   rope = _yarn(llm) or dict(rope_type='default')
   return (
     dict(model_type='molmo2_vision', num_hidden_layers=max(read) + 1, num_channels=3,

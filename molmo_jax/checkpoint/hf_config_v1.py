@@ -15,6 +15,7 @@ from typing import Any
 
 from molmo_jax.json_section import Key, Section, written
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
+from molmo_jax.model.tower import VITS
 
 LLM = (
   Key('width', 'hidden_size', 'd_model'), Key('layers', 'num_hidden_layers', 'n_layers'),
@@ -44,12 +45,9 @@ CONNECTOR = (
     '': None}),
   Key('feature_dropout', 'image_feature_dropout', kind=float, default=0.0))
 # What belongs to a kind of tower. Its blocks, all of which are stored, have biases everywhere.
-TOWERS = {'openai': dict(class_token=True, patch_bias=False, pre_norm=True, layer_scale=False),
-          'siglip': dict(class_token=False, patch_bias=True, pre_norm=False, layer_scale=False),
-          'dino': dict(class_token=True, patch_bias=True, pre_norm=False, layer_scale=True)}
-CLIP = VitConfig(
-  image_size=336, patch_size=14, width=1024, layers=23, heads=16, head_dim=64, mlp=4096,
-  activation='quick_gelu', norm_eps=1e-5, normalize='openai', keep_unread=True, **TOWERS['openai'])
+TOWERS = {row['normalize']: {name: row[name] for name in (
+  'class_token', 'patch_bias', 'pre_norm', 'layer_scale')} for row in VITS.values()}
+CLIP = VitConfig(**VITS['clip'], keep_unread=True)
 # Of all releases; of the training code where a file leaves it out.
 EXTRA_VOCAB, TABLE_ROWS = 128, 50304
 

@@ -15,13 +15,10 @@ from typing import Any
 
 from molmo_jax.errors import CheckpointError
 from molmo_jax.json_section import Key, Section, written
+from molmo_jax.normalization import STATISTICS
 from molmo_jax.preprocess.types import MOLMO_V1, ImageConfig, PreprocessConfig, VideoConfig
 
-SIGLIP = (0.5, 0.5, 0.5)
-CLIP_MEAN, CLIP_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-# Molmo v1: mean and deviation by the kind of tower, and the way to resize by its name in config.json.
-V1_STATISTICS = {'openai': (CLIP_MEAN, CLIP_STD), 'siglip': (SIGLIP, SIGLIP),
-                 'dino': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+SIGLIP_MEAN, SIGLIP_STD = STATISTICS['siglip']
 V1_RESIZE = {'default': 'letterbox', 'siglip': 'stretch', 'dino': 'stretch_bicubic',
              'metaclip': 'stretch_bicubic'}
 PIXELS = dict(do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True,
@@ -111,7 +108,7 @@ def _part(processor: Section, key: str, file: str) -> Section:
 
 
 def _read_image(part: Section, **tokens: bool) -> ImageConfig:
-  part.demand(image_mean=SIGLIP, image_std=SIGLIP, **PIXELS)
+  part.demand(image_mean=SIGLIP_MEAN, image_std=SIGLIP_STD, **PIXELS)
   found = part.fields(IMAGE)
   config = ImageConfig(crop_size=_side(part), max_crops=found['max_crops_eval'],
                        clamp_small_sides=False, **found, **tokens)
@@ -124,7 +121,7 @@ def _read_image(part: Section, **tokens: bool) -> ImageConfig:
 
 
 def _read_video(part: Section, **tokens: bool) -> VideoConfig:
-  part.demand(image_mean=SIGLIP, image_std=SIGLIP, do_sample_frames=True, **PIXELS)
+  part.demand(image_mean=SIGLIP_MEAN, image_std=SIGLIP_STD, do_sample_frames=True, **PIXELS)
   found = part.fields(VIDEO)
   # null says that there is no limit, which is not the same as to say nothing
   max_fps = part.take('max_fps', kind=float, default=None if 'max_fps' in part.values else 2.0)
@@ -149,15 +146,15 @@ def _read_v1(part: Section, processor: Section, model: Section) -> PreprocessCon
   than the released one is described in section `vision_backbone` of config.json.
   """
   tower = model.values.get('vision_backbone') or {}
-  likely = (kind for kind, (mean, _) in V1_STATISTICS.items()
+  likely = (kind for kind, (mean, _) in STATISTICS.items()
             if part.values.get('image_mean') == list(mean))
   kind = tower.get('image_model_type') or next(likely, 'openai')
   resize = tower.get('resize_mode') or ('default' if kind == 'openai' else kind)
-  if kind not in V1_STATISTICS or resize not in V1_RESIZE:
+  if kind not in STATISTICS or resize not in V1_RESIZE:
     raise CheckpointError(
       f'{model.file}: vision_backbone is of image_model_type {kind!r} with resize_mode {resize!r}; '
-      f'supported are {", ".join(V1_STATISTICS)} with {", ".join(V1_RESIZE)}')
-  mean, deviation = V1_STATISTICS[kind]
+      f'supported are {", ".join(STATISTICS)} with {", ".join(V1_RESIZE)}')
+  mean, deviation = STATISTICS[kind]
   part.demand(image_mean=mean, image_std=deviation, image_padding_mask=True, **PIXELS)
   found, side = part.fields(IMAGE_V1), part.square('base_image_input_size', default=336)
   tokens = {part.size(f'image_token_length_{axis}', default=12) for axis in 'hw'}
@@ -194,7 +191,7 @@ def config_files(config: PreprocessConfig) -> dict[str, dict[str, Any]]:
   _check_released(config, PreprocessConfig(), _UNWRITTEN, 'Molmo2')
   image, video = config.image, config.video
   pixels = PIXELS | {
-    'image_mean': list(SIGLIP), 'image_std': list(SIGLIP), 'patch_size': image.patch_size,
+    'image_mean': list(SIGLIP_MEAN), 'image_std': list(SIGLIP_STD), 'patch_size': image.patch_size,
     'size': {'height': image.crop_size, 'width': image.crop_size}}
   return {'processor_config.json': {
     'processor_class': 'Molmo2Processor',
@@ -211,7 +208,7 @@ def _v1_image_processor(image: ImageConfig) -> dict[str, Any]:
   if image.resize not in kinds:
     raise CheckpointError('the processor of Molmo v1 cannot express '
                           f'image.resize={image.resize!r}; it knows {", ".join(kinds)}')
-  mean, deviation = V1_STATISTICS[kinds[image.resize]]
+  mean, deviation = STATISTICS[kinds[image.resize]]
   tokens = -(-image.grid // image.pooling[0])
   return {
     'image_processor_type': 'MolmoImageProcessor', 'base_image_input_size': [image.crop_size] * 2,
