@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax.custom_derivatives import linear_call
 
 from molmo_jax.kernels.mask import PADDING, Bidirectional, Blocks, MaskInfo, rule, visible
@@ -91,8 +92,8 @@ def _attend_jvp(settings: _Settings, primals: tuple[Any, ...], tangents: tuple[A
 def _forward(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
              k_info: MaskInfo) -> tuple[jax.Array, jax.Array]:
   """The output, and the log-sum-exp of the scores [I,B,K,G·Y]."""
-  q_blocks, k_blocks, v_blocks = _cut_queries(q, k.shape[2], settings), _cut_keys(
-    k, settings), _cut_keys(v, settings)
+  q_blocks = _cut_queries(q, k.shape[2], settings)
+  k_blocks, v_blocks = _cut_keys(k, settings), _cut_keys(v, settings)
   q_infos, k_infos = _cut_info(q_info, settings.block_q), _cut_info(k_info, settings.block_k)
   order, count = _needed_first(needed_blocks(q_infos, k_infos, settings.bidirectional))
 
@@ -111,9 +112,8 @@ def _forward(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_in
                                              v_blocks[j])
       return new, total * keep + jnp.sum(weights, axis=-1), out
 
-    rows = q_block.shape[:-1]
-    start = (jnp.full(rows, -jnp.inf, jnp.float32), jnp.zeros(rows, jnp.float32),
-             jnp.zeros(q_block.shape, jnp.float32))
+    rows = jnp.zeros(q_block.shape[:-1], jnp.float32)
+    start = rows - jnp.inf, rows, jnp.zeros(q_block.shape, jnp.float32)
     highest, total, out = jax.lax.fori_loop(0, length, add_keys, start)
     empty = total == 0
     total = jnp.where(empty, 1.0, total)
@@ -121,7 +121,7 @@ def _forward(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_in
     return (out / total[..., None]).astype(v.dtype), lse
 
   out, lse = jax.lax.map(attend_block, (q_blocks, q_infos, order, count))
-  return _join_queries(out, q.shape), lse
+  return _join_queries(out, q), lse
 
 
 def _push(settings: _Settings, saved: tuple[Any, ...], tangents: tuple[jax.Array, ...]
@@ -156,7 +156,7 @@ def _push(settings: _Settings, saved: tuple[Any, ...], tangents: tuple[jax.Array
     change, total = jax.lax.fori_loop(0, length, add_keys, start)
     return (change - total[..., None] * out_block).astype(v.dtype)
 
-  return _join_queries(jax.lax.map(push_block, (queries, q_infos, lse, order, count)), q.shape)
+  return _join_queries(jax.lax.map(push_block, (queries, q_infos, lse, order, count)), q)
 
 
 def _pull(settings: _Settings, saved: tuple[Any, ...], out_gradient: jax.Array
@@ -194,8 +194,7 @@ def _pull(settings: _Settings, saved: tuple[Any, ...], out_gradient: jax.Array
 
   dq, (dk, dv) = jax.lax.scan(differentiate_block, jnp.zeros(q_blocks.shape, jnp.float32),
                               (k_blocks, v_blocks, k_infos, order, count))
-  return (_join_queries(dq, q.shape).astype(q.dtype), _join_keys(dk, k.shape),
-          _join_keys(dv, v.shape))
+  return _join_queries(dq, q).astype(q.dtype), _join_keys(dk, k), _join_keys(dv, v)
 
 
 def needed_blocks(q_infos: MaskInfo, k_infos: MaskInfo, bidirectional: Bidirectional) -> jax.Array:
@@ -257,28 +256,20 @@ def _cut_info(info: MaskInfo, size: int) -> MaskInfo:
 
 def _cut_queries(q: jax.Array, kv_heads: int, settings: _Settings) -> jax.Array:
   """[B,Sq,N,H] → [I,B,K,G·Y,H]."""
-  blocks = _cut(q, settings.block_q, 0)
-  rows, count, size, heads, dim = blocks.shape
-  blocks = blocks.reshape(rows, count, size, kv_heads, heads // kv_heads, dim).transpose(1, 0, 3, 4,
-                                                                                         2, 5)
-  return blocks.reshape(count, rows, kv_heads, -1, dim)
+  return rearrange(_cut(q, settings.block_q, 0), 'b i y (k g) h -> i b k (g y) h', k=kv_heads)
 
 
-def _join_queries(blocks: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """[I,B,K,G·Y,H] → [B,Sq,N,H]."""
-  rows, length, heads, dim = shape
-  count, _, kv_heads, _, _ = blocks.shape
-  blocks = blocks.reshape(count, rows, kv_heads, heads // kv_heads, -1, dim).transpose(1, 0, 4, 2,
-                                                                                       3, 5)
-  return blocks.reshape(rows, -1, heads, dim)[:, :length]
+def _join_queries(blocks: jax.Array, q: jax.Array) -> jax.Array:
+  """[I,B,K,G·Y,H] → the shape of q, [B,Sq,N,H]."""
+  group = q.shape[2] // blocks.shape[2]
+  return rearrange(blocks, 'i b k (g y) h -> b (i y) (k g) h', g=group)[:, :q.shape[1]]
 
 
 def _cut_keys(k: jax.Array, settings: _Settings) -> jax.Array:
   """[B,Sk,K,H] → [J,B,K,X,H]."""
-  return _cut(k, settings.block_k, 0).transpose(1, 0, 3, 2, 4)
+  return rearrange(_cut(k, settings.block_k, 0), 'b j x k h -> j b k x h')
 
 
-def _join_keys(blocks: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """[J,B,K,X,H] → [B,Sk,K,H]."""
-  rows, length, heads, dim = shape
-  return blocks.transpose(1, 0, 3, 2, 4).reshape(rows, -1, heads, dim)[:, :length]
+def _join_keys(blocks: jax.Array, k: jax.Array) -> jax.Array:
+  """[J,B,K,X,H] → the shape of k, [B,Sk,K,H]."""
+  return rearrange(blocks, 'j b k x h -> b (j x) k h')[:, :k.shape[1]]

@@ -21,12 +21,12 @@ Remat = Literal['none', 'full', 'dots', 'offload']
 @dataclasses.dataclass(frozen=True)
 class TowerConfig:
   """What the rest of the program knows about an image tower, of whatever kind (model/tower.py)."""
-  kind: str = 'vit'                  # which tower: a key of `model.molmo.TOWERS`
   image_size: int = 378              # side of a crop, pixels
   patch_size: int = 14               # side of a patch, pixels
   width: int = 1152                  # E, channels of a patch
   layers: int = 27                   # blocks, those that are not read included
   normalize: Normalization = 'siglip'   # mean and deviation of pixels
+  kind: str = 'vit'                  # which tower: a key of `model.molmo.TOWERS`
 
   def __post_init__(self):
     if self.image_size % self.patch_size:

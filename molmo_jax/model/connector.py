@@ -18,22 +18,21 @@ from molmo_jax.model.projector import Projector
 
 
 class PaddingEmbedding(nn.Module):
-  """Tells patches of padding from real ones (letterboxed images only); `patch_mask` is the share of
-  real pixels.
+  """Tells patches of padding from real ones (letterboxed images only); `patch_mask` is the fraction
+  of real pixels.
   """
   config: ConnectorConfig
 
   @nn.compact
-  def __call__(self, features: Float[Array, 'B M F'],
-               patch_mask: Float[Array, 'B M']) -> Float[Array, 'B M F']:
-    kind, width, init = self.config.padding_embed, features.shape[-1], nn.initializers.normal(0.02)
-    mask = patch_mask[..., None]
+  def __call__(self, features: Float[Array, 'B M F'], patch_mask: Float[Array, 'B M']
+               ) -> Float[Array, 'B M F']:
+    kind, mask = self.config.padding_embed, patch_mask[..., None]
+    shape = (2, features.shape[-1]) if kind == 'pad_and_partial_pad' else features.shape[-1:]
+    vectors = self.param('vectors', nn.initializers.normal(0.02), shape)
     if kind == 'pad_and_partial_pad':
-      vectors = self.param('vectors', init, (2, width))
       added = vectors[0] * (mask == 0) + vectors[1] * ((mask < 1) & (mask != 0))
     else:
-      vector = self.param('vectors', init, (width,))
-      added = vector * ((mask == 0) if kind == 'pad_embed' else jnp.maximum(mask, 0))
+      added = vectors * ((mask == 0) if kind == 'pad_embed' else jnp.maximum(mask, 0))
     return features + added.astype(features.dtype)
 
 
@@ -51,8 +50,8 @@ class Connector(nn.Module):
   @nn.compact
   def __call__(self, features: Float[Array, 'B M F'], pool_index: Int[Array, 'B V W'],
                layout_index: Array | None = None, layout_box: Array | None = None,
-               patch_mask: Array | None = None,
-               dropout_key: Array | None = None) -> Float[Array, 'B V D']:
+               patch_mask: Array | None = None, dropout_key: Array | None = None
+               ) -> Float[Array, 'B V D']:
     c = self.config
     if c.padding_embed is not None:
       if patch_mask is None:

@@ -129,7 +129,6 @@ def apply_stack(body: Callable, stack: Any, carry: Any, per_layer: Any, remat: s
     policy = {'full': None, 'dots': policies.dots_with_no_batch_dims_saveable,
               'offload': policies.save_and_offload_only_these_names(
                   names_which_can_be_saved=[], names_which_can_be_offloaded=['layer input'],
-                  offload_src='device',
-                  offload_dst='pinned_host')}[remat]
+                  offload_src='device', offload_dst='pinned_host')}[remat]
     step = jax.checkpoint(step, policy=policy, prevent_cse=False)
   return jax.lax.scan(step, carry, (stack, per_layer), unroll=unroll)

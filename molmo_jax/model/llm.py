@@ -25,9 +25,8 @@ class Embedding(nn.Module):
   """Token embeddings: the base table, and a second one for the ids from `vocab` on.
 
   The head has rows for the base table only, so tokens of the second are never predicted. Id −1
-  (padding) looks up row
-  0. Where the base table is padded beyond the vocabulary, the extra tokens lie in it, and the
-  second one is not read (docs/model.md §10: Molmo-7B-O, MolmoE).
+  (padding) looks up row 0. Where the base table is padded beyond the vocabulary, the extra tokens
+  lie in it, and the second one is not read (docs/model.md §10: Molmo-7B-O, MolmoE).
   """
   config: LlmConfig
 
@@ -62,16 +61,13 @@ class Attention(nn.Module):
                cache: Cache | None = None, layer: int = 0) -> tuple[Array, tuple[Array, Array]]:
     c = self.config.llm
     heads, kv_heads = (c.heads, c.head_dim), (c.kv_heads, c.head_dim)
-    project = lambda name, shape: Einsum('bsd,dnh->bsnh', (c.width, *shape),
-                                         shape if c.qkv_bias else None,
-                                         self.dtype, name=name)(x)
+    project = lambda name, shape: Einsum(
+      'bsd,dnh->bsnh', (c.width, *shape), shape if c.qkv_bias else None, self.dtype, name=name)(x)
     q, k, v = project('query', heads), project('key', kv_heads), project('value', kv_heads)
-    if c.qk_norm == 'head':
-      q, k = RMSNorm(c.norm_eps, name='query_norm')(q), RMSNorm(c.norm_eps, name='key_norm')(k)
-    elif c.qk_norm == 'full':
-      flat = lambda y: y.reshape(*y.shape[:2], -1)
-      q = RMSNorm(c.norm_eps, name='query_norm')(flat(q)).reshape(q.shape)
-      k = RMSNorm(c.norm_eps, name='key_norm')(flat(k)).reshape(k.shape)
+    if c.qk_norm != 'none':
+      flat = lambda y: y.reshape(*y.shape[:2], -1) if c.qk_norm == 'full' else y
+      norm = lambda name, y: RMSNorm(c.norm_eps, name=name)(flat(y)).reshape(y.shape)
+      q, k = norm('query_norm', q), norm('key_norm', k)
     q, k = rotate(q, table), rotate(k, table)
     bidirectional = self.config.bidirectional
     if cache is None:
@@ -96,12 +92,11 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B S D'], table: Array, info: MaskInfo,
-               dropout_rate: Array | None = None,
-               dropout_key: Array | None = None, cache: Cache | None = None, layer: int = 0
-               ) -> tuple[Array, tuple[Array, Array]]:
+               dropout_rate: Array | None = None, dropout_key: Array | None = None,
+               cache: Cache | None = None, layer: int = 0) -> tuple[Array, tuple[Array, Array]]:
     c = self.config.llm
-    attention_norm, mlp_norm = RMSNorm(c.norm_eps, name='attention_norm'), RMSNorm(c.norm_eps,
-                                                                                   name='mlp_norm')
+    attention_norm = RMSNorm(c.norm_eps, name='attention_norm')
+    mlp_norm = RMSNorm(c.norm_eps, name='mlp_norm')
     attention = Attention(self.config, self.dtype, name='attention')
     down_init = fan_in_normal(c.mlp, c.layers)
     if c.experts:
@@ -128,8 +123,7 @@ class Decoder(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'B S D'], positions: Int[Array, 'B S'], info: MaskInfo,
                loss_weights: Array | None = None, dropout_key: Array | None = None,
-               cache: Cache | None = None
-               ) -> tuple[Float[Array, 'B S D'], tuple]:
+               cache: Cache | None = None) -> tuple[Float[Array, 'B S D'], tuple]:
     """Returns the hidden states after the final norm, and keys and values: [L,B,S,K,H] each; with a
     cache, a list of pairs, one per layer, which `append` writes."""
     c, dtype = self.config.llm, jnp.dtype(self.config.dtype)
@@ -137,10 +131,8 @@ class Decoder(nn.Module):
     tables = rotary_tables(positions, c.head_dim, c.rope_theta, c.yarn)
     kinds = jnp.asarray([int(i in c.yarn.layers) for i in range(c.layers)], jnp.int32)
     one = jnp.zeros((1, 1), jnp.int32)
-    # see inference/unstack
-    if cache is not None and isinstance(self.get_variable('params', 'blocks'), tuple):
-      stack = self.get_variable('params', 'blocks')
-    else:
+    stack = self.get_variable('params', 'blocks')
+    if not isinstance(stack, tuple):   # else the layers are unstacked, see inference/unstack
       stack = self.param('blocks', init_stack(block, c.layers, jnp.zeros((1, 1, c.width)),
                                               jnp.zeros((1, 1, c.head_dim // 2, 2)),
                                               MaskInfo(one, one, one)))
@@ -164,8 +156,8 @@ class Decoder(nn.Module):
         key_values.append(key_value)
     return RMSNorm(c.norm_eps, name='norm')(x), key_values
 
-  def _dropout(self, loss_weights: Array | None,
-               key: Array | None) -> tuple[Array | None, Array | None]:
+  def _dropout(self, loss_weights: Array | None, key: Array | None
+               ) -> tuple[Array | None, Array | None]:
     """The dropout rate of every position [B,S,1] (or a number) and a key per layer (docs/model.md
     §4.2).
     """

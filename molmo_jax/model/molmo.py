@@ -53,43 +53,39 @@ class Molmo(nn.Module):
     self.embedding = Embedding(c.llm)
     self.decoder = Decoder(c)
 
-  def visual_features(self, batch: Batch,
-                      dropout_key: Array | None = None) -> Float[Array, 'B V D']:
+  def visual_features(self, batch: Batch, dropout_key: Array | None = None
+                      ) -> Float[Array, 'B V D']:
     """One vector per visual token; zeros when the model is blind."""
     c, pool_index = self.config, batch['pool_index']
-    rows, crops = batch['crops'].shape[:2]
     if (c.blind and not self.is_initializing()) or pool_index.shape[1] == 0:
       return jnp.zeros((*pool_index.shape[:2], c.llm.width))
+    rows, crops = batch['crops'].shape[:2]
     spread = crops_per_row(rows, crops)   # windows never point to the crops that are added
     add = lambda x: jnp.pad(x, ((0, 0), (0, spread - crops), *((0, 0),) * (x.ndim - 2)))
     pixels = shard_crops(add(batch['crops']).reshape(rows * spread, *batch['crops'].shape[2:]))
     features = self.vit(pixels)
-    features = shard_rows(features.reshape(rows, spread * features.shape[1], features.shape[2]))
-    mask = batch.get('patch_mask')
+    features = shard_rows(features.reshape(rows, -1, features.shape[-1]))
+    mask = add(batch['patch_mask']).reshape(rows, -1) if 'patch_mask' in batch else None
     visual = self.connector(features, shard_sequence(pool_index), batch.get('layout_index'),
-                            batch.get('layout_box'),
-                            None if mask is None else add(mask).reshape(rows, -1), dropout_key)
+                            batch.get('layout_box'), mask, dropout_key)
     return shard_rows(shard_sequence(visual))
 
   def embed(self, batch: Batch, dropout_key: Array | None = None,
-            features: Float[Array, 'B V D'] | None = None
-            ) -> Float[Array, 'B S D']:
+            features: Float[Array, 'B V D'] | None = None) -> Float[Array, 'B S D']:
     """Token embeddings plus, at every `<im_patch>`, its visual feature: a gather with a static
     shape, no scatter.
 
     `features` are those that `visual_features` gave for these rows, where they are known already;
     the batch needs no crops then.
     """
-    x = shard_sequence(self.embedding(shard_sequence(batch['tokens']))).astype(
-      self.config.residual_dtype)
+    x = shard_sequence(self.embedding(shard_sequence(batch['tokens'])))
+    x = x.astype(self.config.residual_dtype)
     if features is None:
-      if batch['pool_index'].shape[1] == 0:
-        return x
       features = self.visual_features(batch, dropout_key)
-    elif features.shape[1] == 0:
+    if features.shape[1] == 0:
       return x
-    visual, index = features, shard_sequence(batch['feature_index'])
-    added = take_rows(visual, jnp.maximum(index, 0))
+    index = shard_sequence(batch['feature_index'])
+    added = take_rows(features, jnp.maximum(index, 0))
     return x + jnp.where((index >= 0)[..., None], added, 0).astype(x.dtype)
 
   def __call__(self, batch: Batch, dropout_key: Array | None = None) -> Float[Array, 'B S D']:
@@ -117,15 +113,14 @@ class Molmo(nn.Module):
     `features` as in `embed`; `cache_dtype` as in `extend_cache`.
     """
     info = mask_info(batch['segments'], batch['visual'])
-    hidden, (keys, values) = self.decoder(self.embed(batch, features=features), batch['positions'],
-                                          info)
+    x = self.embed(batch, features=features)
+    hidden, (keys, values) = self.decoder(x, batch['positions'], info)
     last = jnp.max(jnp.where(info.segments >= 0, info.index, 0), axis=1)
     return (self.logits(jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]),
             extend_cache(keys, values, info, new_tokens, cache_dtype))
 
   def decode(self, tokens: Int[Array, 'B'], positions: Int[Array, 'B'], segments: Int[Array, 'B'],
-             cache: Cache
-             ) -> tuple[Float[Array, 'B vocab'], Cache]:
+             cache: Cache) -> tuple[Float[Array, 'B vocab'], Cache]:
     """One more text token per row: its logits, and the cache that holds it. `segments` −1 hides the
     token.
     """

@@ -26,13 +26,6 @@ SCALE = {'attention_meanq': 1, 'attention': 1, 'attention_meanq_2x': 2, 'attenti
 MEAN_QUERY = ('attention_meanq', 'attention_meanq_2x', 'attention_meanq_4x')
 
 
-def pooled_width(config: ConnectorConfig, features: int) -> int:
-  """Channels that leave the pooling, given those that enter."""
-  if config.pooling in SCALE:
-    return config.width * SCALE[config.pooling]
-  return features * config.pool_slots if config.pooling == 'stack' else features
-
-
 def gather_windows(features: Float[Array, 'B M F'], pool_index: Int[Array, 'B V W']
                    ) -> tuple[Float[Array, 'B V W F'], Bool[Array, 'B V W']]:
   """The patches of every window, zeros in empty slots, and which slots are filled."""
@@ -56,19 +49,19 @@ class AttentionPooling(nn.Module):
 
   @nn.compact
   def __call__(self, query: Float[Array, 'B V F'], windows: Float[Array, 'B V W F'],
-               valid: Bool[Array, 'B V W']
-               ) -> Float[Array, 'B V width']:
+               valid: Bool[Array, 'B V W']) -> Float[Array, 'B V width']:
     c, scale = self.config, SCALE[self.config.pooling]
     features, head_dim, width = windows.shape[-1], c.head_dim * scale, c.width * scale
     heads, kv_heads = (c.heads, head_dim), (c.kv_heads, head_dim)
     q = Einsum('bvf,fnh->bvnh', (features, *heads), heads, self.dtype, name='query')(query)
-    k = Einsum('bvwf,fkh->bvwkh', (features, *kv_heads), kv_heads, self.dtype, name='key')(windows)
-    v = Einsum('bvwf,fkh->bvwkh', (features, *kv_heads), kv_heads, self.dtype,
-               name='value')(windows)
+    k, v = (Einsum('bvwf,fkh->bvwkh', (features, *kv_heads), kv_heads, self.dtype, name=name)(
+      windows) for name in ('key', 'value'))
 
+    # one query and 4 or 9 keys per window: attention here is a small softmax for every visual
+    # token, and no window sees another
     q = q.reshape(*q.shape[:2], c.kv_heads, c.heads // c.kv_heads, head_dim)
-    scores = jnp.einsum('bvkgh,bvwkh->bvkgw', q, k,
-                        preferred_element_type=jnp.float32) / math.sqrt(head_dim)
+    scores = jnp.einsum('bvkgh,bvwkh->bvkgw', q, k, preferred_element_type=jnp.float32)
+    scores = scores / math.sqrt(head_dim)
     # a large finite number: an empty window gets an even softmax over its zeros, never NaN
     if c.pooling_mask:
       scores = jnp.where(valid[:, :, None, None, :], scores, -1e30)

@@ -63,12 +63,11 @@ class VitBlock(nn.Module):
                for n in ('query', 'key', 'value'))
     h = attend_patches(q, k, v)
     h = Einsum('cpnh,nhe->cpe', (*heads, c.width), (c.width,), dtype,
-               fan_in_normal(c.heads * c.head_dim, c.layers),
-               name='out')(h)
+               fan_in_normal(c.heads * c.head_dim, c.layers), name='out')(h)
     x = x + self._scaled('attention_scale', h).astype(x.dtype)
     h = LayerNorm(c.norm_eps, name='mlp_norm')(x)
-    h = ACTIVATIONS[c.activation](
-      Einsum('cpe,ef->cpf', (c.width, c.mlp), (c.mlp,), dtype, name='up')(h))
+    h = Einsum('cpe,ef->cpf', (c.width, c.mlp), (c.mlp,), dtype, name='up')(h)
+    h = ACTIVATIONS[c.activation](h)
     h = Einsum('cpf,fe->cpe', (c.mlp, c.width), (c.width,), dtype, fan_in_normal(c.mlp, c.layers),
                name='down')(h)
     return x + self._scaled('mlp_scale', h).astype(x.dtype)
@@ -96,9 +95,8 @@ class Vit(Tower):
     x = Einsum('cpi,ie->cpe', (pixels, c.width), (c.width,) if c.patch_bias else None, self.dtype,
                name='patch_embedding')(patches)
     if c.class_token:
-      token = self.param('class_embedding', fan_in_normal(c.width), (c.width,))
-      x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, c.width)), x],
-                          axis=1)
+      token = self.param('class_embedding', fan_in_normal(c.width), (c.width,)).astype(x.dtype)
+      x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, c.width)), x], axis=1)
     positions = self.param('position_embedding', fan_in_normal(c.width),
                            ((c.positions or c.patches) + c.class_token, c.width))
     x = x + fit_positions(positions, c.patches, c.class_token).astype(x.dtype)
@@ -108,19 +106,12 @@ class Vit(Tower):
     block = VitBlock(c, self.dtype, parent=None)
     stack = self.param('blocks', init_stack(block, c.built(self.read), jnp.zeros((1, 1, c.width))))
 
-    outputs = {}
-    start = 0
+    outputs, start = {}, 0
     # a scan per stretch between two blocks that are read: none else is kept
     for end in sorted(set(self.read)):
-      stretch = {n: _slice(v, start, end + 1) for n, v in stack.items()}
+      stretch = jax.tree.map(lambda w, part=slice(start, end + 1): w[part], stack)
       x, _ = apply_stack(lambda p, x, _: (block.apply({'params': p}, shard_crops(x)), None),
-                         stretch, x, None,
-                         self.remat, self.unroll)
+                         stretch, x, None, self.remat, self.unroll)
       outputs[end], start = x, end + 1
     features = jnp.concatenate([outputs[i] for i in self.read], axis=-1)
     return features[:, 1:] if c.class_token else features
-
-
-def _slice(tree, start: int, end: int):
-  return {n: _slice(v, start, end)
-          for n, v in tree.items()} if isinstance(tree, dict) else tree[start:end]

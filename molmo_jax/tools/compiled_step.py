@@ -208,42 +208,38 @@ def estimates(run: Experiment, mesh: Mesh) -> dict[str, int]:
   }
 
 
-def suggestions(run: Experiment, mesh: Mesh, sizes: dict[str, int],
-                whole: dict[str, int]) -> list[str]:
+def suggestions(run: Experiment, mesh: Mesh, sizes: dict[str, int], whole: dict[str, int]
+                ) -> list[str]:
   """Flags that make the step smaller, those that save most first; `sizes` as `estimates` gives
   them.
   """
-  c, data, size = run.model, run.data, dict(mesh.shape)
-  saved = sizes['saved by the language model'] + sizes['saved by the ViT']
-  found: list[tuple[float, str]] = []
-  if c.llm.kv_heads % (2 * size['context'] * size['tensor']) == 0 and size['fsdp'] % 2 == 0:
-    found.append((saved / 2, f'--config.mesh.context={2 * size["context"]} '
-                  f'--config.mesh.fsdp={size["fsdp"] // 2} with half as many rows: half a row per '
-                  'device'))
-  if c.remat != 'offload' and mesh.devices.flat[0].platform != 'cpu':
-    found.append(
-      (saved, "--config.model.remat=offload: what the layers keep waits in the host's memory"))
-  if c.remat in ('none', 'dots'):
-    found.append((saved, '--config.model.remat=full: keeps only the input of each layer'))
-  rows = data.batch_size // (size['data'] * size['fsdp'] * run.training.accumulate)
-  if rows > 1:
-    found.append((saved * (1 - 1 / rows),
-                  f'--config.training.accumulate={rows * run.training.accumulate}: one row per '
-                  'device at a time instead of ' + str(rows)))
-  if c.residual_dtype == 'float32':
-    found.append((sizes['saved by the language model'] / 2,
-                  '--config.model.residual_dtype=bfloat16: half of what the language model keeps, '
-                  'at a loss of precision'))
-  if run.training.loss_chunk > 256:
-    found.append((sizes['logits of a chunk'] / 2,
-                  f'--config.training.loss_chunk={run.training.loss_chunk // 2}: fewer logits at '
-                  'the same time'))
-  if whole:
-    found.append((3 * sum(whole.values()), 'another mesh: fsdp divides no dimension of '
-                  f'{len(whole)} parameters, which every device holds; try a smaller fsdp with '
-                  'data or context'))
+  c, size, chunk = run.model, dict(mesh.shape), run.training.loss_chunk
+  language = sizes['saved by the language model']
+  saved = language + sizes['saved by the ViT']
+  parts = size['data'] * size['fsdp'] * run.training.accumulate
+  rows = max(run.data.batch_size // parts, 1)
+  options: list[tuple[bool, float, str]] = [   # whether it is possible, bytes that it saves, how
+    (c.llm.kv_heads % (2 * size['context'] * size['tensor']) == 0 and size['fsdp'] % 2 == 0,
+     saved / 2, f'--config.mesh.context={2 * size["context"]} '
+     f'--config.mesh.fsdp={size["fsdp"] // 2} with half as many rows: half a row per device'),
+    (c.remat != 'offload' and mesh.devices.flat[0].platform != 'cpu', saved,
+     "--config.model.remat=offload: what the layers keep waits in the host's memory"),
+    (c.remat in ('none', 'dots'), saved,
+     '--config.model.remat=full: keeps only the input of each layer'),
+    (rows > 1, saved * (1 - 1 / rows),
+     f'--config.training.accumulate={rows * run.training.accumulate}: one row per device at a time '
+     f'instead of {rows}'),
+    (c.residual_dtype == 'float32', language / 2,
+     '--config.model.residual_dtype=bfloat16: half of what the language model keeps, at a loss of '
+     'precision'),
+    (chunk > 256, sizes['logits of a chunk'] / 2,
+     f'--config.training.loss_chunk={chunk // 2}: fewer logits at the same time'),
+    (bool(whole), 3 * sum(whole.values()),
+     f'another mesh: fsdp divides no dimension of {len(whole)} parameters, which every device '
+     'holds; try a smaller fsdp with data or context')]
   return [f'{text} (about {saves / GIB:.1f} GiB)'
-          for saves, text in sorted(found, key=lambda f: -f[0]) if saves > 0]
+          for possible, saves, text in sorted(options, key=lambda o: -o[1])
+          if possible and saves > 0]
 
 
 def bytes_table(title: str, sizes: dict[str, int]) -> Table:

@@ -66,8 +66,7 @@ def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:
       raise ConfigError(f'optimizer.groups.{name}.pattern={group.pattern!r} matches no parameter '
         'that an earlier group has not taken; paths start with '
         f'{sorted({p.split("/")[0] for p in labels})}')
-  structure = jax.tree_util.tree_structure(params)
-  return jax.tree_util.tree_unflatten(structure, list(labels.values()))
+  return jax.tree.unflatten(jax.tree.structure(params), labels.values())
 
 
 def warmup_cosine(peak: float, warmup: int, steps: int, min_lr_ratio: float,
@@ -124,8 +123,8 @@ def group_norms(tree: Any, groups: dict[str, GroupConfig]) -> dict[str, jax.Arra
   """The L2 norm over every group's leaves of a tree like the parameters, 0 for a group without any;
   float32.
   """
-  squares: dict[str, jax.Array] = {name: jnp.zeros((), jnp.float32) for name in groups}
+  squares = dict.fromkeys(groups, jnp.zeros((), jnp.float32))
   labels = jax.tree.leaves(label_parameters(tree, groups))
   for label, leaf in zip(labels, jax.tree.leaves(tree), strict=True):
     squares[label] += jnp.sum(jnp.square(leaf.astype(jnp.float32)))
-  return {name: jnp.sqrt(square) for name, square in squares.items()}
+  return jax.tree.map(jnp.sqrt, squares)

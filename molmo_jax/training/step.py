@@ -48,12 +48,22 @@ class TrainingConfig:
 
 
 def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: int,
-               dropout_key: Array | None = None,
-               weight: Array | None = None) -> tuple[Array, Metrics]:
-  """Weighted mean over all loss tokens of the global batch: cross-entropy plus `z_loss`·logsumexp².
+               dropout_key: Array | None = None, weight: Array | None = None
+               ) -> tuple[Array, Metrics]:
+  """Weighted mean over all loss tokens of the global batch: cross-entropy plus `z_loss`·logsumexp²
+  (docs/training.md §1.3).
 
   Args:
+    model: the network.
+    params: its parameters.
+    batch: arrays [B,…], docs/data.md has the fields.
+    z_loss: weight of the second term.
+    chunk: positions of a row whose logits exist at the same time.
+    dropout_key: None: no dropout.
     weight: the divisor, if `batch` is a part of a larger one; None: the sum of its loss weights.
+
+  Returns:
+    The loss, float32 [], and metrics of the same form.
   """
   hidden = model.apply({'params': params}, batch, dropout_key)
   head = model.apply({'params': params}, method='head_kernel')
@@ -66,16 +76,16 @@ def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: in
 
 
 def make_train_step(model: Molmo, optimizer: optax.GradientTransformation, config: TrainingConfig,
-                    optimizer_config: OptimizerConfig) -> Callable[[
-                      TrainState, Batch], tuple[TrainState, Metrics]]:
+                    optimizer_config: OptimizerConfig
+                    ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """The function `(state, batch) → (state, metrics)`."""
   groups = optimizer_config.groups
   schedules = {name: schedule_of(g, optimizer_config, config.steps) for name, g in groups.items()
                if not g.frozen}
 
   def gradients(params: Any, batch: Batch, key: Array, weight: Array) -> tuple[Metrics, Any]:
-    loss_fn = lambda p: batch_loss(model, p, batch, config.z_loss, config.loss_chunk, key, weight)
-    (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    (_, metrics), grads = jax.value_and_grad(batch_loss, argnums=1, has_aux=True)(
+      model, params, batch, config.z_loss, config.loss_chunk, key, weight)
     return metrics, grads
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -98,8 +108,7 @@ def make_train_step(model: Molmo, optimizer: optax.GradientTransformation, confi
 
 
 def _accumulated(gradients: Callable, parts: int, params: Any, batch: Batch, key: Array,
-                 weight: Array
-                 ) -> tuple[Metrics, Any]:
+                 weight: Array) -> tuple[Metrics, Any]:
   """Metrics and gradients of a whole batch, a part of every device's rows at a time."""
   rows = batch['tokens'].shape[0]
   if rows % parts:
@@ -112,9 +121,7 @@ def _accumulated(gradients: Callable, parts: int, params: Any, batch: Batch, key
     return jax.tree.map(jnp.add, total,
                         gradients(params, some, jax.random.fold_in(key, number), weight)), None
 
-  first = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
-  shapes = jax.eval_shape(gradients, params, {name: first(x) for name, x in split.items()}, key,
-                          weight)
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  first = jax.eval_shape(lambda: {name: x[0] for name, x in split.items()})
+  zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradients, params, first, key, weight))
   return jax.lax.scan(add, zeros, (split, jnp.arange(parts)))[0]
 
