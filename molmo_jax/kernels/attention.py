@@ -25,14 +25,7 @@ from molmo_jax.kernels import cpu
 from molmo_jax.kernels.blockwise import attend_blockwise
 from molmo_jax.kernels.mask import Bidirectional, MaskInfo
 from molmo_jax.kernels.reference import attend_reference
-from molmo_jax.parallel.activations import (
-  CROPS,
-  HEADS,
-  ROWS,
-  constrain,
-  current_mesh,
-  devices_along,
-)
+from molmo_jax.parallel.activations import CROPS, HEADS, ROWS, axes_for, constrain, current_mesh
 from molmo_jax.parallel.mesh import check_heads
 
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
@@ -77,7 +70,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, info: MaskInfo, *,
   if mesh is None:
     return whole_rows(q, k, v, info)
   check_heads(k.shape[2], mesh.shape['context'], mesh.shape['tensor'])
-  rows = ROWS if q.shape[0] % devices_along(ROWS) == 0 else None
+  rows = axes_for(q.shape[0], ROWS)
   heads = P(rows, None, HEADS)
   q, k, v = (constrain(x, (ROWS, 'context', 'tensor')) for x in (q, k, v))
   out = jax.shard_map(whole_rows, in_specs=(heads, heads, heads, P(rows)), out_specs=heads,
@@ -106,12 +99,9 @@ def attend_patches(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     raise ValueError('attend_patches needs q, k and v of one shape [C,P,N,H], got '
                      f'{q.shape}, {k.shape}, {v.shape}')
   form = cpu.on_cpu(cpu.attend_crops, otherwise=_attend_some_crops)
-  mesh = current_mesh()
-  if mesh is None:
+  if current_mesh() is None:
     return form(q, k, v)
-  crops = CROPS if q.shape[0] % devices_along(CROPS) == 0 else None
-  heads = 'tensor' if q.shape[2] % mesh.shape['tensor'] == 0 else None
-  spec = P(crops, None, heads)
+  spec = P(axes_for(q.shape[0], CROPS), None, axes_for(q.shape[2], 'tensor'))
   return jax.shard_map(form, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)(q, k, v)
 
 

@@ -14,7 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
 # rows of a batch; with `context`, a row's sequence is cut as well
@@ -24,30 +24,35 @@ CROPS = ('data', 'fsdp', 'context')
 HEADS = ('tensor', 'context')
 
 
+Axes = str | tuple[str, ...] | None    # that a dimension is cut along
+
+
 def current_mesh() -> AbstractMesh | None:
   """The mesh that `jax.set_mesh` has set, if it is one of ours and has more than one device."""
   mesh = jax.sharding.get_abstract_mesh()
   return mesh if mesh.size > 1 and set(CROPS) <= set(mesh.axis_names) else None
 
 
-def devices_along(axes: tuple[str, ...], mesh: AbstractMesh | None = None) -> int:
+def devices_along(axes: str | tuple[str, ...], mesh: Mesh | AbstractMesh | None = None) -> int:
   """How many parts the mesh cuts a dimension into that lies along `axes`; 1 without a mesh."""
   mesh = mesh or current_mesh()
-  return math.prod(mesh.shape[axis] for axis in axes) if mesh else 1
+  names = (axes,) if isinstance(axes, str) else axes
+  return math.prod(mesh.shape[axis] for axis in names) if mesh else 1
 
 
-def constrain(x: Array, axes: tuple[str | tuple[str, ...] | None, ...]) -> Array:
+def axes_for(size: int, axes: Axes, mesh: Mesh | AbstractMesh | None = None) -> Axes:
+  """`axes`, if they divide a dimension of `size`; else None: it stays whole on every device."""
+  return axes if axes and size % devices_along(axes, mesh) == 0 else None
+
+
+def constrain(x: Array, axes: tuple[Axes, ...]) -> Array:
   """Asks for `x` to be cut along mesh axes, one entry per leading dimension.
 
   A dimension that its axes do not divide (short rows of an evaluation) stays whole.
   """
-  mesh = current_mesh()
-  if mesh is None:
+  if current_mesh() is None:
     return x
-  names = [(a,) if isinstance(a, str) else a or () for a in axes]
-  spec = P(*(a if a and size % devices_along(a, mesh) == 0 else None
-             for a, size in zip(names, x.shape)))
-  return jax.lax.with_sharding_constraint(x, spec)
+  return jax.lax.with_sharding_constraint(x, P(*map(axes_for, x.shape, axes)))
 
 
 def shard_sequence(x: Array) -> Array:
@@ -85,8 +90,7 @@ def take_rows(x: Array, index: Array) -> Array:
   mesh = current_mesh()
   if mesh is None:
     return take(x, index)
-  rows = ROWS if x.shape[0] % devices_along(ROWS, mesh) == 0 else None
-  part = 'context' if index.shape[1] % mesh.shape['context'] == 0 else None
+  rows, part = axes_for(x.shape[0], ROWS), axes_for(index.shape[1], 'context')
   # left to the partitioner, batched gathers are done for all rows on every device
   return jax.shard_map(take, in_specs=(P(rows), P(rows, part)), out_specs=P(rows, part),
                        check_vma=False)(x, index)
@@ -100,18 +104,15 @@ def take_columns(table: Array, index: Array, columns: tuple[str, ...]) -> Array:
   whole group in its own columns; then one all-to-all brings every token's columns together. The
   table never travels.
   """
-  mesh = current_mesh()
-  rows_fit = index.shape[0] % devices_along(ROWS) == 0 and index.shape[1] % devices_along(
-    ('context',)) == 0
-  if mesh is None or not columns or not rows_fit or not set(columns) <= set(CROPS):
+  fits = axes_for(index.shape[0], ROWS) and axes_for(index.shape[1], 'context')
+  if current_mesh() is None or not columns or not fits or not set(columns) <= set(CROPS):
     return jnp.take(table, index, axis=0)
 
   def local(table: Array, index: Array) -> Array:
-    group = jax.lax.all_gather(index, columns)                                # [group, B, S]
-    # [group, B, S, D / group]
-    found = jnp.take(table, group, axis=0)
+    group = jax.lax.all_gather(index, columns)   # [group, B, S]
+    found = jnp.take(table, group, axis=0)       # [group, B, S, D / group]
     return jax.lax.all_to_all(found, columns, split_axis=0, concat_axis=3, tiled=True)[0]
 
-  places = P(ROWS, 'context')
-  return jax.shard_map(local, in_specs=(P(None, columns), places), out_specs=places,
+  tokens = P(ROWS, 'context')
+  return jax.shard_map(local, in_specs=(P(None, columns), tokens), out_specs=tokens,
                        check_vma=False)(table, index)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from molmo_jax.configuration import ConfigError
-from molmo_jax.parallel.activations import ROWS, current_mesh, devices_along
+from molmo_jax.parallel.activations import ROWS, Axes, axes_for, current_mesh
 from molmo_jax.parameters import path_name
 
 # First match wins; paths of optimizer state end like those of their parameters, so the patterns are
@@ -48,15 +48,10 @@ def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
   # optimizer counters and the like, below a path that looks like a parameter's
   if len(spec) > len(shape):
     return P()
-  return P(*(_fitting(axis, size, mesh) if axis else None for axis, size in zip(spec, shape)))
-
-
-def _fitting(axis: str, size: int, mesh: Mesh) -> str | tuple[str, ...] | None:
-  choices: list[str | tuple[str, ...]] = [axis]
-  if axis == 'fsdp' and mesh.shape['context'] > 1:
-    choices = [('fsdp', 'context'), 'fsdp']
-  return next((c for c in choices
-               if size % devices_along((c,) if isinstance(c, str) else c, mesh) == 0), None)
+  def fitting(axis: str | None, size: int) -> Axes:
+    both = ('fsdp', 'context') if axis == 'fsdp' and mesh.shape['context'] > 1 else None
+    return axes_for(size, both, mesh) or axes_for(size, axis, mesh)
+  return P(*map(fitting, spec, shape))
 
 
 def columns_of(path: str, table: jax.Array) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
 
-from molmo_jax.parallel.activations import ROWS, current_mesh, devices_along
+from molmo_jax.parallel.activations import ROWS, axes_for, current_mesh, devices_along
 from molmo_jax.parallel.sharding import columns_of
 
 # positions are independent here, so the tensor axis takes its share of them
@@ -30,8 +30,7 @@ class LossSums:
 
 
 def loss_sums(hidden: Float[Array, 'B S D'], head: Float[Array, 'vocab D'],
-              targets: Int[Array, 'B S'],
-              weights: Float[Array, 'B S'], chunk: int) -> LossSums:
+              targets: Int[Array, 'B S'], weights: Float[Array, 'B S'], chunk: int) -> LossSums:
   """Scores `chunk` positions of every row at a time against `targets`; float32 logits.
 
   Targets outside the vocabulary (visual tokens, padding) must have weight 0. On a mesh every device
@@ -42,12 +41,10 @@ def loss_sums(hidden: Float[Array, 'B S D'], head: Float[Array, 'vocab D'],
   mesh = current_mesh()
   if mesh is None:
     return _sums(hidden, head, targets, weights, chunk)
-  rows = ROWS if hidden.shape[0] % devices_along(ROWS) == 0 else None
   pad = -hidden.shape[1] % devices_along(SEQUENCE)
-  hidden, targets, weights = (jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2)) if pad
-                              else x
-                              for x in (hidden, targets, weights))
-  columns, places = columns_of('embedding/head', head), P(rows, SEQUENCE)
+  hidden, targets, weights = (_pad(x, pad) for x in (hidden, targets, weights))
+  columns = columns_of('embedding/head', head)
+  positions = P(axes_for(hidden.shape[0], ROWS), SEQUENCE)
 
   def local(hidden: Array, head: Array, targets: Array, weights: Array) -> LossSums:
     # gathered along its first dimension the parts need not be moved about, nor their gradients
@@ -57,21 +54,25 @@ def loss_sums(hidden: Float[Array, 'B S D'], head: Float[Array, 'vocab D'],
     return jax.tree.map(lambda x: x[None, None],
                         _sums(hidden, head, targets, weights, chunk, 'bsd,dv->bsv'))
 
-  sums = jax.shard_map(local, in_specs=(places, P(None, columns or None), places, places), out_specs=places,
-                       check_vma=False)(hidden, head, targets, weights)   # [rows, sequence] parts
-  return jax.tree.map(jnp.sum, sums)
+  of_parts = jax.shard_map(
+    local, in_specs=(positions, P(None, columns or None), positions, positions),
+    out_specs=positions, check_vma=False)(hidden, head, targets, weights)
+  return jax.tree.map(jnp.sum, of_parts)
+
+
+def _pad(x: Array, positions: int) -> Array:
+  """[B,S,…] with so many positions of zeros behind."""
+  return jnp.pad(x, ((0, 0), (0, positions)) + ((0, 0),) * (x.ndim - 2)) if positions else x
 
 
 def _sums(hidden: Array, head: Array, targets: Array, weights: Array, chunk: int,
-          equation: str = 'bsd,vd->bsv'
-          ) -> LossSums:
+          equation: str = 'bsd,vd->bsv') -> LossSums:
   rows, length, width = hidden.shape
   chunk = min(chunk, length)
   chunks = -(-length // chunk)
-  pad = chunks * chunk - length
 
   def split(x: Array) -> Array:   # [B, S, …] → [chunks, B, chunk, …]
-    x = jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2))
+    x = _pad(x, chunks * chunk - length)
     return jnp.moveaxis(x.reshape(rows, chunks, chunk, *x.shape[2:]), 1, 0)
 
   @jax.checkpoint
@@ -84,13 +85,10 @@ def _sums(hidden: Array, head: Array, targets: Array, weights: Array, chunk: int
     picked = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
     correct = jnp.argmax(logits, axis=-1) == targets
     return LossSums(jnp.sum(weights * (log_z - picked)), jnp.sum(weights * log_z ** 2),
-                    jnp.sum(weights * correct),
-                    jnp.sum(weights))
+                    jnp.sum(weights * correct), jnp.sum(weights))
 
   def step(total: LossSums, xs: tuple) -> tuple[LossSums, None]:
     return jax.tree.map(jnp.add, total, score(*xs)), None
 
-  zero = jnp.zeros((), jnp.float32)
-  total, _ = jax.lax.scan(step, LossSums(zero, zero, zero, zero),
-                          (split(hidden), split(targets), split(weights)))
-  return total
+  zeros = LossSums(*jnp.zeros((4,), jnp.float32))
+  return jax.lax.scan(step, zeros, (split(hidden), split(targets), split(weights)))[0]
