@@ -3,8 +3,9 @@
 Under the mask, each device sees the whole sequence of its rows, for some of the heads (Ulysses,
 arXiv 2309.14509):
 
-                       all-to-all                                       all-to-all
-    [B, S/context, N/tensor, H]  ──►  [B, S, N/(tensor·context), H]  attend  ──►  [B, S/context, N/tensor, H]
+                            all-to-all                               all-to-all
+    [B, S/context, N/tensor, H]  ──►  [B, S, N/(tensor·context), H]  ──►  as before
+                                                 attend
 
 The mask needs nothing new: its O(S) metadata are whole on every device, so it is exact whatever the
 mesh. Inside `shard_map` each device skips the blocks that its own rows leave empty, and no loop

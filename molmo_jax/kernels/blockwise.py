@@ -35,8 +35,8 @@ class _Settings(NamedTuple):
 
 
 def attend_blockwise(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: MaskInfo,
-                     bidirectional: Bidirectional, scale: float | None = None, *,
-                     block_q: int | None = None, block_k: int | None = None) -> jax.Array:
+                     bidirectional: Bidirectional, scale: float | None = None,
+                     blocks: tuple[int, int] | None = None) -> jax.Array:
   """Softmax attention under the mask of `visible`, equal to `attend_reference` without its [Sq,Sk]
   arrays.
 
@@ -49,9 +49,9 @@ def attend_blockwise(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
     q_info, k_info: metadata of the queries [B,Sq] and of the keys [B,Sk].
     bidirectional: which visual tokens see each other, see `visible`.
     scale: of the scores; 1/√H if not given.
-    block_q, block_k: tokens of a block; lengths that they do not divide are padded inside. If not
-      given, 256 for sequences up to 2048 tokens (less waste in half-empty blocks) and 512 for
-      longer ones (fewer steps).
+    blocks: tokens of a block of queries and of one of keys; lengths that they do not divide are
+      padded inside. If not given, 256 for sequences up to 2048 tokens (less waste in half-empty
+      blocks) and 512 for longer ones (fewer steps).
 
   Returns:
     [B,Sq,N,H] in the dtype of `v`; zeros for queries that see no key.
@@ -61,17 +61,12 @@ def attend_blockwise(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
       1.
   """
   check_shapes(q, k, v, q_info, k_info)
+  blocks = blocks or tuple(256 if n <= 2048 else 512 for n in (q.shape[1], k.shape[1]))
+  if min(blocks) < 1:
+    raise ValueError(f'an attention block must have at least 1 token, got {blocks}')
   settings = _Settings(bidirectional, q.shape[-1] ** -0.5 if scale is None else float(scale),
-                       _block_size(block_q, q.shape[1]), _block_size(block_k, k.shape[1]))
+                       *(min(size, n) for size, n in zip(blocks, (q.shape[1], k.shape[1]))))
   return _attend(settings, q, k, v, q_info, k_info)
-
-
-def _block_size(asked: int | None, length: int) -> int:
-  if asked is None:
-    asked = 256 if length <= 2048 else 512
-  if asked < 1:
-    raise ValueError(f'an attention block must have at least 1 token, got {asked}')
-  return min(asked, length)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -128,7 +123,8 @@ def _push(settings: _Settings, saved: tuple[Any, ...], tangents: tuple[jax.Array
           ) -> jax.Array:
   """The derivative along `tangents` of q, k and v, in one more pass over the needed blocks.
 
-  With weights w = softmax(s) and ds the change of the scores: d(Σ w v) = Σ w dv + Σ w ds v − out Σ w ds.
+  With weights w = softmax(s) and ds the change of the scores:
+  d(Σ w v) = Σ w dv + Σ w ds v − out Σ w ds.
   """
   q, k, v, q_info, k_info, out, lse = saved
   kv_heads = k.shape[2]

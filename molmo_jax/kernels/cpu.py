@@ -23,8 +23,8 @@ from molmo_jax.kernels.reference import check_shapes
 # fp32, 2 cores, forward / forward + backward, all heads in one einsum against head by head:
 #   P = 36    0.9 / 2.0 ms      1.3 / 3.5 ms          P = 196    43 / 72 ms       10 / 46 ms
 #   P = 64    1.1 / 2.8 ms      1.4 / 5.4 ms          P = 324   122 / 231 ms      21 / 80 ms
-#   P = 128    15 / 15 ms       4.5 / 13 ms           P = 729   502 / 957 ms     115 / 507 ms, 43 MiB
-#                                                                                instead of 407
+#   P = 128    15 / 15 ms       4.5 / 13 ms           P = 729   502 / 957 ms     115 / 507 ms
+# and 43 MiB instead of 407 at P = 729
 HEAD_BY_HEAD_FROM = 128
 # finite: a query that sees nothing gets an even softmax, and its row is set to zero afterwards
 _HIDDEN = -1e30
@@ -99,7 +99,7 @@ def attend_short(q: Array, k: Array, v: Array, q_info: MaskInfo, k_info: MaskInf
   group = heads // kv_heads
   q = (q * (1 / math.sqrt(width) if scale is None else scale)).astype(q.dtype)
 
-  def split(x: Array) -> Array:   # [B,S,K·g,H] → [B·K, g·S, H], query heads of one key head together
+  def split(x: Array) -> Array:   # [B,S,K·g,H] → [B·K, g·S, H], query heads of a key head together
     x = x.reshape(rows, x.shape[1], kv_heads, -1, width).transpose(0, 2, 3, 1, 4)
     return x.reshape(rows * kv_heads, -1, width)
 

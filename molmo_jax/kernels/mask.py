@@ -31,18 +31,18 @@ PADDING = -1
 class MaskInfo:
   """What the attention mask needs to know about every token of a row (docs/model.md §5.2).
 
-  A slice of tokens, a KV cache or a shard of a long row is a `MaskInfo` too: `index` keeps the true
-  places.
+  A slice of tokens, a KV cache or a shard of a long row is a `MaskInfo` too: `index` keeps the
+  numbers of the whole row.
   """
   # int32 [B,S]: 100000 * example + subsegment; −1 = padding or an empty cache slot
   segments: jax.Array
   # int32 [B,S]: 0 = text, else 1 + n, n = running count of image and frame starts
   visual: jax.Array
-  index: jax.Array              # int32 [B,S]: place of the token in its row
+  index: jax.Array              # int32 [B,S]: number of the token in its row
 
 
 def mask_info(segments: jax.Array, visual: jax.Array, index: jax.Array | None = None) -> MaskInfo:
-  """Bundles int32 [B,S] arrays; without `index` the tokens are a whole row, from place 0 on.
+  """Bundles int32 [B,S] arrays; without `index` the tokens are a whole row, numbered from 0.
 
   Raises:
     ValueError: the arrays are not [B,S] of one shape.
@@ -80,9 +80,11 @@ class Tokens:
     return type(self)(self.info, self.counted & (self.info.visual > 0))
 
   def read(self, field: jax.Array) -> Any:
+    """What comparisons see of a field."""
     return field
 
   def some(self, counted: jax.Array) -> jax.Array:
+    """Whether anything is meant."""
     return counted
 
 
@@ -95,11 +97,13 @@ class Blocks(Tokens):
   """
 
   def read(self, field: jax.Array) -> Range:
+    """Least and largest value in a block; of an empty one, a range that meets no other."""
     limits = jnp.iinfo(jnp.int32)
     return Range(jnp.min(field, axis=-1, where=self.counted, initial=limits.max),
                  jnp.max(field, axis=-1, where=self.counted, initial=limits.min))
 
   def some(self, counted: jax.Array) -> jax.Array:
+    """Whether the block has a token that is meant."""
     return jnp.any(counted, axis=-1)
 
 

@@ -81,12 +81,15 @@ class VitConfig(TowerConfig):
 
   @property
   def tokens(self) -> int:
+    """Patches and, if there is one, the class token."""
     return self.patches + self.class_token
 
   def built(self, read: tuple[int, ...]) -> int:
+    """All blocks with `keep_unread`, else those up to the deepest one that is read."""
     return self.layers if self.keep_unread else max(read) + 1
 
   def attention_flops(self, read: tuple[int, ...]) -> int:
+    """Scores and weighted sums of every patch with every patch, in the blocks that exist."""
     return 4 * self.built(read) * self.heads * self.head_dim * self.tokens ** 2
 
 

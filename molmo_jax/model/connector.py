@@ -1,6 +1,7 @@
 """The connector: ViT features → visual tokens of the language model's width (docs/model.md §3).
 
-    features [B,M,F] ─ padding embedding ─ gather windows ─ pooling ─ projector ─ (+ layout embedding) → [B,V,D]
+    features [B,M,F] ─ padding embedding ─ gather windows ─ pooling ─ projector → [B,V,D]
+                                                         layout embedding (optional) ─⊕
 """
 
 from __future__ import annotations

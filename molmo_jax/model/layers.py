@@ -110,13 +110,20 @@ def init_stack(block: nn.Module, layers: int, *example_inputs: Any) -> Callable:
 
 def apply_stack(body: Callable, stack: Any, carry: Any, per_layer: Any, remat: str, unroll: int = 1
                 ) -> tuple[Any, Any]:
-  """`lax.scan` of `body(params, carry, per_layer) -> (carry, output)` over the layer axis,
-  rematerialised by policy.
+  """`lax.scan` of `body` over the layer axis, rematerialised by policy: compile time and program
+  size do not depend on the number of layers.
 
-  Compile time and program size do not depend on the number of layers, but for the `unroll` of them
-  that are written out one after another, which saves copies on CPU. `remat`: 'none' keeps every
-  intermediate, 'dots' keeps the results of matrix products without batch axes, 'full' keeps only
-  each layer's input, 'offload' keeps that in the host's memory.
+  Args:
+    body: `(params, carry, per_layer) → (carry, output)`, one layer.
+    stack: parameters of all layers, with a leading layer axis.
+    carry: what goes from layer to layer.
+    per_layer: other inputs of every layer, with a leading layer axis, or None.
+    remat: 'none' keeps every intermediate, 'dots' the results of matrix products without batch
+      axes, 'full' only each layer's input, 'offload' keeps that in the host's memory.
+    unroll: layers that are written out per step of the scan, which saves copies on CPU.
+
+  Returns:
+    The last carry, and the outputs of all layers.
   """
   policies = jax.checkpoint_policies
 

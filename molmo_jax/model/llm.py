@@ -46,6 +46,7 @@ class Embedding(nn.Module):
     return jnp.where(is_extra[..., None], extra, base)
 
   def head_kernel(self) -> Float[Array, 'vocab D']:
+    """The matrix of the head, as it is stored; the base table where the two are tied."""
     return self.base if self.config.tied else self.head
 
 

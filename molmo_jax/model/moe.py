@@ -1,7 +1,9 @@
 """A dropless mixture of experts in place of a decoder layer's MLP (docs/model.md §1.3, MolmoE).
 
     x ─ router ─ softmax over all experts ─ the top k ─┐
-    └── each token through its k gated MLPs ───────────⊗── Σ    weights are not renormalised, no token is dropped
+    └── each token through its k gated MLPs ───────────⊗── Σ
+
+The weights are not renormalised, and no token is dropped.
 
 Shapes: x [B,S,D]; weights and chosen [B,S,k]; gate and up [E,D,F], down [E,F,D], E experts of
 hidden width F.
@@ -88,16 +90,16 @@ def per_device(form: Callable[..., Array]) -> Callable[..., Array]:
 
 def mix_sorted(x: Array, weights: Array, chosen: Array, gate: Array, up: Array,
                down: Array) -> Array:
-  """Each token k times, sorted by expert, through ragged products whose groups are as long as
-  experts are chosen.
+  """`mix` by sorting: each token k times, sorted by expert, through ragged products whose groups
+  are as long as experts are chosen.
   """
   (rows, length, width), k = x.shape, chosen.shape[-1]
   experts = chosen.reshape(-1)
   order = jnp.argsort(experts)
   sizes = jnp.bincount(experts, length=gate.shape[0]).astype(jnp.int32)
   tokens = jnp.repeat(x.reshape(-1, width), k, axis=0).at[order].get(unique_indices=True)
-  h = ACTIVATIONS['silu'](jax.lax.ragged_dot(tokens, gate, sizes)) * jax.lax.ragged_dot(tokens, up,
-                                                                                        sizes)
+  h = ACTIVATIONS['silu'](jax.lax.ragged_dot(tokens, gate, sizes))
+  h = h * jax.lax.ragged_dot(tokens, up, sizes)
   # back in the order of tokens
   y = jax.lax.ragged_dot(h, down, sizes).at[jnp.argsort(order)].get(unique_indices=True)
   y = y.reshape(rows, length, k, width).astype(jnp.float32)
@@ -106,11 +108,11 @@ def mix_sorted(x: Array, weights: Array, chosen: Array, gate: Array, up: Array,
 
 def mix_every_expert(x: Array, weights: Array, chosen: Array, gate: Array, up: Array,
                      down: Array) -> Array:
-  """All tokens through all experts, one expert after the other; those that a token did not choose
-  weigh 0.
+  """`mix` without sorting: all tokens through all experts, one expert after the other; those that a
+  token did not choose weigh 0.
   """
-  of_expert = jnp.sum(jax.nn.one_hot(chosen, gate.shape[0], dtype=jnp.float32) * weights[..., None],
-                   axis=2)
+  is_chosen = jax.nn.one_hot(chosen, gate.shape[0], dtype=jnp.float32)
+  of_expert = jnp.sum(is_chosen * weights[..., None], axis=2)
 
   @jax.checkpoint
   def add_expert(total: Array, expert: tuple[Array, ...]) -> tuple[Array, None]:

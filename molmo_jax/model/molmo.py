@@ -1,9 +1,9 @@
 """The whole model: crops and tokens → hidden states → logits. Pure: parameters, cache and keys are
 arguments.
 
-    crops u8 [B,C,h,w,3] ─ Vit ─ features [B,C·P,F] ─ Connector ─ visual [B,V,D]
-                                                                     │ gather by feature_index, add
-    tokens i32 [B,S] ────────── Embedding ───────────────── [B,S,D] ─⊕─ Decoder ─ hidden [B,S,D] ─ head ─ logits
+    crops u8 [B,C,h,w,3] ─ Tower ─ features [B,C·P,F] ─ Connector ─ visual [B,V,D]
+                                                           │ gather by feature_index, add
+    tokens i32 [B,S] ─────── Embedding ────────── [B,S,D] ─⊕─ Decoder ─ hidden [B,S,D] ─ logits
 """
 
 from __future__ import annotations

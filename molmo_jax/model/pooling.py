@@ -1,9 +1,13 @@
 """Pooling windows: gather the patches of every visual token and reduce them to one vector
 (docs/model.md §3.1, §3.3).
 
-    features [M, F]                pool_index [V, W]           gathered [V, W, F]         pooled [V, width]
-    all patches of the row  ──┬──  4 or 9 patches a token  ──  empty slots are zero  ──  one query over W keys
-                              └──  −1 = empty slot
+    features [M, F]          pool_index [V, W]         gathered [V, W, F]     pooled [V, width]
+    all patches of a row ──  4 or 9 patches a token ── empty slots are zero ─ one query, W keys
+                             −1 = empty slot
+
+A window is a square of neighbouring patches, 2×2 in images and 3×3 in videos: the language model
+reads one token for it. Which patches belong together is decided by the preprocessing, so the same
+weights serve windows of any size and shape, and crops and frames need no case of their own here.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the rest of the program asks of an image tower, and the towers that the released models have.
+"""What the rest of the program asks of an image tower, and the towers of the released models.
 
     crops u8 [C,h,w,3] ── normalised ── features [C,P,F]      F = width × number of layers read
 
-A tower of another kind is one file with a subclass of `Tower`, and one entry in `model.molmo.TOWERS`;
-`model.vit.kind` chooses it. A tower that is a ViT is one row of `VITS`.
+A tower of another kind is one file with a subclass of `Tower`, and one entry in `TOWERS` of
+model/molmo.py; `model.vit.kind` chooses it. A tower that is a ViT is one row of `VITS`.
 """
 
 from __future__ import annotations

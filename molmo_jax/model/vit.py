@@ -85,6 +85,7 @@ class Vit(Tower):
   config: VitConfig
 
   def features(self, pixels: Float[Array, 'C h w 3']) -> Float[Array, 'C P F']:
+    """The outputs of the blocks `read`, without the class token."""
     return self.encode(patchify(pixels, self.config.patch_size))
 
   @nn.compact

@@ -1,4 +1,4 @@
-"""More than one process: joining a cluster, and small values that all processes must know.
+"""More than one process: initialisation, and small values that all processes must know.
 
 `process_allgather`, `from_first` and `first_then_others` are collectives: all processes must call
 them, in the same order.
@@ -30,7 +30,7 @@ def initialize(cluster: str) -> None:
   """Connects this process with the others, before anything else is done with JAX; '' means that
   there are no others.
 
-  A process that dies ends the others: with an error at their next exchange of data, or after a
+  A process that dies ends the others: with an error at their next collective, or after a
   minute without a sign of life.
 
   Raises:
@@ -39,16 +39,16 @@ def initialize(cluster: str) -> None:
   """
   if not cluster:
     return
-  place: dict[str, Any] = {}
+  where: dict[str, Any] = {}
   if cluster != 'auto':
     parts = cluster.split(',')
     if len(parts) != 3 or ':' not in parts[0] or not (parts[1].isdigit() and parts[2].isdigit()):
       raise ConfigError(f"--distributed={cluster}: write 'auto' or HOST:PORT,INDEX,COUNT, as in "
         "10.0.0.1:4321,0,2")
-    place = dict(coordinator_address=parts[0], process_id=int(parts[1]),
+    where = dict(coordinator_address=parts[0], process_id=int(parts[1]),
                  num_processes=int(parts[2]))
   try:
-    jax.distributed.initialize(**place, heartbeat_timeout_seconds=60)
+    jax.distributed.initialize(**where, heartbeat_timeout_seconds=60)
   except (RuntimeError, ValueError) as error:
     raise ConfigError(
       f'--distributed={cluster}: the processes did not find each other: {error}') from None

@@ -1,6 +1,4 @@
-"""Reads the exchanges between devices off a compiled program: how many, how large, in loops or
-outside.
-"""
+"""Reads the collectives off a compiled program: how many, how large, in loops or outside."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ _OPERATION = re.compile(r' (' + '|'.join(OPERATIONS) + r')(-start)?\(')
 
 
 @dataclasses.dataclass
-class Exchange:
+class Collective:
   """One kind of collective in one part of the program."""
   operation: str
   in_loops: bool
@@ -33,12 +31,12 @@ class Exchange:
   bytes: int = 0                     # results of all executions, per device
 
 
-def collectives(hlo: str) -> list[Exchange]:
+def collectives(hlo: str) -> list[Collective]:
   """The collectives of an optimised HLO module, ordered by operation; those outside of loops first.
   """
   entry, computations = _computations(hlo)
-  found: dict[tuple[str, bool], Exchange] = {}
-  # an asynchronous exchange is written several times, on one channel
+  found: dict[tuple[str, bool], Collective] = {}
+  # an asynchronous collective is written several times, on one channel
   seen: set[tuple[str, str]] = set()
 
   def visit(name: str, runs: int, in_loops: bool) -> None:
@@ -51,10 +49,10 @@ def collectives(hlo: str) -> list[Exchange]:
         if channel and (operation, channel[1]) in seen:
           continue
         seen.add((operation, channel[1] if channel else f'{name} {line}'))
-        exchange = found.setdefault((operation, in_loops), Exchange(operation, in_loops))
-        exchange.count += 1
-        exchange.runs += runs
-        exchange.bytes += runs * _result_bytes(line, bool(match and match[2]))
+        collective = found.setdefault((operation, in_loops), Collective(operation, in_loops))
+        collective.count += 1
+        collective.runs += runs
+        collective.bytes += runs * _result_bytes(line, bool(match and match[2]))
         if scatter:
           continue
       loop = ' while(' in line

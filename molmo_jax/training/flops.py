@@ -3,7 +3,7 @@ visible pairs.
 
 Convention: multiply and add are two operations; only matrix products count; backward is twice
 forward; what rematerialisation repeats, padding, and tokens that the mask hides do not count. MFU
-by this convention is the share of the chips' peak that useful arithmetic gets.
+by this convention is the fraction of the chips' peak that useful arithmetic gets.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def forward_flops(params: Any, config: ModelConfig, work: Work) -> float:
                4 * connector.heads * connector.head_dim * work.slots
                * ('attention' in connector.pooling) +
                4 * llm.layers * llm.heads * llm.head_dim * work.pairs)
-  return 2.0 * (size['vit'] * work.crops * tower.tokens + size['slot'] * work.slots + size['visual'] * work.visual +
-                size['token'] * work.tokens) + attention
+  return 2.0 * (size['vit'] * work.crops * tower.tokens + size['slot'] * work.slots
+                + size['visual'] * work.visual + size['token'] * work.tokens) + attention
 
 
 def peak_of(kind: str) -> float | None:

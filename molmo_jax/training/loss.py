@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from molmo_jax.parallel.activations import ROWS, axes_for, current_mesh, devices_along
 from molmo_jax.parallel.sharding import columns_of
 
-# positions are independent here, so the tensor axis takes its share of them
+# positions are independent here, so the tensor axis takes some of them, too
 SEQUENCE = ('context', 'tensor')
 
 
@@ -61,7 +61,7 @@ def loss_sums(hidden: Float[Array, 'B S D'], head: Float[Array, 'vocab D'],
 
 
 def _pad(x: Array, positions: int) -> Array:
-  """[B,S,…] with so many positions of zeros behind."""
+  """[B,S,…] with `positions` more positions of zeros at the end."""
   return jnp.pad(x, ((0, 0), (0, positions)) + ((0, 0),) * (x.ndim - 2)) if positions else x
 
 

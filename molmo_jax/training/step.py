@@ -27,7 +27,7 @@ class TrainingConfig:
   log_every: int = 20                # steps
   checkpoint_every: int = 1000       # steps
   keep_checkpoints: int = 2          # the newest ones
-  keep_every: int = 0                # and those of every so many steps, for good; 0: none
+  keep_every: int = 0                # steps between checkpoints that are kept for good; 0: none
   evaluate_every: int = 0            # answers to data.validation, as at the end; 0: only there
   validate_every: int = 0            # loss on data.validation; 0: never
   validation_batches: int = 16       # of one such loss

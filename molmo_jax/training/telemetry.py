@@ -24,9 +24,9 @@ from molmo_jax.training.flops import Work
 
 
 class MetricsLog:
-  """Appends rows to `<workdir>/metrics.jsonl` and to TensorBoard; only the first process writes.
+  """Appends lines to `<workdir>/metrics.jsonl` and to TensorBoard; only the first process writes.
 
-  A resumed run drops the rows after the step that it resumes from: no step appears twice.
+  A resumed run drops the lines after the step that it resumes from: no step appears twice.
   """
 
   def __init__(self, workdir: Path, start_step: int, enabled: bool = True):
@@ -41,12 +41,14 @@ class MetricsLog:
       self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=start_step + 1)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Appends the values of one step."""
     if self._file:
       self._file.write(json.dumps({'step': step, **metrics}) + '\n')
       for name, value in metrics.items():
         self._board.add_scalar(name, value, step)
 
   def close(self) -> None:
+    """Ends both files."""
     if self._file:
       self._file.close()
       self._board.close()
@@ -112,7 +114,8 @@ class Meter:
     values = {'seconds_per_step': seconds / max(self._steps, 1),
               'tokens_per_second': work.tokens * self._shards / seconds,
               'crops_per_second': work.crops * self._shards / seconds,
-              'padding/tokens': of(work.tokens, work.capacity), 'padding/crops': of(work.crops, work.crop_capacity),
+              'padding/tokens': of(work.tokens, work.capacity),
+              'padding/crops': of(work.crops, work.crop_capacity),
               # forward, and twice that backward
               'tflops': 3 * self._flops(work) * self._shards / seconds / 1e12}
     if self._peak:
@@ -147,7 +150,7 @@ def parameter_table(params: Any) -> Table:
 
 
 def batch_table(batch: Mapping[str, np.ndarray]) -> Table:
-  """Every array of a batch: shape, dtype, range, share that is padding where a field has some."""
+  """Every array of a batch: shape, dtype, range, and the fraction in use where a field has padding."""
   table = Table(title='first batch')
   for name in ('field', 'shape', 'dtype', 'least', 'largest', 'in use'):
     table.add_column(name)

@@ -21,7 +21,7 @@ from tests.kernels.rows import draw_rows
 ROWS = ('p111p2222aabbbcc|p33tttt|111t____',
         '________________p111p222p333ttttttttttttt',     # left padding, a video with timestamps
         'p1122aaaa|p11p22p33p4aaabbbb|tttttttt')       # image tree, video tree, text
-blockwise = functools.partial(attend_blockwise, block_q=8, block_k=16)
+blockwise = functools.partial(attend_blockwise, blocks=(8, 16))
 ALL = {'reference': attend_reference, 'blockwise': blockwise, 'short': attend_short}
 
 
@@ -257,4 +257,4 @@ def test_wrong_shapes_and_modes_are_errors(attention):
 def test_block_of_no_tokens_is_an_error():
   info = draw_rows('tttt')
   with pytest.raises(ValueError, match='at least 1 token'):
-    attend_blockwise(*arrays(4, rows=1)[:3], info, info, 'none', block_q=0)
+    attend_blockwise(*arrays(4, rows=1)[:3], info, info, 'none', blocks=(0, 16))

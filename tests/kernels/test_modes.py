@@ -51,7 +51,7 @@ def test_a_new_mode_is_followed_by_every_form_and_by_the_count(same_image):
   expected = jnp.einsum('bnqk,bknh->bqnh', weights, v)
   for form in (attend_reference, attend_short):
     assert np.allclose(form(q, k, v, info, info, same_image), expected, atol=1e-5)
-  small = attend_blockwise(q, k, v, info, info, same_image, block_q=4, block_k=3)
+  small = attend_blockwise(q, k, v, info, info, same_image, blocks=(4, 3))
   assert np.allclose(small, expected, atol=1e-5)
 
   token = 2                                    # a visual token that sees one ahead

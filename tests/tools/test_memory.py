@@ -15,7 +15,7 @@ from molmo_jax.command_line import read_config
 from molmo_jax.experiment import from_config
 from molmo_jax.parallel.mesh import MeshConfig, check_mesh, make_mesh
 from molmo_jax.tools import compile_tpu, memory
-from molmo_jax.tools.collectives import Exchange, collectives
+from molmo_jax.tools.collectives import Collective, collectives
 from molmo_jax.tools.compiled_step import (
   abstract_run,
   estimates,
@@ -66,8 +66,8 @@ def read_experiment(config, *flags):
 
 def test_exchanges_are_counted_once_per_channel_and_as_often_as_their_loop_runs():
   assert collectives(HLO) == [
-      Exchange('all-gather', False, 1, 1, 64), Exchange('all-gather', True, 1, 36, 36 * 32),
-      Exchange('all-reduce', False, 1, 1, 16), Exchange('reduce-scatter', True, 1, 36, 36 * 32)]
+      Collective('all-gather', False, 1, 1, 64), Collective('all-gather', True, 1, 36, 36 * 32),
+      Collective('all-reduce', False, 1, 1, 16), Collective('reduce-scatter', True, 1, 36, 36 * 32)]
 
 
 def test_exchanges_of_a_compiled_program_are_found():
