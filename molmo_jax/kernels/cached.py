@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 
 def attend_cached(q: jax.Array, key: jax.Array, value: jax.Array, keys: jax.Array,
-                  values: jax.Array, mask: jax.Array
-                  ) -> jax.Array:
+                  values: jax.Array, mask: jax.Array) -> jax.Array:
   """Softmax attention of one token per row over itself and a cache without it, scores scaled by
   1/√H (docs/model.md §4).
 

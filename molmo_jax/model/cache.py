@@ -33,8 +33,7 @@ class Cache:
 
 
 def extend_cache(keys: Float[Array, 'L B S K H'], values: Float[Array, 'L B S K H'], info: MaskInfo,
-                 slots: int,
-                 dtype: jnp.dtype | str | None = None) -> Cache:
+                 slots: int, dtype: jnp.dtype | str | None = None) -> Cache:
   """A cache with room for `slots` more tokens after the S of the prefill.
 
   Args:

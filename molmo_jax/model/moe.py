@@ -78,8 +78,7 @@ def per_device(form: Callable[..., Array]) -> Callable[..., Array]:
 
   def run(x: Array, weights: Array, chosen: Array, gate: Array, up: Array, down: Array) -> Array:
     args = (x, weights, chosen, gate, up, down)
-    if (mesh is None or x.shape[0] % devices_along(ROWS)
-        or gate.shape[-1] % mesh.shape['tensor']):
+    if (mesh is None or x.shape[0] % devices_along(ROWS) or gate.shape[-1] % mesh.shape['tensor']):
       return form(*args)
     into, rows = P(None, None, 'tensor'), P(ROWS)
     return jax.shard_map(local, in_specs=(rows, rows, rows, into, into, P(None, 'tensor')),

@@ -26,8 +26,7 @@ class GatedMlp(nn.Module):
     gate = Einsum('bsi,if->bsf', (x.shape[-1], self.hidden), None, self.dtype, name='gate')(x)
     up = Einsum('bsi,if->bsf', (x.shape[-1], self.hidden), None, self.dtype, name='up')(x)
     return Einsum('bsf,fd->bsd', (self.hidden, self.width), None, self.dtype, self.down_init,
-                  name='down')(
-                      ACTIVATIONS['silu'](gate) * up)
+                  name='down')(ACTIVATIONS['silu'](gate) * up)
 
 
 def _uniform(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
