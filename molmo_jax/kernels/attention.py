@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+from jax import Array
 from jax.sharding import PartitionSpec as P
 
 from molmo_jax.kernels import cpu
@@ -29,7 +30,7 @@ from molmo_jax.kernels.reference import attend_reference
 from molmo_jax.parallel.activations import CROPS, HEADS, ROWS, axes_for, constrain, current_mesh
 from molmo_jax.parallel.mesh import check_heads
 
-IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
+IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
   'reference': attend_reference, 'blockwise': attend_blockwise, 'short': cpu.attend_short}
 
 # 'auto' takes the plain form up to this many scores per row and head. Beyond, blockwise is faster:
@@ -40,8 +41,8 @@ REFERENCE_MAX_SCORES = 256 * 256
 CROPS_AT_ONCE = 8
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, info: MaskInfo, *,
-           bidirectional: Bidirectional, impl: str = 'auto') -> jax.Array:
+def attend(q: Array, k: Array, v: Array, info: MaskInfo, *,
+           bidirectional: Bidirectional, impl: str = 'auto') -> Array:
   """Softmax self-attention of whole rows under the mask of `visible` (docs/model.md §4.2, §5.2).
 
   Args:
@@ -64,7 +65,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, info: MaskInfo, *,
     raise ValueError(f'attention implementation {impl!r} is unknown; valid ones: auto, '
                      f'{", ".join(IMPLEMENTATIONS)}')
 
-  def whole_rows(q: jax.Array, k: jax.Array, v: jax.Array, info: MaskInfo) -> jax.Array:
+  def whole_rows(q: Array, k: Array, v: Array, info: MaskInfo) -> Array:
     return IMPLEMENTATIONS[impl](q, k, v, info, info, bidirectional)
 
   mesh = current_mesh()
@@ -79,7 +80,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, info: MaskInfo, *,
   return constrain(out, (ROWS, 'context', 'tensor'))
 
 
-def attend_patches(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def attend_patches(q: Array, k: Array, v: Array) -> Array:
   """Softmax attention of the vision tower: every patch of a crop sees every patch of it, no mask
   (docs/model.md §2).
 
@@ -106,7 +107,7 @@ def attend_patches(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
   return jax.shard_map(form, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)(q, k, v)
 
 
-def _attend_some_crops(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def _attend_some_crops(q: Array, k: Array, v: Array) -> Array:
   """Some crops at a time: the scores of one crop of 729 patches and 16 heads are 34 MB."""
   attend_one = jax.checkpoint(
     lambda qkv: jax.nn.dot_product_attention(*(x[None] for x in qkv)).astype(v.dtype)[0])

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from einops import rearrange
+from jax import Array
 from jax.custom_derivatives import linear_call
 
 from molmo_jax.kernels.mask import PADDING, Bidirectional, Blocks, MaskInfo, rule, visible
@@ -34,9 +35,9 @@ class _Settings(NamedTuple):
   block_k: int
 
 
-def attend_blockwise(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: MaskInfo,
+def attend_blockwise(q: Array, k: Array, v: Array, q_info: MaskInfo, k_info: MaskInfo,
                      bidirectional: Bidirectional, scale: float | None = None,
-                     blocks: tuple[int, int] | None = None) -> jax.Array:
+                     blocks: tuple[int, int] | None = None) -> Array:
   """Softmax attention under the mask of `visible`, equal to `attend_reference` without its [Sq,Sk]
   arrays.
 
@@ -70,32 +71,32 @@ def attend_blockwise(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _attend(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
-            k_info: MaskInfo) -> jax.Array:
+def _attend(settings: _Settings, q: Array, k: Array, v: Array, q_info: MaskInfo,
+            k_info: MaskInfo) -> Array:
   return _forward(settings, q, k, v, q_info, k_info)[0]
 
 
 @_attend.defjvp
 def _attend_jvp(settings: _Settings, primals: tuple[Any, ...], tangents: tuple[Any, ...]
-                ) -> tuple[jax.Array, jax.Array]:
+                ) -> tuple[Array, Array]:
   out, lse = _forward(settings, *primals)
   change = linear_call(functools.partial(_push, settings), functools.partial(_pull, settings),
                        (*primals, out, lse), tangents[:3])
   return out, change
 
 
-def _forward(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
-             k_info: MaskInfo) -> tuple[jax.Array, jax.Array]:
+def _forward(settings: _Settings, q: Array, k: Array, v: Array, q_info: MaskInfo,
+             k_info: MaskInfo) -> tuple[Array, Array]:
   """The output, and the log-sum-exp of the scores [I,B,K,G·Y]."""
   q_blocks = _cut_queries(q, k.shape[2], settings)
   k_blocks, v_blocks = _cut_keys(k, settings), _cut_keys(v, settings)
   q_infos, k_infos = _cut_info(q_info, settings.block_q), _cut_info(k_info, settings.block_k)
   order, count = _needed_first(needed_blocks(q_infos, k_infos, settings.bidirectional))
 
-  def attend_block(block: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
+  def attend_block(block: tuple[Any, ...]) -> tuple[Array, Array]:
     q_block, info, needed, length = block
 
-    def add_keys(step: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def add_keys(step: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
       highest, total, out = state
       j = needed[step]
       scores = _scores(settings, q_block, k_blocks[j], info, _take(k_infos, j))
@@ -119,8 +120,7 @@ def _forward(settings: _Settings, q: jax.Array, k: jax.Array, v: jax.Array, q_in
   return _join_queries(out, q), lse
 
 
-def _push(settings: _Settings, saved: tuple[Any, ...], tangents: tuple[jax.Array, ...]
-          ) -> jax.Array:
+def _push(settings: _Settings, saved: tuple[Any, ...], tangents: tuple[Array, ...]) -> Array:
   """The derivative along `tangents` of q, k and v, in one more pass over the needed blocks.
 
   With weights w = softmax(s) and ds the change of the scores:
@@ -134,10 +134,10 @@ def _push(settings: _Settings, saved: tuple[Any, ...], tangents: tuple[jax.Array
   q_infos, k_infos = _cut_info(q_info, settings.block_q), _cut_info(k_info, settings.block_k)
   order, count = _needed_first(needed_blocks(q_infos, k_infos, settings.bidirectional))
 
-  def push_block(block: tuple[Any, ...]) -> jax.Array:
+  def push_block(block: tuple[Any, ...]) -> Array:
     (q_block, dq_block, out_block), info, lse_block, needed, length = block
 
-    def add_keys(step: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def add_keys(step: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
       change, total = state
       j = needed[step]
       scores = _scores(settings, q_block, k_blocks[j], info, _take(k_infos, j))
@@ -155,8 +155,8 @@ def _push(settings: _Settings, saved: tuple[Any, ...], tangents: tuple[jax.Array
   return _join_queries(jax.lax.map(push_block, (queries, q_infos, lse, order, count)), q)
 
 
-def _pull(settings: _Settings, saved: tuple[Any, ...], out_gradient: jax.Array
-          ) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _pull(settings: _Settings, saved: tuple[Any, ...], out_gradient: Array
+          ) -> tuple[Array, Array, Array]:
   """The transpose of `_push`: gradients of q, k and v."""
   q, k, v, q_info, k_info, out, lse = saved
   kv_heads = k.shape[2]
@@ -169,11 +169,10 @@ def _pull(settings: _Settings, saved: tuple[Any, ...], out_gradient: jax.Array
   q_infos, k_infos = _cut_info(q_info, settings.block_q), _cut_info(k_info, settings.block_k)
   order, count = _needed_first(needed_blocks(q_infos, k_infos, settings.bidirectional).T)
 
-  def differentiate_block(dq: jax.Array,
-                          block: tuple[Any, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  def differentiate_block(dq: Array, block: tuple[Any, ...]) -> tuple[Array, tuple[Array, Array]]:
     k_block, v_block, info, needed, length = block
 
-    def add_queries(step: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def add_queries(step: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
       dq, dk, dv = state
       i = needed[step]
       scores = _scores(settings, q_blocks[i], k_block, _take(q_infos, i), info)
@@ -193,7 +192,7 @@ def _pull(settings: _Settings, saved: tuple[Any, ...], out_gradient: jax.Array
   return _join_queries(dq, q).astype(q.dtype), _join_keys(dk, k), _join_keys(dv, v)
 
 
-def needed_blocks(q_infos: MaskInfo, k_infos: MaskInfo, bidirectional: Bidirectional) -> jax.Array:
+def needed_blocks(q_infos: MaskInfo, k_infos: MaskInfo, bidirectional: Bidirectional) -> Array:
   """Which pairs of blocks may hold a visible entry in some row: bool [I,J], from summaries of the
   blocks alone.
 
@@ -209,7 +208,7 @@ def needed_blocks(q_infos: MaskInfo, k_infos: MaskInfo, bidirectional: Bidirecti
   return jnp.any(rule(queries, keys, bidirectional), axis=-1)
 
 
-def _needed_first(needed: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _needed_first(needed: Array) -> tuple[Array, Array]:
   """For every line of bool [I,J]: the columns, needed ones first and in order, int32 [I,J], and
   their number [I].
   """
@@ -217,8 +216,7 @@ def _needed_first(needed: jax.Array) -> tuple[jax.Array, jax.Array]:
   return order, jnp.sum(needed, axis=-1, dtype=jnp.int32)
 
 
-def _scores(settings: _Settings, q: jax.Array, k: jax.Array, q_info: MaskInfo,
-            k_info: MaskInfo) -> jax.Array:
+def _scores(settings: _Settings, q: Array, k: Array, q_info: MaskInfo, k_info: MaskInfo) -> Array:
   """Scaled scores of a block, float32 [B,K,G·Y,X]; −inf where nothing is visible."""
   scores = settings.scale * _product('bkrh,bkxh->bkrx', q, k)
   mask = visible(q_info, k_info, settings.bidirectional)[:, None, None]
@@ -227,15 +225,15 @@ def _scores(settings: _Settings, q: jax.Array, k: jax.Array, q_info: MaskInfo,
   return jnp.where(mask, grouped, -jnp.inf).reshape(scores.shape)
 
 
-def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+def _product(equation: str, a: Array, b: Array) -> Array:
   return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
 
 
-def _take(infos: MaskInfo, i: jax.Array) -> MaskInfo:
+def _take(infos: MaskInfo, i: Array) -> MaskInfo:
   return jax.tree.map(lambda x: x[i], infos)
 
 
-def _cut(x: jax.Array, size: int, fill: int) -> jax.Array:
+def _cut(x: Array, size: int, fill: int) -> Array:
   """Pads axis 1 to a multiple of `size` and cuts it: [B,S,…] → [B,blocks,size,…]."""
   blocks = -(-x.shape[1] // size)
   padding = [(0, 0)] * x.ndim
@@ -250,22 +248,22 @@ def _cut_info(info: MaskInfo, size: int) -> MaskInfo:
   return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), cut)
 
 
-def _cut_queries(q: jax.Array, kv_heads: int, settings: _Settings) -> jax.Array:
+def _cut_queries(q: Array, kv_heads: int, settings: _Settings) -> Array:
   """[B,Sq,N,H] → [I,B,K,G·Y,H]."""
   return rearrange(_cut(q, settings.block_q, 0), 'b i y (k g) h -> i b k (g y) h', k=kv_heads)
 
 
-def _join_queries(blocks: jax.Array, q: jax.Array) -> jax.Array:
+def _join_queries(blocks: Array, q: Array) -> Array:
   """[I,B,K,G·Y,H] → the shape of q, [B,Sq,N,H]."""
   group = q.shape[2] // blocks.shape[2]
   return rearrange(blocks, 'i b k (g y) h -> b (i y) (k g) h', g=group)[:, :q.shape[1]]
 
 
-def _cut_keys(k: jax.Array, settings: _Settings) -> jax.Array:
+def _cut_keys(k: Array, settings: _Settings) -> Array:
   """[B,Sk,K,H] → [J,B,K,X,H]."""
   return rearrange(_cut(k, settings.block_k, 0), 'b j x k h -> j b k x h')
 
 
-def _join_keys(blocks: jax.Array, k: jax.Array) -> jax.Array:
+def _join_keys(blocks: Array, k: Array) -> Array:
   """[J,B,K,X,H] → the shape of k, [B,Sk,K,H]."""
   return rearrange(blocks, 'j b k x h -> b (j x) k h')[:, :k.shape[1]]

@@ -6,12 +6,12 @@ dim.
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 
-def attend_cached(q: jax.Array, key: jax.Array, value: jax.Array, keys: jax.Array,
-                  values: jax.Array, mask: jax.Array) -> jax.Array:
+def attend_cached(q: Array, key: Array, value: Array, keys: Array,
+                  values: Array, mask: Array) -> Array:
   """Softmax attention of one token per row over itself and a cache without it, scores scaled by
   1/√H (docs/model.md §4).
 

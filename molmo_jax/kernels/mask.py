@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 # segment = EXAMPLE_STRIDE * example + subsegment
 EXAMPLE_STRIDE = 100_000
@@ -35,13 +36,13 @@ class MaskInfo:
   numbers of the whole row.
   """
   # int32 [B,S]: 100000 * example + subsegment; −1 = padding or an empty cache slot
-  segments: jax.Array
+  segments: Array
   # int32 [B,S]: 0 = text, else 1 + n, n = running count of image and frame starts
-  visual: jax.Array
-  index: jax.Array              # int32 [B,S]: number of the token in its row
+  visual: Array
+  index: Array              # int32 [B,S]: number of the token in its row
 
 
-def mask_info(segments: jax.Array, visual: jax.Array, index: jax.Array | None = None) -> MaskInfo:
+def mask_info(segments: Array, visual: Array, index: Array | None = None) -> MaskInfo:
   """Bundles int32 [B,S] arrays; without `index` the tokens are a whole row, numbered from 0.
 
   Raises:
@@ -57,7 +58,7 @@ def mask_info(segments: jax.Array, visual: jax.Array, index: jax.Array | None = 
   return MaskInfo(segments, visual, index)
 
 
-def examples(segments: jax.Array) -> jax.Array:
+def examples(segments: Array) -> Array:
   """The packed example of every token (any shape, int32); −1 for padding."""
   return segments // EXAMPLE_STRIDE
 
@@ -68,7 +69,7 @@ class Tokens:
   The fields of single tokens are arrays, of any shapes that broadcast.
   """
 
-  def __init__(self, info: MaskInfo, counted: jax.Array | None = None):
+  def __init__(self, info: MaskInfo, counted: Array | None = None):
     """`counted`: bool like the fields, the tokens that are meant; None: all but padding."""
     self.info, self.counted = info, info.segments != PADDING if counted is None else counted
     self.present = self.some(self.counted)
@@ -79,11 +80,11 @@ class Tokens:
     """The visual tokens alone."""
     return type(self)(self.info, self.counted & (self.info.visual > 0))
 
-  def read(self, field: jax.Array) -> Any:
+  def read(self, field: Array) -> Any:
     """What comparisons see of a field."""
     return field
 
-  def some(self, counted: jax.Array) -> jax.Array:
+  def some(self, counted: Array) -> Array:
     """Whether anything is meant."""
     return counted
 
@@ -96,13 +97,13 @@ class Blocks(Tokens):
   (≤, ==) joined by & and |, without any negation.
   """
 
-  def read(self, field: jax.Array) -> Range:
+  def read(self, field: Array) -> Range:
     """Least and largest value in a block; of an empty one, a range that meets no other."""
     limits = jnp.iinfo(jnp.int32)
     return Range(jnp.min(field, axis=-1, where=self.counted, initial=limits.max),
                  jnp.max(field, axis=-1, where=self.counted, initial=limits.min))
 
-  def some(self, counted: jax.Array) -> jax.Array:
+  def some(self, counted: Array) -> Array:
     """Whether the block has a token that is meant."""
     return jnp.any(counted, axis=-1)
 
@@ -110,13 +111,13 @@ class Blocks(Tokens):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Range:
   """Values from `low` to `high`; comparisons say whether they may hold."""
-  low: jax.Array
-  high: jax.Array
+  low: Array
+  high: Array
 
-  def __le__(self, other: Range) -> jax.Array:
+  def __le__(self, other: Range) -> Array:
     return self.low <= other.high
 
-  def __eq__(self, other: object) -> jax.Array:
+  def __eq__(self, other: object) -> Array:
     return (self <= other) & (other <= self)
 
 
@@ -144,7 +145,7 @@ MODES: dict[str, Mode] = {
 }
 
 
-def rule(q: Tokens, k: Tokens, bidirectional: str) -> jax.Array:
+def rule(q: Tokens, k: Tokens, bidirectional: str) -> Array:
   """Whether query q may attend to key k, for tokens, runs or blocks of them (docs/model.md §5.2).
 
   A key is seen where it stands no later than the query, or as far as the mode lets visual tokens
@@ -164,11 +165,11 @@ def rule(q: Tokens, k: Tokens, bidirectional: str) -> jax.Array:
   return seen
 
 
-def _related(q: Tokens, k: Tokens) -> jax.Array:
+def _related(q: Tokens, k: Tokens) -> Array:
   return q.present & k.present & (q.example == k.example) & (q.segment <= k.segment)
 
 
-def visible(q: MaskInfo, k: MaskInfo, bidirectional: Bidirectional) -> jax.Array:
+def visible(q: MaskInfo, k: MaskInfo, bidirectional: Bidirectional) -> Array:
   """Whether query q may attend to key k: bool [B,Sq,Sk] (docs/model.md §5.2).
 
       visible = key is no padding  ∧  same example  ∧  segment(q) ≤ segment(k)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from molmo_jax.kernels.mask import Bidirectional, MaskInfo, visible
 
 
-def attend_reference(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo, k_info: MaskInfo,
-                     bidirectional: Bidirectional, scale: float | None = None) -> jax.Array:
+def attend_reference(q: Array, k: Array, v: Array, q_info: MaskInfo, k_info: MaskInfo,
+                     bidirectional: Bidirectional, scale: float | None = None) -> Array:
   """Softmax attention under the mask of `visible` (docs/model.md §4.2, §5.2).
 
   Query head h uses key/value head h // G. Scores and softmax are float32 whatever the inputs are. A
@@ -49,8 +50,7 @@ def attend_reference(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
   return out.reshape(rows, queries, heads, dim).astype(v.dtype)
 
 
-def check_shapes(q: jax.Array, k: jax.Array, v: jax.Array, q_info: MaskInfo,
-                 k_info: MaskInfo) -> None:
+def check_shapes(q: Array, k: Array, v: Array, q_info: MaskInfo, k_info: MaskInfo) -> None:
   """Raises ValueError, with the shapes, unless q [B,Sq,N,H], k = v [B,Sk,K,H] and the metadata fit
   together.
   """
