@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +19,47 @@ from molmo_jax.preprocess.types import EncodingError, MediaError, Subtitle
 
 Message = Mapping[str, Any]
 
+# Keys under which a part of a kind has its media, and the kind that a type or a key means.
 _SOURCES = {'image': ('image', 'image_url', 'url', 'path'),
             'video': ('video', 'video_url', 'url', 'path')}
 _KINDS = {'text': 'text', 'image': 'image', 'image_url': 'image', 'video': 'video',
           'video_url': 'video'}
+_NUMBER = (int, float, np.number)
 
 
 @dataclasses.dataclass(frozen=True)
-class Conversation:
+class Chat:
   """A conversation taken apart: its media in the order of the messages, and messages of plain data.
+
+  Attributes:
+    messages: for the template: text parts as they are, media parts without media.
+    images: path, `file://` URL, bytes, Pillow image or uint8 array [h,w,3] each.
+    video: path, `file://` URL or uint8 array [T,h,w,3].
+    fps: frames per second of an array.
+    subtitles: lines with times, in seconds; subtitles without times are in `messages`.
   """
-  # for the template: text parts as they are, media parts without media
-  messages: tuple[dict[str, Any], ...]
-  images: tuple[Any, ...] = ()                # path | bytes | PIL.Image | uint8 array
-  video: Any = None                           # path | uint8 [T,h,w,3]
-  fps: float | None = None                    # frames per second of an array
-  # lines with times; subtitles without are in `messages`
+  messages: tuple[dict[str, Any], ...] = ()
+  images: Sequence[Any] = ()
+  video: Any = None
+  fps: float | None = None
   subtitles: tuple[Subtitle, ...] | None = None
 
   @property
   def is_continued(self) -> bool:
-    """Whether the last message is an answer that the model goes on with."""
+    """Whether the last message is an answer that the model continues."""
     return self.messages[-1]['role'].lower() == 'assistant'
 
 
-def read_conversation(messages: Sequence[Message],
-                      check_text: Callable[[str], None]) -> Conversation:
+@contextlib.contextmanager
+def located(where: str) -> Iterator[None]:
+  """Puts a place before the message of an EncodingError."""
+  try:
+    yield
+  except EncodingError as error:
+    raise EncodingError(f'{where}: {error}') from error
+
+
+def read_conversation(messages: Sequence[Message], check_text: Callable[[str], None]) -> Chat:
   """Checks a conversation and takes its media out.
 
   Args:
@@ -57,36 +73,31 @@ def read_conversation(messages: Sequence[Message],
     EncodingError: messages of another form, without a user, with reserved tokens in their text, or
       with images and a video; the message names the place.
   """
-  if not messages:
-    raise EncodingError('the conversation has no messages')
-  images, videos, plain = [], [], []
-  subtitles = None
+  images, videos, plain, subtitles = [], [], [], None
   for index, message in enumerate(messages):
-    role, content = _fields(message, index)
-    if role == 'subtitle':
-      if index:
-        raise EncodingError(f'message {index} holds subtitles; they can only be the first message')
-      subtitles, content = _subtitles(content, check_text)
-      if subtitles is not None:               # they become tokens of the video
-        continue
-    elif not isinstance(content, str):
-      content = [_part(part, f'part {k} of message {index}', role, images, videos, check_text)
-                 for k, part in enumerate(content)]
-    else:
-      _checked(content, f'message {index}', check_text)
-    plain.append({**{key: value for key, value in message.items() if isinstance(value, str)},
-                  'content': content})
+    with located(f'message {index}'):
+      role, content = _fields(message)
+      if role == 'subtitle' and index:
+        raise EncodingError('subtitles can only be the first message')
+      if role == 'subtitle' and not isinstance(content, str):
+        if not all(isinstance(part, Mapping) and part.get('type') == 'text' for part in content):
+          subtitles = tuple(_subtitle(*line, check_text) for line in enumerate(content))
+          continue                            # they become tokens of the video
+        content = ' '.join(str(part.get('text')) for part in content)
+      if isinstance(content, str):
+        check_text(content)
+      else:
+        content = [_part(*part, images, videos, check_text) for part in enumerate(content)]
+      plain.append({**_strings(message), 'content': content})
   if not any(message['role'].lower() == 'user' for message in plain):
     raise EncodingError('the conversation has no user message')
   if len(videos) > 1:
     raise EncodingError(f'the conversation has {len(videos)} videos; the model takes one')
   if images and videos:
-    raise EncodingError(f'the conversation has {len(images)} image(s) and a video; the model takes '
-      'one or the other')
+    raise EncodingError('the conversation has images and a video; the model takes one or the other')
   if subtitles is not None and not videos:
     raise EncodingError('the conversation has subtitles with times but no video')
-  video, fps = videos[0] if videos else (None, None)
-  return Conversation(tuple(plain), tuple(images), video, fps, subtitles)
+  return Chat(tuple(plain), images, *(videos[0] if videos else (None, None)), subtitles)
 
 
 def local_path(source: str | os.PathLike[str]) -> Path:
@@ -104,81 +115,65 @@ def local_path(source: str | os.PathLike[str]) -> Path:
   return Path(text)
 
 
-def _fields(message: Any, index: int) -> tuple[str, Any]:
-  if not isinstance(message, Mapping) or not isinstance(message.get('role'),
-                                                        str) or 'content' not in message:
-    raise EncodingError(f"message {index} must be a dict with 'role' and 'content', not "
-      f"{_shown(message)}")
-  role, content = message['role'].lower(), message['content']
+def _fields(message: Any) -> tuple[str, Any]:
+  if not isinstance(message, Mapping) or not {'role', 'content'} <= message.keys():
+    raise EncodingError(f"it must be a dict with 'role' and 'content', not {_shown(message)}")
+  role, content = str(message['role']).lower(), message['content']
   if role not in ('user', 'assistant', 'subtitle'):
-    raise EncodingError(f"message {index} has the role {message['role']!r}; it must be 'user' or "
-      "'assistant', or 'subtitle' at the beginning")
+    raise EncodingError(f"it has the role {message['role']!r}; it must be 'user' or 'assistant', "
+                        "or 'subtitle' at the beginning")
   if not isinstance(content, (str, list, tuple)):
-    raise EncodingError(f'the content of message {index} must be a string or a list of parts, not '
-      f'{_shown(content)}')
+    raise EncodingError(f'its content must be a string or a list of parts, not {_shown(content)}')
   return role, content
 
 
-def _part(part: Any, where: str, role: str, images: list, videos: list,
+def _part(number: int, part: Any, images: list, videos: list,
           check_text: Callable[[str], None]) -> dict:
-  if not isinstance(part, Mapping):
-    raise EncodingError(f"{where} must be a dict with 'type', not {_shown(part)}")
-  named = part.get('type') or next((key for key in _KINDS if key in part), None)
-  kind = _KINDS.get(named)
-  if kind is None:
-    raise EncodingError(f"{where} has the type {named!r}; it must be 'text', 'image' or 'video'")
-  if kind == 'text':
-    if not isinstance(part.get('text'), str):
-      raise EncodingError(f"{where} is text, but its 'text' is {_shown(part.get('text'))}")
-    _checked(part['text'], where, check_text)
-    if isinstance(part.get('style'), str):
-      _checked(part['style'], where, check_text)
-    return {**{key: value for key, value in part.items() if isinstance(value, str)}, 'type': 'text'}
-  source = next((part[key] for key in _SOURCES[kind] if part.get(key) is not None), None)
-  if isinstance(source, Mapping):             # {'image_url': {'url': …}}
-    source = source.get('url')
-  if source is None:
-    raise EncodingError(f'{where} is {"an image" if kind == "image" else "a video"} without one; '
-      f'give it as {kind!r}')
-  if kind == 'image':
-    images.append(source)
-  else:
+  """A part of a message for the template; its media are added to `images` or `videos`."""
+  with located(f'part {number}'):
+    if not isinstance(part, Mapping):
+      raise EncodingError(f"it must be a dict with 'type', not {_shown(part)}")
+    named = part.get('type') or next((key for key in _KINDS if key in part), None)
+    kind = _KINDS.get(named)
+    if kind is None:
+      raise EncodingError(f"it has the type {named!r}; it must be 'text', 'image' or 'video'")
+    if kind == 'text':
+      if not isinstance(part.get('text'), str):
+        raise EncodingError(f"its 'text' is {_shown(part.get('text'))}; it must be a string")
+      plain = _strings(part)
+      check_text(plain['text'])
+      check_text(plain.get('style', ''))
+      return {**plain, 'type': 'text'}
+    source = next((part[key] for key in _SOURCES[kind] if part.get(key) is not None), None)
+    if isinstance(source, Mapping):           # {'image_url': {'url': …}}
+      source = source.get('url')
+    if source is None:
+      raise EncodingError(f'it has no {kind}; give it as {kind!r}')
     fps = part.get('fps')
-    if fps is not None and not (isinstance(fps, (int, float, np.number)) and fps > 0):
-      raise EncodingError(f"{where} has 'fps' {_shown(fps)}; it must be a positive number")
-    videos.append((source, fps))
-  return {'type': kind}
+    if kind == 'image':
+      images.append(source)
+    elif fps is None or (isinstance(fps, _NUMBER) and fps > 0):
+      videos.append((source, fps))
+    else:
+      raise EncodingError(f"its 'fps' is {_shown(fps)}; it must be a positive number")
+    return {'type': kind}
 
 
-def _subtitles(content: Any,
-               check_text: Callable[[str], None]) -> tuple[tuple[Subtitle, ...] | None, str]:
-  """Lines with times, or the text."""
-  if isinstance(content, str):
-    _checked(content, 'message 0', check_text)
-    return None, content
-  if all(isinstance(part, Mapping) and part.get('type') == 'text'
-         and isinstance(part.get('text'), str)
-         for part in content):
-    text = ' '.join(part['text'] for part in content)
-    _checked(text, 'message 0', check_text)
-    return None, text
-  lines = []
-  for number, line in enumerate(content):
-    times = [line.get(key) for key in ('start', 'end')] if isinstance(line, Mapping) else [None]
-    if not (all(isinstance(t, (int, float, np.number)) for t in times) and 0 <= times[0] <= times[1]
-            and isinstance(line.get('text'), str)):
-      raise EncodingError(f"line {number} of the subtitles must be a dict with 'start' and 'end' "
-        f"in seconds, 0 <= start <= end, and 'text', not {_shown(line)}")
-    _checked(line['text'], f'line {number} of the subtitles', check_text)
-    lines.append(Subtitle(float(times[0]), float(times[1]), line['text']))
-  return tuple(lines), ''
-
-
-def _checked(text: str, where: str, check_text: Callable[[str], None]) -> None:
-  try:
+def _subtitle(number: int, line: Any, check_text: Callable[[str], None]) -> Subtitle:
+  with located(f'line {number} of the subtitles'):
+    values = line if isinstance(line, Mapping) else {}
+    start, end, text = (values.get(key) for key in ('start', 'end', 'text'))
+    if not (isinstance(start, _NUMBER) and isinstance(end, _NUMBER) and 0 <= start <= end
+            and isinstance(text, str)):
+      raise EncodingError("it must be a dict with 'start' and 'end' in seconds, 0 <= start <= end, "
+                          f"and 'text', not {_shown(line)}")
     check_text(text)
-  except EncodingError as error:
-    raise EncodingError(f'{where}: {error}') from error
+    return Subtitle(float(start), float(end), text)
+
+
+def _strings(values: Mapping[str, Any]) -> dict[str, str]:
+  """What of a message or a part is plain data."""
+  return {key: value for key, value in values.items() if isinstance(value, str)}
 
 
 def _shown(value: Any) -> str:

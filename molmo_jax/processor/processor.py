@@ -9,7 +9,7 @@ differ (the numbers are those of docs/model.md §11):
   18  frames of a video file are chosen by time, the last one included, as the released models were
       trained and their own code does; transformers' loader, which leaves the last frame out, is not
       followed;
-  19  frames of an array are chosen by index, and the last is labelled with its own time, (N − 1)/fps;
+  19  frames of an array are chosen by index, and the last one has its own time, (N − 1)/fps;
   20  crops stay uint8 and are normalised on the device, within 6e-8 of transformers'; transparency
       is composited on white, whether the image comes from a file, Pillow or an array (only
       transformers' file loader drops it); a file is turned upright by its EXIF orientation, a
@@ -23,6 +23,7 @@ A conversation that ends with an answer is continued: the prompt ends with the w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,12 +47,11 @@ from molmo_jax.preprocess.types import (
   SEQUENCE_FIELDS,
   EncodingError,
   PreprocessConfig,
-  Subtitle,
 )
 from molmo_jax.processor import chat_template, processor_files
-from molmo_jax.processor.conversation import Conversation, Message, read_conversation
+from molmo_jax.processor.conversation import Chat, Message, located, read_conversation
 from molmo_jax.processor.processor_files import ProcessorFiles
-from molmo_jax.processor.processor_media import read_images, read_video
+from molmo_jax.processor.processor_media import read_media
 
 IMAGE, VIDEO = '<|image|>', '<|video|>'
 _PLACEHOLDERS = re.compile(r'(<\|(?:image|video)\|>)')
@@ -62,13 +62,12 @@ class PixelPoint(NamedTuple):
   frame: int                  # index of the image, or of the sampled frame, from 0
   x: float                    # pixels from the left
   y: float                    # pixels from the top
-  # the number of the point or object as written; '' where none is written
-  index: str
+  index: str                  # number of the point or object as written; '' where none is
   time: float | None = None   # seconds, in a video
 
 
 class Processor:
-  """Messages → arrays, and ids → text.
+  """Messages → arrays, and ids → text (docs/model.md §6–8).
 
   Attributes:
     tokenizer: text ↔ ids.
@@ -100,7 +99,8 @@ class Processor:
 
     Raises:
       FileNotFoundError: no such folder, or no tokenizer.json in it.
-      ValueError: a file with a value that is not supported; the message names file, key and value.
+      CheckpointError: a file with a value that is not supported; the message names file, key and
+        value.
     """
     files = processor_files.read_processor_files(Path(folder))
     return cls(files.tokenizer, files.config, template=files.template, eos_ids=files.eos_ids,
@@ -119,14 +119,17 @@ class Processor:
 
   @property
   def bos_id(self) -> int:
+    """The id with which every prompt begins."""
     return self.tokenizer.bos_id
 
   @property
   def eos_id(self) -> int:
+    """The first of the ids that end an answer."""
     return self.eos_ids[0]
 
   @property
   def pad_id(self) -> int:
+    """The id of the padding token in the checkpoint's files; rows of a batch are padded with −1."""
     return self.tokenizer.pad_id
 
   def decode(self, ids: Iterable[int] | np.ndarray) -> str:
@@ -134,8 +137,8 @@ class Processor:
     return self.tokenizer.decode(index for index in ids if index >= 0)
 
   def __call__(self, messages: Sequence[Message] | Sequence[Sequence[Message]],
-               padding: str = 'left', *,
-               add_generation_prompt: bool | None = None) -> dict[str, np.ndarray]:
+               padding: str = 'left', *, add_generation_prompt: bool | None = None
+               ) -> dict[str, np.ndarray]:
     """The arrays of a conversation, or of a batch of conversations.
 
     Args:
@@ -161,23 +164,17 @@ class Processor:
       raise EncodingError('messages must be a list of messages, or a list of such lists, with at '
         'least one message')
     is_batch = isinstance(messages[0], (list, tuple))
-    conversations, prompts = [], []
-    # all of them, before any media is read
+    chats, prompts = [], []
     for number, turns in enumerate(messages if is_batch else [messages]):
-      try:
-        conversations.append(read_conversation(turns, self._check_text))
-        prompts.append(self._prompt(conversations[-1], add_generation_prompt))
-      except EncodingError as error:
-        if not is_batch:
-          raise
-        raise EncodingError(f'conversation {number}: {error}') from error
-    rows = [self._row(prompt, c.images, c.video, c.fps, c.subtitles)
-            for prompt, c in zip(prompts, conversations, strict=True)]
+      with located(f'conversation {number}') if is_batch else contextlib.nullcontext():
+        chats.append(read_conversation(turns, self._check_text))
+        prompts.append(self._prompt(chats[-1], add_generation_prompt))
+    # media are read when all conversations are known to be right
+    rows = [self._row(prompt, chat) for prompt, chat in zip(prompts, chats, strict=True)]
     return batch_rows(rows, padding) if is_batch else rows[0]
 
   def from_prompt(self, prompt: str, images: Sequence[Any] = (), video: Any = None,
-                  fps: float | None = None,
-                  ) -> dict[str, np.ndarray]:
+                  fps: float | None = None) -> dict[str, np.ndarray]:
     """The arrays of a finished prompt, as of one conversation.
 
     Args:
@@ -192,8 +189,9 @@ class Processor:
     """
     if len(images) and video is not None:
       raise EncodingError('there are images and a video; the model takes one or the other')
-    self._check_prompt(prompt, len(images), video is not None)
-    return self._row(prompt, images, video, fps)
+    chat = Chat(images=images, video=video, fps=fps)
+    self._check_prompt(prompt, chat)
+    return self._row(prompt, chat)
 
   def points(self, text: str,
              inputs: Mapping[str, np.ndarray] | Sequence[tuple[int, int]]) -> list[PixelPoint]:
@@ -223,57 +221,53 @@ class Processor:
       return [PixelPoint(0, x, y, indices[k] if indices else '') for k, (x, y) in enumerate(pixels)]
     placed = []
     for point in points.parse_frame_points(text):
+      number, time = float(point.frame), None
       if times is not None:
-        frame, (width, height) = int(np.abs(times - float(point.frame)).argmin()), sizes[0]
-        placed.append(PixelPoint(frame, point.x * width, point.y * height, point.index,
-                                 float(times[frame])))
-      elif float(point.frame).is_integer() and 1 <= float(point.frame) <= len(sizes):
-        width, height = sizes[int(float(point.frame)) - 1]
-        placed.append(PixelPoint(int(float(point.frame)) - 1, point.x * width, point.y * height,
-                                 point.index))
+        frame, size = int(np.abs(times - number).argmin()), sizes[0]
+        time = float(times[frame])
+      elif number in range(1, len(sizes) + 1):
+        frame, size = int(number) - 1, sizes[int(number) - 1]
+      else:
+        continue
+      placed.append(PixelPoint(frame, point.x * size[0], point.y * size[1], point.index, time))
     return placed
 
   def _check_text(self, text: str) -> None:
     for placeholder, kind in ((IMAGE, 'image'), (VIDEO, 'video')):
       if placeholder in text:
-        raise EncodingError(f"the text contains {placeholder}; give the {kind} as a part {{'type': "
-          f"'{kind}', …}}, the template places it")
+        raise EncodingError(f'the text contains {placeholder}; the template writes it for a part '
+                            f"{{'type': '{kind}', …}}")
     self.tokenizer.check_plain(text)
 
-  def _check_prompt(self, prompt: str, image_count: int, has_video: bool) -> None:
-    for placeholder, count, kind in ((IMAGE, image_count, 'image'),
-                                     (VIDEO, int(has_video), 'video')):
+  def _check_prompt(self, prompt: str, chat: Chat) -> None:
+    for placeholder, count, kind in ((IMAGE, len(chat.images), 'image'),
+                                     (VIDEO, int(chat.video is not None), 'video')):
       if prompt.count(placeholder) != count:
         raise EncodingError(f'the prompt has {prompt.count(placeholder)} {placeholder} for {count} '
-          f'{kind}(s); there must be one for each')
+                            f'{kind}(s); there must be one for each')
     for token in VISUAL_TOKENS:
       if token in prompt:
-        raise EncodingError(f'the prompt contains {token}, which stands for a part of an image; '
-          f'use {IMAGE} or {VIDEO}')
+        raise EncodingError(f'the prompt contains {token}, a token for a part of an image; use '
+                            f'{IMAGE} or {VIDEO}')
 
-  def _prompt(self, conversation: Conversation, add_generation_prompt: bool | None) -> str:
-    goes_on = add_generation_prompt is None and conversation.is_continued
+  def _prompt(self, chat: Chat, add_generation_prompt: bool | None) -> str:
+    continues = add_generation_prompt is None and chat.is_continued
     prompt = chat_template.render(
-      self.template, conversation.messages,
-      add_generation_prompt=not goes_on if add_generation_prompt is None else add_generation_prompt,
-      continue_final_message=goes_on, **self.tokenizer.named_tokens)
-    self._check_prompt(prompt, len(conversation.images), conversation.video is not None)
+      self.template, chat.messages, continue_final_message=continues,
+      add_generation_prompt=not continues and add_generation_prompt is not False,
+      **self.tokenizer.named_tokens)
+    self._check_prompt(prompt, chat)
     return prompt
 
-  def _row(self, prompt: str, images: Sequence[Any], video: Any, fps: float | None,
-           subtitles: Sequence[Subtitle] | None = None) -> dict[str, np.ndarray]:
+  def _row(self, prompt: str, chat: Chat) -> dict[str, np.ndarray]:
     """The arrays of one prompt, whose placeholders match the media."""
-    if video is not None:
-      media = read_video(video, fps, subtitles, self.config, self.tokenizer)
-    else:
-      media = read_images(images, self.config, self.tokenizer, numbered=self._numbers_images)
+    media = read_media(chat, self.config, self.tokenizer, self._numbers_images)
     tokens = self._tokens(prompt, [visual.tokens for visual in media.inputs])
     special = self.tokenizer.special
     row = {
       'tokens': tokens, 'positions': np.arange(len(tokens), dtype=np.int32),
-      'segments': np.zeros_like(tokens),
+      'segments': np.zeros_like(tokens), 'feature_index': feature_index(tokens, special),
       'visual': visual_index(tokens, special, first_rows(media.inputs)),
-      'feature_index': feature_index(tokens, special),
       **join_visual_inputs(media.inputs, self.config), **media.grids()}
     return {name: array for name, array in row.items() if array is not None}
 
@@ -282,13 +276,10 @@ class Processor:
     in front.
     """
     waiting = iter(media)
-    parts = []
-    for piece in _PLACEHOLDERS.split(prompt):
-      parts.append(next(waiting) if piece in (IMAGE, VIDEO)
-                   else self.tokenizer.encode_trusted(piece))
-    tokens = np.concatenate([np.asarray(part, np.int32) for part in parts])
-    has_bos = len(tokens) > 0 and tokens[0] == self.bos_id
-    return tokens if has_bos else np.concatenate([np.asarray([self.bos_id], np.int32), tokens])
+    tokens = np.concatenate([np.asarray(
+      next(waiting) if piece in (IMAGE, VIDEO) else self.tokenizer.encode_trusted(piece), np.int32)
+      for piece in _PLACEHOLDERS.split(prompt)])
+    return tokens if tokens[:1] == [self.bos_id] else np.insert(tokens, 0, self.bos_id)
 
 
 def batch_rows(rows: Sequence[Mapping[str, np.ndarray]],

@@ -1,9 +1,9 @@
 """How a Hugging Face processor cuts images and videos: its JSON files ↔ `PreprocessConfig`.
 
 transformers 5 keeps everything in `processor_config.json`; older checkpoints keep the image part in
-`preprocessor_config.json` and the video part in `video_preprocessor_config.json`. What a file leaves
-out has the value of the transformers classes. A value that would change the arrays and is not
-supported is an error, and so is an unknown key that is set. Sources: docs/model.md §6–8.
+`preprocessor_config.json` and the video part in `video_preprocessor_config.json`. What a file
+leaves out has the value of the transformers classes. A value that would change the arrays and is
+not supported is an error, and so is an unknown key that is set. Sources: docs/model.md §6–8.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from molmo_jax.normalization import STATISTICS
 from molmo_jax.preprocess.types import MOLMO_V1, ImageConfig, PreprocessConfig, VideoConfig
 
 SIGLIP_MEAN, SIGLIP_STD = STATISTICS['siglip']
+# Molmo v1: the way to resize by its name in config.json.
 V1_RESIZE = {'default': 'letterbox', 'siglip': 'stretch', 'dino': 'stretch_bicubic',
              'metaclip': 'stretch_bicubic'}
 PIXELS = dict(do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True,
@@ -45,8 +46,8 @@ VIDEO = (
 VIDEO_TOKENS = (
   Key('use_frame_special_tokens', 'use_frame_special_tokens', kind=bool, default=True),)
 
-# Keys without an influence on the arrays: names of classes, defaults of the call, and numbers of what
-# is switched off.
+# Keys without an influence on the arrays: names of classes, defaults of the call, and numbers of
+# what is switched off.
 _IGNORED = ('auto_map', 'processor_class', 'image_processor_type', 'video_processor_type',
             'feature_extractor_type', 'transformers_version', 'data_format', 'input_data_format',
             'default_to_square', 'return_tensors', 'device', 'disable_grouping', 'return_metadata',

@@ -13,15 +13,20 @@ import numpy as np
 
 from molmo_jax.preprocess import images, layout, reading, video
 from molmo_jax.preprocess.tokenizer import Tokenizer
-from molmo_jax.preprocess.types import MediaError, PreprocessConfig, Subtitle, VisualInput
-from molmo_jax.processor.conversation import local_path
+from molmo_jax.preprocess.types import MediaError, PreprocessConfig, VisualInput
+from molmo_jax.processor.conversation import Chat, local_path
 
 
 @dataclasses.dataclass(frozen=True)
-class Media:
-  """The visual inputs of one conversation."""
-  inputs: list[VisualInput]                   # one per image, or one for the video
-  # height and width of the images, or of the video's frames
+class VisualMedia:
+  """The visual inputs of one conversation.
+
+  Attributes:
+    inputs: one per image, or one for the video.
+    sizes: height and width of the images, or of the video's frames.
+    is_video: whether there is a video.
+  """
+  inputs: list[VisualInput]
   sizes: list[tuple[int, int]]
   is_video: bool = False
 
@@ -34,71 +39,66 @@ class Media:
       columns; video_sizes int64 [n,2]; frame_times float64 [frames], seconds.
     """
     pictures, videos = ([], self.inputs) if self.is_video else (self.inputs, [])
-    sizes = np.asarray(self.sizes, np.int64).reshape(-1, 2)
+    table = lambda rows, columns: np.asarray(rows, np.int64).reshape(-1, columns)
     return {
-      'image_grids': _table([[*_grid(v, images.GLOBAL), *_grid(v, images.CROP)] for v in pictures],
-                            4),
+      'image_grids': table([_grid(v, images.GLOBAL) + _grid(v, images.CROP) for v in pictures], 4),
       'image_num_crops': np.asarray([len(v.crops) for v in pictures], np.int64),
-      'image_sizes': sizes[:0] if self.is_video else sizes,
-      'video_grids': _table([[len(v.crops), *_grid(v, images.FRAME)] for v in videos], 3),
-      'video_sizes': sizes if self.is_video else sizes[:0],
-      'frame_times': np.concatenate([np.zeros(0), *(v.frame_times for v in videos)]),
-    }
+      'image_sizes': table([] if self.is_video else self.sizes, 2),
+      'video_grids': table([[len(v.crops), *_grid(v, images.FRAME)] for v in videos], 3),
+      'video_sizes': table(self.sizes if self.is_video else [], 2),
+      'frame_times': np.concatenate([np.zeros(0), *(v.frame_times for v in videos)])}
 
 
-def read_images(sources: Sequence[Any], config: PreprocessConfig, tokenizer: Tokenizer, *,
-                numbered: bool) -> Media:
-  """Reads and cuts images, with the number of crops for inference.
+def read_media(chat: Chat, config: PreprocessConfig, tokenizer: Tokenizer,
+               is_numbered: bool) -> VisualMedia:
+  """Reads and cuts the images or the video of a conversation, with the numbers of crops and frames
+  for inference. A video file is sampled by time; an array [T,h,w,3], or the path of a `.npy` file
+  of one, by index.
 
   Args:
-    sources: path, `file://` URL, bytes, Pillow image or uint8 array each.
-    numbered: write `Image k` before each of several; False: the prompt has it.
+    chat: the conversation.
+    config: how images and videos are cut.
+    tokenizer: writes layout tokens, times and subtitles.
+    is_numbered: whether `Image k` is written before each of several images; False: the prompt has
+      it.
 
   Raises:
-    MediaError: an image that cannot be read.
+    MediaError: an image or a video that cannot be read, or an array without `fps`.
   """
+  return (_read_images(chat.images, config, tokenizer, is_numbered) if chat.video is None else
+          _read_video(chat, config, tokenizer))
+
+
+def _read_images(sources: Sequence[Any], config: PreprocessConfig, tokenizer: Tokenizer,
+                 is_numbered: bool) -> VisualMedia:
   inputs, sizes = [], []
   for number, source in enumerate(sources, 1):
     source = local_path(source) if isinstance(source, (str, os.PathLike)) else source
     image = reading.load_image(source, turn_pillow_images=False)
     inputs.append(layout.prepare_image(
       image, config.image, config.image.max_crops_eval, tokenizer.special, tokenizer.encode,
-      number if numbered and len(sources) > 1 else None,
+      number if is_numbered and len(sources) > 1 else None,
       layout.layout_format(config.layout_format)))
     sizes.append(image.shape[:2])
-  return Media(inputs, sizes)
+  return VisualMedia(inputs, sizes)
 
 
-def read_video(source: Any, fps: float | None, subtitles: Sequence[Subtitle] | None,
-               config: PreprocessConfig,
-               tokenizer: Tokenizer) -> Media:
-  """Reads the sampled frames of a video, with the number of frames for inference.
-
-  Args:
-    source: path or `file://` URL of a video, sampled by time; uint8 [T,h,w,3], or the path of a
-      `.npy` file of such an array, sampled by index.
-    fps: frames per second of an array.
-    subtitles: lines with times, which follow the last frame.
-
-  Raises:
-    MediaError: a video that cannot be read, or an array without `fps`.
-  """
+def _read_video(chat: Chat, config: PreprocessConfig, tokenizer: Tokenizer) -> VisualMedia:
   sizes: list[tuple[int, int]] = []
   side = config.image.crop_size
 
   def fit(frame: np.ndarray) -> np.ndarray:
     sizes[:] = [frame.shape[:2]]
     # A letterboxed frame is float and has a mask, so it is made later, from the frame in full size.
-    return frame if config.image.resize == 'letterbox' else images.fit(frame, side, side,
-                                                                       config.image)[0]
+    is_later = config.image.resize == 'letterbox'
+    return frame if is_later else images.fit(frame, side, side, config.image)[0]
 
-  frames, times = video.read_video(_video_source(source), config.video.max_frames_eval,
-                                   config.video, fps=fps,
-                                   resize=fit)
-  prepared = layout.prepare_video(frames, times, subtitles, config.image, config.video,
-                                  tokenizer.special,
-                                  tokenizer.encode, layout.layout_format(config.layout_format))
-  return Media([prepared], sizes, is_video=True)
+  frames, times = video.read_video(_video_source(chat.video), config.video.max_frames_eval,
+                                   config.video, fps=chat.fps, resize=fit)
+  prepared = layout.prepare_video(
+    frames, times, chat.subtitles, config.image, config.video, tokenizer.special, tokenizer.encode,
+    layout.layout_format(config.layout_format))
+  return VisualMedia([prepared], sizes, is_video=True)
 
 
 def _video_source(source: Any) -> Any:
@@ -117,7 +117,3 @@ def _grid(visual: VisualInput, kind: int) -> list[int]:
   """Rows and columns of a pooled grid; 0, 0 where the input has none of that kind."""
   places = visual.layout_index[visual.layout_index[:, 3] == kind, :2]
   return [int(n) + 1 for n in places.max(axis=0, initial=-1)]
-
-
-def _table(rows: list[list[int]], columns: int) -> np.ndarray:
-  return np.asarray(rows, np.int64).reshape(-1, columns)
