@@ -14,6 +14,7 @@ import datetime
 import functools
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -26,77 +27,16 @@ from molmo_jax.preprocess.types import EncodingError, PreprocessConfig
 _END = 'END_OF_THE_MESSAGE_TO_CONTINUE'
 _UNTAGGED = sorted(DEMO_STYLES | MULTIPLE_CHOICE_STYLES)
 
-# Placeholders of the media, then the subtitles; `turns` are the messages that are left, `said` the
-# words of one.
-_OPENING = """\
-{%- set untagged = UNTAGGED -%}
-{%- set media = namespace(images=0, videos=0) -%}
-{%- for message in messages if message['content'] is not string -%}
-  {%- for part in message['content'] -%}
-    {%- if part['type'] == 'image' or 'image' in part or 'image_url' in part -%}
-      {%- set media.images = media.images + 1 -%}
-    {%- elif part['type'] == 'video' or 'video' in part or 'video_url' in part -%}
-      {%- set media.videos = media.videos + 1 -%}
-    {%- endif -%}
-  {%- endfor -%}
-{%- endfor -%}
-{%- for n in range(media.images) -%}
-  {{- ('Image ' ~ (n + 1) if media.images > 1 else '') ~ '<|image|>' -}}
-{%- endfor -%}
-{{- '<|video|>' * media.videos -}}
-{%- set turns = messages -%}
-{%- if messages[0]['role'] | lower == 'subtitle' -%}
-  {%- set turns = messages[1:] -%}
-  {%- if messages[0]['content'] is string -%}
-    {{- messages[0]['content'] -}}
-  {%- else -%}
-    {{- messages[0]['content'] | selectattr('type', 'equalto', 'text') | map(attribute='text') | join(' ') -}}
-  {%- endif -%}
-{%- endif -%}
-{%- for message in turns -%}
-  {%- set role = message['role'] | lower -%}
-  {%- if role != ('user', 'assistant')[loop.index0 % 2] -%}
-    {{- raise_exception('user and assistant must take turns, the user begins; turn ' ~ loop.index0 ~ ' is ' ~ role) -}}
-  {%- endif -%}
-  {%- set said = namespace(text='') -%}
-  {%- if message['content'] is string -%}
-    {%- set said.text = message['content'] -%}
-  {%- else -%}
-    {%- for part in message['content'] if part['type'] == 'text' -%}
-      {%- set tag = part['style'] ~ ': ' if part['style'] and part['style'] not in untagged else '' -%}
-      {%- set said.text = said.text ~ (' ' if said.text else '') ~ tag ~ part['text'] -%}
-    {%- endfor -%}
-  {%- endif -%}
-""".replace('UNTAGGED', repr(_UNTAGGED))
+_FOLDER = Path(__file__).parent / 'chat_templates'
 
-_TURNS = {
-  'qwen3': """\
-  {%- if role == 'user' -%}
-    {{- ('' if loop.first else '<|im_end|>\\n') ~ '<|im_start|>user\\n' ~ said.text ~ '<|im_end|>\\n' -}}
-  {%- else -%}
-    {{- ' <|im_start|>assistant\\n' ~ said.text -}}
-  {%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-  {{- '<|im_start|>assistant\\n' -}}
-{%- endif -%}
-""",
-  'role': """\
-  {%- if role == 'user' -%}
-    {{- ('' if loop.first else eos_token) ~ ' User: ' ~ said.text ~ ' Assistant:' -}}
-  {%- else -%}
-    {{- ' ' ~ said.text -}}
-  {%- endif -%}
-{%- endfor -%}
-""",
-  'none': """\
-  {{- (eos_token if role == 'user' and not loop.first else '') ~ ' ' ~ said.text -}}
-{%- endfor -%}
-""",
-}
 
-# by `TextConfig.message_format`
-TEMPLATES = {name: _OPENING + turns for name, turns in _TURNS.items()}
+def _template(message_format: str) -> str:
+  """Media and subtitles, which all templates open with, and the turns of a format."""
+  parts = [(_FOLDER / f'{part}.jinja').read_text() for part in ('opening', message_format)]
+  return ''.join(parts).replace('UNTAGGED', repr(_UNTAGGED))
+
+
+TEMPLATES = {name: _template(name) for name in ('qwen3', 'role', 'none')}   # by message_format
 
 
 def default_template(config: PreprocessConfig) -> str:
