@@ -17,10 +17,8 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,9 +27,8 @@ from rich.console import Console
 
 from molmo_jax.checkpoint import hf
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
-from molmo_jax.checkpoint.hf_files import new_folder
+from molmo_jax.checkpoint.hf_files import find_checkpoint, new_folder
 from molmo_jax.data.batching import Row, bucket, pad_row, shape_of, stack_rows
-from molmo_jax.errors import CheckpointError
 from molmo_jax.inference.generate import NO_TOKEN
 from molmo_jax.inference.generator import computing_on
 from molmo_jax.inference.loaded import LoadedModel
@@ -47,7 +44,6 @@ from molmo_jax.progress import Display
 from molmo_jax.training.state import abstract_params
 
 DTYPES = ('float32', 'bfloat16')
-DOWNLOADED = ('*.safetensors', '*.json', '*.jinja')   # never a pickle, never code
 
 Inputs = Mapping[str, np.ndarray]
 Messages = Sequence[Mapping[str, Any]]
@@ -84,23 +80,6 @@ def from_pretrained(path: str | os.PathLike[str],
   with Display(Console(stderr=True), f'loading {folder.name}', 1) as display:
     params = hf.load_params(folder, shapes, progress=display.of)
   return Molmo(config, params, processor, mesh, read_serving_settings(folder))
-
-
-def find_checkpoint(path: str | os.PathLike[str]) -> Path:
-  """The folder at `path`, or the local copy of the repository of that name on the Hub.
-
-  Raises:
-    CheckpointError: neither exists.
-  """
-  folder = Path(path).expanduser()
-  if folder.exists():
-    return folder
-  try:
-    return Path(huggingface_hub.snapshot_download(str(path), allow_patterns=list(DOWNLOADED)))
-  except (OSError, ValueError) as error:
-    # the library's errors for bad ids, missing repositories and no network
-    raise CheckpointError(f'{path}: no such folder, and no such repository on the Hugging '
-                          f'Face Hub ({str(error).splitlines()[0]})') from None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

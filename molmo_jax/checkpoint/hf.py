@@ -22,12 +22,14 @@ from molmo_jax.checkpoint.hf_config import Layout, model_config_dict
 from molmo_jax.checkpoint.hf_files import Planned, TensorFolder, write_shards
 from molmo_jax.checkpoint.hf_plan import Destination, Rows, Whole, plan_export, plan_import
 from molmo_jax.checkpoint.hf_table import file_index, from_file, naming_of, to_file
+from molmo_jax.files import write_atomically
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parameters import flatten_paths
 
 Initializer = Callable[[tuple[int, ...], Any], Any]
 Progress = Callable[[int, int], None]
-# first and last + 1 on every axis; slices cannot be keys before Python 3.12
+Reader = Callable[[tuple[slice, ...]], np.ndarray]   # makes the part of an array at an index
+# First and last + 1 on every axis; slices cannot be keys before Python 3.12.
 Box = tuple[tuple[int, int], ...]
 SHARD_BYTES = 5_000_000_000
 PIECE = 64 << 20   # bytes that are read at once, where the first axis can be cut
@@ -36,8 +38,7 @@ PIECE = 64 << 20   # bytes that are read at once, where the first axis can be cu
 def load_params(folder: str | Path, abstract: Any, dtype: Any = None,
                 fresh: Mapping[str, Initializer] | None = None,
                 progress: Progress | None = None) -> Any:
-  """The parameters of a Hugging Face checkpoint, of any layout, as the tree that `init_params`
-  gives.
+  """The parameters of a Hugging Face checkpoint as the tree that `init_params` gives.
 
   Every process reads only what its own devices hold. All headers are checked before the first
   tensor is read.
@@ -64,8 +65,8 @@ def load_params(folder: str | Path, abstract: Any, dtype: Any = None,
 
 
 def counter(leaves: Iterable[Any], dtype: Any, progress: Progress | None) -> Callable[[int], None]:
-  """A function that is told how many bytes more are loaded, and tells `progress` the MiB that are
-  done and all.
+  """A function that adds the bytes it is called with, and calls `progress` with the MiB that are
+  done and those of all `leaves`.
   """
   total = sum(math.prod(x.shape) * jnp.dtype(dtype or x.dtype).itemsize for x in leaves)
   done = 0
@@ -87,7 +88,7 @@ def load_leaf(files: TensorFolder, source: Rows | Whole | Initializer, leaf: Any
   if isinstance(source, Whole):
     stored = files.read(source.name, (slice(None),) * len(files.tensors[source.name].shape))
     whole = source.change(stored.astype(np.float32)).astype(kind)
-    array = place(sharding, leaf.shape, lambda index: whole[index])
+    array = read_sharded(sharding, leaf.shape, lambda index: whole[index])
   else:
     array = jax.jit(functools.partial(source, leaf.shape, kind), out_shardings=sharding)()
   advance(array.nbytes)
@@ -100,47 +101,36 @@ def _sharding(leaf: Any) -> Sharding:
 
 
 def _load(files: TensorFolder, source: Rows, shape: tuple[int, ...], dtype: np.dtype,
-          sharding: Sharding,
-          advance: Callable[[int], None]) -> jax.Array:
+          sharding: Sharding, advance: Callable[[int], None]) -> jax.Array:
   """One parameter: whole if it is small or if its first axis is split over devices, else in pieces
   of that axis.
   """
-  def read(index: tuple[slice, ...]) -> np.ndarray:
-    return read_box(files, source, shape, index, dtype)
-
-  row = math.prod(shape[1:]) * dtype.itemsize
-  step = max(1, PIECE // max(row, 1)) if shape and sharding.shard_shape(
-    shape)[0] == shape[0] else max(shape[:1] or [1])
-  if not shape or step >= shape[0]:
-    array = place(sharding, shape, read)
+  read = functools.partial(read_box, files, source, shape, dtype=dtype)
+  rows = shape[0]
+  step = max(1, PIECE * rows // (math.prod(shape) * dtype.itemsize))
+  if step >= rows or sharding.shard_shape(shape)[0] < rows:
+    array = read_sharded(sharding, shape, read)
     advance(array.nbytes)
     return array
-  array = _zeros(shape, dtype, sharding)()
-  for start in range(0, shape[0], step):
-    stop = min(start + step, shape[0])
-    piece = place(sharding, (stop - start, *shape[1:]),
-                  lambda index, start=start, stop=stop: read((slice(start, stop), *index[1:])))
+  array = jnp.zeros(shape, dtype, device=sharding)
+  for start in range(0, rows, step):
+    piece = slice(start, min(start + step, rows))
+    part = read_sharded(sharding, (piece.stop - start, *shape[1:]),
+                        lambda index, piece=piece: read((piece, *index[1:])))
     # one piece at a time: without waiting, the host would run ahead and hold many
-    array = jax.block_until_ready(_updater(sharding)(array, piece, np.int32(start)))
-    advance(piece.nbytes)
+    array = jax.block_until_ready(_updater(sharding)(array, part, np.int32(start)))
+    advance(part.nbytes)
   return array
-
-
-@functools.lru_cache(maxsize=256)
-def _zeros(shape: tuple[int, ...], dtype: np.dtype, sharding: Sharding) -> Callable[[], jax.Array]:
-  return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)
 
 
 @functools.lru_cache(maxsize=256)
 def _updater(sharding: Sharding) -> Callable[..., jax.Array]:
   """Writes a piece into its place without a second copy of the array, which is donated."""
-  update = lambda array, piece, start: jax.lax.dynamic_update_slice_in_dim(array, piece, start,
-                                                                           axis=0)
-  return jax.jit(update, donate_argnums=0, out_shardings=sharding)
+  return jax.jit(functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=0), donate_argnums=0,
+                 out_shardings=sharding)
 
 
-def place(sharding: Sharding, shape: tuple[int, ...],
-          read: Callable[[tuple[slice, ...]], np.ndarray]) -> jax.Array:
+def read_sharded(sharding: Sharding, shape: tuple[int, ...], read: Reader) -> jax.Array:
   """An array of `shape` whose parts on this process's devices come from `read(index)`; nothing is
   read twice.
   """
@@ -152,8 +142,7 @@ def place(sharding: Sharding, shape: tuple[int, ...],
     shape, sharding, [jax.device_put(parts[box], device) for device, box in wanted.items()])
 
 
-def read_parts(wanted: set[Box],
-               read: Callable[[tuple[slice, ...]], np.ndarray]) -> dict[Box, np.ndarray]:
+def read_parts(wanted: set[Box], read: Reader) -> dict[Box, np.ndarray]:
   """All `wanted` boxes; by one read of the box around them if they fill it, which is faster than
   many strided ones.
   """
@@ -167,36 +156,29 @@ def read_parts(wanted: set[Box],
 
 
 def read_box(files: TensorFolder, source: Rows, shape: tuple[int, ...], index: tuple[slice, ...],
-             dtype: np.dtype
-             ) -> np.ndarray:
+             dtype: np.dtype) -> np.ndarray:
   """The box `index` of a parameter, read from the tensors that hold it."""
   if source.layers is None:
-    return _read_matrix(files, source, source.spans[0], shape, index, dtype)
+    return _read_matrix(files, source, 0, shape, index).astype(dtype, copy=False)
   layers = range(*index[0].indices(source.layers))
-  blocks = (_read_matrix(files, source, source.spans[i], shape[1:], index[1:], dtype)
-            for i in layers)
-  if len(layers) == 1:
-    return next(blocks)[None]
-  return np.stack(list(blocks))
+  return np.stack([_read_matrix(files, source, i, shape[1:], index[1:]).astype(dtype, copy=False)
+                   for i in layers])
 
 
-def _read_matrix(files: TensorFolder, source: Rows, spans: tuple[tuple[str, int, int], ...],
-                 shape: tuple[int, ...],
-                 index: tuple[slice, ...], dtype: np.dtype) -> np.ndarray:
+def _read_matrix(files: TensorFolder, source: Rows, layer: int, shape: tuple[int, ...],
+                 index: tuple[slice, ...]) -> np.ndarray:
   slices, held, rest = file_index(source.kind, shape, index)
   first, last = slices[0].start + source.offset, slices[0].stop + source.offset
-  blocks = [files.read(name,
-                       (slice(max(first, start) - start, min(last, stop) - start), *slices[1:]))
-            for name, start, stop in spans if start < last and stop > first]
+  blocks = [files.read(name, (slice(max(first, start) - start, min(last, stop) - start),
+                              *slices[1:]))
+            for name, start, stop in source.spans[layer] if start < last and stop > first]
   block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-  return from_file(source.kind, block.astype(dtype, copy=False), held)[rest]
+  return from_file(source.kind, block, held)[rest]
 
 
 def save_params(params: Any, config: ModelConfig, folder: Path, layout: Layout = 'hub',
-                dtype: Any = None,
-                special: Mapping[str, int] | None = None, shard_bytes: int = SHARD_BYTES,
-                max_positions: int | None = None, generation: Mapping[str, Any] | None = None,
-                source: Mapping[str, Any] | None = None, progress: Progress | None = None) -> None:
+                dtype: Any = None, shard_bytes: int = SHARD_BYTES,
+                progress: Progress | None = None, **serving: Any) -> None:
   """Writes weights and config.json of a Hugging Face checkpoint into a folder, normally the one of
   `new_folder`.
 
@@ -204,30 +186,26 @@ def save_params(params: Any, config: ModelConfig, folder: Path, layout: Layout =
   first one writes.
 
   Args:
-    layout: 'hub' as released (Molmo2, or Molmo v1), 'native' as transformers names things.
+    params: the nested dict of parameters.
+    config: the model.
+    folder: where the files go.
+    layout: 'hub' as released (Molmo2, or Molmo v1), 'native' with the names of transformers.
     dtype: of the tensors; None: that of the parameters.
-    special: ids of the extra tokens by their text; None: the order of docs/model.md §10.
     shard_bytes: most bytes of tensors in one file.
-    max_positions: longest sequence, written for other programs; None: that of the releases.
-    generation: contents of generation_config.json (ids of bos, eos, pad); None writes no such file.
-    source: contents of the config.json that a Molmo v1 came from, which are kept if they describe
-      it.
-    progress: called with the tensors that are done and their number.
+    progress: called with the number of tensors that are done and of all.
+    serving: `special`, `max_positions` and `source` of `hf_config.model_config_dict`.
 
   Raises:
-    CheckpointError: parameters or settings that the layout has no place for; nothing has been
-      written then.
+    CheckpointError: parameters or settings that such a checkpoint has no place for; nothing has
+      been written then.
   """
   arrays = flatten_paths(params)
   plan = plan_export(params, naming_of(config, layout))
   stored = jnp.dtype(dtype or arrays[plan[0].paths[0]].dtype)
-  text = model_config_dict(config, layout, stored.name, special, max_positions, source)
+  contents = model_config_dict(config, layout, stored.name, **serving)
   is_writer = jax.process_index() == 0
   if is_writer:
-    (folder / 'config.json').write_text(json.dumps(text, indent=2) + '\n', encoding='utf-8')
-    if generation is not None:
-      (folder / 'generation_config.json').write_text(json.dumps(dict(generation), indent=2) + '\n',
-                                                     encoding='utf-8')
+    write_atomically(folder / 'config.json', json.dumps(contents, indent=2) + '\n')
   tensors = [Planned(d.name, d.shape, stored, functools.partial(_rows, arrays, d)) for d in plan]
   write_shards(folder if is_writer else None, tensors, shard_bytes, progress)
 
@@ -239,20 +217,19 @@ def _rows(arrays: Mapping[str, jax.Array], destination: Destination) -> Iterator
     if destination.index:
       yield to_file(destination.kind, _fetch(array, destination.index))
       continue
-    row = math.prod(array.shape[1:]) * array.dtype.itemsize
-    # others have columns there
-    step = max(1, PIECE // row) if destination.kind == 'table' else array.shape[0]
-    for start in range(0, array.shape[0], step):
-      yield to_file(destination.kind, _fetch(array, (start,), min(step, array.shape[0] - start)))
+    rows = array.shape[0]
+    # the first axis of other kinds makes columns
+    step = max(1, PIECE * rows // array.nbytes) if destination.kind == 'table' else rows
+    for start in range(0, rows, step):
+      yield to_file(destination.kind, _fetch(array, (start,), min(step, rows - start)))
 
 
 def _fetch(array: jax.Array, start: tuple[int, ...], size: int | None = None) -> np.ndarray:
   """`array[start]`, or with a size the rows `array[start[0]:start[0] + size]`, on the host, on
   every process.
   """
-  everywhere = None
-  if not array.is_fully_addressable:
-    everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
+  everywhere = (None if array.is_fully_addressable else
+                NamedSharding(array.sharding.mesh, PartitionSpec()))
   return np.asarray(_slicer(len(start), size, everywhere)(array, np.array(start, np.int32)))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -26,16 +27,32 @@ SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 DTYPES: dict[str, Any] = {'F32': np.dtype(np.float32), 'BF16': np.dtype(ml_dtypes.bfloat16),
                           'F16': np.dtype(np.float16)}
 PICKLES = ('.bin', '.pt', '.pth', '.ckpt')
-CONVERT = ('load it once with transformers where you trust it, and give the folder that its '
-  f'save_pretrained(FOLDER) writes ({SINGLE})')
+DOWNLOADED = ['*.safetensors', '*.json', '*.jinja']   # never a pickle, never code
+CONVERT = 'load it with transformers where you trust it, and give what its save_pretrained writes'
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-  """A tensor of the folder; `dtype` is safetensors' word for it."""
+  """A tensor of the folder; `dtype` is safetensors' name for it."""
   file: Path
   shape: tuple[int, ...]
   dtype: str
+
+
+def find_checkpoint(path: str | os.PathLike[str]) -> Path:
+  """The folder at `path`, or the local copy of the repository of that name on the Hub.
+
+  Raises:
+    CheckpointError: neither exists.
+  """
+  folder = Path(path).expanduser()
+  if folder.exists():
+    return folder
+  try:
+    return Path(huggingface_hub.snapshot_download(str(path), allow_patterns=DOWNLOADED))
+  except (OSError, ValueError) as error:   # bad ids, missing repositories, no network
+    raise CheckpointError(f'{path}: no such folder, and no such repository on the Hugging Face Hub '
+                          f'({str(error).splitlines()[0]})') from None
 
 
 class TensorFolder:
@@ -57,15 +74,11 @@ class TensorFolder:
     if not self.folder.is_dir():
       raise CheckpointError(f'{self.folder}: no such folder')
     single, index = self.folder / SINGLE, self.folder / INDEX
-    if single.exists() and index.exists():
-      raise CheckpointError(f'{self.folder}: holds both {SINGLE} and {INDEX}; delete the one that '
-        'does not belong')
-    if index.exists():
-      self.tensors = _indexed(index)
-    elif single.exists():
-      self.tensors = _header(single)
-    else:
+    if not (single.exists() or index.exists()):
       raise CheckpointError(_no_weights(self.folder))
+    if single.exists() and index.exists():
+      raise CheckpointError(f'{self.folder}: holds both {SINGLE} and {INDEX}; delete the wrong one')
+    self.tensors = _indexed(index) if index.exists() else _header(single)
 
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
     """A copy of the box `index` of a tensor, in the dtype of the file.
@@ -73,8 +86,7 @@ class TensorFolder:
     The file is opened for this slice alone: the pages of a memory map count as memory of the
     process until it is closed.
     """
-    stored = self.tensors[name]
-    with _open(stored.file) as file:
+    with _open(self.tensors[name].file) as file:
       array = file.get_slice(name)[index]
     self.bytes_read += array.nbytes
     return array
@@ -86,8 +98,8 @@ def _open(file: Path) -> Iterator[Any]:
     with safe_open(file, framework='numpy') as opened:
       yield opened
   except SafetensorError as error:
-    raise CheckpointError(
-      f'{file}: not a whole safetensors file ({error}); fetch or write it again') from None
+    raise CheckpointError(f'{file}: not a whole safetensors file ({error}); fetch or write it '
+                          'again') from None
   except OSError as error:
     raise CheckpointError(f'{file}: cannot be read ({error.strerror or error})') from None
 
@@ -108,7 +120,7 @@ def _indexed(index: Path) -> dict[str, Stored]:
       raise ValueError('a shard must be the name of a file in the same folder')
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise CheckpointError(f'{index}: not an index of shards ({type(error).__name__}: {error}); it '
-      f'needs {{"weight_map": {{tensor: file}}}}') from None
+                          'needs {"weight_map": {tensor: file}}') from None
   missing = [f for f in files if not (index.parent / f).is_file()]
   if missing:
     raise CheckpointError(f'{index}: names shards that are not there: {listing(missing)}')
@@ -131,22 +143,20 @@ def _no_weights(folder: Path) -> str:
   pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
   if pickles:
     return (f'{folder}: its weights are pickles ({listing(pickles)}), which can run any code when '
-      f'opened and are never read here; {CONVERT}')
-  return (f'{folder}: holds no weights; a checkpoint folder has {SINGLE} or {INDEX}. Nothing else '
-    f'is downloaded of a repository on the Hub; if it has pickles (.bin) alone, {CONVERT}')
+            f'opened and are never read here; {CONVERT}')
+  return (f'{folder}: holds no weights; a checkpoint folder has {SINGLE} or {INDEX}. Only these '
+          f'are downloaded from the Hub; if a repository has only pickles (.bin), {CONVERT}')
 
 
 def listing(items: Sequence[str], separator: str = ', ', most: int = 20) -> str:
   """The first `most` items and how many there are more."""
-  return separator.join([*items[:most],
-                         *([f'… and {len(items) - most} more'] if len(items) > most else [])])
+  more = [f'… and {len(items) - most} more'] if len(items) > most else []
+  return separator.join([*items[:most], *more])
 
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-  """A tensor to be written: `blocks` makes its rows, one array after another, when their turn
-  comes.
-  """
+  """A tensor to be written; `blocks` makes its rows, one array after another, when they are due."""
   name: str
   shape: tuple[int, ...]
   dtype: Any
@@ -200,14 +210,12 @@ def write_shards(folder: Path | None, tensors: Sequence[Planned], shard_bytes: i
 
 
 def _header_bytes(tensors: Sequence[Planned]) -> bytes:
-  """Length and JSON of the header. Written here because the library's own writer wants all of a
-  shard in memory.
-  """
-  words = {dtype: word for word, dtype in DTYPES.items()}
+  """Length and JSON of the header. The library's own writer needs all of a shard in memory."""
+  names = {dtype: name for name, dtype in DTYPES.items()}
   header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}   # transformers asks for it
   at = 0
   for t in tensors:
-    header[t.name] = {'dtype': words[np.dtype(t.dtype)], 'shape': list(t.shape),
+    header[t.name] = {'dtype': names[np.dtype(t.dtype)], 'shape': list(t.shape),
                       'data_offsets': [at, at + t.nbytes]}
     at += t.nbytes
   text = json.dumps(header, separators=(',', ':')).encode()

@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
+from molmo_jax.checkpoint.hf_files import listing
 from molmo_jax.errors import CheckpointError
 from molmo_jax.parallel.processes import is_first, process_allgather
 from molmo_jax.parameters import flatten_paths
@@ -130,12 +131,14 @@ def _compare(meta: dict[str, Any], tree: Any, prefix: str = '') -> str | None:
   other dtypes.
   """
   if meta['format'] != FORMAT:
-    raise CheckpointError(f'checkpoints have format {FORMAT}, this one {meta["format"]}: it is of '
-      'another version')
-  stored = {path: tuple(meta['checksums'][prefix + path]) for path in flatten_paths(tree)}
-  wrong = [path for path, found in _checksums(tree).items() if found[0] == stored[path][0]
-           and found != stored[path]]
-  return f'{len(wrong)} arrays have other contents than were saved, the first is {wrong[0]}' if wrong else None
+    raise CheckpointError(f'the checkpoint has format {meta["format"]} of another version of this '
+                          f'program, which reads format {FORMAT}')
+  wrong = []
+  for path, (dtype, total) in _checksums(tree).items():
+    stored_dtype, stored_total = meta['checksums'][prefix + path]
+    if dtype == stored_dtype and total != stored_total:
+      wrong.append(path)
+  return f'the contents of {len(wrong)} arrays have changed, first {wrong[0]}' if wrong else None
 
 
 def restore_params(checkpoints: ocp.training.Checkpointer, step: int | None,
@@ -162,7 +165,7 @@ def _choose(checkpoints: ocp.training.Checkpointer, step: int | None) -> int:
   steps = [c.step for c in checkpoints.checkpoints]
   if not steps:
     raise CheckpointError(f'{checkpoints.directory} holds no checkpoint: train first, or give '
-      'another --workdir')
+                          'another --workdir')
   if step is not None and step not in steps:
     raise CheckpointError(f'{checkpoints.directory} holds no step {step}; it holds {steps}')
   return max(steps) if step is None else step
@@ -175,10 +178,9 @@ def _check_shapes(checkpoints: ocp.training.Checkpointer, step: int, abstract: A
   have = {name.removeprefix(prefix): tuple(x.shape) for name, x in stored.items()
           if name.startswith(prefix)}
   want = {name: tuple(x.shape) for name, x in flatten_paths(abstract).items()}
-  wrong = [f'  {name}: stored {have.get(name, "nothing")}, the configuration makes '
-    f'{want.get(name, "nothing")}'
-    for name in sorted(have.keys() | want.keys()) if have.get(name) != want.get(name)]
+  wrong = [f'{name}: stored {have.get(name, "nothing")}, the configuration makes '
+           f'{want.get(name, "nothing")}' for name in sorted(have.keys() | want.keys())
+           if have.get(name) != want.get(name)]
   if wrong:
     raise CheckpointError(f'the checkpoint {checkpoints.directory}/{step} does not fit this '
-      'configuration:\n'
-      + '\n'.join(wrong[:20]) + ('' if len(wrong) <= 20 else f'\n  … {len(wrong) - 20} more'))
+                          'configuration:\n  ' + listing(wrong, '\n  '))

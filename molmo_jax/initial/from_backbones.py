@@ -34,7 +34,7 @@ from molmo_jax.checkpoint.hf_backbones import (
   stem_misfit,
   tower_table,
 )
-from molmo_jax.checkpoint.hf_files import TensorFolder
+from molmo_jax.checkpoint.hf_files import TensorFolder, find_checkpoint
 from molmo_jax.checkpoint.hf_plan import (
   Findings,
   Rows,
@@ -50,9 +50,8 @@ from molmo_jax.model.config import LlmConfig, VitConfig
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel import processes
 from molmo_jax.parameters import flatten_paths
-from molmo_jax.pretrained import find_checkpoint
 from molmo_jax.progress import Display
-from molmo_jax.training.state import init_params
+from molmo_jax.training.state import abstract_params, init_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +99,7 @@ def check(run: Experiment) -> None:
   headers alone.
   """
   if run.init_llm or run.init_vit:
-    _plan(run, flatten_paths(jax.eval_shape(
-      lambda: init_params(Molmo(run.model), jax.random.key(0)))))
+    _plan(run, flatten_paths(abstract_params(run.model)))
 
 
 def _plan(run: Experiment, targets: dict[str, Any]) -> list[Backbone]:

@@ -19,13 +19,12 @@ from rich.console import Console
 
 from molmo_jax.checkpoint import hf, native
 from molmo_jax.checkpoint.hf_config import read_model_config
-from molmo_jax.checkpoint.hf_files import new_folder
+from molmo_jax.checkpoint.hf_files import find_checkpoint, new_folder
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import Experiment, complete, from_config
 from molmo_jax.experiment import load as load_config
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.preprocess.types import PreprocessConfig
-from molmo_jax.pretrained import find_checkpoint
 from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 

@@ -6,6 +6,7 @@ Without a question it holds a conversation: one question a line, an empty line e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,9 @@ from rich.console import Console
 
 import molmo_jax
 from molmo_jax.command_line import make_parser
-from molmo_jax.configuration import ConfigError
-from molmo_jax.errors import CheckpointError
 from molmo_jax.evaluation.drawing import draw_points
 from molmo_jax.preprocess.reading import load_image
-from molmo_jax.preprocess.types import EncodingError, MediaError
+from molmo_jax.preprocess.types import MediaError
 from molmo_jax.preprocess.video import read_video
 
 EXAMPLES = """
@@ -31,47 +30,47 @@ EXAMPLES = """
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  args = _arguments(arguments)
+  args = _arguments(argv)
+  media = [{'type': 'image', 'image': path} for path in args.image]
+  media += [{'type': 'video', 'video': args.video}] if args.video else []
   try:
-    media = [{'type': 'image', 'image': path} for path in args.image]
-    media += [{'type': 'video', 'video': args.video}] if args.video else []
-    _check_files([*args.image, *([args.video] if args.video else [])])
+    for part in media:   # before the weights are loaded, which takes longer
+      if not Path(part[part['type']]).is_file():
+        raise MediaError(f'{part[part["type"]]}: no such file')
     molmo = molmo_jax.from_pretrained(args.model, dtype=args.dtype)
     if args.question:
-      answer = _answer(molmo, [_user(args.question, media)], args.max_new_tokens)
+      messages = [_user(args.question, media)]
+      answer = _answer(molmo, messages, args.max_new_tokens)
       if args.draw:
-        _draw(molmo, answer, [_user(args.question, media)], args)
+        _draw(molmo, answer, messages, args)
     else:
-      _converse(molmo, media, args)
-  except (CheckpointError, ConfigError, EncodingError, MediaError, FileNotFoundError,
-          ValueError) as error:
+      _converse(molmo, media, args.max_new_tokens)
+  except (OSError, ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   return 0
 
 
-def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
   parser = make_parser('chat', __doc__, EXAMPLES)
-  parser.add_argument('--model', required=True, metavar='DIR', help='folder of a checkpoint, or '
-                      'its id on the Hub')
+  parser.add_argument('--model', required=True, metavar='DIR',
+                      help='folder of a checkpoint, or its id on the Hub')
   parser.add_argument('--image', nargs='+', action='extend', default=[], metavar='FILE',
                       help='one image or several')
   parser.add_argument('--video', metavar='FILE', help='a video')
-  parser.add_argument('--draw', metavar='OUT.png', help="draws the answer's points on the images "
-                      "or frames")
+  parser.add_argument('--draw', metavar='OUT.png',
+                      help="draws the answer's points on the images or frames")
   parser.add_argument('--dtype', choices=('bfloat16', 'float32'), default='bfloat16',
-                      help='default: %(default)s')
+                      help='of weights and computation (default: %(default)s)')
   parser.add_argument('--max-new-tokens', type=int, default=448, metavar='N',
                       help='longest answer (default: %(default)s)')
-  parser.add_argument('question', nargs='?', help='what to ask; without it questions are read line '
-                      'by line')
-  args = parser.parse_args(arguments)
-  if args.question is None and args.image and not Path(args.image[-1]).exists() and len(
-    args.image) > 1:
-    # `--image a.jpg "question"`: the option takes all that follows
-    args.question = args.image.pop()
+  parser.add_argument('question', nargs='?',
+                      help='what to ask; without it questions are read line by line')
+  args = parser.parse_args(argv)
+  if args.question is None and len(args.image) > 1 and not Path(args.image[-1]).exists():
+    args.question = args.image.pop()   # `--image a.jpg "question"`: the flag takes all that follows
   if args.image and args.video:
     parser.error('--image and --video: a conversation is about one or the other')
   if args.draw and not (args.question and (args.image or args.video)):
@@ -79,19 +78,12 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
   return args
 
 
-def _check_files(paths: list[str]) -> None:
-  """Before the weights are loaded, which takes longer."""
-  for path in paths:
-    if not Path(path).is_file():
-      raise MediaError(f'{path}: no such file')
-
-
 def _user(text: str, media: list[dict[str, Any]]) -> dict[str, Any]:
   return {'role': 'user', 'content': [*media, {'type': 'text', 'text': text}]}
 
 
 def _answer(molmo: molmo_jax.Molmo, messages: list[dict[str, Any]], max_new_tokens: int) -> str:
-  """Prints the answer while it is made, and returns it."""
+  """Prints the answer while it is generated, and returns it."""
   answer = ''
   for piece in molmo.stream(messages, max_new_tokens):
     answer += piece
@@ -100,32 +92,24 @@ def _answer(molmo: molmo_jax.Molmo, messages: list[dict[str, Any]], max_new_toke
   return answer
 
 
-def _converse(molmo: molmo_jax.Molmo, media: list[dict[str, Any]],
-              args: argparse.Namespace) -> None:
-  """Questions from standard input, each with what was said before; ends with an empty line or the
-  end of the input.
+def _converse(molmo: molmo_jax.Molmo, media: list[dict[str, Any]], max_new_tokens: int) -> None:
+  """Questions from standard input, each with what was said before; an empty line or the end of the
+  input ends the conversation.
   """
   messages: list[dict[str, Any]] = []
-  while True:
-    try:
-      question = input('> ' if sys.stdin.isatty() else '').strip()
-    except EOFError:
-      return
-    if not question:
-      return
-    messages.append(_user(question, [] if messages else media))
-    messages.append({'role': 'assistant', 'content': _answer(molmo, messages, args.max_new_tokens)})
+  with contextlib.suppress(EOFError):
+    while question := input('> ' if sys.stdin.isatty() else '').strip():
+      messages.append(_user(question, [] if messages else media))
+      messages.append({'role': 'assistant', 'content': _answer(molmo, messages, max_new_tokens)})
 
 
 def _draw(molmo: molmo_jax.Molmo, answer: str, messages: list[dict[str, Any]],
           args: argparse.Namespace) -> None:
   """Writes the images or frames that have points, side by side, with the points on them."""
   points = molmo.processor.points(answer, molmo.processor(messages))
-  if args.video:
-    config = molmo.processor.config.video
-    frames, _ = read_video(args.video, config.max_frames_eval, config)
-  else:
-    frames = [load_image(path) for path in args.image]
+  config = molmo.processor.config.video
+  frames = (read_video(args.video, config.max_frames_eval, config)[0] if args.video else
+            [load_image(path) for path in args.image])
   shown = sorted({p.frame for p in points}) or [0]
   drawn = [draw_points(frames[i], [(p.x, p.y) for p in points if p.frame == i]) for i in shown]
   height = max(len(d) for d in drawn)

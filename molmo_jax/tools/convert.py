@@ -1,11 +1,12 @@
-"""Converts checkpoints: Hugging Face checkpoints, under the released names or those of
-transformers' own classes, and runs of train.py, into one another. docs/checkpoints.md.
+"""Converts checkpoints into one another: Hugging Face checkpoints, under the released names or
+those of transformers' own classes, and runs of train.py. See docs/checkpoints.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import re
 import sys
 from collections.abc import Callable
@@ -19,17 +20,17 @@ from rich.console import Console
 from molmo_jax import experiment
 from molmo_jax.checkpoint import hf, native
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
-from molmo_jax.checkpoint.hf_files import TensorFolder, new_folder
+from molmo_jax.checkpoint.hf_files import TensorFolder, find_checkpoint, new_folder
 from molmo_jax.command_line import make_parser
 from molmo_jax.configuration import ConfigError
 from molmo_jax.initial import from_checkpoint
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.preprocess.tokenizer import Tokenizer
-from molmo_jax.pretrained import abstract_params, find_checkpoint
-from molmo_jax.processor import processor_files
 from molmo_jax.processor.processor import Processor
+from molmo_jax.processor.processor_files import read_contents, write_contents
 from molmo_jax.progress import Display
+from molmo_jax.training.state import abstract_params
 
 EXAMPLES = """
   # a run of train.py for transformers and vLLM, in bfloat16 like the releases
@@ -44,12 +45,14 @@ WIDEST = {'F32': 'float32', 'BF16': 'bfloat16'}
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoint:
+class LoadedCheckpoint:
   """A checkpoint in memory.
 
   Attributes:
+    config: the model.
+    params: its parameters, on the devices of this machine.
     add_files: writes tokenizer and processor into a folder.
-    serving: `special` and `max_positions` of `hf.save_params`.
+    serving: `special`, `max_positions` and `source` of `hf.save_params`.
   """
   config: ModelConfig
   params: Any
@@ -57,110 +60,100 @@ class Checkpoint:
   serving: dict[str, Any]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  args = _arguments(arguments)
+  args = _arguments(argv)
   logging.set_verbosity(logging.ERROR)   # Orbax warns of things that are as they should be
   console = Console(stderr=True)
   try:
-    convert(args.source, args.destination, args.layout, args.dtype, args.shard_size, args.step,
-            console)
-  except (native.CheckpointError, ConfigError, FileNotFoundError, PermissionError,
-          ValueError) as error:
+    convert(args, console)
+  except (OSError, ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   console.print(f'{args.source} → {args.destination} ({args.layout})', highlight=False)
   return 0
 
 
-def convert(source: str, destination: Path, layout: str, dtype: str | None, shard_bytes: int,
-            step: int | None,
-            console: Console) -> None:
-  """Reads `source`, a Hugging Face folder or id or the folder of a run, and writes `destination`;
-  see the command.
+def convert(args: argparse.Namespace, console: Console) -> None:
+  """Reads `args.source`, a Hugging Face folder or id or the folder of a run, and writes
+  `args.destination`; see the command.
 
   Raises:
-    CheckpointError, ConfigError, ValueError: files that do not fit, or a model that the layout
-      cannot express.
+    MolmoError: files that do not fit, or a model that the target cannot express.
   """
-  is_run = (Path(source) / 'checkpoints').is_dir()
-  if is_run and layout == 'orbax':
-    raise ConfigError(f'{source} is the folder of a run already; --layout must be hub or native')
-  # before anything is read: nobody waits to hear that the name is taken
-  with new_folder(destination) as folder:
-    loaded = _read_run(Path(source), dtype, step, console) if is_run else _read_hugging_face(
-      find_checkpoint(source), dtype or ('float32' if layout == 'orbax' else None), console)
-    if layout == 'orbax':
-      _write_run(find_checkpoint(source), folder, destination, loaded.params)
+  is_run, to_run = from_checkpoint.is_run(args.source), args.layout == 'orbax'
+  if is_run and to_run:
+    raise ConfigError(f'{args.source} is the folder of a run already; --layout must be hub or '
+                      'native')
+  with new_folder(args.destination) as folder:   # first: reading takes longer
+    if is_run:
+      loaded = _read_run(Path(args.source), args.dtype, args.step, console)
+    else:
+      source = find_checkpoint(args.source)
+      loaded = _read_hugging_face(source, args.dtype or ('float32' if to_run else None), console)
+    if to_run:
+      _write_run(source, folder, args.destination, loaded.params)
       return
     loaded.add_files(folder)
     with Display(console, 'writing tensors', 1) as display:
-      hf.save_params(loaded.params, loaded.config, folder, layout, shard_bytes=shard_bytes,
-                     **loaded.serving,
-                     progress=display.of)
+      hf.save_params(loaded.params, loaded.config, folder, args.layout, progress=display.of,
+                     shard_bytes=args.shard_size, **loaded.serving)
 
 
-def _read_hugging_face(folder: Path, dtype: str | None, console: Console) -> Checkpoint:
-  # as stored; where the file mixes dtypes, or for float16, the one that loses nothing
-  if not dtype:
-    stored = {t.dtype for t in TensorFolder(folder).tensors.values()}
-    dtype = WIDEST.get(stored.pop(), 'float32') if len(stored) == 1 else 'float32'
+def _read_hugging_face(folder: Path, dtype: str | None, console: Console) -> LoadedCheckpoint:
+  """Without a dtype as stored; as float32 where the file mixes dtypes, and for float16, which only
+  float32 holds without loss.
+  """
+  stored = {t.dtype for t in TensorFolder(folder).tensors.values()}
+  exact = WIDEST.get(stored.pop(), 'float32') if len(stored) == 1 else 'float32'
   config = read_model_config(folder)
-  abstract = abstract_params(dataclasses.replace(config, dtype=dtype), make_mesh(MeshConfig()))
+  abstract = abstract_params(config, make_mesh(MeshConfig()), dtype or exact)
   with Display(console, f'reading {folder} (MiB)', 1) as display:
     params = hf.load_params(folder, abstract, progress=display.of)
-
-  def copy_files(target: Path) -> None:
-    for name in processor_files.FILES:
-      if (folder / name).is_file():
-        (target / name).write_bytes((folder / name).read_bytes())
-
-  return Checkpoint(config, params, copy_files, read_serving_settings(folder))
+  add_files = functools.partial(write_contents, read_contents(folder))
+  return LoadedCheckpoint(config, params, add_files, read_serving_settings(folder))
 
 
-def _read_run(workdir: Path, dtype: str | None, step: int | None, console: Console) -> Checkpoint:
+def _read_run(workdir: Path, dtype: str | None, step: int | None,
+              console: Console) -> LoadedCheckpoint:
   run = experiment.from_config(experiment.load(workdir / 'config.json'))
   processor = _processor(workdir, run)
-  abstract = abstract_params(dataclasses.replace(run.model, dtype=dtype or 'float32'),
-                             make_mesh(MeshConfig()))
+  abstract = abstract_params(run.model, make_mesh(MeshConfig()), dtype)
   with native.open_checkpoints(workdir / 'checkpoints',
                                run.training.keep_checkpoints) as checkpoints:
     console.print(f'reading {workdir}', highlight=False)
     params, step = native.restore_params(checkpoints, step, abstract)
   console.print(f'step {step}', highlight=False)
-  # a model trained from nothing knows the positions of its rows; a fine-tuned one those of its
-  # checkpoint, too
+  # A model that was trained from random parameters knows the positions of its rows; a fine-tuned
+  # one knows those of its checkpoint, too.
   longest = None if run.init_from else run.data.sequence_length
-  return Checkpoint(run.model, params, processor.save,
-                    dict(special=processor.tokenizer.special, max_positions=longest))
+  return LoadedCheckpoint(run.model, params, processor.save,
+                          dict(special=processor.tokenizer.special, max_positions=longest))
 
 
 def _processor(workdir: Path, run: experiment.Experiment) -> Processor:
-  """The one that the run took over from a checkpoint, or one of its own tokenizer and
-  preprocessing.
-  """
+  """The processor of the checkpoint that the run started from, or one of the run's own."""
   if (workdir / 'processor').is_dir():
     return Processor.from_pretrained(workdir / 'processor')
   try:
     tokenizer = Tokenizer.from_file(run.data.tokenizer,
                                     base_vocab_size=run.model.llm.first_extra_id)
   except (OSError, ValueError) as error:
-    raise ConfigError(f'{workdir}/config.json: data.tokenizer: {error}; start this where train.py '
-      'ran') from None
+    raise ConfigError(f'{workdir}/config.json: data.tokenizer: {error}; start this command where '
+                      'train.py ran') from None
   return Processor(tokenizer, run.preprocess)
 
 
 def _write_run(source: Path, folder: Path, destination: Path, params: Any) -> None:
-  """A folder like that of a run that ended at step 0: configuration, processor, and parameters
-  without optimiser.
+  """A folder like that of a run that ended at step 0: configuration, processor and parameters, but
+  no optimiser state.
   """
   config = experiment.complete(ConfigDict(dict(
     name=destination.name, init_from=str(source), model=dict(), preprocess=dict(),
     data=dict(train='', validation='', tokenizer='', sequence_length=36864),
     optimizer=dict(groups=dict(all=dict(pattern='.*'))), training=dict())))
   config = from_checkpoint.adopt(config, folder)
-  # where it will be when the folder has its name
-  config.data.tokenizer = str(destination / 'processor')
+  config.data.tokenizer = str(destination / 'processor')   # the final name of the folder
   experiment.claim(folder, config)
   with native.open_checkpoints(folder / 'checkpoints') as checkpoints:
     native.save(checkpoints, 0, {'params': params}, {'converted_from': str(source)})
@@ -169,25 +162,24 @@ def _write_run(source: Path, folder: Path, destination: Path, params: Any) -> No
 def _bytes(text: str) -> int:
   match = re.fullmatch(r'(\d+(?:\.\d+)?) *([KMG]B)?', text.strip().upper())
   if not match or float(match[1]) <= 0:
-    raise argparse.ArgumentTypeError(f'{text!r} is no size; sizes look like 5GB, 500MB')
+    raise argparse.ArgumentTypeError(f'{text!r} is not a size; sizes look like 5GB, 500MB')
   return int(float(match[1]) * UNITS[match[2] or ''])
 
 
-def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
   parser = make_parser('convert', __doc__, EXAMPLES)
-  parser.add_argument('source', metavar='SRC', help='a Hugging Face folder (either layout), an id '
-                      'on the Hub, or the folder of a run')
-  parser.add_argument('destination', metavar='DST', type=Path, help='a folder that does not exist '
-                      'yet, or is empty')
+  parser.add_argument('source', metavar='SRC', help='a Hugging Face folder, an id on the Hub, or '
+                      'the folder of a run')
+  parser.add_argument('destination', metavar='DST', type=Path, help='a new or empty folder')
   parser.add_argument('--layout', required=True, choices=('hub', 'native', 'orbax'),
                       help="hub: as released; native: names of transformers' own classes; orbax: "
-                      "the folder of a run")
+                      'the folder of a run')
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'),
                       help='of the weights; default: as they are stored, float32 for orbax')
   parser.add_argument('--shard-size', type=_bytes, default='5GB', metavar='SIZE',
                       help='most bytes of one safetensors file (default: %(default)s)')
-  parser.add_argument('--step', type=int, help="checkpoint of a run; default: the newest")
-  return parser.parse_args(arguments)
+  parser.add_argument('--step', type=int, help='checkpoint of a run; default: the newest')
+  return parser.parse_args(argv)
 
 
 if __name__ == '__main__':

@@ -169,7 +169,7 @@ def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
   monkeypatch.setattr(jax, 'device_put', lambda x, device: kept.append(x))
   monkeypatch.setattr(jax, 'make_array_from_single_device_arrays', lambda *a: None)
   shape = params[path].shape
-  hf.place(OneOfTwo(), shape,
+  hf.read_sharded(OneOfTwo(), shape,
            lambda index: hf.read_box(files, plan[path], shape, index, np.dtype(np.float32)))
   assert np.array_equal(kept[0], params[path][:, :shape[1] // 2])
   assert files.bytes_read == params[path].nbytes // 2
@@ -304,8 +304,8 @@ def test_a_large_table_is_written_in_pieces(tmp_path, monkeypatch):
 
 def test_the_folder_can_be_completed_before_it_appears(tmp_path):
   with new_folder(tmp_path / 'm') as new:
-    hf.save_params(random_params(tiny()), tiny(), new, generation={'eos_token_id': 3}, special=None)
+    hf.save_params(random_params(tiny()), tiny(), new, special=None)
     shutil.copy(new / 'config.json', new / 'tokenizer.json')
     assert not (tmp_path / 'm').exists()
   assert sorted(f.name for f in (tmp_path / 'm').iterdir()) == [
-    'config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json']
+    'config.json', 'model.safetensors', 'tokenizer.json']
