@@ -1,10 +1,10 @@
-"""Several manifests as one stream of examples: how often each dataset is drawn, and which record of
-it comes when.
+"""Several manifests as one stream of examples: how often each dataset is sampled, and which record
+of it comes when.
 
-Source: docs/training.md §2.1. Every draw picks a dataset at random by its rate; the records of a
-dataset come in epochs that are shuffled anew. Which record the n-th draw is follows from (seed, n)
-in O(log n): nothing is replayed when a run resumes, and processes and workers share the draws by
-their numbers.
+Source: docs/training.md §2.1. Every number of the stream stands for a dataset, sampled by its rate,
+and a record; the records of a dataset come in epochs that are shuffled anew. Which record the n-th
+one is follows from (seed, n) in O(log n): nothing is replayed when a run resumes, and processes and
+workers share the stream by its numbers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ import numpy as np
 from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
 from molmo_jax.preprocess.types import Example, PreprocessConfig
 
-# draws under one root of the tree; numpy's hypergeometric draws need less than 1e9
-SPAN = 1 << 29
-LEAF = 1 << 10                  # draws of a leaf
+SPAN = 1 << 29      # numbers under one root of the tree; numpy's hypergeometric needs less than 1e9
+LEAF = 1 << 10      # numbers of a leaf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ class DatasetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """A manifest with its settings and its share of all draws."""
+  """A manifest with its settings and the probability that it is sampled."""
   name: str
   records: Manifest
   config: DatasetConfig
@@ -59,7 +58,7 @@ class Dataset:
       example, weights=tuple(self.config.message_weight if w is None else w for w in own))
 
   def preprocess(self, config: PreprocessConfig, rng: np.random.Generator) -> PreprocessConfig:
-    """`config`, with more crops to an image in the share `p_high_res` of the draws."""
+    """`config`, with more crops per image with probability `p_high_res`."""
     if not self.config.p_high_res or rng.random() >= self.config.p_high_res:
       return config
     return dataclasses.replace(
@@ -87,36 +86,36 @@ def read_mixture(datasets: Mapping[str, DatasetConfig],
 
 def sampling_rates(datasets: Mapping[str, DatasetConfig], lengths: Mapping[str, int],
                    groups: Mapping[str, float]) -> dict[str, float]:
-  """The share of every dataset in the draws, sorted by name; they sum to 1 (docs/training.md §2.1).
+  """The probability of every dataset, sorted by name; they sum to 1 (docs/training.md §2.1).
 
   In a group, a dataset counts √N · rate, with N as `DatasetConfig.size` says. The group's rate is
   divided in these proportions, and what comes out is normalised over all groups.
 
   Args:
+    datasets: their configurations, by name.
     lengths: records of each dataset.
     groups: the rate of each group; empty if no dataset names one.
 
   Raises:
-    ManifestError: a group without a rate or without datasets, a negative number, or nothing left to
-      draw from.
+    ManifestError: a group without a rate or without datasets, a negative number, or rates
+      that are all 0.
   """
   named = {config.group for config in datasets.values()}
   groups = groups or {'': 1.0}
   if named != set(groups):
     raise ManifestError(f'data.mixture names the groups {sorted(named)}, data.groups has '
-      f'{sorted(groups)}; every group needs a rate and at least one dataset')
+                        f'{sorted(groups)}; every group needs a rate and at least one dataset')
   sizes = {name: _root_size(name, config, lengths[name]) for name, config in datasets.items()}
   totals = {group: math.fsum(sizes[n] for n, c in datasets.items() if c.group == group)
             for group in groups}
-  if any(rate < 0 for rate in groups.values()) or any(groups[g] > 0 and not totals[g]
-                                                      for g in groups):
+  if any(rate < 0 or rate > 0 and not totals[group] for group, rate in groups.items()):
     raise ManifestError(f'data.groups={dict(groups)}: rates are not negative, and a group with a '
-      'rate needs a dataset with one')
+                        'rate needs a dataset with one')
   rates = {name: groups[c.group] * sizes[name] / (totals[c.group] or 1.0)
            for name, c in sorted(datasets.items())}
   total = math.fsum(rates.values())
   if not total:
-    raise ManifestError('data.mixture: all rates are 0, so there is nothing to draw from')
+    raise ManifestError('data.mixture: all rates are 0, so there is nothing to sample')
   return {name: rate / total for name, rate in rates.items()}
 
 
@@ -124,21 +123,18 @@ def _root_size(name: str, config: DatasetConfig, length: int) -> float:
   size = config.size
   if config.rate < 0 or size is not None and size < 0:
     raise ManifestError(f'data.mixture.{name}: rate and size must not be negative, got '
-      f'{config.rate} and {size}')
+                        f'{config.rate} and {size}')
   count = length if size is None else size if size >= 1 else length * size if size > 0 else 1
   return math.sqrt(count) * config.rate
 
 
-class Draws(grain.MapDataset[tuple[int, int]]):
-  """The endless sequence of draws: draw number → (number of the dataset, number of the record in
-  its manifest).
-  """
+class MixedOrder(grain.MapDataset[tuple[int, int]]):
+  """The endless stream of a mixture: number → (index of the dataset, index of its record)."""
 
   def __init__(self, datasets: Sequence[Dataset], seed: int):
     super().__init__()
-    self._rates, self._seed_of_draws = tuple(dataset.rate for dataset in datasets), seed
-    # a shuffled epoch is a function of the place in it, and an index past the end is one in a later
-    # epoch
+    self._rates, self._mixture_seed = tuple(dataset.rate for dataset in datasets), seed
+    # a shuffled epoch is a function of the index, and an index past the end is in a later epoch
     self._orders = [grain.MapDataset.range(len(d.records)).shuffle(seed=_seed(seed, d.name))
                     for d in datasets]
 
@@ -148,7 +144,7 @@ class Draws(grain.MapDataset[tuple[int, int]]):
   def __getitem__(self, number):
     if isinstance(number, slice):
       return self.slice(number)
-    dataset, before = draw(self._rates, self._seed_of_draws, number)
+    dataset, before = sample_dataset(self._rates, self._mixture_seed, number)
     return dataset, self._orders[dataset][before]
 
 
@@ -156,12 +152,12 @@ def _seed(seed: int, name: str) -> int:
   return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 
-def draw(rates: tuple[float, ...], seed: int, number: int) -> tuple[int, int]:
-  """Which dataset the draw of this number takes, and how often it was taken before.
+def sample_dataset(rates: tuple[float, ...], seed: int, number: int) -> tuple[int, int]:
+  """Which dataset this number of the stream takes, and how often it was taken before.
 
-  The draws are independent with probabilities `rates`. How many of the first n take each dataset is
-  found without looking at them: a binary tree over the draws holds the counts of every span; the
-  counts of a root are multinomial, those of a left half given its parent's multivariate
+  The choices are independent with probabilities `rates`. How many of the first n take each dataset
+  is found without looking at them: a binary tree over the numbers holds the counts of every span;
+  the counts of a root are multinomial, those of a left half given its parent's multivariate
   hypergeometric, and in a leaf their order is a permutation.
   """
   labels, earlier = _leaf(rates, seed, number // LEAF)
@@ -171,7 +167,7 @@ def draw(rates: tuple[float, ...], seed: int, number: int) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=64)
 def _leaf(rates: tuple[float, ...], seed: int, leaf: int) -> tuple[np.ndarray, np.ndarray]:
-  """Datasets of a leaf's draws, and how often each was drawn before: int64 [LEAF] both."""
+  """Datasets of a leaf's numbers, and how often each was taken before: int64 [LEAF] both."""
   root, inside = divmod(leaf, SPAN // LEAF)
   *before_root, counts = (_generator(seed, r, SPAN, 0).multinomial(SPAN, rates)
                           for r in range(root + 1))
@@ -184,7 +180,8 @@ def _leaf(rates: tuple[float, ...], seed: int, leaf: int) -> tuple[np.ndarray, n
     right_side = inside * LEAF // span % 2
     before, counts = (before + left, counts - left) if right_side else (before, left)
     node = 2 * node + right_side
-  labels = _generator(seed, root, 0, inside).permutation(np.repeat(np.arange(len(rates)), counts))
+  ordered = np.repeat(np.arange(len(rates)), counts)
+  labels = _generator(seed, root, 0, inside).permutation(ordered)
   earlier = np.empty(LEAF, np.int64)
   for dataset in np.flatnonzero(counts):
     earlier[labels == dataset] = before[dataset] + np.arange(counts[dataset])

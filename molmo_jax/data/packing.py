@@ -1,11 +1,16 @@
-"""Several examples in one row: which of the waiting ones fill it best, and how their arrays are
-joined.
+"""Several examples in one row: which of the waiting ones fill it best, and their arrays as one.
 
-Source: docs/training.md §3.6. Tokens and crops are the two limits of a knapsack; the buffer of
-waiting examples is what it chooses from.
+Source: docs/training.md §3.6. Rows have a fixed size, examples have not: most of a row with one
+example would be padding. Tokens and crops are the two limits of a knapsack; the buffer of waiting
+examples is what it chooses from.
 
     arriving   ──►  buffer (48 examples)  ──►  row
-    tokens crops     ▇▇▇▇ ▇▇ ▇▇▇▇▇▇ ▇ …        ▇▇▇▇▇▇▇▇▇▇▇▇│▇▇▇▇▇│▇▇▇▇│░    segments 0…│100000…│200000…│−1
+    tokens crops     ▇▇▇▇ ▇▇ ▇▇▇▇▇▇ ▇ …        ▇▇▇▇▇▇▇▇▇▇▇▇│▇▇▇▇▇│▇▇▇▇│░
+                                    segments   0…          │100000…│200000…│−1
+
+The k-th example of a row has segments from 100000·k on: the attention mask (kernels/mask.py) lets
+no token see another example, positions begin anew, and windows point into the example's own crops.
+A packed example therefore has the same loss as one that is alone in its row.
 """
 
 from __future__ import annotations
@@ -18,8 +23,9 @@ from typing import Any
 import grain
 import numpy as np
 
-from molmo_jax.data.batching import RowShape, pad_row, shape_of
-from molmo_jax.preprocess.types import SEQUENCE_FIELDS
+from molmo_jax.configuration import ConfigError
+from molmo_jax.data.batching import Row, RowShape, pad_row, shape_of
+from molmo_jax.preprocess.types import PADDING
 
 # segment = EXAMPLE_STRIDE * example + subsegment (preprocess.types.Encoded)
 EXAMPLE_STRIDE = 100_000
@@ -37,26 +43,26 @@ class PackingConfig:
 
   def __post_init__(self):
     if self.buffer < 0 or self.token_weight <= 0 or self.image_weight < 0:
-      raise ValueError('packing needs buffer ≥ 0, token_weight > 0 and image_weight ≥ 0, got '
-        f'{self}')
+      raise ConfigError('data.packing needs buffer ≥ 0, token_weight > 0 and image_weight ≥ 0, got '
+                        f'{self}')
 
 
-def place(waiting: Sequence[RowShape], new: RowShape, limits: RowShape,
-          config: PackingConfig) -> list[int]:
+def next_row(waiting: Sequence[RowShape], new: RowShape, limits: RowShape,
+             config: PackingConfig) -> list[int]:
   """What leaves the packer when an example arrives: indices into [*waiting, new], in the order of
   the row.
 
   An example that fills a row alone leaves at once. Otherwise nothing leaves before the buffer is
-  full; then the best set of the waiting examples leaves and the new one takes a place. At most one
-  row leaves at an arrival, and a full buffer never grows.
+  full; then the best set of the waiting examples leaves and the new one waits. At most one row
+  leaves at an arrival, and a full buffer never grows.
 
   Args:
     waiting: sizes in the order of arrival.
     limits: size of a row; every example fits it alone.
   """
   unit = token_unit(limits.sequence)
-  if -(-new.sequence
-       // unit) >= limits.sequence // unit or config.shortcut and new.crops >= limits.crops:
+  fills_tokens = -(-new.sequence // unit) >= limits.sequence // unit
+  if fills_tokens or config.shortcut and new.crops >= limits.crops:
     return [len(waiting)]
   if len(waiting) < config.buffer:
     return []
@@ -102,7 +108,7 @@ def choose(waiting: Sequence[RowShape], limits: RowShape, config: PackingConfig)
   return chosen
 
 
-def join(examples: Sequence[Mapping[str, np.ndarray]], patches: int) -> dict[str, np.ndarray]:
+def concatenate(examples: Sequence[Row], patches: int) -> dict[str, np.ndarray]:
   """One example made of several: their arrays one after the other, none of which sees another
   (docs/training.md §3.6).
 
@@ -116,76 +122,71 @@ def join(examples: Sequence[Mapping[str, np.ndarray]], patches: int) -> dict[str
     wide as the widest.
   """
   slots = max(example['pool_index'].shape[1] for example in examples)
-  parts: dict[str, list[np.ndarray]] = {}
-  crops = visual = 0
+  shifted, crops, visual = [], 0, 0
   for number, example in enumerate(examples):
     feature, pool = example['feature_index'], example['pool_index']
     pool = np.pad(pool, ((0, 0), (0, slots - pool.shape[1])), constant_values=-1)
-    part = {name: example[name]
-            for name in (*SEQUENCE_FIELDS, 'crops', 'layout_index', 'layout_box')}
-    if example.get('patch_mask') is not None:
-      part['patch_mask'] = example['patch_mask']
-    part |= dict(segments=example['segments'] + EXAMPLE_STRIDE * number,
-                 feature_index=np.where(feature >= 0, feature + visual, -1).astype(feature.dtype),
-                 pool_index=np.where(pool >= 0, pool + crops * patches, -1).astype(pool.dtype))
-    for name, x in part.items():
-      parts.setdefault(name, []).append(x)
+    shifted.append(dict(example) | dict(
+      segments=example['segments'] + EXAMPLE_STRIDE * number,
+      feature_index=np.where(feature >= 0, feature + visual, -1).astype(feature.dtype),
+      pool_index=np.where(pool >= 0, pool + crops * patches, -1).astype(pool.dtype)))
     crops, visual = crops + len(example['crops']), visual + len(pool)
-  return {name: np.concatenate(xs) for name, xs in parts.items()}
+  return {name: np.concatenate([example[name] for example in shifted]) for name in PADDING
+          if examples[0].get(name) is not None}
 
 
 class PackRows(grain.IterDataset):
   """Encoded examples → padded rows of several examples, as a Grain stage."""
 
   def __init__(self, parent: grain.IterDataset, config: PackingConfig, shape: RowShape,
-               patches: int,
-               reread: Callable[[int], Mapping[str, np.ndarray]], threads: int = 1):
+               patches: int, read_again: Callable[[int], Row], threads: int = 1):
     """Packs what `parent` gives.
 
     Args:
-      parent: its iterator says with `place`, an int, which example it gave last.
+      parent: `position` of its iterator, an int, says which example it gave last.
+      config: how rows are filled.
       shape: of a row; every example fits it.
       patches: P of a crop.
-      reread: place → the same example once more, for a restored buffer.
-      threads: that many are read again at a time.
+      read_again: position → the same example once more, for a restored buffer.
+      threads: examples that are read again at a time.
     """
     super().__init__(parent)
-    self._packer = (config, shape, patches, reread, threads)
+    self.config, self.shape, self.patches = config, shape, patches
+    self.read_again, self.threads = read_again, threads
 
   def __iter__(self) -> grain.DatasetIterator:
-    return _PackIterator(self._parent.__iter__(), *self._packer)
+    return _PackIterator(self._parent.__iter__(), self)
 
 
 class _PackIterator(grain.DatasetIterator):
-  """The state is the parent's and the places of the waiting examples, whose arrays are read again
-  when it is restored.
+  """The state is the parent's and the positions of the waiting examples, whose arrays are read
+  again when it is restored: a checkpoint stays small, and the next rows are the same.
 
   Nothing is read ahead here, so a state taken between two rows is all that the next rows depend on.
   """
 
-  def __init__(self, parent: grain.DatasetIterator, config: PackingConfig, shape: RowShape,
-               patches: int,
-               reread: Callable[[int], Mapping[str, np.ndarray]], threads: int):
+  def __init__(self, parent: grain.DatasetIterator, dataset: PackRows):
     super().__init__(parent)
-    self._config, self._shape, self._patches, self._reread, self._threads = config, shape, patches, reread, threads
-    self._waiting: list[tuple[int, Mapping[str, np.ndarray]]] = []
+    self._dataset = dataset
+    self._waiting: list[tuple[int, Row]] = []
 
   def __next__(self) -> dict[str, np.ndarray]:
+    shape = self._dataset.shape
     while True:
       example = next(self._parent)
-      sizes = [shape_of(waiting, self._shape.slots) for _, waiting in self._waiting]
-      row = place(sizes, shape_of(example, self._shape.slots), self._shape, self._config)
-      self._waiting.append((self._parent.place, example))
+      sizes = [shape_of(waiting, shape.slots) for _, waiting in self._waiting]
+      row = next_row(sizes, shape_of(example, shape.slots), shape, self._dataset.config)
+      self._waiting.append((self._parent.position, example))
       if row:
         members = [self._waiting[i][1] for i in row]
         self._waiting = [entry for i, entry in enumerate(self._waiting) if i not in row]
-        return pad_row(join(members, self._patches), self._shape)
+        return pad_row(concatenate(members, self._dataset.patches), shape)
 
   def get_state(self) -> dict[str, Any]:
     return {'parent': self._parent.get_state(), 'waiting': [number for number, _ in self._waiting]}
 
   def set_state(self, state: Mapping[str, Any]) -> None:
     self._parent.set_state(state['parent'])
-    places = [int(number) for number in state['waiting']]
-    with ThreadPoolExecutor(self._threads) as pool:
-      self._waiting = list(zip(places, pool.map(self._reread, places)))
+    positions = [int(number) for number in state['waiting']]
+    with ThreadPoolExecutor(self._dataset.threads) as pool:
+      self._waiting = list(zip(positions, pool.map(self._dataset.read_again, positions)))

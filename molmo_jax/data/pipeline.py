@@ -15,9 +15,10 @@ import grain
 import numpy as np
 from absl import logging
 
+from molmo_jax.configuration import ConfigError
 from molmo_jax.data.batching import RowShape, check_fits, pad_row, stack_rows
 from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
-from molmo_jax.data.mixture import Dataset, DatasetConfig, Draws, read_mixture
+from molmo_jax.data.mixture import Dataset, DatasetConfig, MixedOrder, read_mixture
 from molmo_jax.data.packing import PackingConfig, PackRows
 from molmo_jax.errors import MolmoError
 from molmo_jax.preprocess.encode import encode
@@ -54,26 +55,24 @@ class DataConfig:
 
 
 class BadRecordError(MolmoError):
-  """A record that cannot be used, with `data.on_error='raise'`, or a manifest without a usable
-  record.
-  """
+  """A record that cannot be used, with `data.on_error='raise'`, or data without a usable record."""
 
 
 class EncodeRecord(grain.transforms.RandomMap):
-  """Draw → arrays of the example, or `{'error': message, 'dataset': name}` for a record that cannot
-  be used.
+  """Which record is next → the arrays of its example, or `{'error': message, 'dataset': name}` for
+  a record that cannot be used.
 
-  A draw is the numbers of a dataset and a record, or the record's alone where there is one dataset.
+  The element is the number of the dataset and of its record, or the record's alone where there is
+  one dataset.
   """
 
   def __init__(self, datasets: Sequence[Dataset], preprocess: PreprocessConfig,
-               tokenizer: Tokenizer, shape: RowShape,
-               padded: bool):
-    self._datasets, self._preprocess, self._tokenizer, self._shape = datasets, preprocess, tokenizer, shape
-    self._padded = padded
+               tokenizer: Tokenizer, shape: RowShape, padded: bool):
+    self._datasets, self._preprocess, self._tokenizer = datasets, preprocess, tokenizer
+    self._shape, self._padded = shape, padded
 
-  def random_map(self, draw: int | tuple[int, int], rng: np.random.Generator) -> dict[str, Any]:
-    number, index = draw if isinstance(draw, tuple) else (0, draw)
+  def random_map(self, element: int | tuple[int, int], rng: np.random.Generator) -> dict[str, Any]:
+    number, index = element if isinstance(element, tuple) else (0, element)
     dataset, source = self._datasets[number], ''
     try:
       example = dataset.adapted(dataset.records[index])
@@ -85,23 +84,16 @@ class EncodeRecord(grain.transforms.RandomMap):
       check_fits(encoded, self._shape)
       return {name: x for name, x in encoded.items() if x is not None}
     except USABLE_ERRORS as error:
-      message = str(error)
-      return {'error': message if source in message else f'{source}: {message}',
-              'dataset': dataset.name}
+      return {'error': with_source(error, source), 'dataset': dataset.name}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state)
     end_with_parent()                # unpickled: this is a worker
 
 
-@dataclasses.dataclass(frozen=True)
-class Share:
-  """The draws of a process: those from `start` on whose distance from it is `process` modulo
-  `processes`.
-  """
-  start: int
-  process: int
-  processes: int
+def with_source(error: Exception, source: str) -> str:
+  """The message, with the file and line of the record in front where it does not name them."""
+  return str(error) if source in str(error) else f'{source}: {error}'
 
 
 def end_with_parent() -> None:
@@ -119,69 +111,77 @@ def end_with_parent() -> None:
   threading.Thread(target=watch, name=end_with_parent.__name__, daemon=True).start()
 
 
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """The records of one process, by their numbers in the common order: start + index, then every
+  `count`-th.
+  """
+  start: int
+  index: int
+  count: int
+
+
 class SkipBadRecords(grain.IterDataset):
   """Drops the records that could not be used, counts them, and names each one in the log once."""
 
-  def __init__(self, parent: grain.IterDataset, on_error: str, patience: int, share: Share):
+  def __init__(self, parent: grain.IterDataset, on_error: str, patience: int, shard: Shard):
     super().__init__(parent)
-    self._skipper = (on_error, patience, share)
+    self.on_error, self.patience, self.shard = on_error, patience, shard
 
   def __iter__(self) -> grain.DatasetIterator:
-    return _SkipIterator(self._parent.__iter__(), *self._skipper)
+    return _SkipIterator(self._parent.__iter__(), self)
 
 
 class _SkipIterator(grain.DatasetIterator):
   """`skipped` counts by dataset and over the whole run: it is part of the state that is saved with
-  a checkpoint.
-
-  `place` is the place in the parent's sequence of the record that was given last.
+  a checkpoint. `position` counts what the parent gave: that of the newest element, from 0.
   """
 
-  def __init__(self, parent: grain.DatasetIterator, on_error: str, patience: int, share: Share):
+  def __init__(self, parent: grain.DatasetIterator, dataset: SkipBadRecords):
     super().__init__(parent)
-    self._on_error, self._patience, self._share = on_error, patience, share
-    self.skipped: dict[str, int] = {}
-    self.place, self._named = -1, set()
+    self._dataset, self._named = dataset, set()
+    self.position, self.skipped = -1, {}
 
   def __next__(self) -> Mapping[str, np.ndarray]:
-    for _ in range(self._patience):
+    for _ in range(self._dataset.patience):
       record = next(self._parent)
-      self.place += 1
+      self.position += 1
       if 'error' not in record:
         return record
-      message, dataset = str(record['error']), str(record['dataset'])
-      if self._on_error == 'raise':
+      message, name = str(record['error']), str(record['dataset'])
+      if self._dataset.on_error == 'raise':
         raise BadRecordError(message)
-      self.skipped[dataset] = self.skipped.get(dataset, 0) + 1
+      self.skipped[name] = self.skipped.get(name, 0) + 1
       if message not in self._named:
         self._named.add(message)
         logging.warning('record skipped: %s', message)
-    raise BadRecordError(
-      f'{self._patience} records in a row could not be used; the last: {message}')
+    raise BadRecordError(f'{self._dataset.patience} records in a row could not be used; the last: '
+                         f'{message}')
 
   def get_state(self) -> dict[str, Any]:
-    return {'parent': self._parent.get_state(), 'place': self.place, 'skipped': dict(self.skipped),
-            'share': dataclasses.asdict(self._share)}
+    return {'parent': self._parent.get_state(), 'position': self.position,
+            'skipped': dict(self.skipped), 'shard': dataclasses.asdict(self._dataset.shard)}
 
   def set_state(self, state: Mapping[str, Any]) -> None:
-    share = dataclasses.asdict(self._share)
-    if state['share'] != share:
-      raise ValueError(f'the saved position is that of {state["share"]}, this is {share}; with '
-        'another number of processes, begin a new position at start=next_draw(states)')
+    shard = dataclasses.asdict(self._dataset.shard)
+    if state['shard'] != shard:
+      raise ValueError(f'the saved position is that of {state["shard"]}, this is {shard}; with '
+                       'another number of processes, begin at start=next_start(states)')
     self._parent.set_state(state['parent'])
-    self.place = int(state['place'])
+    self.position = int(state['position'])
     self.skipped = {name: int(count) for name, count in state['skipped'].items()}
 
 
 def read_sources(config: DataConfig) -> Manifest | tuple[Dataset, ...]:
-  """What `TrainingData` draws from: the manifest `data.train`, or the datasets of `data.mixture` if
+  """What `TrainingData` reads: the manifest `data.train`, or the datasets of `data.mixture` if
   there are any.
 
   Raises:
     ManifestError: a manifest cannot be read, or the rates of a mixture make no sense.
   """
-  return read_mixture(config.mixture,
-                      config.groups) if config.mixture else read_manifest(config.train)
+  if config.mixture:
+    return read_mixture(config.mixture, config.groups)
+  return read_manifest(config.train)
 
 
 def check_loss_tokens(batch: Mapping[str, np.ndarray], manifest: str) -> None:
@@ -191,21 +191,24 @@ def check_loss_tokens(batch: Mapping[str, np.ndarray], manifest: str) -> None:
                         'need weights above 0')
 
 
-def next_draw(states: Sequence[Mapping[str, Any]]) -> int:
-  """`start` for a run that goes on with another number of processes: the first draw that none of
-  them has read.
+def next_start(states: Sequence[Mapping[str, Any]]) -> int:
+  """`start` for a run that resumes with another number of processes: the first record, in the
+  common order, that none of them has read.
 
   Examples that were waiting to be packed are lost, `packing.buffer` at most for each process.
 
   Args:
-    states: `TrainingData.iterator.get_state()` of every process, in any order.
+    states: `TrainingData.position()` of every process, in any order.
   """
-  shares = [_skip_state(state) for state in states]
-  return max(s['share']['start'] + (s['place'] + 1) * s['share']['processes'] for s in shares)
+  ends = []
+  for state in map(_skip_state, states):
+    shard = Shard(**state['shard'])
+    ends.append(shard.start + (state['position'] + 1) * shard.count)
+  return max(ends)
 
 
 def _skip_state(state: Mapping[str, Any]) -> Mapping[str, Any]:
-  while 'share' not in state:
+  while 'shard' not in state:
     state = state['parent']
   return state
 
@@ -213,101 +216,102 @@ def _skip_state(state: Mapping[str, Any]) -> Mapping[str, Any]:
 class TrainingData:
   """An endless iterator of batches (numpy), shuffled anew every epoch, whose position can be saved.
 
-  Every process reads its own share of the examples and gets `batch_size / process_count` rows of
-  every batch. `iterator` is what a checkpoint saves. `skipped` counts the records that could not be
-  used.
+  Every process reads its own shard of the examples and gets `batch_size / process_count` rows of
+  every batch. `iterator` is what a checkpoint saves.
+
+  How a run resumes to the same bytes: which record comes when, and its random choices, follow from
+  the seed and a number that counts records. Nothing is replayed; the position (and, with packing,
+  the numbers of the examples that wait for a row) is all there is to restore.
   """
 
   def __init__(self, config: DataConfig, preprocess: PreprocessConfig,
-               sources: Manifest | Sequence[Dataset],
-               tokenizer: Tokenizer, slots: int, process_index: int = 0, process_count: int = 1,
-               start: int = 0):
-    """Opens the data of one process; `start` draws of all processes together were made before
-    (`next_draw`).
+               sources: Manifest | Sequence[Dataset], tokenizer: Tokenizer, slots: int,
+               process_index: int = 0, process_count: int = 1, start: int = 0):
+    """Opens the data of one process.
+
+    Args:
+      config: order, workers, and the sizes of a row.
+      preprocess: how examples are encoded.
+      sources: of the records (`read_sources`).
+      tokenizer: of the run.
+      slots: W of a pooling window.
+      process_index, process_count: which shard of the records this is.
+      start: records that all processes together have read before (`next_start`).
 
     Raises:
-      ValueError: rows or records cannot be divided among the processes.
+      ConfigError: rows or records cannot be divided among the processes.
     """
     if config.batch_size % process_count:
-      raise ValueError(f'data.batch_size={config.batch_size} must be a multiple of the '
-        f'{process_count} processes')
+      raise ConfigError(f'data.batch_size={config.batch_size} must be a multiple of the '
+                        f'{process_count} processes')
     if isinstance(sources, Manifest):
       sources = (Dataset('data.train', sources, DatasetConfig(config.train)),)
     records = sum(len(dataset.records) for dataset in sources)
     if records < process_count:
-      raise ValueError(f'{config.train or "data.mixture"} has {records} records for '
-        f'{process_count} processes')
+      raise ConfigError(f'{config.train or "data.mixture"} has {records} records for '
+                        f'{process_count} processes')
     shape = RowShape(config.sequence_length, config.crops, config.visual_tokens, slots)
     packed = config.packing.buffer > 0
 
-    encoding = EncodeRecord(sources, preprocess, tokenizer, shape, padded=not packed)
-    share = slice(start + process_index, None, process_count)
     if len(sources) == 1:
-      draws = grain.MapDataset.range(records).seed(config.seed).shuffle().repeat()
+      order = grain.MapDataset.range(records).seed(config.seed).shuffle().repeat()
     else:
-      draws = Draws(sources, config.seed).seed(config.seed)
-    # in this order: the randomness of a draw is that of its number
-    examples = draws.random_map(encoding)[share]
+      order = MixedOrder(sources, config.seed).seed(config.seed)
+    encode_record = EncodeRecord(sources, preprocess, tokenizer, shape, padded=not packed)
+    # in this order: the random choices for a record are those of its number in the common order
+    examples = order.random_map(encode_record)[start + process_index::process_count]
     rows = examples.to_iter_dataset(
       grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch))
     if config.workers:
       rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
     patience = min(max(records // process_count, 100), LONGEST_PATIENCE)
     rows = SkipBadRecords(rows, config.on_error, patience,
-                          Share(start, process_index, process_count))
+                          Shard(start, process_index, process_count))
     if packed:
       rows = PackRows(rows, config.packing, shape, preprocess.image.grid ** 2,
-                      lambda place: _again(examples, place),
-                      config.threads)
+                      lambda position: _read_again(examples, position), config.threads)
     self.iterator = iter(rows.batch(config.batch_size // process_count, batch_fn=stack_rows))
 
   def __next__(self) -> dict[str, np.ndarray]:
     return next(self.iterator)
 
   @property
-  def skipped(self) -> int:
-    """Records that could not be used so far, those read ahead not counted."""
-    return sum(self.skipped_by_dataset.values())
-
-  @property
   def skipped_by_dataset(self) -> dict[str, int]:
-    """The same for each dataset that has any; the one of `data.train` is called so."""
-    iterator = self.iterator
-    while not isinstance(iterator, _SkipIterator):
-      iterator = iterator._parent
-    return dict(iterator.skipped)
-
+    """Records that could not be used so far, for each dataset that has any; those read ahead are
+    not counted. The dataset of `data.train` is called so.
+    """
+    return {k: int(n) for k, n in _skip_state(self.position())['skipped'].items()}
 
   def position(self) -> dict[str, Any]:
-    """Where this process is in its share: plain values, for `open_data`."""
+    """Where this process is in its shard: plain values, for `open_data`."""
     return self.iterator.get_state()
 
 
 def open_data(config: DataConfig, preprocess: PreprocessConfig,
-              sources: Manifest | Sequence[Dataset],
-              tokenizer: Tokenizer, slots: int, index: int, count: int,
-              positions: Mapping[str, Any] | None = None) -> TrainingData:
-  """The data of part `index` of `count`, from the beginning or from where a checkpoint was written.
+              sources: Manifest | Sequence[Dataset], tokenizer: Tokenizer, slots: int, index: int,
+              count: int, positions: Mapping[str, Any] | None = None) -> TrainingData:
+  """The data of shard `index` of `count`, from the beginning or from where a checkpoint was saved.
 
   Args:
-    positions: `TrainingData.position()` of every part, by its index as text. With as many parts as
-      now the data goes on exactly; with another number from the first draw that none of them had
-      read (`next_draw`).
+    config, preprocess, sources, tokenizer, slots: see `TrainingData`.
+    index, count: the shard of this process, and how many there are.
+    positions: `TrainingData.position()` of every shard, by its index as text. With as many shards
+      as now the data continues exactly; with another number from the first record that none of them
+      had read (`next_start`).
   """
-  if not positions:
-    return TrainingData(config, preprocess, sources, tokenizer, slots, index, count)
-  exactly = len(positions) == count
-  start = _skip_state(positions['0'])['share']['start'] if exactly else next_draw(
-    list(positions.values()))
+  exactly, start = len(positions or ()) == count, 0
+  if positions:
+    start = (_skip_state(positions['0'])['shard']['start'] if exactly else
+             next_start(list(positions.values())))
   data = TrainingData(config, preprocess, sources, tokenizer, slots, index, count, start)
   if exactly:
     data.iterator.set_state(positions[str(index)])
   return data
 
 
-def _again(examples: grain.MapDataset, place: int) -> Mapping[str, np.ndarray]:
-  example = examples[place]
+def _read_again(examples: grain.MapDataset, position: int) -> Mapping[str, np.ndarray]:
+  example = examples[position]
   if 'error' in example:
     raise BadRecordError('an example that waited to be packed when the checkpoint was written '
-      f'cannot be read any more: {example["error"]}')
+                         f'cannot be read any more: {example["error"]}')
   return example

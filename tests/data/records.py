@@ -54,6 +54,11 @@ def training_data(manifest: Path, process: int = 0, processes: int = 1, start: i
                       start)
 
 
+def skipped(data: TrainingData) -> int:
+  """Records that could not be used so far."""
+  return sum(data.skipped_by_dataset.values())
+
+
 def numbers(batch: dict[str, np.ndarray]) -> list[int]:
   """Which records the rows of a batch are, from the colour of their pictures."""
   return (batch['crops'][:, 0, 0, 0, 0] // 5).tolist()

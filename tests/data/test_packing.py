@@ -13,10 +13,10 @@ from absl import flags
 from PIL import Image
 
 from molmo_jax.data.batching import RowShape, pad_row, stack_rows
-from molmo_jax.data.packing import EXAMPLE_STRIDE, PackingConfig, choose, join, place
-from molmo_jax.data.pipeline import BadRecordError, next_draw
+from molmo_jax.data.packing import EXAMPLE_STRIDE, PackingConfig, choose, concatenate, next_row
+from molmo_jax.data.pipeline import BadRecordError, next_start
 from molmo_jax.kernels import mask
-from tests.data.records import PREPROCESS, training_data
+from tests.data.records import PREPROCESS, skipped, training_data
 from tests.model import tiny
 
 flags.FLAGS.mark_as_parsed()   # Grain's workers read flags
@@ -43,15 +43,15 @@ def test_a_row_is_worth_more_than_every_other_set_that_fits():
 
 
 def test_the_row_that_the_specification_shows():
-  assert place(sizes((5, 1), (4, 1), (3, 0), (3, 2)), *sizes((6, 0)), SHAPE, PACKING) == [3, 2, 1]
+  assert next_row(sizes((5, 1), (4, 1), (3, 0), (3, 2)), *sizes((6, 0)), SHAPE, PACKING) == [3, 2, 1]
 
 
 def test_of_equal_examples_the_earlier_ones_leave_the_last_first():
-  assert place(sizes((5, 0), (5, 0), (5, 0), (5, 0)), *sizes((5, 0)), SHAPE, PACKING) == [1, 0]
+  assert next_row(sizes((5, 0), (5, 0), (5, 0), (5, 0)), *sizes((5, 0)), SHAPE, PACKING) == [1, 0]
 
 
 def test_nothing_leaves_before_the_buffer_is_full():
-  assert place(sizes((5, 3), (5, 0), (5, 0)), *sizes((5, 0)), SHAPE, PACKING) == []
+  assert next_row(sizes((5, 3), (5, 0), (5, 0)), *sizes((5, 0)), SHAPE, PACKING) == []
 
 
 @pytest.mark.parametrize('size, shortcut, leaves', [
@@ -59,26 +59,26 @@ def test_nothing_leaves_before_the_buffer_is_full():
   ((1, 2), True, False)])
 def test_an_example_that_fills_a_row_leaves_at_once(size, shortcut, leaves):
   config = PackingConfig(buffer=4, shortcut=shortcut)
-  assert place(sizes((5, 0)), *sizes(size), SHAPE, config) == ([1] if leaves else [])
+  assert next_row(sizes((5, 0)), *sizes(size), SHAPE, config) == ([1] if leaves else [])
 
 
 def test_long_rows_are_counted_in_units_rounded_up():
   shape = RowShape(5120, 3, 10**6, 4)       # units of 10
   config = PackingConfig(buffer=2)
   # 5112 tokens, 513 units
-  assert place(sizes((2551, 0), (2561, 0)), *sizes((1, 0)), shape, config) == [1]
-  assert place(sizes((2551, 0), (2560, 0)), *sizes((1, 0)), shape, config) == [1, 0]
-  assert place([], *sizes((5111, 0)), shape, config) == [0]
+  assert next_row(sizes((2551, 0), (2561, 0)), *sizes((1, 0)), shape, config) == [1]
+  assert next_row(sizes((2551, 0), (2560, 0)), *sizes((1, 0)), shape, config) == [1, 0]
+  assert next_row([], *sizes((5111, 0)), shape, config) == [0]
 
 
 def test_visual_tokens_that_are_too_many_wait_for_another_row():
   waiting = [RowShape(3, 1, visual, 4) for visual in (60, 50, 40)]
-  assert place(waiting, *sizes((1, 0)), SHAPE, PackingConfig(buffer=3)) == [2, 1]
+  assert next_row(waiting, *sizes((1, 0)), SHAPE, PackingConfig(buffer=3)) == [2, 1]
 
 
 def test_joined_examples_keep_their_features_and_stay_apart():
   examples = [tiny.row(3, -2, 2, seed=1), tiny.row(4), tiny.row(2, -3, -1, 4, seed=2)]
-  joined = join(examples, tiny.CONFIG.vit.patches)
+  joined = concatenate(examples, tiny.CONFIG.vit.patches)
   at = np.cumsum([0, *(len(e['tokens']) for e in examples)])
   for n, example in enumerate(examples):
     part = slice(at[n], at[n + 1])
@@ -94,7 +94,7 @@ def test_joined_examples_keep_their_features_and_stay_apart():
 
 def test_narrow_windows_are_filled_with_empty_slots():
   narrow = tiny.row(1, -2) | {'pool_index': np.zeros((2, 1), np.int32)}
-  joined = join([tiny.row(1, -1), narrow], 9)['pool_index']
+  joined = concatenate([tiny.row(1, -1), narrow], 9)['pool_index']
   assert joined.shape == (3, 4)
   assert (joined[1:] == [9, -1, -1, -1]).all()
 
@@ -115,7 +115,7 @@ def test_a_packed_batch_has_the_loss_of_its_examples():
   examples = [tiny.row(3, -2, 2, seed=1), tree, tiny.row(4), tiny.row(2, -3, -1, 4, seed=2)]
   shape = RowShape(24, 4, 10, tiny.SLOTS)
   separate = stack_rows([pad_row(e, shape) for e in examples])
-  pack = lambda *members: pad_row(join(members, tiny.CONFIG.vit.patches), shape)
+  pack = lambda *members: pad_row(concatenate(members, tiny.CONFIG.vit.patches), shape)
   packed = stack_rows([pack(examples[3], examples[1]), pack(examples[0], examples[2])])
   assert abs(weighted_loss(model, params, packed) - weighted_loss(model, params, separate)) < 1e-5
   packed['segments'] = np.where(packed['segments'] >= 0, packed['segments'] % 100_000, -1)
@@ -183,8 +183,8 @@ def test_a_run_killed_with_waiting_examples_goes_on_with_the_same_rows(tmp_path,
   again = packed_data(manifest, workers=workers)
   again.iterator.set_state(state)
   assert all(same(next(again), batch) for batch in expected)
-  assert again.skipped_by_dataset == data.skipped_by_dataset == {'data.train': again.skipped}
-  assert again.skipped > 0
+  assert again.skipped_by_dataset == data.skipped_by_dataset == {'data.train': skipped(again)}
+  assert skipped(again) > 0
 
 
 def test_the_saved_state_is_small(tmp_path):
@@ -193,7 +193,7 @@ def test_the_saved_state_is_small(tmp_path):
   state = data.iterator.get_state()
   assert len(json.dumps(state)) < 1000
   # where another number of processes would go on
-  assert next_draw([state]) > max(state['waiting'])
+  assert next_start([state]) > max(state['waiting'])
 
 
 def test_examples_are_apart_as_the_mask_wants_them():

@@ -40,7 +40,7 @@ def test_a_stage_gives_packed_batches_of_all_its_datasets(tmp_path, tokenizer, s
   assert {s.name for s in sources} == set(DATASETS[stage])
   data = TrainingData(config, preprocess, sources, tokenizer, slots=9)
   batches = [next(data) for _ in range(6)]
-  assert not data.skipped
+  assert not data.skipped_by_dataset
   assert all((b['segments'].max(axis=1) >= 100_000).all() and b['crops'].any() for b in batches)
   weights = np.concatenate([b['loss_weights'][b['loss_weights'] > 0] for b in batches])
   assert (np.float32(0.2) in weights) == (stage == 'sft')

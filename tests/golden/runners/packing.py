@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from molmo_jax.data.batching import RowShape, pad_row, stack_rows
-from molmo_jax.data.packing import PackingConfig, join, place, token_unit
+from molmo_jax.data.packing import PackingConfig, concatenate, next_row, token_unit
 
 PATCHES = 4                     # of a crop in this data
 FIELDS = {'tokens': 'input_tokens', 'targets': 'target_tokens', 'loss_weights': 'loss_masks',
@@ -59,7 +59,7 @@ def check_stream(stream: Mapping[str, Any]) -> str | None:
   size = lambda example: RowShape(*stream['sizes'][example], 0, 4)
   waiting, steps = [], []
   for example in range(len(stream['sizes'])):
-    row = place([size(w) for w in waiting], size(example), limits, config)
+    row = next_row([size(w) for w in waiting], size(example), limits, config)
     waiting.append(example)
     if row:
       steps.append((example, [waiting[i] for i in row]))
@@ -108,7 +108,7 @@ def check_batch(batch: Mapping[str, Any], cases: Mapping[str, Any],
 
 def _packed(pack: Mapping[str, Any], cases: Mapping[str, Any],
             arrays: Mapping[str, np.ndarray]) -> dict:
-  return join([_example(name, f'packin.{pack["name"]}.{i}.', cases, arrays)
+  return concatenate([_example(name, f'packin.{pack["name"]}.{i}.', cases, arrays)
                for i, name in enumerate(pack['examples'])], PATCHES)
 
 
