@@ -115,10 +115,11 @@ def test_files_and_modules_that_a_page_names_exist(page):
   text = re.sub(r'\S*github\.com/\S*', '', read(page))
   broken = [name for name in PATH.findall(text)
             if not any((folder / name.rstrip('/')).exists() for folder in (ROOT, ROOT / 'docs'))]
-  added = re.findall(r'^\+\+\+ b/(\S+)', text, re.M)      # by the diffs of docs/extending.md
-  broken = [name for name in broken if name not in added]
   broken += [name for name in MODULE.findall(text)
              if not name.endswith('.NAME') and not resolves(name)]
+  added = re.findall(r'^\+\+\+ b/(\S+)', text, re.M)      # by the diffs of docs/extending.md
+  added += [name.removesuffix('.py').replace('/', '.') for name in added]
+  broken = [name for name in broken if name not in added]
   assert not broken
 
 
