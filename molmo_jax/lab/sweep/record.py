@@ -15,13 +15,10 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
-import jax
-
 from molmo_jax.files import write_atomically
 from molmo_jax.model.config import ModelConfig
-from molmo_jax.model.molmo import Molmo
 from molmo_jax.parameters import count
-from molmo_jax.training.state import init_params
+from molmo_jax.training.state import abstract_params
 
 FLAGS, LOG, LOCK, DONE = 'flags.json', 'log.txt', 'lock', 'done.json'
 SUMMARY, PREDICTIONS, METRICS = 'evaluation/summary.json', 'evaluation/predictions.jsonl', 'metrics.jsonl'
@@ -82,4 +79,4 @@ def last_lines(path: Path, limit: int = 1000) -> list[str]:
 @functools.lru_cache(maxsize=256)
 def parameters(model: ModelConfig) -> int:
   """How many the model has; nothing is computed on a device."""
-  return count(jax.eval_shape(lambda: init_params(Molmo(model), jax.random.key(0))))
+  return count(abstract_params(model))
