@@ -40,8 +40,8 @@ LLM = {
 }
 
 TOWERS = {name: dict(row, keep_unread=True) for name, row in VITS.items()}
-RESIZE = {'clip': 'letterbox', 'metaclip': 'stretch_bicubic', 'dinov2': 'stretch_bicubic',
-          'siglip': 'stretch'}
+# how the training code brings an image to size for a tower; others: 'stretch_bicubic'
+RESIZE = {'clip': 'letterbox', 'siglip': 'stretch'}
 
 # what a stage changes: text, dropout of the language model, recipe (connector, ViT, language
 # model), rows, steps
@@ -88,9 +88,8 @@ def get_config(arguments: str = 'size=7b_d') -> ConfigDict:
   c.model = model(size, vision)
   c.model.llm.update(s['dropout'])
   c.preprocess = ConfigDict(dataclasses.asdict(MOLMO_V1))
-  c.preprocess.image.update(crop_size=c.model.vit.image_size, resize=RESIZE[vision],
-                            patch_mask=True,
-                            max_crops_eval=12)
+  c.preprocess.image.update(crop_size=c.model.vit.image_size, patch_mask=True, max_crops_eval=12,
+                            resize=RESIZE.get(vision, 'stretch_bicubic'))
   c.preprocess.text.update(s['text'])
   c.data = ConfigDict(dict(
     train='data/train.jsonl', validation='data/val.jsonl', tokenizer='data/tokenizer.json',

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from molmo_jax.kernels.mask import MaskInfo
+from molmo_jax.kernels.mask import PADDING, MaskInfo
 
 
 @jax.tree_util.register_dataclass
@@ -40,20 +40,16 @@ def extend_cache(keys: Float[Array, 'L B S K H'], values: Float[Array, 'L B S K 
     dtype: of the stored keys and values; None keeps theirs, the dtype of the computation.
       'bfloat16' halves the memory of a float32 model's cache.
   """
-  length = keys.shape[2]
-  pad = lambda x, value: jnp.pad(x, ((0, 0), (0, slots)), constant_values=value)
-  grown = MaskInfo(segments=pad(info.segments, -1), visual=pad(info.visual, 0),
-                   index=jnp.broadcast_to(jnp.arange(length + slots),
-                                          (info.index.shape[0], length + slots)))
+  (rows, length), dtype = info.index.shape, dtype or keys.dtype
 
-  def store(stack: Array, axes: tuple[int, ...],
-            room: tuple[tuple[int, int], ...]) -> tuple[Array, ...]:
-    stack = stack.astype(dtype or stack.dtype)
-    return tuple(jnp.pad(x.transpose(axes), room) for x in stack)
+  def with_room(x: Array, axis: int, fill: int = 0) -> Array:
+    widths = [(0, slots if i == axis else 0) for i in range(x.ndim)]
+    return jnp.pad(x, widths, constant_values=fill)
 
-  none, room = (0, 0), (0, slots)
-  return Cache(store(keys, (0, 2, 3, 1), (none, none, none, room)),
-               store(values, (0, 2, 1, 3), (none, none, room, none)), grown,
+  grown = MaskInfo(with_room(info.segments, 1, PADDING), with_room(info.visual, 1),
+                   jnp.broadcast_to(jnp.arange(length + slots), (rows, length + slots)))
+  return Cache(tuple(with_room(x.transpose(0, 2, 3, 1), 3) for x in keys.astype(dtype)),
+               tuple(with_room(x.swapaxes(1, 2), 2) for x in values.astype(dtype)), grown,
                jnp.asarray(length, jnp.int32))
 
 

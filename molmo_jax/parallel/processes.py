@@ -106,7 +106,7 @@ def orderly_end() -> Iterator[None]:
     if not isinstance(error, SystemExit):
       traceback.print_exc()
     _leave(f'error: process {jax.process_index()} of {jax.process_count()} failed or lost a peer: '
-      f'{error}\nThe first process that failed says why. Start all of them again: a run goes on '
+      f'{error}\nThe first process that failed says why. Start all of them again: a run resumes '
       'from its last checkpoint.')
 
 

@@ -38,8 +38,8 @@ GIB = 2 ** 30
 
 
 def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
-               report_on: Callable[[Experiment, argparse.Namespace,
-                                    Console], dict[str, Any]]) -> int:
+               report_on: Callable[[Experiment, argparse.Namespace, Console], dict[str, Any]]
+               ) -> int:
   """Runs such a tool; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does
   not fit.
 
@@ -103,10 +103,10 @@ def report_step(run: Experiment, mesh: Mesh, console: Console, *, capacity: int 
                  suggestions=suggestions(run, mesh, sizes, whole))
   if compiled is not None:
     console.print(f'compiled in {report["seconds"]:.0f} s', highlight=False)
-    memory = memory_of(compiled)
-    print_memory(console, memory, capacity)
-    report |= dict(memory=dataclasses.asdict(memory),
-                   fits=capacity is None or memory.peak <= capacity)
+    memory = report['memory'] = dataclasses.asdict(memory_of(compiled))
+    of_device = {'capacity of a device': capacity} if capacity else {}
+    console.print(bytes_table('per device, compiled', memory | of_device))
+    report['fits'] = capacity is None or memory['peak'] <= capacity
   if not report['fits']:
     console.print(f'[red]does not fit:[/red] {problem}; smaller steps:', highlight=False)
     for line in report['suggestions']:
@@ -162,9 +162,8 @@ class Memory:
 def memory_of(compiled: Compiled) -> Memory:
   """What the compiler has laid out."""
   m = compiled.memory_analysis()
-  parts = (m.argument_size_in_bytes, m.temp_size_in_bytes,
-           m.output_size_in_bytes - m.alias_size_in_bytes,
-           m.generated_code_size_in_bytes)
+  outputs = m.output_size_in_bytes - m.alias_size_in_bytes
+  parts = (m.argument_size_in_bytes, m.temp_size_in_bytes, outputs, m.generated_code_size_in_bytes)
   # TPU temporaries include holes between buffers
   return Memory(*parts, peak=m.peak_memory_in_bytes or sum(parts))
 
@@ -257,11 +256,3 @@ def print_estimates(console: Console, sizes: dict[str, int], whole: dict[str, in
   if whole:
     console.print(f'[yellow]{len(whole)} large parameters ({sum(whole.values()) / GIB:.2f} GiB) '
       f'lie whole on every device: no axis divides them; the first is {next(iter(whole))}')
-
-
-def print_memory(console: Console, memory: Memory, capacity: int | None) -> None:
-  """What the compiler has laid out, against what a device has."""
-  sizes = dataclasses.asdict(memory)
-  if capacity:
-    sizes['capacity of a device'] = capacity
-  console.print(bytes_table('per device, compiled', sizes))
