@@ -8,8 +8,7 @@ import re
 
 OPERATIONS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all', 'collective-permute')
 _WIDTHS = {'pred': 1, 's8': 1, 'u8': 1, 's16': 2, 'u16': 2, 'bf16': 2, 'f16': 2, 's32': 4, 'u32': 4,
-           'f32': 4, 's64': 8,
-           'u64': 8, 'f64': 8}
+           'f32': 4, 's64': 8, 'u64': 8, 'f64': 8}
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) .*\{\s*(/\*.*\*/)?\s*$')
 _CALLED = re.compile(r'(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)')
 _BRANCHES = re.compile(r'(?:branch_computations|called_computations|calls)=\{([^}]*)\}')
@@ -75,8 +74,8 @@ def _trips(line: str, computations: dict[str, list[str]]) -> int:
     return int(known[1])
   text = '\n'.join(computations.get(condition[1], ())) if condition else ''
   limit = _LESS_THAN.search(text)
-  value = re.search(rf'%{re.escape(limit[1])} = s32\[\]\S* constant\((\d+)\)',
-                    text) if limit else None
+  constant = limit and rf'%{re.escape(limit[1])} = s32\[\]\S* constant\((\d+)\)'
+  value = constant and re.search(constant, text)
   return int(value[1]) if value else 1
 
 

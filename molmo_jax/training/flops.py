@@ -21,11 +21,10 @@ from molmo_jax.parameters import flatten_paths
 
 # bfloat16 operations per second of one chip, dense, by the beginning of jax.Device.device_kind
 # (makers' data sheets)
-PEAK = {'TPU v4': 275e12, 'TPU v5 lite': 197e12, 'TPU v5e': 197e12, 'TPU v5p': 459e12,
-        'TPU v5': 459e12,
-        'TPU v6 lite': 918e12, 'TPU v6e': 918e12, 'TPU7x': 2307e12, 'NVIDIA A100': 312e12,
-        'NVIDIA H100': 989e12,
-        'NVIDIA H200': 989e12, 'NVIDIA B200': 2250e12}
+PEAK = {
+  'TPU v4': 275e12, 'TPU v5 lite': 197e12, 'TPU v5e': 197e12, 'TPU v5p': 459e12, 'TPU v5': 459e12,
+  'TPU v6 lite': 918e12, 'TPU v6e': 918e12, 'TPU7x': 2307e12, 'NVIDIA A100': 312e12,
+  'NVIDIA H100': 989e12, 'NVIDIA H200': 989e12, 'NVIDIA B200': 2250e12}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +53,9 @@ def work_of(batch: Mapping[str, np.ndarray], patches: int, bidirectional: str) -
   crops = sum(len(np.unique(row[row >= 0] // patches)) for row in index)
   pairs = sum(visible_pairs(s, v, bidirectional)
               for s, v in zip(batch['segments'], batch['visual']))
-  return Work(int((batch['segments'] >= 0).sum()), crops, int((index >= 0).any(-1).sum()),
-              int((index >= 0).sum()),
-              pairs, batch['tokens'].size, batch['crops'].shape[0] * batch['crops'].shape[1])
+  filled, room = index >= 0, batch['crops'].shape
+  return Work(int((batch['segments'] >= 0).sum()), crops, int(filled.any(-1).sum()),
+              int(filled.sum()), pairs, batch['tokens'].size, room[0] * room[1])
 
 
 def visible_pairs(segments: np.ndarray, visual: np.ndarray, bidirectional: str) -> int:
