@@ -20,7 +20,7 @@ from rich.console import Console
 from configs import image, molmo_v1, scenes, video
 from molmo_jax import experiment
 from molmo_jax.kernels.mask import MaskInfo, visible
-from molmo_jax.lab.walkthrough import drawing, sequence, table, terminal, token_page
+from molmo_jax.lab.walkthrough import drawing, sequence, table, terminal
 from molmo_jax.lab.walkthrough.example import walk
 from molmo_jax.lab.walkthrough.media import read_sources
 from molmo_jax.lab.walkthrough.page import page
@@ -187,7 +187,7 @@ def test_windows_over_a_seam_are_counted(tmp_path, size, some):
   view = w.parts[0].views[1]
   crops = [{i // 729 for i in window if i >= 0}
            for window in w.encoded.pool_index[view.rows].tolist()]
-  straddling = drawing.windows('p', drawing.canvas(w.parts[0], w)[0].shape[:2], view, w)[1]
+  straddling = drawing.straddling(w, view).sum()
   assert straddling == sum(len(c) > 1 for c in crops) and (straddling > 0) == some
 
 
@@ -197,7 +197,7 @@ def test_chips_and_squares_hold_every_token_once(small, module):
   runs = [run_ for line in sequence.lines(w) for run_ in line]
   assert sum(run_.count for run_ in runs) == len(w.encoded.tokens)
   assert [run_.name for run_ in runs if run_.kind == 'start'][0] in w.tokenizer.special
-  drawn = token_page.token_map(w)
+  drawn = re.search(r'<div class="map">.*?</div>', page(w), re.DOTALL).group()
   assert drawn.count('<u ') + len(re.findall(r'M\d+ \d+h6', drawn)) == len(w.encoded.tokens)
 
 

@@ -95,6 +95,11 @@ class Walkthrough:
     """Patches along one side of a crop."""
     return self.run.preprocess.image.grid
 
+  @property
+  def side(self) -> int:
+    """Pixels along one side of a crop."""
+    return self.run.preprocess.image.crop_size
+
   def kept(self, crops: range) -> np.ndarray:
     """Patches of `crops` that some pooling window reads: bool [n,P]."""
     patches = self.grid ** 2

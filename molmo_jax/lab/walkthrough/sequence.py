@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from molmo_jax.kernels.mask import MaskInfo, visible
-from molmo_jax.lab.walkthrough.example import END, PATCH, ROW_END, Walkthrough
+from molmo_jax.lab.walkthrough.example import END, PATCH, ROW_END, View, Walkthrough
 from molmo_jax.preprocess import images
 
 VIEW_NAMES = {images.GLOBAL: 'global view', images.CROP: 'crops', images.FRAME: 'frame'}
 
 TEXT_KINDS = ('text', 'answer')
+MAP_FRAMES = 24                               # frames in the map; the middle of more is left out
 
 NOTHING, PART, AHEAD, ALL = 'nothing', 'part', 'ahead', 'all'
 
@@ -126,3 +128,34 @@ def mask(w: Walkthrough, members: Sequence[Group]) -> list[list[str]]:
     return AHEAD if later[q, k].any() else ALL
 
   return [[state(q, k) for k in range(len(members))] for q in range(len(members))]
+
+
+def token_map(w: Walkthrough) -> list[int | View | str]:
+  """The sequence as the page maps it: a view stands for its patches and the row ends among them,
+  every other token for itself, a text for the frames that are left out.
+  """
+  views = [view for part in w.parts for view in part.views]
+  hidden = views[MAP_FRAMES - 4:-3] if len(views) > MAP_FRAMES else []
+  out, place = [], 0
+  for view in views:
+    if view not in hidden:
+      kinds = w.kinds[view.tokens]
+      first, behind = kinds.index(PATCH), len(kinds) - kinds[::-1].index(PATCH)
+      markers = (i for i in range(view.tokens.start + behind, view.tokens.stop)
+                 if w.kinds[i] != ROW_END)
+      out += [*range(place, view.tokens.start + first), view, *markers]
+    elif view is hidden[0]:
+      out.append(f'⋯ {len(hidden)} frames ⋯')
+    place = view.tokens.stop
+  return [*out, *range(place, len(w.kinds))]
+
+
+def spans(members: Sequence[Group | None]) -> list[tuple[Group | None, float, float]]:
+  """Every group with its start and its length in the drawing of the mask, on a logarithmic scale.
+  """
+  out, start = [], 0.0
+  for group in members:
+    size = 14.0 if group is None else 24 + 8 * math.log2(group.stop - group.start)
+    out.append((group, start, size))
+    start += size + 2
+  return out
