@@ -25,7 +25,7 @@ from molmo_jax.checkpoint.hf_table import (
   BASE,
   HEAD,
   TRANSFORMERS_TOWER,
-  Entry,
+  TableEntry,
   decoder,
   entry,
   experts,
@@ -40,7 +40,7 @@ from molmo_jax.model.config import LlmConfig, VitConfig
 BICUBIC = -0.75   # torch's coefficient
 
 
-def _language_model(attention_norm: str, mlp_norm: str) -> tuple[Entry, ...]:
+def _language_model(attention_norm: str, mlp_norm: str) -> tuple[TableEntry, ...]:
   """Tables may be padded beyond the vocabulary of the configuration; experts have a matrix each."""
   return (entry('model.embed_tokens.weight', BASE, 'table', spare=True),
           entry('lm_head.weight', HEAD, 'table', spare=True),
@@ -50,7 +50,7 @@ def _language_model(attention_norm: str, mlp_norm: str) -> tuple[Entry, ...]:
 _PRE = _language_model('input_layernorm', 'post_attention_layernorm')
 _POST = _language_model('post_attention_layernorm', 'post_feedforward_layernorm')
 # By `model_type` of config.json: the tensors, and the settings that no key tells.
-LANGUAGE_MODELS: dict[str, tuple[tuple[Entry, ...], dict[str, Any]]] = {
+LANGUAGE_MODELS: dict[str, tuple[tuple[TableEntry, ...], dict[str, Any]]] = {
   'qwen2': (_PRE, dict(norm_order='pre', qkv_bias=True, qk_norm='none')),
   'qwen3': (_PRE, dict(norm_order='pre', qkv_bias=False, qk_norm='head')),
   'olmo2': (_POST, dict(norm_order='post', qkv_bias=False, qk_norm='full')),
@@ -87,7 +87,7 @@ class TowerTable:
       our model are not read either.
   """
   stem: tuple[Stem, ...]
-  entries: tuple[Entry, ...]
+  entries: tuple[TableEntry, ...]
   block: str
   unused: dict[str, str]
 

@@ -167,45 +167,35 @@ class Planned:
     return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
-def split_shards(tensors: Sequence[Planned], shard_bytes: int) -> list[tuple[str, list[Planned]]]:
-  """Names and contents of files of at most `shard_bytes` of tensors each; a larger tensor gets a
-  file of its own.
-  """
-  shards: list[list[Planned]] = [[]]
-  used = 0
-  for tensor in tensors:
-    if shards[-1] and used + tensor.nbytes > shard_bytes:
-      shards.append([])
-      used = 0
-    shards[-1].append(tensor)
-    used += tensor.nbytes
-  if len(shards) == 1:
-    return [(SINGLE, shards[0])]
-  return [(f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors', s) for i, s in enumerate(shards)]
-
-
 def write_shards(folder: Path | None, tensors: Sequence[Planned], shard_bytes: int,
                  progress: Callable[[int, int], None] | None = None) -> None:
-  """Writes the tensors and, where there are several shards, their index. `folder` None: only the
-  blocks are made.
+  """Writes the tensors and, where there are several shards, their index.
+
+  Args:
+    folder: where the files go; None: only the blocks are made.
+    tensors: what is written.
+    shard_bytes: most bytes of tensors in one file; a larger tensor gets a file of its own.
+    progress: called with the number of tensors that are done and of all.
   """
-  shards, done = split_shards(tensors, shard_bytes), 0
-  for name, content in shards:
-    with contextlib.ExitStack() as stack:
-      file = stack.enter_context(open(folder / name, 'wb')) if folder else None
+  by_name = {t.name: t for t in tensors}
+  shards = huggingface_hub.split_state_dict_into_shards_factory(
+    by_name, get_storage_size=lambda t: t.nbytes, filename_pattern='model{suffix}.safetensors',
+    max_shard_size=shard_bytes)
+  done = 0
+  for file_name, names in shards.filename_to_tensors.items():
+    with open(folder / file_name, 'wb') if folder else contextlib.nullcontext() as file:
       if file:
-        file.write(_header_bytes(content))
-      for tensor in content:
-        _write_tensor(file, tensor)
+        file.write(_header_bytes([by_name[name] for name in names]))
+      for name in names:
+        _write_tensor(file, by_name[name])
         done += 1
         if progress:
           progress(done, len(tensors))
       if file:
         file.flush()
         os.fsync(file.fileno())
-  if folder and len(shards) > 1:
-    index = {'metadata': {'total_size': sum(t.nbytes for t in tensors)},
-             'weight_map': {t.name: name for name, content in shards for t in content}}
+  if folder and shards.is_sharded:
+    index = {'metadata': shards.metadata, 'weight_map': shards.tensor_to_filename}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + '\n', encoding='utf-8')
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from molmo_jax.checkpoint.hf_files import DTYPES, Stored, TensorFolder, listing
-from molmo_jax.checkpoint.hf_table import BASE, HEAD, NAMINGS, Entry, Kind, file_shape
+from molmo_jax.checkpoint.hf_table import BASE, HEAD, NAMINGS, Kind, TableEntry, file_shape
 from molmo_jax.errors import CheckpointError
 from molmo_jax.parameters import flatten_paths
 
@@ -116,7 +116,7 @@ def find_naming(files: TensorFolder) -> str:
   return found[0]
 
 
-def match_table(findings: Findings, table: Iterable[Entry], targets: Shapes,
+def match_table(findings: Findings, table: Iterable[TableEntry], targets: Shapes,
                 optional: Collection[str] = ()) -> dict[str, Rows]:
   """Sources of the parameters `targets`; the folder may lack what is `optional`. What does not fit,
   and a parameter that no entry holds, are added to the findings.
@@ -131,7 +131,8 @@ def match_table(findings: Findings, table: Iterable[Entry], targets: Shapes,
   return sources
 
 
-def _match(findings: Findings, entry: Entry, targets: Shapes, is_optional: bool) -> dict[str, Rows]:
+def _match(findings: Findings, entry: TableEntry, targets: Shapes,
+           is_optional: bool) -> dict[str, Rows]:
   """Sources of the entry's parameters; empty if it is optional and not there."""
   first = targets[entry.paths[0]]
   layers = first[0] if entry.stacked else None
@@ -148,7 +149,7 @@ def _match(findings: Findings, entry: Entry, targets: Shapes, is_optional: bool)
 
 
 def _spans(findings: Findings, names: tuple[str, ...], needed: tuple[int, ...],
-           entry: Entry) -> tuple[Span, ...]:
+           entry: TableEntry) -> tuple[Span, ...]:
   """Where the joined rows of the tensors lie. Experts have tensors of one shape; otherwise the rows
   may be cut between the tensors anywhere.
   """
@@ -169,7 +170,7 @@ def _spans(findings: Findings, names: tuple[str, ...], needed: tuple[int, ...],
   return tuple((n, end - height, end) for n, height, end in zip(names, heights, ends))
 
 
-def check_tied_head(findings: Findings, table: Iterable[Entry], targets: Shapes,
+def check_tied_head(findings: Findings, table: Iterable[TableEntry], targets: Shapes,
                     sources: Mapping[str, Rows]) -> None:
   """A model with tied embeddings may have a stored head all the same, but it must be the embedding:
   otherwise the configuration is wrong.

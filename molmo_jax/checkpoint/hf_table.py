@@ -24,7 +24,7 @@ _ATTENTION, _MLP = f'{_BLOCKS}/attention', f'{_BLOCKS}/mlp'
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class TableEntry:
   """Tensors of a file and the parameters that they hold, both joined along their first axis: rows.
 
   An entry counts for a model that has all of its parameters; other models pass over it.
@@ -99,32 +99,32 @@ def file_index(kind: Kind, shape: tuple[int, ...], index: tuple[slice, ...]
 
 
 def entry(names: str | tuple[str, ...], paths: str | tuple[str, ...], kind: Kind,
-          spare: bool = False) -> Entry:
-  """An `Entry`; a single name or path needs no tuple."""
-  return Entry((names,) if isinstance(names, str) else names,
+          spare: bool = False) -> TableEntry:
+  """An `TableEntry`; a single name or path needs no tuple."""
+  return TableEntry((names,) if isinstance(names, str) else names,
                (paths,) if isinstance(paths, str) else paths, kind, spare)
 
 
-def linear(name: str, path: str) -> tuple[Entry, ...]:
+def linear(name: str, path: str) -> tuple[TableEntry, ...]:
   """Weight and bias of a linear layer."""
   kind = 'output' if path.endswith('/out') else 'kernel'
   return (entry(f'{name}.weight', f'{path}/kernel', kind),
           entry(f'{name}.bias', f'{path}/bias', 'vector'))
 
 
-def norm(name: str, path: str) -> tuple[Entry, ...]:
+def norm(name: str, path: str) -> tuple[TableEntry, ...]:
   """Weight and bias of a normalisation."""
   return (entry(f'{name}.weight', f'{path}/scale', 'vector'),
           entry(f'{name}.bias', f'{path}/bias', 'vector'))
 
 
-def modules(name: str, path: str, parts: dict[str, str]) -> tuple[Entry, ...]:
+def modules(name: str, path: str, parts: dict[str, str]) -> tuple[TableEntry, ...]:
   """Linear layers and norms of one module; `parts` turns our words into the file's."""
   return tuple(e for ours, theirs in parts.items() for e in (
     norm if ours.endswith('norm') else linear)(f'{name}.{theirs}', f'{path}/{ours}'))
 
 
-def decoder(model: str, attention_norm: str, mlp_norm: str) -> tuple[Entry, ...]:
+def decoder(model: str, attention_norm: str, mlp_norm: str) -> tuple[TableEntry, ...]:
   """Blocks and final norm of a language model under the names of transformers' own classes."""
   block = f'{model}.layers.{{i}}'
   return (
@@ -136,7 +136,7 @@ def decoder(model: str, attention_norm: str, mlp_norm: str) -> tuple[Entry, ...]
     *norm(f'{model}.norm', 'decoder/norm'))
 
 
-def experts(block: str) -> tuple[Entry, ...]:
+def experts(block: str) -> tuple[TableEntry, ...]:
   """The router of a mixture of experts, and an MLP for each expert, by transformers' names."""
   return (*linear(f'{block}.mlp.gate', f'{_MLP}/router'),
           *(entry(f'{block}.mlp.experts.{{e}}.{w}_proj.weight', f'{_MLP}/{w}', 'experts')
@@ -144,7 +144,7 @@ def experts(block: str) -> tuple[Entry, ...]:
 
 
 def _vision(tower: str, block: str, pooling: str, projector: str, names: dict[str, str],
-            block_names: dict[str, str]) -> tuple[Entry, ...]:
+            block_names: dict[str, str]) -> tuple[TableEntry, ...]:
   """The tower and the connector; the two dicts turn our words into the file's."""
   return (
     entry(f'{tower}.class_embedding', 'vit/class_embedding', 'vector'),
@@ -160,7 +160,7 @@ def _vision(tower: str, block: str, pooling: str, projector: str, names: dict[st
 
 
 def _released(attention: str, attention_norm: str, mlp: str, mlp_norm: str,
-              head: str) -> tuple[Entry, ...]:
+              head: str) -> tuple[TableEntry, ...]:
   """Names of the released checkpoints, by the modules of the parts of a block, and by the head."""
   block, vision = 'model.transformer.blocks.{i}', 'model.vision_backbone'
   qkv = [f'{_ATTENTION}/{w}' for w in ('query', 'key', 'value')]
@@ -196,7 +196,7 @@ TRANSFORMERS_TOWER = {
   'mlp_norm': 'layer_norm2'}
 
 HUB = _released('.self_attn', '', '.mlp', '', 'lm_head')
-NATIVE: tuple[Entry, ...] = (
+NATIVE: tuple[TableEntry, ...] = (
   entry('model.language_model.embed_tokens.weight', (BASE, EXTRA), 'table'),
   *decoder('model.language_model', 'input_layernorm', 'post_attention_layernorm'),
   entry('lm_head.weight', HEAD, 'table'),
@@ -223,7 +223,7 @@ V1_EXPERTS_HUB = (*_released('.attn', '.attn', '.mlp', '.mlp', 'lm_head'),
                   *experts('model.transformer.blocks.{i}'))
 
 # The sets of names, each recognised by the start of a name that only it has.
-NAMINGS: dict[str, tuple[str, tuple[Entry, ...]]] = {
+NAMINGS: dict[str, tuple[str, tuple[TableEntry, ...]]] = {
   'hub': ('model.transformer.blocks.0.self_attn.', HUB),
   'native': ('model.language_model.', NATIVE),
   'v1': ('transformer.', V1), 'v1 hub': ('model.transformer.blocks.0.att_proj.', V1_HUB),
