@@ -1,6 +1,6 @@
 """Parameters from and to Hugging Face checkpoints, a tensor at a time (docs/model.md §9).
 
-Host memory above the parameters' own share stays at a few pieces: a table is read in runs of rows,
+Beside the parameters themselves the host holds a few pieces: a table is read in runs of rows,
 a tower a few layers at a time, each straight into the sharded array that it belongs to.
 """
 
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from molmo_jax.checkpoint.hf_config import Layout, model_config_dict
+from molmo_jax.checkpoint.hf_config import Naming, model_config_dict
 from molmo_jax.checkpoint.hf_files import Planned, TensorFolder, write_shards
 from molmo_jax.checkpoint.hf_plan import Destination, Rows, Whole, plan_export, plan_import
 from molmo_jax.checkpoint.hf_table import file_index, from_file, naming_of, to_file
@@ -125,7 +125,7 @@ def _load(files: TensorFolder, source: Rows, shape: tuple[int, ...], dtype: np.d
 
 @functools.lru_cache(maxsize=256)
 def _updater(sharding: Sharding) -> Callable[..., jax.Array]:
-  """Writes a piece into its place without a second copy of the array, which is donated."""
+  """Writes a piece into an array, which is donated, without a second copy of the array."""
   return jax.jit(functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=0), donate_argnums=0,
                  out_shardings=sharding)
 
@@ -176,7 +176,7 @@ def _read_matrix(files: TensorFolder, source: Rows, layer: int, shape: tuple[int
   return from_file(source.kind, block, held)[rest]
 
 
-def save_params(params: Any, config: ModelConfig, folder: Path, layout: Layout = 'hub',
+def save_params(params: Any, config: ModelConfig, folder: Path, layout: Naming = 'hub',
                 dtype: Any = None, shard_bytes: int = SHARD_BYTES,
                 progress: Progress | None = None, **serving: Any) -> None:
   """Writes weights and config.json of a Hugging Face checkpoint into a folder, normally the one of
@@ -196,8 +196,8 @@ def save_params(params: Any, config: ModelConfig, folder: Path, layout: Layout =
     serving: `special`, `max_positions` and `source` of `hf_config.model_config_dict`.
 
   Raises:
-    CheckpointError: parameters or settings that such a checkpoint has no place for; nothing has
-      been written then.
+    CheckpointError: parameters or settings that a Hugging Face checkpoint cannot express; nothing
+      has been written then.
   """
   arrays = flatten_paths(params)
   plan = plan_export(params, naming_of(config, layout))

@@ -25,8 +25,8 @@ from molmo_jax.model.config import (
   YarnConfig,
 )
 
-# Which names a checkpoint's tensors and keys have: the released ones, or those of transformers.
-Layout = Literal['hub', 'native']
+# Names of a checkpoint's tensors and keys: the released ones, or those of transformers' classes.
+Naming = Literal['hub', 'native']
 
 ACTIVATIONS = {'gelu_pytorch_tanh': 'gelu_tanh', 'quick_gelu': 'quick_gelu', 'gelu': 'gelu'}
 SIZES = (Key('width', 'hidden_size'), Key('layers', 'num_hidden_layers'),
@@ -165,7 +165,7 @@ def read_rope(s: Section, layers: int) -> tuple[float, YarnConfig]:
 READERS: dict[str, Callable[[Section], ModelConfig]] = {'molmo2': _read_molmo2, 'molmo': read_v1}
 
 
-def model_config_dict(config: ModelConfig, layout: Layout, dtype: str,
+def model_config_dict(config: ModelConfig, layout: Naming, dtype: str,
                       special: Mapping[str, int] | None = None, max_positions: int | None = None,
                       source: Mapping[str, Any] | None = None) -> dict[str, Any]:
   """What `config.json` holds; `read_model_config` reads the same model from it.

@@ -1,8 +1,8 @@
 """`config.json` of Molmo v1 ↔ `ModelConfig` (docs/model.md §1, §9.3, §10).
 
 The file comes in two dialects. That of Molmo-7B-D, 7B-O and 72B (`hidden_size`, …) leaves out what
-the three have in common: the tower and the connector. That of MolmoE has the words of the training
-code (`d_model`, …), tower and connector included. The words of the training code are understood in
+the three have in common: the tower and the connector. That of MolmoE has the keys of the training
+code (`d_model`, …), tower and connector included. The keys of the training code are understood in
 either; what a file leaves out has the value of the releases in the first dialect, and the training
 code's default in the second.
 """
@@ -141,8 +141,8 @@ def _connector(s: Section, vit: VitConfig, llm: LlmConfig, is_training: bool) ->
 
 
 def write_v1(config: ModelConfig, dtype: str, max_positions: int | None = None) -> dict[str, Any]:
-  """What `config.json` holds, in the words of the releases, or of the training code where they have
-  none. What has no word at all is left out, or another value is written: `hf_config` compares.
+  """What `config.json` holds, in the keys of the releases, or of the training code where they have
+  none. What no key can express is left out or written as another value: `hf_config` compares.
 
   Args:
     config: the model.
@@ -170,12 +170,12 @@ def write_v1(config: ModelConfig, dtype: str, max_positions: int | None = None) 
 
 
 def _vision(vit: VitConfig, connector: ConnectorConfig) -> dict[str, Any]:
-  """Tower and connector, in the words of the training code."""
+  """Tower and connector, in the keys of the training code."""
   side = math.isqrt(connector.pool_slots)
-  words = written(CONNECTOR, connector)
-  return words | dict(
+  keys = written(CONNECTOR, connector)
+  return keys | dict(
     vit_layers=list(connector.vit_layers), image_pooling_h=side, image_pooling_w=side,
-    image_padding_embed=words['image_padding_embed'] or None,
+    image_padding_embed=keys['image_padding_embed'] or None,
     vision_backbone=written(VIT, vit) | dict(
       image_model_type=vit.normalize, image_default_input_size=[vit.image_size] * 2,
       image_pos_patch_size=vit.patch_size, image_num_key_value_heads=vit.heads,

@@ -119,7 +119,7 @@ def norm(name: str, path: str) -> tuple[TableEntry, ...]:
 
 
 def modules(name: str, path: str, parts: dict[str, str]) -> tuple[TableEntry, ...]:
-  """Linear layers and norms of one module; `parts` turns our words into the file's."""
+  """Linear layers and norms of one module; `parts` turns our names into the file's."""
   return tuple(e for ours, theirs in parts.items() for e in (
     norm if ours.endswith('norm') else linear)(f'{name}.{theirs}', f'{path}/{ours}'))
 
@@ -145,7 +145,7 @@ def experts(block: str) -> tuple[TableEntry, ...]:
 
 def _vision(tower: str, block: str, pooling: str, projector: str, names: dict[str, str],
             block_names: dict[str, str]) -> tuple[TableEntry, ...]:
-  """The tower and the connector; the two dicts turn our words into the file's."""
+  """The tower and the connector; the two dicts turn our names into the file's."""
   return (
     entry(f'{tower}.class_embedding', 'vit/class_embedding', 'vector'),
     entry(f'{tower}.positional_embedding', 'vit/position_embedding', 'table'),

@@ -84,7 +84,7 @@ def load_params(run: Experiment, model: Molmo, key: Array, abstract: Any, consol
     console.print(f'{_groups(part.sources)}: from {part.files.folder}', highlight=False)
     for remark in part.remarks:
       console.print(f'  {remark}', highlight=False)
-  console.print(f'{_groups(targets.keys() - filled)}: initial values of the seed', highlight=False)
+  console.print(f'{_groups(targets.keys() - filled)}: random initial values', highlight=False)
   values = _initial(model, key, {path: x for path, x in targets.items() if path not in filled})
   with Display(console, 'loading', 1) as display:
     advance = counter([targets[path] for path in filled], None, display.of)

@@ -1,8 +1,7 @@
-"""Training that starts from a released checkpoint or an earlier run: what that decides, and what
-the run does.
+"""Training that starts from a released checkpoint or from an earlier run, such as the stage before.
 
-The checkpoint gives the architecture, the tokenizer, and how pictures are cut: other values would
-not fit its weights. The configuration gives everything that is a choice of the new run: numbers of
+The checkpoint decides the architecture, the tokenizer and how images are cut: other values would
+not fit its weights. The configuration decides everything that is a choice of the new run: numbers of
 crops and frames, dropout, precision, remat, layout embeddings (which start at zero and change
 nothing until they have learned).
 """
@@ -29,37 +28,34 @@ from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 
 # What a run chooses; everything else comes from the checkpoint.
-CHOICES = frozenset({
-  'model.attention', 'model.blind', 'model.dtype', 'model.residual_dtype', 'model.remat',
-  'model.unroll',
-  'model.bidirectional', 'model.connector.feature_dropout', 'model.connector.layout_embedding',
-  'model.connector.layout_grid', 'model.connector.layout_crops', 'model.llm.residual_dropout',
-  'model.llm.response_residual_dropout',
-  'preprocess.image.max_crops', 'preprocess.image.max_crops_eval', 'preprocess.image.max_images',
-  'preprocess.image.max_images_eval', 'preprocess.image.clamp_small_sides',
-  'preprocess.video.max_frames',
-  'preprocess.video.max_frames_eval', 'preprocess.video.max_fps',
-  'preprocess.video.frame_sample_mode',
-  'preprocess.video.subtitle_mode', 'preprocess.text.style_prefix',
-  'preprocess.text.message_weight',
-  'preprocess.text.max_sequence_length', 'preprocess.text.max_sequence_length_eval',
-  'preprocess.text.max_text_tokens', 'preprocess.text.shuffle_branches',
-})
+CHOICES = frozenset(f'{section}.{name}' for section, names in {
+  'model': ('attention', 'blind', 'dtype', 'residual_dtype', 'remat', 'unroll', 'bidirectional'),
+  'model.connector': ('feature_dropout', 'layout_embedding', 'layout_grid', 'layout_crops'),
+  'model.llm': ('residual_dropout', 'response_residual_dropout'),
+  'preprocess.image': ('max_crops', 'max_crops_eval', 'max_images', 'max_images_eval',
+                       'clamp_small_sides'),
+  'preprocess.video': ('max_frames', 'max_frames_eval', 'max_fps', 'frame_sample_mode',
+                       'subtitle_mode'),
+  'preprocess.text': ('style_prefix', 'message_weight', 'max_sequence_length',
+                      'max_sequence_length_eval', 'max_text_tokens', 'shuffle_branches'),
+}.items() for name in names)
 # Choices whose default means: as the checkpoint has it.
 INHERITED = frozenset({'model.bidirectional', 'preprocess.image.clamp_small_sides'})
 FRESH = {'connector/layout/': jnp.zeros}   # parameters that no released checkpoint has
 
 
 def adopt(config: ConfigDict, workdir: Path | None = None) -> ConfigDict:
-  """`config` with the model, the cutting of pictures and the tokenizer of `config.init_from`: a
-  released checkpoint, or the folder of a run (its newest checkpoint counts).
+  """`config` with the model, the preprocessing and the tokenizer of `config.init_from`: a released
+  checkpoint, or the folder of a run, such as an earlier stage, whose newest checkpoint counts.
 
-  With `workdir`, a released processor's files are copied to `<workdir>/processor`: the run's folder
-  stays complete without the checkpoint.
+  Args:
+    config: of the new run.
+    workdir: folder of the new run. The files of a released processor are copied to
+      `<workdir>/processor`, so that the folder stays complete without the checkpoint.
 
   Raises:
-    ConfigError: the folder is neither, or the configuration sets something that it decides to
-      another value.
+    ConfigError: the folder is neither, or the configuration sets a value that only the checkpoint
+      decides to another one.
   """
   config = complete(config)
   run = from_config(config)
@@ -69,9 +65,8 @@ def adopt(config: ConfigDict, workdir: Path | None = None) -> ConfigDict:
       earlier = from_config(load_config(folder / 'config.json'))
       model, preprocess, tokenizer = earlier.model, earlier.preprocess, earlier.data.tokenizer
     else:
-      folder = find_checkpoint(config.init_from)
-      model, preprocess, tokenizer = read_model_config(folder), Processor.from_pretrained(
-        folder).config, None
+      folder, tokenizer = find_checkpoint(config.init_from), ''
+      model, preprocess = read_model_config(folder), Processor.from_pretrained(folder).config
   except (OSError, ValueError) as error:
     raise ConfigError(f'init_from: {error}') from None
   out = config.copy_and_resolve_references()
@@ -81,12 +76,10 @@ def adopt(config: ConfigDict, workdir: Path | None = None) -> ConfigDict:
   mine = dataclasses.replace(run.preprocess, text=dataclasses.replace(
     run.preprocess.text, max_sequence_length=config.preprocess.text.max_sequence_length))
   out.preprocess = ConfigDict(_merge('preprocess', mine, preprocess, PreprocessConfig(), folder))
-  if not run.data.tokenizer and tokenizer:
-    out.data.tokenizer = tokenizer
-  elif not run.data.tokenizer:
-    if workdir is not None:
-      _keep_processor(folder, workdir / 'processor')
-    out.data.tokenizer = str(folder if workdir is None else workdir / 'processor')
+  if not (run.data.tokenizer or tokenizer) and workdir is not None:
+    folder = workdir / 'processor'
+    _copy_processor(Path(out.init_from), folder)
+  out.data.tokenizer = run.data.tokenizer or tokenizer or str(folder)
   return out
 
 
@@ -107,7 +100,7 @@ def _merge(path: str, mine: Any, theirs: Any, default: Any, folder: Path) -> dic
       out[field.name] = there if name in INHERITED and here == usual else here
     elif here not in (usual, there):
       raise ConfigError(f'{name}={here}: the checkpoint {folder} has {there}, and its weights fit '
-        'nothing else; leave this key out')
+                        'nothing else; leave this key out')
     else:
       out[field.name] = there
   return out
@@ -127,10 +120,8 @@ def load_params(run: Experiment, abstract: Any, console: Console) -> Any:
     return hf.load_params(run.init_from, abstract, fresh=fresh, progress=display.of)
 
 
-def _keep_processor(folder: Path, target: Path) -> None:
-  """Copies the tokenizer and processor files of a checkpoint, so that the run's folder is complete
-  without it.
-  """
+def _copy_processor(folder: Path, target: Path) -> None:
+  """Copies the tokenizer and processor files of a checkpoint, unless that was done before."""
   if target.exists():
     return
   try:

@@ -104,12 +104,12 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], *,
     raise EncodingError(f'the chat template rejects the messages: {error}') from error
   if not continue_final_message:
     return text
-  place = text.rfind(_END)
-  if place < 0:
+  end = text.rfind(_END)
+  if end < 0:
     raise EncodingError('the chat template does not write the last message, an answer that is to '
       'be continued')
-  # A template that strips the words also strips the blanks before the mark, as transformers does.
-  return text[:place] if text[place:].startswith(_END + ' ') else text[:place].rstrip()
+  # A template that strips the text also strips the blanks before the mark, as transformers does.
+  return text[:end] if text[end:].startswith(_END + ' ') else text[:end].rstrip()
 
 
 def _marked(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Chat:
 
 @contextlib.contextmanager
 def located(where: str) -> Iterator[None]:
-  """Puts a place before the message of an EncodingError."""
+  """Puts `where` before the message of an EncodingError that is raised inside."""
   try:
     yield
   except EncodingError as error:

@@ -17,7 +17,7 @@ differ (the numbers are those of docs/model.md §11):
   25  a beginning-of-sequence token is added to each prompt that lacks one, one by one, as
       transformers 5.23 does.
 
-A conversation that ends with an answer is continued: the prompt ends with the words of that answer
+A conversation that ends with an answer is continued: the prompt ends with the text of that answer
 (`continue_final_message` in transformers). Any other conversation gets a generation prompt.
 """
 
@@ -89,7 +89,7 @@ class Processor:
     self.template = chat_template.default_template(config) if template is None else template
     self.eos_ids = tuple(eos_ids) if eos_ids else (tokenizer.eos_id,)
     self._files = files
-    # The released templates write `Image k` themselves; another layout has words of its own for it.
+    # The released templates write `Image k` themselves; other layouts write their own text.
     self._numbers_images = config.layout_format != 'released' and config.image.number_images
     chat_template.compile_template(self.template)
 

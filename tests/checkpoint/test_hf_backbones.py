@@ -151,7 +151,7 @@ def test_a_padded_vocabulary_is_read_as_far_as_it_is_used(tmp_path):
   for ours, theirs in (('base', 'model.embed_tokens.weight'), ('head', 'lm_head.weight')):
     assert np.array_equal(params['embedding'][ours], tensors[theirs][:CONFIG.llm.vocab])
   assert 'model.embed_tokens.weight has 64 rows, model.llm.vocab=40 of them are read' in text.getvalue()
-  assert 'connector, embedding/extra, vit: initial values of the seed' in text.getvalue()
+  assert 'connector, embedding/extra, vit: random initial values' in text.getvalue()
 
 
 def test_a_vocabulary_that_is_too_small_is_an_error(tmp_path):

@@ -61,7 +61,7 @@ def test_a_run_starts_from_both_folders(folder, first):
   tower = image_tower(VIT, 2)[1]
   assert np.array_equal(params['vit']['blocks']['mlp_norm']['bias'][0],
                         tower['vision_model.encoder.layers.0.layer_norm2.bias'])
-  assert 'connector, embedding/extra: initial values of the seed' in first
+  assert 'connector, embedding/extra: random initial values' in first
   assert 'blocks 1 to 1 are left out: nothing reads them' in first
   losses = [json.loads(line)['loss']
             for line in (folder / 'run/metrics.jsonl').read_text().splitlines()]
