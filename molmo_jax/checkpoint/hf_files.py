@@ -164,6 +164,7 @@ class Planned:
 
   @property
   def nbytes(self) -> int:
+    """Bytes of the tensor in the file."""
     return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 

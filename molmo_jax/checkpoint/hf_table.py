@@ -47,10 +47,12 @@ class TableEntry:
 
   @property
   def stacked(self) -> bool:
+    """Whether the parameters have a leading layer axis."""
     return '{i}' in self.names[0]
 
   @property
   def per_expert(self) -> bool:
+    """Whether every expert has tensors of its own."""
     return '{e}' in self.names[0]
 
 

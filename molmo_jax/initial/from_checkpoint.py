@@ -1,8 +1,8 @@
 """Training that starts from a released checkpoint or from an earlier run, such as the stage before.
 
 The checkpoint decides the architecture, the tokenizer and how images are cut: other values would
-not fit its weights. The configuration decides everything that is a choice of the new run: numbers of
-crops and frames, dropout, precision, remat, layout embeddings (which start at zero and change
+not fit its weights. The configuration decides everything that is a choice of the new run: numbers
+of crops and frames, dropout, precision, remat, layout embeddings (which start at zero and change
 nothing until they have learned).
 """
 

@@ -21,6 +21,7 @@ import jinja2
 import jinja2.ext
 import jinja2.sandbox
 
+from molmo_jax.errors import CheckpointError
 from molmo_jax.preprocess.chat import DEMO_STYLES, MULTIPLE_CHOICE_STYLES
 from molmo_jax.preprocess.types import EncodingError, PreprocessConfig
 
@@ -62,7 +63,7 @@ def compile_template(template: str) -> jinja2.Template:
   """The template as a program in a sandbox that cannot change what it is given.
 
   Raises:
-    ValueError: it is not a jinja2 template.
+    CheckpointError: it is not a jinja2 template.
   """
   environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
     trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
@@ -72,12 +73,12 @@ def compile_template(template: str) -> jinja2.Template:
   try:
     return environment.from_string(template)
   except jinja2.TemplateError as error:
-    raise ValueError(f'the chat template cannot be compiled: {error}') from error
+    raise CheckpointError(f'the chat template cannot be compiled: {error}') from error
 
 
 def render(template: str, messages: Sequence[Mapping[str, Any]], *,
-           add_generation_prompt: bool = True,
-           continue_final_message: bool = False, **variables: Any) -> str:
+           add_generation_prompt: bool = True, continue_final_message: bool = False,
+           **variables: Any) -> str:
   """The prompt that a template makes of a conversation.
 
   Args:
@@ -91,23 +92,21 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], *,
   Raises:
     EncodingError: the template rejects the messages, or does not write the message that is to be
       continued.
-    ValueError: it is not a jinja2 template.
+    CheckpointError: it is not a jinja2 template.
   """
   program = compile_template(template)
   if continue_final_message:
     messages = [*messages[:-1], _marked(messages[-1])]
   try:
     text = program.render(messages=messages, tools=None, documents=None,
-                          add_generation_prompt=add_generation_prompt,
-                          **variables)
+                          add_generation_prompt=add_generation_prompt, **variables)
   except Exception as error:   # a template is a program of others, which may fail in any way
     raise EncodingError(f'the chat template rejects the messages: {error}') from error
   if not continue_final_message:
     return text
   end = text.rfind(_END)
   if end < 0:
-    raise EncodingError('the chat template does not write the last message, an answer that is to '
-      'be continued')
+    raise EncodingError('the chat template does not write the last message, the answer to continue')
   # A template that strips the text also strips the blanks before the mark, as transformers does.
   return text[:end] if text[end:].startswith(_END + ' ') else text[:end].rstrip()
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from molmo_jax.errors import CheckpointError
 from molmo_jax.files import write_atomically
 from molmo_jax.json_section import Section
 from molmo_jax.preprocess.layout import SPECIAL_TOKENS, V1_SPECIAL_TOKENS
@@ -40,12 +41,12 @@ def read_processor_files(folder: Path) -> ProcessorFiles:
   """Reads the processor of a checkpoint, of Molmo2 or Molmo v1.
 
   Raises:
-    FileNotFoundError: no such folder, or no tokenizer in it.
-    CheckpointError: a file that is not JSON, or a value that is not supported; the message names
-      file, key and value.
+    FileNotFoundError: no tokenizer in the folder.
+    CheckpointError: no such folder, a file that is not JSON, or a value that is not supported; the
+      message names file, key and value.
   """
   if not folder.is_dir():
-    raise FileNotFoundError(f'there is no folder {folder}')
+    raise CheckpointError(f'{folder}: no such folder')
   model = Section.read(folder / 'config.json', optional=True)
   text = model.section('text_config') if model.has('text_config') else model
   # The base vocabulary is what the configuration says: a table may have more rows (docs/model.md

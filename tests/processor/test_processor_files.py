@@ -212,7 +212,7 @@ def test_ids_of_configuration_and_tokenizer_must_agree(folder):
 
 
 def test_missing_files(tmp_path):
-  with pytest.raises(FileNotFoundError, match='no folder'):
+  with pytest.raises(ValueError, match='none: no such folder'):
     Processor.from_pretrained(tmp_path / 'none')
   with pytest.raises(FileNotFoundError, match='tokenizer'):
     Processor.from_pretrained(tmp_path)
