@@ -1,6 +1,4 @@
-"""Two evaluations of the same examples side by side: paired differences with intervals and
-p-values.
-"""
+"""Two evaluations of the same examples: paired differences with intervals and p-values."""
 
 from __future__ import annotations
 
@@ -19,8 +17,7 @@ from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.predictions import Prediction, read_predictions
 from molmo_jax.evaluation.summary import bootstrap_interval
 
-# up to so many differing examples, all sign patterns are counted
-EXACT = 12
+EXACT = 12                      # up to this many differing examples, all sign patterns are counted
 DRAWS = 10_000                                  # random sign patterns otherwise
 
 
@@ -43,25 +40,28 @@ class Difference:
   n: int
 
 
-def pair_predictions(first: Sequence[Prediction], second: Sequence[Prediction]) -> list[tuple[Prediction, Prediction]]:
-  """The records of the same task and id, in the order of `first`.
+def pair_predictions(first: Sequence[Prediction],
+                     second: Sequence[Prediction]) -> list[tuple[Prediction, Prediction]]:
+  """The predictions for the same task and id, in the order of `first`.
 
   Raises:
     CompareError: no common examples, or an id that one evaluation has twice.
   """
-  tables = []
-  for records in (first, second):
-    table: dict[tuple[str, str], Prediction] = {}
-    for record in records:
-      if (record.task, record.id) in table:
-        raise CompareError(f"task '{record.task}' has the id '{record.id}' more than once; "
-          "examples can only be paired if ids differ")
-      table[record.task, record.id] = record
-    tables.append(table)
-  pairs = [(record, tables[1][key]) for key, record in tables[0].items() if key in tables[1]]
+  theirs = _by_example(second)
+  pairs = [(p, theirs[key]) for key, p in _by_example(first).items() if key in theirs]
   if not pairs:
     raise CompareError('the two evaluations have no example (task and id) in common')
   return pairs
+
+
+def _by_example(predictions: Sequence[Prediction]) -> dict[tuple[str, str], Prediction]:
+  table: dict[tuple[str, str], Prediction] = {}
+  for p in predictions:
+    if (p.task, p.id) in table:
+      raise CompareError(f"task '{p.task}' has the id '{p.id}' more than once; examples can only "
+                         'be paired if ids differ')
+    table[p.task, p.id] = p
+  return table
 
 
 def compare(pairs: Sequence[tuple[Prediction, Prediction]], seed: int = 0) -> dict[str, Difference]:
@@ -79,15 +79,15 @@ def difference(scores: np.ndarray, seed: int = 0) -> Difference:
   """Compares float [n,2]: the scores of n examples in the first and in the second evaluation."""
   d = scores[:, 1] - scores[:, 0]
   low, high = bootstrap_interval(d, seed=seed)
-  return Difference(float(scores[:, 0].mean()), float(scores[:, 1].mean()), float(d.mean()), low,
-                    high,
-                    sign_flip_p(d, np.random.default_rng(seed)), int((d > 0).sum()),
-                    int((d < 0).sum()), len(d))
+  first, second = map(float, scores.mean(0))
+  p = sign_flip_p(d, np.random.default_rng(seed))
+  return Difference(first, second, float(d.mean()), low, high, p, better=int((d > 0).sum()),
+                    worse=int((d < 0).sum()), n=len(d))
 
 
 def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
-  """How often the mean would be at least as far from 0 if the sign of every difference were a
-  coin's toss.
+  """p-value of the sign-flip (permutation) test: how often the mean would be at least as far from 0
+  if every difference had a random sign.
 
   Counted over all patterns of up to `EXACT` differences that are not 0, else over `DRAWS` random
   ones, the given one among them, so that it is never 0.
@@ -105,20 +105,24 @@ def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
 
 
 def read_evaluation(folder: str | Path) -> list[Prediction]:
-  """The records of an evaluation: a folder with predictions.jsonl, the workdir of a run, or the
-  file itself.
+  """The predictions of an evaluation: a folder with predictions.jsonl, the workdir of a run, or
+  the file itself.
+
+  Raises:
+    CompareError: none of these.
   """
   path = Path(folder)
-  places = [path] if path.is_file() else [path / 'predictions.jsonl',
-                                          path / 'evaluation' / 'predictions.jsonl']
-  for place in places:
-    if place.is_file():
-      return read_predictions(place)
-  raise CompareError(f'{folder}: no evaluation; looked for {" and ".join(map(str, places))}')
+  candidates = [path] if path.is_file() else [path / 'predictions.jsonl',
+                                              path / 'evaluation' / 'predictions.jsonl']
+  for candidate in candidates:
+    if candidate.is_file():
+      return read_predictions(candidate)
+  raise CompareError(f'{folder}: no evaluation; looked for {" and ".join(map(str, candidates))}')
 
 
-def comparison_table(found: dict[str, Difference], names: tuple[str, str]) -> Table:
-  """One line per task, per cent; p < 0.05 stands out."""
+def print_comparison(found: dict[str, Difference], names: tuple[str, str],
+                     console: Console) -> None:
+  """Prints one line per task, per cent; p < 0.05 stands out."""
   table = Table(title_justify='left', show_edge=False, pad_edge=False)
   table.add_column('task', no_wrap=True)
   for name in (*names, 'difference', '95 % interval', 'p', 'better', 'worse', 'n'):
@@ -126,19 +130,12 @@ def comparison_table(found: dict[str, Difference], names: tuple[str, str]) -> Ta
   for task, d in found.items():
     if task == 'all examples':
       table.add_section()
-    table.add_row(Text(task), f'{100 * d.first:.1f}', f'{100 * d.second:.1f}',
-                  f'{100 * d.mean:+.1f}',
-                  f'{100 * d.low:+.1f} … {100 * d.high:+.1f}', f'{d.p:.4f}', str(d.better),
-                  str(d.worse), str(d.n),
-                  style='bold' if d.p < 0.05 else None)
-  return table
-
-
-def print_comparison(found: dict[str, Difference], names: tuple[str, str],
-                     console: Console) -> None:
-  """The table, and how to read it."""
-  console.print(comparison_table(found, names))
-  console.print(f'difference: {names[1]} − {names[0]}, in points of per cent; bold where p < 0.05',
+    first, second = (f'{100 * x:.1f}' for x in (d.first, d.second))
+    mean, low, high = (f'{100 * x:+.1f}' for x in (d.mean, d.low, d.high))
+    table.add_row(Text(task), first, second, mean, f'{low} … {high}', f'{d.p:.4f}', str(d.better),
+                  str(d.worse), str(d.n), style='bold' if d.p < 0.05 else None)
+  console.print(table)
+  console.print(f'difference: {names[1]} − {names[0]}, in percentage points; bold where p < 0.05',
                 highlight=False)
 
 

@@ -1,8 +1,8 @@
-"""The records of an evaluation as they come, so that one that was interrupted resumes there.
+"""The predictions of an evaluation as they come, so that an interrupted one continues where it was.
 
-    predictions.partial.jsonl   first a line that says of what it is (`identity`), then one per finished example
-    predictions.jsonl           when all examples are there: their records, in the manifest's order
-    predictions.index.json      of what that is, which example each line is of, and why others have none
+    predictions.partial.jsonl   first a line with the `identity`, then one per finished example
+    predictions.jsonl           at the end: the predictions, in the manifest's order
+    predictions.index.json      its identity, which example each line is, and why others have none
 
 A line that a crash cut off is dropped. Only the first process has a journal on disk.
 """
@@ -33,18 +33,18 @@ from molmo_jax.files import write_atomically
 
 PARTIAL, FINAL, INDEX = 'predictions.partial.jsonl', 'predictions.jsonl', 'predictions.index.json'
 
-# index in the manifest → record, or why there is none
-Results = Mapping[int, Prediction | str]
+Results = Mapping[int, Prediction | str]   # index in the manifest → prediction, or why there is none
 
 
 def identity(manifest: Manifest, settings: Any, params: Any) -> str:
   """A short text that differs if anything differs that predictions depend on.
 
   Args:
+    manifest: what is asked.
     settings: a tree of plain values and dataclasses: how examples are prepared, generated and
       scored.
-    params: of them, the first and the last entry of every array count: quick, and the same on every
-      mesh.
+    params: the weights, of which the first and the last entry of every array count: quick, and
+      the same on every mesh.
   """
   digest = hashlib.sha256(manifest.path.read_bytes())
   digest.update(json.dumps(settings, sort_keys=True, default=_plain).encode())
@@ -78,36 +78,36 @@ class Journal:
     self.done |= new
     if self.writes and new:
       with open(self.folder / PARTIAL, 'a', encoding='utf-8') as file:
-        file.write(''.join(_line(_row(*r)) for r in new.items()))
+        file.write(''.join(map(_result_line, new.items())))
 
   def finish(self) -> tuple[list[Prediction], list[str]]:
-    """The records in the manifest's order, also written to `predictions.jsonl`, and why others have
-    none.
+    """The predictions in the manifest's order, also written to `predictions.jsonl`, and why other
+    examples have none.
     """
-    indices = sorted(self.done)
-    records = {i: self.done[i] for i in indices if isinstance(self.done[i], Prediction)}
-    problems = {i: self.done[i] for i in indices if i not in records}
+    predictions = {i: r for i, r in sorted(self.done.items()) if isinstance(r, Prediction)}
+    problems = {i: r for i, r in sorted(self.done.items()) if i not in predictions}
     if self.writes:
-      write_predictions(self.folder / FINAL, records.values())
-      write_atomically(self.folder / INDEX, json.dumps(
-        {'identity': self.identity, 'indices': list(records), 'problems': list(problems.items())})
-                       + '\n')
+      write_predictions(self.folder / FINAL, predictions.values())
+      index = {'identity': self.identity, 'indices': list(predictions),
+               'problems': list(problems.items())}
+      write_atomically(self.folder / INDEX, json.dumps(index) + '\n')
       (self.folder / PARTIAL).unlink(missing_ok=True)
-    return list(records.values()), list(problems.values())
+    return list(predictions.values()), list(problems.values())
 
 
 def open_journal(folder: Path, identity: str, *, writes: bool = True,
                  overwrite: bool = False) -> Journal:
-  """Goes on with what is in `folder`, if it is of the same `identity`; otherwise, or to
-  `overwrite`, begins anew.
+  """Continues what is in `folder` if it has the same `identity`; otherwise, or with `overwrite`,
+  begins anew.
   """
   if not writes:
     return Journal(folder, identity, {}, False)
   folder.mkdir(parents=True, exist_ok=True)
-  done = {} if overwrite else _read_final(folder, identity) or _read_partial(folder / PARTIAL,
-                                                                             identity)
-  write_atomically(folder / PARTIAL, ''.join(
-    [_line({'identity': identity}), *(_line(_row(*r)) for r in done.items())]))
+  done = {}
+  if not overwrite:
+    done = _read_final(folder, identity) or _read_partial(folder / PARTIAL, identity)
+  lines = [_line({'identity': identity}), *map(_result_line, done.items())]
+  write_atomically(folder / PARTIAL, ''.join(lines))
   return Journal(folder, identity, done, True)
 
 
@@ -116,25 +116,26 @@ def _read_final(folder: Path, identity: str) -> dict[int, Prediction | str]:
     index = json.loads((folder / INDEX).read_text(encoding='utf-8'))
     if index['identity'] != identity:
       return {}
-    return dict(zip(index['indices'], read_predictions(folder / FINAL), strict=True)) | {
-      i: p for i, p in index['problems']}
+    predictions = zip(index['indices'], read_predictions(folder / FINAL), strict=True)
+    return dict(predictions) | dict(index['problems'])
   except (OSError, ValueError, KeyError):       # no complete evaluation, or somebody changed it
     return {}
 
 
 def _read_partial(path: Path, identity: str) -> dict[int, Prediction | str]:
   lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-  rows = [json.loads(line) for line in lines if line.endswith(b'\n')]
-  if not rows or rows[0] != {'identity': identity}:
+  first, *rest = [json.loads(line) for line in lines if line.endswith(b'\n')] or [None]
+  if first != {'identity': identity}:
     return {}
-  return {row['index']: row['problem'] if 'problem' in row else prediction_from(row['record'])
-          for row in rows[1:]}
+  return {entry['index']: entry['problem'] if 'problem' in entry else
+          prediction_from(entry['prediction']) for entry in rest}
 
 
-def _row(index: int, result: Prediction | str) -> dict[str, Any]:
+def _result_line(entry: tuple[int, Prediction | str]) -> str:
+  index, result = entry
   if isinstance(result, str):
-    return {'index': index, 'problem': result}
-  return {'index': index, 'record': dataclasses.asdict(result)}
+    return _line({'index': index, 'problem': result})
+  return _line({'index': index, 'prediction': dataclasses.asdict(result)})
 
 
 def _line(value: Mapping[str, Any]) -> str:

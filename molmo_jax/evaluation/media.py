@@ -1,5 +1,4 @@
-"""Pictures for the report: read again from a record's media, made small, and written into the page.
-"""
+"""Pictures for the report: read again from the media of a prediction, and made small."""
 
 from __future__ import annotations
 
@@ -37,11 +36,11 @@ class Picture:
         f'{list(self.pixels.shape)}')
 
 
-def load_media(record: Prediction, video: VideoConfig) -> list[Picture]:
-  """Reads the media of a record from their files, every picture no larger than the report needs.
+def load_media(prediction: Prediction, video: VideoConfig) -> list[Picture]:
+  """Reads the media of a prediction, every picture no larger than the report needs.
 
   Args:
-    record: its `media` are images, or with `times` one video.
+    prediction: its `media` are images, or with `times` one video.
     video: the configuration with which the video was sampled in the evaluation.
 
   Returns:
@@ -50,11 +49,11 @@ def load_media(record: Prediction, video: VideoConfig) -> list[Picture]:
   Raises:
     MediaError: a file that cannot be read; the message names it.
   """
-  if not record.times:
-    return [Picture(_shrink(load_image(path))) for path in record.media]
+  if not prediction.times:
+    return [Picture(_shrink(load_image(path))) for path in prediction.media]
   # Resized one by one: the frames of a long video in full size would not fit into memory.
-  frames, times = read_video(record.media[0], video.max_frames_eval, video,
-                             clip=record.clip or None, resize=_shrink)
+  frames, times = read_video(prediction.media[0], video.max_frames_eval, video,
+                             clip=prediction.clip or None, resize=_shrink)
   return [Picture(frame, time=float(time)) for frame, time in zip(frames, times, strict=True)]
 
 

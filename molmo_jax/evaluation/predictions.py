@@ -1,4 +1,4 @@
-"""What an evaluation writes down about every example: `Prediction`, one JSON object per line of
+"""What an evaluation writes about every example: `Prediction`, a JSON object per line of
 `predictions.jsonl`.
 
 Every file of an evaluation is written whole or not at all, by `write_atomically`: a run that is
@@ -42,10 +42,10 @@ class Prediction:
     if not (isinstance(self.score, int | float) and math.isfinite(self.score)
             and 0 <= self.score <= 1):
       raise ValueError(f"score of task '{self.task}', id '{self.id}' is {self.score!r}; it must be "
-        "a number in 0…1")
+                       'a number in 0…1')
     if self.times and len(self.media) != 1:
       raise ValueError(f"task '{self.task}', id '{self.id}' has sampled times and "
-        f"{len(self.media)} media; sampled times belong to exactly one video")
+                       f"{len(self.media)} media; sampled times belong to exactly one video")
 
   @property
   def is_right(self) -> bool:
@@ -53,10 +53,10 @@ class Prediction:
     return self.score >= 0.5
 
 
-def write_predictions(path: str | os.PathLike, records: Iterable[Prediction]) -> None:
-  """Writes `records` as JSON lines in UTF-8, in their order."""
-  lines = [json.dumps(dataclasses.asdict(r), ensure_ascii=False, allow_nan=False) + '\n'
-           for r in records]
+def write_predictions(path: str | os.PathLike, predictions: Iterable[Prediction]) -> None:
+  """Writes `predictions` as JSON lines in UTF-8, in their order."""
+  lines = [json.dumps(dataclasses.asdict(p), ensure_ascii=False, allow_nan=False) + '\n'
+           for p in predictions]
   write_atomically(path, ''.join(lines))
 
 
@@ -64,30 +64,30 @@ def read_predictions(path: str | os.PathLike) -> list[Prediction]:
   """Reads what `write_predictions` wrote; empty lines are skipped.
 
   Raises:
-    ValueError: a line that is no record; the message names file, line and what is wrong with it.
+    ValueError: a line that is no prediction; names file, line and what is wrong with it.
   """
-  records = []
+  predictions = []
   with open(path, encoding='utf-8') as file:
     for number, line in enumerate(file, start=1):
       if line.strip():
         try:
-          records.append(prediction_from(json.loads(line)))
+          predictions.append(prediction_from(json.loads(line)))
         except (ValueError, TypeError) as error:
-          raise ValueError(f'{path}:{number}: not a record of an evaluation: {error}') from error
-  return records
+          raise ValueError(f'{path}:{number}: not a prediction: {error}') from error
+  return predictions
 
 
-def prediction_from(row: Any) -> Prediction:
-  """The record of an object that was read from JSON; raises ValueError for what is none."""
-  if not isinstance(row, dict):
-    raise ValueError(f'a JSON object is needed, not {type(row).__name__}')
+def prediction_from(entry: Any) -> Prediction:
+  """The prediction of an object that was read from JSON; raises ValueError for what is none."""
+  if not isinstance(entry, dict):
+    raise ValueError(f'a JSON object is needed, not {type(entry).__name__}')
   fields = {f.name: f for f in dataclasses.fields(Prediction)}
-  unknown = sorted(row.keys() - fields.keys())
-  missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in row]
+  unknown = sorted(entry.keys() - fields.keys())
+  missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in entry]
   if unknown or missing:
-    raise ValueError(f'unknown keys: {unknown}, missing keys: {missing}; a record has: '
-      f'{", ".join(fields)}')
-  values = dict(row)
+    raise ValueError(f'unknown keys: {unknown}, missing keys: {missing}; a prediction '
+                     f'has: {", ".join(fields)}')
+  values = dict(entry)
   for name in ('task', 'id', 'question', 'prediction', 'metric', 'source'):
     if not isinstance(values.get(name, ''), str):
       raise ValueError(f"'{name}' must be a string, not {values[name]!r}")

@@ -1,6 +1,4 @@
-"""The numbers that benchmarks publish, from the records of an evaluation and the manifest that it
-read.
-"""
+"""The numbers that benchmarks publish, from the predictions of an evaluation and its manifest."""
 
 from __future__ import annotations
 
@@ -13,26 +11,28 @@ from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.preprocess.types import Example
 
 
-def published_numbers(records: Sequence[Prediction], manifest: Manifest) -> dict[str, dict[str, float]]:
+def published_numbers(predictions: Sequence[Prediction],
+                      manifest: Manifest) -> dict[str, dict[str, float]]:
   """The published numbers of every task, by name (`metrics.published`); those that are NaN are left
   out.
 
   Where examples of a task have several metrics, the numbers of each are under 'metric/name'.
 
   Args:
-    records: of an evaluation of `manifest`, in any order.
+    predictions: of an evaluation of `manifest`, in any order.
+    manifest: has what the metrics need beside the answers.
 
   Raises:
-    ValueError: a record whose example is not in the manifest.
+    ValueError: a prediction whose example is not in the manifest.
   """
   examples = {_line(example.source): example for example in manifest}
   by_task: dict[str, dict[str, list[tuple[str, Example]]]] = {}
-  for record in records:
-    if (line := _line(record.source)) not in examples:
+  for prediction in predictions:
+    if (line := _line(prediction.source)) not in examples:
       raise ValueError(f'{manifest.path}: there is no record in line {line}; were the predictions '
-        'made from it?')
-    by_task.setdefault(record.task, {}).setdefault(record.metric,
-                                                   []).append((record.prediction, examples[line]))
+                       'made from it?')
+    by_metric = by_task.setdefault(prediction.task, {})
+    by_metric.setdefault(prediction.metric, []).append((prediction.prediction, examples[line]))
   numbers: dict[str, dict[str, float]] = {}
   for task, by_metric in by_task.items():
     numbers[task] = {name if len(by_metric) == 1 else f'{metric}/{name}': value

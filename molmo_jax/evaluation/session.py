@@ -1,4 +1,4 @@
-"""One evaluation from model to files: predictions.jsonl, summary.json and report.html in a folder."""
+"""One evaluation from model to files: predictions.jsonl, summary.json and report.html."""
 
 from __future__ import annotations
 

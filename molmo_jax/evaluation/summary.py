@@ -1,4 +1,4 @@
-"""From records to one table: accuracy, its interval and chance, per task and over everything."""
+"""From predictions to one table: accuracy, its interval and chance, per task and over all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import os
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,22 +14,21 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from scipy import stats
 
 from molmo_jax import metrics
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.files import write_atomically
 
-# the metric of examples whose answers a test server keeps
-UNSCORED = 'predictions_only'
+UNSCORED = 'predictions_only'                   # metric of examples whose answers are not public
 _COLUMNS = ('accuracy', 'low', 'high', 'chance', 'n')
 
 
-def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
   """The Wilson score interval of a proportion.
 
   Args:
-    correct: number of right answers, 0…n; also a sum of scores in 0…1, for which the interval errs
-      on the wide side.
+    correct: number of right answers, 0…n.
     n: number of answers, at least 1.
     confidence: probability that such an interval covers the true proportion, in (0, 1).
 
@@ -37,78 +37,71 @@ def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> tuple[f
   """
   if n < 1 or not 0 <= correct <= n or not 0 < confidence < 1:
     raise ValueError(f'no interval for {correct} of {n} at confidence {confidence}: 0 ≤ correct ≤ '
-      'n, n ≥ 1 and 0 < confidence < 1 are needed')
-  z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
-  p = correct / n
-  centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-  half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-  # At 0 and n the bound is exactly p; rounding may leave it a few ulps beside.
-  return max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p))
+                     'n, n ≥ 1 and 0 < confidence < 1 are needed')
+  found = stats.binomtest(correct, n).proportion_ci(confidence, method='wilson')
+  return float(found.low), float(found.high)
 
 
 def bootstrap_interval(scores: Sequence[float], confidence: float = 0.95, draws: int = 10_000,
-                       seed: int = 0
-                       ) -> tuple[float, float]:
-  """The percentile bootstrap interval of a mean score: (low, high) over `draws` samples with
-  replacement.
-  """
+                       seed: int = 0) -> tuple[float, float]:
+  """The percentile bootstrap interval of a mean score: (low, high) over `draws` resamples."""
   values, counts = np.unique(np.asarray(scores, np.float64), return_counts=True)
-  samples = np.random.default_rng(seed).multinomial(len(scores), counts / len(scores),
-                                                    draws) @ values / len(scores)
-  low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+  n = len(scores)   # resampling n scores is a multinomial over the values that occur
+  means = np.random.default_rng(seed).multinomial(n, counts / n, draws) @ values / n
+  low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
   return float(low), float(high)
 
 
-def summarise(records: Sequence[Prediction], confidence: float = 0.95) -> dict[str, Any]:
+def summarise(predictions: Sequence[Prediction], confidence: float = 0.95) -> dict[str, Any]:
   """The numbers of an evaluation, all of them fractions.
 
   Returns:
-    `{'tasks': {task: row}, 'overall': row, 'task_mean': accuracy, 'confidence': confidence}` with
-    `row` = `{'accuracy', 'low', 'high', 'chance', 'n'}`. Tasks stand in the order of their first
-    record. 'accuracy' is the mean score; 'low' and 'high' its interval: Wilson's where every score
+    `{'tasks': {task: line}, 'overall': line, 'task_mean': accuracy, 'confidence': confidence}` with
+    `line` = `{'accuracy', 'low', 'high', 'chance', 'n'}`. Tasks stand in the order of their first
+    example. 'accuracy' is the mean score; 'low' and 'high' its interval: Wilson's where every score
     is 0 or 1, else a bootstrap over examples; 'chance' as in `metrics.chance`, 'n' the number of
     examples. 'judged' lists tasks that a language model scores afterwards (their accuracy is 0
-    until then), 'unscored' those whose answers nobody here has. 'overall' is over all examples, so
+    until then), 'unscored' those whose answers are not public. 'overall' is over all examples, so
     that a large task counts more; 'task_mean' is the mean of the tasks' accuracies.
 
   Raises:
-    ValueError: no records.
+    ValueError: no predictions.
   """
-  if not records:
+  if not predictions:
     raise ValueError('there are no predictions to summarise')
-  by_task: dict[str, list[Prediction]] = {}
-  for record in records:
-    by_task.setdefault(record.task, []).append(record)
-  tasks = {task: _row(task_records, _chance(task_records), confidence)
-           for task, task_records in by_task.items()}
-  overall_chance = sum(row['chance'] * row['n'] for row in tasks.values()) / len(records)
+  by_task = _grouped(predictions, 'task')
+  tasks = {task: _line(some, _chance(some), confidence) for task, some in by_task.items()}
+  overall_chance = sum(line['chance'] * line['n'] for line in tasks.values()) / len(predictions)
   return {
     'tasks': tasks,
-    'overall': _row(records, overall_chance, confidence),
-    'task_mean': statistics.fmean(row['accuracy'] for row in tasks.values()),
+    'overall': _line(predictions, overall_chance, confidence),
+    'task_mean': statistics.fmean(line['accuracy'] for line in tasks.values()),
     'confidence': confidence,
-    'judged': [t for t, some in by_task.items() if all(metrics.is_judged(r.metric) for r in some)],
-    'unscored': [t for t, some in by_task.items() if all(r.metric == UNSCORED for r in some)],
+    'judged': [t for t, some in by_task.items() if all(metrics.is_judged(p.metric) for p in some)],
+    'unscored': [t for t, some in by_task.items() if all(p.metric == UNSCORED for p in some)],
   }
 
 
-def _row(records: Sequence[Prediction], chance: float, confidence: float) -> dict[str, Any]:
-  correct = math.fsum(record.score for record in records)
-  if all(record.score in (0, 1) for record in records):
-    low, high = wilson_interval(correct, len(records), confidence)
+def _grouped(predictions: Sequence[Prediction], field: str) -> dict[str, list[Prediction]]:
+  groups: dict[str, list[Prediction]] = defaultdict(list)
+  for prediction in predictions:
+    groups[getattr(prediction, field)].append(prediction)
+  return groups
+
+
+def _line(predictions: Sequence[Prediction], chance: float, confidence: float) -> dict[str, Any]:
+  scores, n = [p.score for p in predictions], len(predictions)
+  if all(score in (0, 1) for score in scores):
+    low, high = wilson_interval(round(sum(scores)), n, confidence)
   else:
-    low, high = bootstrap_interval([record.score for record in records], confidence)
-  return {'accuracy': correct / len(records), 'low': low, 'high': high, 'chance': chance,
-          'n': len(records)}
+    low, high = bootstrap_interval(scores, confidence)
+  return {'accuracy': math.fsum(scores) / n, 'low': low, 'high': high, 'chance': chance, 'n': n}
 
 
-def _chance(records: Sequence[Prediction]) -> float:
+def _chance(predictions: Sequence[Prediction]) -> float:
   """Chance of one task, whose examples may be scored by different metrics."""
-  by_metric: dict[str, list[Prediction]] = {}
-  for record in records:
-    by_metric.setdefault(record.metric, []).append(record)
-  return sum(metrics.chance(group, metric) * len(group)
-             for metric, group in by_metric.items()) / len(records)
+  groups = _grouped(predictions, 'metric').items()
+  return sum(metrics.chance(some, metric) * len(some) for metric, some in groups) / len(predictions)
 
 
 def write_summary(path: str | os.PathLike, summary: dict[str, Any]) -> None:
@@ -129,7 +122,7 @@ def read_summary(path: str | os.PathLike) -> dict[str, Any]:
       raise ValueError(f'{path}: not JSON: {error}') from error
   if not isinstance(summary, dict) or not {'tasks', 'overall'} <= summary.keys():
     raise ValueError(f"{path}: not the summary of an evaluation; it needs the keys 'tasks' and "
-      "'overall'")
+                     "'overall'")
   for task, row in [*summary['tasks'].items(), ('overall', summary['overall'])]:
     missing = [column for column in _COLUMNS if column not in row]
     if missing:
@@ -138,8 +131,7 @@ def read_summary(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-  """Prints one line per task and one for all examples; accuracy, interval and chance in per cent.
-  """
+  """Prints one line per task and one for all examples, in per cent."""
   table = Table(title_justify='left', show_edge=False, pad_edge=False)
   table.add_column('task')
   for name in ('accuracy', f'{100 * summary.get("confidence", 0.95):g} % interval', 'chance', 'n'):

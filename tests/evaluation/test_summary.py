@@ -30,7 +30,7 @@ def test_wilson_interval_equals_published_values(correct, n, low, high):
 
 def test_wilson_interval_stays_in_the_unit_range_and_around_the_proportion():
   for n in (1, 2, 7, 1000):
-    for correct in (0, n / 3, n):
+    for correct in (0, n // 3, n):
       low, high = summary.wilson_interval(correct, n)
       assert 0 <= low <= correct / n <= high <= 1
 
