@@ -39,7 +39,8 @@ def make_validation(model: Molmo, training: TrainingConfig, config: DataConfig,
   config = dataclasses.replace(config, train=config.validation, mixture={}, groups={},
                                packing=PackingConfig(), workers=0)
   manifest, shard = read_manifest(config.validation), data_shard(mesh)
-  measure = jax.jit(lambda *x: batch_loss(model, *x, 0.0, training.loss_chunk)[1])
+  measure = jax.jit(lambda params, batch: batch_loss(
+    model, params, batch, 0.0, training.loss_chunk)[1])
 
   def validate(params: Any) -> dict[str, float]:
     data = TrainingData(config, preprocess, manifest, tokenizer, model.config.connector.pool_slots,
