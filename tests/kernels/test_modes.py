@@ -18,12 +18,12 @@ from molmo_jax.model.config import ModelConfig
 from molmo_jax.training.flops import visible_pairs
 from tests.kernels.rows import draw_rows
 
-ROW = 'p111222aabb|p33tt111t_'
+ROW = 'p222111aabb|p33tt111t_'   # image 2 first: 'within_image' lets it see image 1
 
 
 @pytest.fixture
 def same_image(monkeypatch):
-  """Visual tokens see ahead in their own image, but not later... and no mode does this today."""
+  """Visual tokens see ahead in their own image and in no other, whatever its number."""
   monkeypatch.setitem(MODES, 'same_image', Mode(lambda q, k: k.visual == q.visual, ''))
   return 'same_image'
 
@@ -43,6 +43,8 @@ def test_a_new_mode_is_followed_by_every_form_and_by_the_count(same_image):
   info = draw_rows(ROW)
   mask, length = written_out(info), len(ROW.replace('|', ''))
   assert np.array_equal(visible(info, info, same_image)[0], mask)
+  assert not any(np.array_equal(visible(info, info, mode)[0], mask) for mode in MODES
+                 if mode != same_image)
   rng = np.random.default_rng(0)
   q, k, v = (jnp.asarray(rng.normal(size=(1, length, 2, 4)), jnp.float32) for _ in range(3))
   scores = jnp.where(mask, jnp.einsum('bqnh,bknh->bnqk', q, k) / 2, -jnp.inf)
