@@ -142,7 +142,7 @@ def read_config(file: str | None, rest: Sequence[str]) -> Given:
   return Given(holder.value, find_config(file), config_flags.get_override_values(values['config']))
 
 
-def one_line_errors(main: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+def one_line_errors(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
   """For the `main` of a tool: what a user can put right is one line on standard error, status 1."""
   @functools.wraps(main)
   def guarded(arguments: list[str] | None = None) -> int:
@@ -165,7 +165,7 @@ def _define(default: str | None, purpose: str, values: flags.FlagValues,
             argv: list[str] | None) -> flags.FlagHolder:
   holder = config_flags.DEFINE_config_file('config', default, purpose, values, sys_argv=argv)
   parser = values['config'].parser
-  parser.parse = functools.partial(_parse_config, parser.parse)
+  parser.parse = functools.partial(_parse_config, parser.parse)   # type: ignore[method-assign]
   return holder
 
 

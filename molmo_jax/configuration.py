@@ -11,7 +11,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -37,7 +37,7 @@ def build(cls: type[T], mapping: Mapping[str, Any], path: str = '') -> T:
     ConfigError: an unknown key, a missing one, or a value of the wrong type.
   """
   hints = typing.get_type_hints(cls)
-  fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+  fields = {f.name: f for f in dataclasses.fields(cast(Any, cls)) if f.init}
   values = {}
   for key, value in mapping.items():
     where = f'{path}.{key}' if path else key
@@ -58,7 +58,7 @@ def build(cls: type[T], mapping: Mapping[str, Any], path: str = '') -> T:
     raise ConfigError(f'{path}: {error}' if path else str(error)) from None
 
 
-def with_defaults(cls: type, mapping: Mapping[str, Any]) -> ConfigDict:
+def with_defaults(cls: Any, mapping: Mapping[str, Any]) -> ConfigDict:
   """`mapping` completed with the defaults of the dataclass `cls`, so that every key can be set by a
   flag.
 
@@ -105,11 +105,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if option is options[-1]:
           raise
   if dataclasses.is_dataclass(hint):
-    if isinstance(value, hint):
+    if isinstance(value, cast(type, hint)):
       return value
     if not hasattr(value, 'items'):
       raise ConfigError(f"'{where}' must be a section with keys, not {value!r}")
-    return build(hint, value, where)
+    return build(cast(type, hint), value, where)
   if origin is tuple:
     if isinstance(value, str) or not hasattr(value, '__iter__'):
       raise ConfigError(f"'{where}' must be a sequence, not {value!r}")

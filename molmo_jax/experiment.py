@@ -120,7 +120,7 @@ def claim(workdir: Path, config: ConfigDict, writes: bool = True) -> None:
 
 
 def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  out = {}
+  out: dict[str, Any] = {}
   for key, value in tree.items():
     out |= _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
   return out

@@ -180,7 +180,7 @@ class Molmo(LoadedModel):
       CheckpointError: the folder holds something, or the model has parameters that the layout has
         no place for.
     """
-    with new_folder(directory, keep=jax.process_index() == 0) as folder:
+    with new_folder(Path(directory), keep=jax.process_index() == 0) as folder:
       serving = {'special': self.processor.tokenizer.special, **self.serving}
       hf.save_params(self.params, self.config, folder, layout, shard_bytes=max_shard_size,
                      **serving)
@@ -229,4 +229,5 @@ def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(module: network.Molmo, params: Any, batch: Any) -> jax.Array:
   hidden = module.apply({'params': params}, batch)
-  return module.apply({'params': params}, hidden, method='logits').astype(jnp.float32)
+  logits: Any = module.apply({'params': params}, hidden, method='logits')
+  return logits.astype(jnp.float32)

@@ -23,7 +23,8 @@ class Display:
   def __init__(self, console: Console, title: str, total: int, start: int = 0,
                interval: float = 15.0):
     self._console, self._title, self._total, self._interval = console, title, total, interval
-    self._printed, self._begun, self._start, self._last = 0.0, time.monotonic(), start, None
+    self._printed, self._begun, self._start = 0.0, time.monotonic(), start
+    self._last: int | None = None
     self._bar = None
     if console.is_terminal:
       self._bar = Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
@@ -44,7 +45,8 @@ class Display:
   def update(self, done: int, values: str = '') -> None:
     """Shows that `done` of the total are done."""
     if self._bar:
-      self._bar.update(self._task, completed=done, **({'values': values} if values else {}))
+      fields: dict[str, Any] = {'values': values} if values else {}
+      self._bar.update(self._task, completed=done, **fields)
       return
     now = time.monotonic()
     if now - self._printed > self._interval or done == self._total != self._last:

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -229,7 +229,7 @@ def _fetch(array: jax.Array, start: tuple[int, ...], size: int | None = None) ->
   every process.
   """
   everywhere = (None if array.is_fully_addressable else
-                NamedSharding(array.sharding.mesh, PartitionSpec()))
+                NamedSharding(cast(NamedSharding, array.sharding).mesh, PartitionSpec()))
   return np.asarray(_slicer(len(start), size, everywhere)(array, np.array(start, np.int32)))
 
 

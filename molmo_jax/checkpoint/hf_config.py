@@ -136,7 +136,7 @@ def _llm(s: Section, top: Section) -> LlmConfig:
   found = s.fields(LLM)
   theta, yarn = read_rope(s, found['layers'])
   has_norm = s.take('use_qk_norm', kind=bool, default=True)
-  qk_norm = s.choose('qk_norm_type', words=QK_NORMS) if has_norm else 'none'
+  qk_norm: Any = s.choose('qk_norm_type', words=QK_NORMS) if has_norm else 'none'
   return LlmConfig(rope_theta=theta, yarn=yarn, qk_norm=qk_norm, tied=bool(tied and tied[0]),
                    **found)
 

@@ -154,14 +154,15 @@ def _spans(findings: Findings, names: tuple[str, ...], needed: tuple[int, ...],
   may be cut between the tensors anywhere.
   """
   each = (needed[0] // len(names), *needed[1:]) if entry.per_expert or len(names) == 1 else None
-  stored = [findings.look_up(name, each) for name in names]
-  if None in stored:
+  found = [findings.look_up(name, each) for name in names]
+  stored = [tensor for tensor in found if tensor is not None]
+  if len(stored) < len(names):
     return ()
   shapes = [t.shape for t in stored]
   heights = [shape[0] if shape else 0 for shape in shapes]
   if entry.per_expert:
     for name, shape in zip(names, shapes):
-      if shape != each:
+      if each and shape != each:
         findings.misfit(name, list(shape), list(each))
   elif any(shape[1:] != needed[1:] for shape in shapes) or not (
       sum(heights) == needed[0] or (entry.spare and sum(heights) > needed[0])):

@@ -109,7 +109,7 @@ def entry(names: str | tuple[str, ...], paths: str | tuple[str, ...], kind: Kind
 
 def linear(name: str, path: str) -> tuple[TableEntry, ...]:
   """Weight and bias of a linear layer."""
-  kind = 'output' if path.endswith('/out') else 'kernel'
+  kind: Kind = 'output' if path.endswith('/out') else 'kernel'
   return (entry(f'{name}.weight', f'{path}/kernel', kind),
           entry(f'{name}.bias', f'{path}/bias', 'vector'))
 

@@ -49,6 +49,7 @@ def begin(model: Molmo, params: Any, batch: Batch, room: int,
       nor windows.
     cache_dtype: of the stored keys and values; None: the model's.
   """
+  cache: Any
   scores, cache = model.apply({'params': params}, batch, room, features, cache_dtype,
                               method='prefill')
   real = batch['segments'] >= 0
@@ -79,9 +80,10 @@ def extend(model: Molmo, params: Any, answers: Answers, length: Array | int,
     return (a.length < length) & ~jnp.all(a.done)
 
   def add_token(a: Answers) -> Answers:
-    drawn = step_keys(keys, a.length) if rules.draws else None
+    drawn = step_keys(keys, a.length) if keys is not None and rules.draws else None
     token = next_tokens(a.scores, a.tokens, a.length, rules, eos_ids, drawn)
     token = jnp.where(a.done, NO_TOKEN, token)
+    cache: Any
     scores, cache = model.apply({'params': params}, jnp.maximum(token, 0), a.position + a.length,
                                 jnp.where(a.done, -1, a.segment), a.cache, method='decode')
     tokens = jax.lax.dynamic_update_slice(a.tokens, token[:, None], (0, a.length))

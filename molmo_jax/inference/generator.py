@@ -188,7 +188,8 @@ class Generator:
     for i, new in enumerate(piece):
       seen = len(ids[i])
       ids[i] += [int(t) for t in new if t >= 0 and t not in self.eos_ids]
-      end = find_stop(ids[i], self._decode, settings.stop, max(seen + 1, settings.min_new_tokens))
+      end = self._decode and find_stop(ids[i], self._decode, settings.stop,
+                                       max(seen + 1, settings.min_new_tokens))
       if end is not None:
         piece[i, end - seen:], done[i], found = NO_TOKEN, True, True
     return found

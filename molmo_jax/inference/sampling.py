@@ -8,6 +8,7 @@ Log-probabilities are float32 [R,vocab], and a token that must not come has −i
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ class Rules:
 
 
 GREEDY = Rules()
-_NUMBERS = dict(min_new_tokens=np.int32, temperature=np.float32, top_p=np.float32,
+_NUMBERS: dict[str, Any] = dict(min_new_tokens=np.int32, temperature=np.float32, top_p=np.float32,
                 repetition_penalty=np.float32, frequency_penalty=np.float32,
                 length_penalty=np.float32)
 
@@ -45,7 +46,7 @@ _NUMBERS = dict(min_new_tokens=np.int32, temperature=np.float32, top_p=np.float3
 def rules_of(settings: GenerationConfig) -> Rules:
   """The rules of `settings`; those of the default settings are `GREEDY`."""
   default = GenerationConfig()
-  numbers = {name: kind(getattr(settings, name)) for name, kind in _NUMBERS.items()
+  numbers: dict[str, Any] = {name: kind(getattr(settings, name)) for name, kind in _NUMBERS.items()
              if getattr(settings, name) != getattr(default, name)}
   if settings.beams == 1:   # orders beams alone
     numbers.pop('length_penalty', None)
@@ -75,6 +76,7 @@ def next_tokens(scores: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], leng
     log_p = keep_top_k(log_p, rules.top_k)
   if 'top_p' in rules.numbers:
     log_p = keep_top_p(log_p, rules.numbers['top_p'])
+  assert keys is not None, 'rules that sample need keys'
   return jax.vmap(jax.random.categorical)(keys, log_p).astype(jnp.int32)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from molmo_jax.configuration import ConfigError
 
@@ -85,8 +85,8 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, int | float | str]:
   Raises:
     ConfigError: a name that is no field, or a value that is not of its type.
   """
-  kinds = {field.name: type(field.default) for field in dataclasses.fields(GenerationConfig)}
-  found = {}
+  kinds: dict[str, Any] = {field.name: type(field.default) for field in dataclasses.fields(GenerationConfig)}
+  found: dict[str, Any] = {}
   for name, equals, value in (assignment.partition('=') for assignment in assignments):
     if not equals or name not in kinds:
       raise ConfigError(f'--generation={name}{equals}{value}: give NAME=VALUE with one of '

@@ -45,12 +45,12 @@ class Vision:
 
   def features(self, rows: Sequence[Row], count: int) -> Array:
     """The features of every row, [count, V, D] with a bucketed V; V = 0 where no row has media."""
-    keys, found = [media_key(row) for row in rows], {}
+    keys = [media_key(row) for row in rows]
+    found: dict[bytes, Array] = {}
     for key, row in zip(keys, rows):
       if key and key not in found:
-        found[key] = self._memory.pop(key, None)
-        if found[key] is None:
-          found[key] = self._compute(row)
+        known = self._memory.pop(key, None)
+        found[key] = self._compute(row) if known is None else known
     size = max((x.shape[1] for x in found.values()), default=0)
     dtype = next((x.dtype for x in found.values()), jnp.float32)
     all_features = shard_batch(np.zeros((count, size, self._model.config.llm.width), dtype),
@@ -95,7 +95,8 @@ def _without_padding(row: Row, crops: int) -> dict[str, np.ndarray]:
 
 @functools.partial(jax.jit, static_argnames='model')
 def _visual_features(model: Molmo, params: Any, batch: Mapping[str, Array]) -> Array:
-  return model.apply({'params': params}, batch, method='visual_features')
+  features: Any = model.apply({'params': params}, batch, method='visual_features')
+  return features
 
 
 @functools.partial(jax.jit, donate_argnums=0)

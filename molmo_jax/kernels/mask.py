@@ -117,7 +117,7 @@ class Range:
   def __le__(self, other: Range) -> Array:
     return self.low <= other.high
 
-  def __eq__(self, other: object) -> Array:
+  def __eq__(self, other: Any) -> Array:   # type: ignore[override]
     return (self <= other) & (other <= self)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -93,7 +95,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B S D'], table: Array, info: MaskInfo,
-               dropout_rate: Array | None = None, dropout_key: Array | None = None,
+               dropout_rate: Any = None, dropout_key: Array | None = None,
                cache: Cache | None = None, layer: int = 0) -> tuple[Array, tuple[Array, Array]]:
     c = self.config.llm
     attention_norm = RMSNorm(c.norm_eps, name='attention_norm')
@@ -124,7 +126,7 @@ class Decoder(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'B S D'], positions: Int[Array, 'B S'], info: MaskInfo,
                loss_weights: Array | None = None, dropout_key: Array | None = None,
-               cache: Cache | None = None) -> tuple[Float[Array, 'B S D'], tuple]:
+               cache: Cache | None = None) -> tuple[Float[Array, 'B S D'], Any]:
     """Returns the hidden states after the final norm, and keys and values: [L,B,S,K,H] each; with a
     cache, a list of pairs, one per layer, which `append` writes."""
     c, dtype = self.config.llm, jnp.dtype(self.config.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from molmo_jax.configuration import ConfigError
@@ -38,7 +38,7 @@ RULES: tuple[tuple[str, P], ...] = (
 BATCH = P(ROWS)
 
 
-def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
   """The table's entry for `path`; an axis that does not divide its dimension is left out.
 
   Where context is larger than 1, a dimension along fsdp is cut along context, too, if both together
@@ -116,6 +116,7 @@ def data_shard(mesh: Mesh) -> tuple[int, int]:
   """
   groups = mesh.shape['data'] * mesh.shape['fsdp']
   rows: dict[int, set[int]] = {}
+  device: Any
   for device, (index,) in batch_sharding(mesh).devices_indices_map((groups,)).items():
     rows.setdefault(device.process_index, set()).add(index.start or 0)
   parts = sorted({tuple(sorted(r)) for r in rows.values()})

@@ -67,7 +67,7 @@ def visible_pairs(segments: np.ndarray, visual: np.ndarray, bidirectional: str) 
   """
   starts = np.flatnonzero(np.append(True, (np.diff(segments) != 0) | (np.diff(visual) != 0)))
   lengths = np.diff(np.append(starts, len(segments)))
-  first = MaskInfo(segments[starts], visual[starts], starts)
+  first: Any = MaskInfo(segments[starts], visual[starts], starts)   # type: ignore[arg-type]
   last = dataclasses.replace(first, index=starts + lengths - 1)
   column = Tokens(jax.tree.map(lambda x: x[:, None], first))
   seen = rule(column, Tokens(first), bidirectional)

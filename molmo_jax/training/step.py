@@ -65,8 +65,8 @@ def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: in
   Returns:
     The loss, float32 [], and metrics of the same form.
   """
-  hidden = model.apply({'params': params}, batch, dropout_key)
-  head = model.apply({'params': params}, method='head_kernel')
+  hidden: Any = model.apply({'params': params}, batch, dropout_key)
+  head: Any = model.apply({'params': params}, method='head_kernel')
   sums = loss_sums(hidden, head, batch['targets'], batch['loss_weights'], chunk)
   divisor = jnp.maximum(sums.weight if weight is None else weight, 1e-9)
   loss = sums.cross_entropy / divisor + z_loss * sums.z / divisor

@@ -10,11 +10,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
-from rich.table import Table
+from rich.table import Column, Table
 from tensorboardX import SummaryWriter
 
 from molmo_jax.errors import MolmoError
@@ -30,7 +30,8 @@ class MetricsLog:
   """
 
   def __init__(self, workdir: Path, start_step: int, enabled: bool = True):
-    self._file = self._board = None
+    self._file: IO[str] | None = None
+    self._board: Any = None
     if enabled:
       workdir.mkdir(parents=True, exist_ok=True)
       path = workdir / 'metrics.jsonl'
@@ -134,9 +135,7 @@ def parameter_table(params: Any) -> Table:
   """Every parameter with its shape, standard deviation aside: path, shape, dtype, count; and the
   sum per tower.
   """
-  table = Table(title='parameters')
-  for name, justify in (('path', 'left'), ('shape', 'left'), ('dtype', 'left'), ('count', 'right')):
-    table.add_column(name, justify=justify)
+  table = Table('path', 'shape', 'dtype', Column('count', justify='right'), title='parameters')
   towers: dict[str, int] = {}
   for path, leaf in flatten_paths(params).items():
     size = int(np.prod(leaf.shape))
