@@ -116,7 +116,7 @@ def _load(files: TensorFolder, source: Rows, shape: tuple[int, ...], dtype: np.d
   for start in range(0, rows, step):
     piece = slice(start, min(start + step, rows))
     part = read_sharded(sharding, (piece.stop - start, *shape[1:]),
-                        lambda index, piece=piece: read((piece, *index[1:])))
+                        lambda index, piece=piece: read((piece, *index[1:])))   # type: ignore[misc]
     # one piece at a time: without waiting, the host would run ahead and hold many
     array = jax.block_until_ready(_updater(sharding)(array, part, np.int32(start)))
     advance(part.nbytes)
@@ -135,7 +135,7 @@ def read_sharded(sharding: Sharding, shape: tuple[int, ...], read: Reader) -> ja
   read twice.
   """
   devices = sharding.addressable_devices_indices_map(shape)
-  wanted = {d: tuple(s.indices(n)[:2] for s, n in zip(index, shape))
+  wanted = {d: tuple(s.indices(n)[:2] for s, n in zip(index or (), shape))
             for d, index in devices.items()}
   parts = read_parts(set(wanted.values()), read)
   return jax.make_array_from_single_device_arrays(
