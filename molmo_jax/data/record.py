@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from molmo_jax.errors import MolmoError
 from molmo_jax.preprocess.types import Example, Message, Subtitle
@@ -17,7 +17,7 @@ MEDIA_KEYS = ('image', 'images', 'video')
 TEXT_KEYS = ('messages', 'conversations', 'question')
 KEYS = MEDIA_KEYS + TEXT_KEYS + ('answer', 'subtitles', 'clip', 'weights', 'style', 'styles',
                                  'task', 'metric', 'answers', 'options', 'points', 'metadata', 'id')
-ROLES = ('user', 'assistant')
+ROLES: tuple[Literal['user', 'assistant'], ...] = ('user', 'assistant')
 KINDS = {dict: 'an object', list: 'a list', str: 'a string', bool: 'a boolean', int: 'a number',
          float: 'a number', type(None): 'null'}
 
@@ -66,7 +66,7 @@ def _example(record: Any, source: str, folder: Path | None) -> Example:
   answers = _strings(record.get('answers', []), 'answers')
   if not answers and len(conversations) == 1 and conversations[0][-1].role == 'assistant':
     answers = (conversations[0][-1].content,)   # the reply that is there is the accepted one
-  optional = dict(
+  optional: dict[str, Any] = dict(
     {key: _string for key in ('style', 'task', 'metric', 'id')}, options=_strings, points=_points,
     clip=_clip, subtitles=_subtitles, metadata=_object,
     video=lambda value, key: _resolve(_string(value, key), key, folder),
@@ -181,11 +181,11 @@ def _points(value: Any, where: str) -> tuple[tuple[float, float], ...]:
     here = f'{where}[{i}]'
     if not isinstance(item, list) or len(item) != 2:
       raise ManifestError(f"'{here}' must be a pair [x, y], not {_shown(item)}")
-    point = tuple(_number(v, here) for v in item)
-    if not all(0 <= v <= 1 for v in point):
+    x, y = (_number(v, here) for v in item)
+    if not (0 <= x <= 1 and 0 <= y <= 1):
       raise ManifestError(f"'{here}' is {item}; x and y are fractions between 0 and 1: divide "
                           'pixels by the width and the height')
-    points.append(point)
+    points.append((x, y))
   return tuple(points)
 
 
