@@ -63,7 +63,8 @@ def restore(checkpoints: ocp.training.Checkpointer, step: int | None,
   """
   number = _choose(checkpoints, step)
   try:
-    return _load(checkpoints, number, abstract_state)
+    found = _load(checkpoints, number, abstract_state)
+    return found['state'], found['meta']['data']
   except _Damage as damage:
     folder = checkpoints.directory / str(number)
     if step is not None:
@@ -81,15 +82,18 @@ class _Damage(Exception):
   """What was stored is not what can be read; the message says what is wrong."""
 
 
-def _load(checkpoints: ocp.training.Checkpointer, step: int,
-          abstract_state: Any) -> tuple[Any, Any]:
-  """State and position of one step, compared with the checksums; in every process _Damage if in
-  any.
+def _load(checkpoints: ocp.training.Checkpointer, step: int, abstract_state: Any,
+          part: str = '') -> dict[str, Any]:
+  """What is stored of one step, compared with the checksums; of the state only the arrays whose
+  names begin with `part`. Raises _Damage in every process if it is damaged for any of them.
   """
   problem, found = None, {}
+  options = ocp.options.PyTreeOptions(
+    loading=ocp.options.PyTreeOptions.Loading(partial_load=bool(part)))
   try:
-    _check_shapes(checkpoints, step, abstract_state, '')
-    found = checkpoints.load_checkpointables(step, {'state': abstract_state, 'meta': None})
+    _check_shapes(checkpoints, step, abstract_state, part)
+    with ocp.Context(pytree_options=options):
+      found = checkpoints.load_checkpointables(step, {'state': abstract_state, 'meta': None})
     problem = _compare(found['meta'], found['state'])
   except CheckpointError:
     raise
@@ -98,7 +102,7 @@ def _load(checkpoints: ocp.training.Checkpointer, step: int,
   problems = [p for p in process_allgather(problem) if p]
   if problems:
     raise _Damage(problems[0])
-  return found['state'], found['meta']['data']
+  return found
 
 
 def _unreadable(error: Exception) -> str:
@@ -126,7 +130,7 @@ def _sums_of_bits(tree: Any) -> jax.Array:
   return jnp.stack([total(x) for x in jax.tree.leaves(tree)])
 
 
-def _compare(meta: dict[str, Any], tree: Any, prefix: str = '') -> str | None:
+def _compare(meta: dict[str, Any], tree: Any) -> str | None:
   """What is wrong with arrays that were read: those whose checksums differ. Nothing is known of
   other dtypes.
   """
@@ -135,7 +139,7 @@ def _compare(meta: dict[str, Any], tree: Any, prefix: str = '') -> str | None:
                           f'program, which reads format {FORMAT}')
   wrong = []
   for path, (dtype, total) in _checksums(tree).items():
-    stored_dtype, stored_total = meta['checksums'][prefix + path]
+    stored_dtype, stored_total = meta['checksums'][path]
     if dtype == stored_dtype and total != stored_total:
       wrong.append(path)
   return f'the contents of {len(wrong)} arrays have changed, first {wrong[0]}' if wrong else None
@@ -145,19 +149,11 @@ def restore_params(checkpoints: ocp.training.Checkpointer, step: int | None,
                    abstract_params: Any) -> tuple[Any, int]:
   """Reads the parameters only, and tells the step they are from; raises like `restore`."""
   step = _choose(checkpoints, step)
-  options = ocp.options.PyTreeOptions(loading=ocp.options.PyTreeOptions.Loading(partial_load=True))
   try:
-    _check_shapes(checkpoints, step, abstract_params, 'params/')
-    with ocp.Context(pytree_options=options):
-      found = checkpoints.load_checkpointables(
-        step, {'state': {'params': abstract_params}, 'meta': None})
-    problem = _compare(found['meta'], found['state']['params'], 'params/')
-  except CheckpointError:
-    raise
-  except Exception as error:
-    problem = _unreadable(error)
-  if problem:
-    raise CheckpointError(f'the checkpoint {checkpoints.directory}/{step} is damaged: {problem}')
+    found = _load(checkpoints, step, {'params': abstract_params}, 'params/')
+  except _Damage as damage:
+    raise CheckpointError(f'the checkpoint {checkpoints.directory}/{step} is damaged: '
+                          f'{damage}') from None
   return found['state']['params'], step
 
 
@@ -172,12 +168,11 @@ def _choose(checkpoints: ocp.training.Checkpointer, step: int | None) -> int:
 
 
 def _check_shapes(checkpoints: ocp.training.Checkpointer, step: int, abstract: Any,
-                  prefix: str) -> None:
+                  part: str) -> None:
   """One error that lists every array that differs, instead of the first that fails deep inside."""
   stored = flatten_paths(checkpoints.checkpointables_metadata(step).metadata['state'])
-  have = {name.removeprefix(prefix): tuple(x.shape) for name, x in stored.items()
-          if name.startswith(prefix)}
-  want = {name: tuple(x.shape) for name, x in flatten_paths(abstract).items()}
+  have, want = ({name.removeprefix(part): tuple(x.shape) for name, x in arrays.items()
+                 if name.startswith(part)} for arrays in (stored, flatten_paths(abstract)))
   wrong = [f'{name}: stored {have.get(name, "nothing")}, the configuration makes '
            f'{want.get(name, "nothing")}' for name in sorted(have.keys() | want.keys())
            if have.get(name) != want.get(name)]
