@@ -18,6 +18,7 @@ CATEGORIES = ('Object', 'Action', 'Attribute', 'Relation', 'Location', 'Quantity
               'Scene/Context', 'Causation/Purpose')
 VERDICTS = ('correct', 'mostly correct', 'mostly incorrect', 'incorrect', 'unsure',
             'refuse to answer')
+OF_IMAGE = tuple(verdict for verdict in VERDICTS if verdict != 'unsure')   # without a reference
 
 _NOT_STATED = re.compile(r'\bnot st[a-z]+\W*$', re.IGNORECASE)   # judges misspell it
 _STATED = re.compile(r'\bstated\b', re.IGNORECASE)
@@ -34,8 +35,8 @@ def stated(reply: str, count: int) -> list[bool | None]:
   return found + [None] * (count - len(found))
 
 
-def share(verdicts: Sequence[bool | None]) -> float:
-  """Share of the true among those that are not None; 0 without any."""
+def fraction(verdicts: Sequence[bool | None]) -> float:
+  """Fraction of the true among those that are not None; 0 without any."""
   said = [verdict for verdict in verdicts if verdict is not None]
   return sum(said) / len(said) if said else 0.0
 
@@ -60,7 +61,7 @@ def events(reply: str) -> list[str]:
 
 
 def entailed(reply: str, count: int) -> float:
-  """Share of `count` events that the reply's JSON object calls 'entailment'."""
+  """Fraction of `count` events that the reply's JSON object calls 'entailment'."""
   value = _object(reply).get('events')
   found = [event for event in value if isinstance(event, dict)] if isinstance(value, list) else []
   hits = sum(str(event.get('relationship')).strip().lower() == 'entailment' for event in found)
