@@ -63,8 +63,8 @@ def caption(prediction: str, example: Example) -> Kind:
 
 
 def events(prediction: str, example: Example) -> Kind:
-  """Dream-1K: fraction of the reference's events that the description entails (recall), and the other
-  way round.
+  """Dream-1K: fraction of the reference's events that the description entails (recall), and the
+  other way round.
   """
   reference = example.answers[0]
   expected = list(metadata_of(example)['events']) or [reference]
