@@ -1,13 +1,14 @@
 """Evaluates a checkpoint, trained here or released, by generation on a manifest.
 
-  python eval.py                                             # runs/scenes on its own validation set
+  python eval.py                                         # runs/scenes on its own validation set
   python eval.py --workdir=runs/blind --step=1000
-  python eval.py --generation=temperature=0.7,seed=1 --out=runs/scenes/drawn   # greedy by default; docs/generation.md
+  python eval.py --generation=temperature=0.7,seed=1 --out=runs/scenes/sampled  # docs/generation.md
   python eval.py --manifest=mine/questions.jsonl --out=runs/scenes/mine
-  python eval.py --model=allenai/Molmo2-4B --tasks=chart_qa,short_video --data_root=data   # docs/evaluation.md
-  python eval.py --compare runs/scenes runs/blind            # paired differences with p-values → comparison.html
-  python eval.py --model=allenai/Molmo2-4B --manifest=mine/questions.jsonl   # a released checkpoint → runs/Molmo2-4B
+  python eval.py --model=allenai/Molmo2-4B --tasks=chart_qa,short_video --data_root=data
+  python eval.py --model=allenai/Molmo2-4B --manifest=mine/questions.jsonl   # into runs/Molmo2-4B
+  python eval.py --compare runs/scenes runs/blind        # paired differences with p-values
 
+Benchmarks: docs/evaluation.md. Generation is greedy by default.
 Writes summary.json, predictions.jsonl and report.html (pictures, points, predictions, answers) into
 <workdir>/evaluation, or the folder of --out. The configuration is the one that the run was trained
 with; for --model it is configs/finetune.py, whose values can be set by flags when it is given as

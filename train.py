@@ -1,8 +1,8 @@
 """Trains Molmo. Reads top to bottom: configuration, data, mesh, model, state, loop, evaluation.
 
-  python train.py                                         # tiny scenes, minutes on a CPU: runs/scenes
+  python train.py                                       # tiny scenes, minutes on a CPU: runs/scenes
   python train.py --config=configs/image.py:size=8b --workdir=runs/8b   # a real size
-  python train.py --config.model.connector.pooling=mean --workdir=runs/mean   # an ablation is a flag
+  python train.py --config.model.connector.pooling=mean --workdir=runs/mean  # an ablation is a flag
   python train.py --config=configs/finetune.py --config.init_from=DIR   # from a released checkpoint
 
 An interrupted run resumes from its last checkpoint, to the same bytes: start it again with the same
@@ -50,7 +50,7 @@ EVALUATE = flags.DEFINE_bool('evaluate', True, 'evaluate on data.validation at t
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like '
-      '--config.training.steps=10')
+                         '--config.training.steps=10')
   processes.initialize(DISTRIBUTED.value)
   console = Console(quiet=not processes.is_first())
 
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
   experiment_lib.check_on_mesh(run, mesh)
   jax.set_mesh(mesh)
   console.print(f'devices: {jax.device_count()} × {jax.devices()[0].device_kind}, '
-    f'{jax.process_count()} processes; mesh: {dict(mesh.shape)}', highlight=False)
+                f'{jax.process_count()} processes; mesh: {dict(mesh.shape)}', highlight=False)
 
   # ---- data --------------------------------------------------------------------------------------
   tokenizer = processes.first_then_others(
@@ -155,7 +155,7 @@ def main(argv: list[str]) -> None:
           log.write(step, {f'evaluation/{task}': row['accuracy']
                            for task, row in summary.get('tasks', {}).items()})
       if every(run.training.checkpoint_every) or step == steps or stopped:
-        # a run that goes on from this checkpoint does not write the lines of its steps again
+        # a run that resumes here does not write the lines of its steps again
         if pending:
           report(display, log, *pending)
           pending = None
@@ -170,9 +170,9 @@ def main(argv: list[str]) -> None:
   log.close()
   for dataset, count in data.skipped_by_dataset.items():
     console.print(f'[yellow]{dataset}: {count} records could not be used and were skipped; their '
-      'names are in the log')
+                  'names are in the log')
   if stopped and step < steps:
-    console.print(f'stopped by {stopped} after step {step}; the same command goes on from there',
+    console.print(f'stopped by {stopped} after step {step}; the same command resumes there',
                   highlight=False)
     return
 

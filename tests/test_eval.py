@@ -78,5 +78,5 @@ def test_a_generation_setting_that_does_not_exist_is_named(folder):
   assert '--generation=warmth=1: give NAME=VALUE with one of max_new_tokens' in printed
   printed = finish(command(folder, 'eval.py', '--workdir=run', '--generation=beams=two'))[1]
   assert '--generation=beams=two: the value must be of type int' in printed
-  assert "top_p=0.5 chooses among draws" in finish(command(folder, 'eval.py', '--workdir=run',
+  assert "top_p=0.5 restricts sampling" in finish(command(folder, 'eval.py', '--workdir=run',
                                                            '--generation=top_p=0.5'))[1]

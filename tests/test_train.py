@@ -100,7 +100,7 @@ def test_a_run_writes_a_row_of_metrics_for_every_step(straight):
 def test_a_signal_ends_a_run_orderly(interrupted):
   workdir, step, printed, _ = interrupted
   assert step < STEPS
-  assert f'stopped by SIGTERM after step {step}; the same command goes on from there' in printed
+  assert f'stopped by SIGTERM after step {step}; the same command resumes there' in printed
   assert 'Traceback' not in printed
   assert not (workdir / 'evaluation').exists()
 

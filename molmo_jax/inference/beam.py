@@ -67,7 +67,7 @@ def check_beams(beams: int, vocab: int, eos_ids: tuple[int, ...], rules: Rules) 
   if not eos_ids:
     raise ValueError('a beam search needs the id of at least one token that ends an answer: '
       'eos_ids is empty')
-  if rules.draws:
+  if rules.samples:
     raise ValueError('a beam search samples no tokens: temperature must be 0')
 
 

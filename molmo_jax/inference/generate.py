@@ -1,4 +1,4 @@
-"""The two programs of generation: one reads the prompts, one adds tokens to every row on the device.
+"""The two programs of generation: one reads the prompts, one adds tokens to every row.
 
 `Generator` runs them for whole answers; beam search (beam.py) continues from the same prefill.
 """
@@ -80,8 +80,8 @@ def extend(model: Molmo, params: Any, answers: Answers, length: Array | int,
     return (a.length < length) & ~jnp.all(a.done)
 
   def add_token(a: Answers) -> Answers:
-    drawn = step_keys(keys, a.length) if keys is not None and rules.draws else None
-    token = next_tokens(a.scores, a.tokens, a.length, rules, eos_ids, drawn)
+    step = step_keys(keys, a.length) if keys is not None and rules.samples else None
+    token = next_tokens(a.scores, a.tokens, a.length, rules, eos_ids, step)
     token = jnp.where(a.done, NO_TOKEN, token)
     cache: Any
     scores, cache = model.apply({'params': params}, jnp.maximum(token, 0), a.position + a.length,

@@ -133,11 +133,11 @@ class Generator:
     batch = {name: x for name, x in batch.items() if name != 'seeds'}
     if settings.beams > 1:
       check_beams(settings.beams, self.model.config.llm.vocab, self.eos_ids, rules)
-    if rules.draws and seeds is None:
+    if rules.samples and seeds is None:
       raise ValueError('temperature asks for sampled tokens: give the batch `seeds`, one per row')
     with self._on_mesh():
       answers = self._begin(batch, features, settings)
-      keys = _row_keys(settings.seed, seeds) if rules.draws else None
+      keys = _row_keys(settings.seed, seeds) if rules.samples else None
       found = self._search(answers, settings, rules) if settings.beams > 1 else None
     if found is not None:
       yield found

@@ -1,6 +1,6 @@
-"""From scores to the next token: constraints, penalties, and the draw. Pure functions of arrays.
+"""From scores to the next token: constraints, penalties, and sampling. Pure functions of arrays.
 
-Letters of shapes: `R` rows (prompts, or all beams of all prompts), `T` places for new tokens.
+Letters of shapes: `R` rows (prompts, or all beams of all prompts), `T` slots for new tokens.
 `tokens` int32 [R,T] are the answers so far, −1 where there is none yet; the prompt takes no part.
 Log-probabilities are float32 [R,vocab], and a token that must not come has −inf.
 """
@@ -32,8 +32,8 @@ class Rules:
   no_repeat_ngram: int = dataclasses.field(default=0, metadata=dict(static=True))
 
   @property
-  def draws(self) -> bool:
-    """Whether tokens are drawn, rather than the best one taken."""
+  def samples(self) -> bool:
+    """Whether tokens are sampled, rather than the best one taken."""
     return 'temperature' in self.numbers
 
 
@@ -63,13 +63,13 @@ def next_tokens(scores: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'], leng
     tokens, length: the answers so far; `length` columns are in use.
     rules: which tokens may follow, and how one is chosen.
     eos_ids: tokens that end an answer.
-    keys: a `jax.random` key for every row, of this step alone; needed where the rules draw, else
-      unused.
+    keys: a `jax.random` key for every row, of this step alone; needed where the rules
+      sample, else unused.
   """
   if not (rules.numbers or rules.no_repeat_ngram):
     return jnp.argmax(scores, axis=-1).astype(jnp.int32)
   log_p = constrain(jax.nn.log_softmax(scores.astype(jnp.float32)), tokens, length, rules, eos_ids)
-  if not rules.draws:
+  if not rules.samples:
     return jnp.argmax(log_p, axis=-1).astype(jnp.int32)
   log_p = log_p / rules.numbers['temperature']
   if rules.top_k:
@@ -127,14 +127,14 @@ def block_repeated_ngrams(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R 
                           length: Int[Array, ''], n: int
                           ) -> Float[Array, 'R vocab']:
   """−inf for every token that would end a sequence of `n` tokens which the answer has already."""
-  rows, places = tokens.shape
-  if n > places:
+  rows, slots = tokens.shape
+  if n > slots:
     return log_p
   start = jnp.maximum(length - (n - 1), 0)
   # the last n − 1 tokens
   suffix = jax.lax.dynamic_slice_in_dim(tokens, start, n - 1, axis=1)
   # where an n-gram can begin
-  starts = places - n + 1
+  starts = slots - n + 1
   same: Bool[Array, 'R starts'] = jnp.arange(starts) + n <= length
   for i in range(n - 1):
     same = same & (tokens[:, i:i + starts] == suffix[:, i:i + 1])
@@ -172,5 +172,5 @@ def row_keys(seed: int, rows: Int[Array, 'R']) -> Array:
 
 
 def step_keys(keys: Array, length: Int[Array, '']) -> Array:
-  """The keys of the draw that follows `length` tokens."""
+  """The keys of the sample that follows `length` tokens."""
   return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, length)

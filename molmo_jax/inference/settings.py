@@ -1,6 +1,4 @@
-"""How answers are generated: one record for the command line, the evaluation tasks and the public
-face.
-"""
+"""How answers are generated: the settings of evaluations, of the command line and of users."""
 
 from __future__ import annotations
 
@@ -45,8 +43,8 @@ class GenerationConfig:
         raise ValueError(f'{name}={getattr(self, name)!r} must be {right}')
     for name, default in (('top_k', 0), ('top_p', 1.0)):
       if self.temperature == 0 and getattr(self, name) != default:
-        raise ValueError(f'{name}={getattr(self, name)} chooses among draws, but temperature=0 '
-          f'draws nothing: set a temperature, or leave {name} at {default}')
+        raise ValueError(f'{name}={getattr(self, name)} restricts sampling, but temperature=0 '
+                         f'samples nothing: set a temperature, or leave {name} at {default}')
     for name, default in (('temperature', 0), ('stop', ())):
       if self.beams > 1 and getattr(self, name) != default:
         raise ValueError(f'{name}={getattr(self, name)!r} does not go with beams={self.beams}: a '

@@ -23,15 +23,15 @@ def find_stop(ids: Sequence[int], decode: Decode, stop: Sequence[str],
   if not stop or not any(s in decode(ids) for s in stop):
     return None
   return next((n for n in range(max(first, 1), len(ids) + 1)
-               if _place(ids[:n], decode, stop) is not None), None)
+               if _find(ids[:n], decode, stop) is not None), None)
 
 
 def text_before_stop(ids: Sequence[int], decode: Decode, stop: Sequence[str]) -> str:
   """The text of an answer; if its last token completes a stop string, only what comes before that.
   """
   text = decode(ids)
-  place = _place(ids, decode, stop) if stop and ids else None
-  return text if place is None else text[:place]
+  start = _find(ids, decode, stop) if stop and ids else None
+  return text if start is None else text[:start]
 
 
 def certain_length(text: str, stop: Sequence[str]) -> int:
@@ -42,8 +42,8 @@ def certain_length(text: str, stop: Sequence[str]) -> int:
   return len(text.rstrip(UNFINISHED)) if not held else len(text) - held
 
 
-def _place(ids: Sequence[int], decode: Decode, stop: Sequence[str]) -> int | None:
+def _find(ids: Sequence[int], decode: Decode, stop: Sequence[str]) -> int | None:
   """Where the first stop string begins that the last token completes."""
   text, before = decode(ids), len(decode(ids[:-1]).rstrip(UNFINISHED))
-  places = [text.find(s, max(before - len(s) + 1, 0)) for s in stop]
-  return min((place for place in places if place >= 0), default=None)
+  starts = [text.find(s, max(before - len(s) + 1, 0)) for s in stop]
+  return min((start for start in starts if start >= 0), default=None)

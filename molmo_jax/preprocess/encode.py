@@ -16,6 +16,7 @@ from molmo_jax.preprocess.sequence import (
   LOSS_WEIGHTS,
   TREE_FORMATS,
   LossWeight,
+  SequenceRules,
   build_sequence,
 )
 from molmo_jax.preprocess.tokenizer import Tokenizer
@@ -87,13 +88,14 @@ def _encode(
   weights = [None if w is None else LossWeight(w) for w in example.weights
              or [None] * len(conversations)]
   inputs = _visual_inputs(example, config, tokenizer, training, rng if training else None)
+  text = config.text
+  rules = SequenceRules(
+    LOSS_WEIGHTS[text.message_weight], tree_format=TREE_FORMATS[text.tree_format],
+    max_sequence_length=text.max_sequence_length if training else text.max_sequence_length_eval,
+    max_text_tokens=text.max_text_tokens)
   sequence = build_sequence(
     texts, [v.tokens for v in inputs], tokenize=tokenizer.encode_trusted, bos_id=tokenizer.bos_id,
-    eos_id=tokenizer.eos_id, loss_weight=LOSS_WEIGHTS[config.text.message_weight],
-    branch_weights=[weights[i] for i in order],
-    max_sequence_length=config.text.max_sequence_length if training
-    else config.text.max_sequence_length_eval,
-    max_text_tokens=config.text.max_text_tokens, tree_format=TREE_FORMATS[config.text.tree_format])
+    eos_id=tokenizer.eos_id, rules=rules, branch_weights=[weights[i] for i in order])
   return Encoded(
     **vars(sequence), **join_visual_inputs(inputs, config),
     visual=visual_index(sequence.tokens, tokenizer.special, first_rows(inputs)),

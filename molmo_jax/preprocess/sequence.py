@@ -69,6 +69,21 @@ LOSS_WEIGHTS = {
 
 
 @dataclasses.dataclass(frozen=True)
+class SequenceRules:
+  """What carries loss, and what does not fit into a sequence."""
+  loss_weight: LossWeight = LOSS_WEIGHTS['none']    # of answers
+  last_message_loss_only: bool = False  # only the last message of a conversation carries loss
+  # branches whose first answer would start beyond it are dropped with all later ones (the first is
+  # always kept); a training sequence that is longer still is cut
+  max_sequence_length: int | None = None
+  # no branch is added to a tree that has this many tokens in its branches
+  max_text_tokens: int | None = None
+  max_answer_length: int | None = None  # answers are cut to this many tokens, EOS included
+  # how branches follow each other; nothing without branches
+  tree_format: TreeFormat = TREE_FORMATS['molmo2']
+
+
+@dataclasses.dataclass(frozen=True)
 class TokenSequence:
   """A sequence without its visual arrays; fields as in `types.Encoded`."""
   tokens: np.ndarray                          # int32 [S]
@@ -107,13 +122,8 @@ def build_sequence(
     tokenize: Tokenize,
     bos_id: int,
     eos_id: int,
-    loss_weight: LossWeight = LOSS_WEIGHTS['none'],
+    rules: SequenceRules = SequenceRules(),
     branch_weights: Sequence[LossWeight | None] | None = None,
-    max_sequence_length: int | None = None,
-    max_text_tokens: int | None = None,
-    last_message_loss_only: bool = False,
-    max_answer_length: int | None = None,
-    tree_format: TreeFormat = TREE_FORMATS['molmo2'],
 ) -> TokenSequence:
   """Builds the sequence of one example.
 
@@ -128,14 +138,8 @@ def build_sequence(
       tokens.
     bos_id: first token of the sequence.
     eos_id: ends every answer.
-    loss_weight: weight of answers.
-    branch_weights: replaces `loss_weight` where it is not None, one per conversation.
-    max_sequence_length: branches whose first answer would start beyond it are dropped with all
-      later ones (the first is always kept); a training sequence that is longer still is cut.
-    max_text_tokens: no branch is added to a tree that has this many tokens in its branches.
-    last_message_loss_only: only the last message of a conversation carries loss.
-    max_answer_length: answers are cut to this many tokens, EOS included.
-    tree_format: how branches follow each other; nothing without branches.
+    rules: loss weights and limits.
+    branch_weights: replaces `rules.loss_weight` where it is not None, one per conversation.
 
   Raises:
     EncodingError: no messages, media cut off by `max_sequence_length`, a prompt that does not fit,
@@ -144,7 +148,7 @@ def build_sequence(
   """
   if not conversations or not all(conversations):
     raise EncodingError('there is no conversation, or one without messages')
-  is_tree = len(conversations) > 1
+  is_tree, tree_format = len(conversations) > 1, rules.tree_format
   is_prompt = len(conversations[0]) % 2 == 1
   if is_tree and any(len(c) % 2 for c in conversations):
     raise EncodingError(
@@ -158,17 +162,17 @@ def build_sequence(
                          *(_Tokens.of(tokenize(t), TEXT) for t in prefix_texts),
                          *([] if inside else media)])
   branches = [_encode_conversation(c, media if inside else [], tokenize, eos_id,
-                                   last_message_loss_only,
-                                   max_answer_length) for c in conversations]
+                                   rules.last_message_loss_only, rules.max_answer_length)
+              for c in conversations]
   if is_tree:
-    branches = _select_branches(branches, len(prefix), max_sequence_length, max_text_tokens,
-                                tree_format)
+    branches = _select_branches(branches, len(prefix), rules.max_sequence_length,
+                                rules.max_text_tokens, tree_format)
   # the target of an EOS is the next branch's first token, without weight
   if is_tree and tree_format.eos_between:
     branches = [_Tokens.join(
       [branch, *(_Tokens.of(n.ids[:1], TEXT) for n in branches[i + 1:i + 2])])
                 for i, branch in enumerate(branches)]
-  weights = [_weights(branch, loss_weight if given is None else given, len(branches),
+  weights = [_weights(branch, rules.loss_weight if given is None else given, len(branches),
                       eos_counts=not is_tree or tree_format.eos_between)
              for branch, given in zip(branches, branch_weights or [None] * len(branches),
                                       strict=False)]
@@ -188,7 +192,7 @@ def build_sequence(
                        [len(prefix), *lengths]).astype(np.int32),
   )
   kinds = np.concatenate([prefix.kinds, *(b.kinds[:-1] for b in branches)])
-  return _fit(sequence, kinds, max_sequence_length, is_prompt)
+  return _fit(sequence, kinds, rules.max_sequence_length, is_prompt)
 
 
 def _placeholders(messages: Sequence[str], media: int) -> int:

@@ -29,7 +29,7 @@ def test_impossible_values_are_named(settings, message):
 
 @pytest.mark.parametrize('settings', [dict(top_p=0.9), dict(top_k=5)])
 def test_choosing_among_draws_without_a_temperature_is_an_error_not_a_draw(settings):
-  with pytest.raises(ValueError, match='temperature=0 draws nothing'):
+  with pytest.raises(ValueError, match='temperature=0 samples nothing'):
     GenerationConfig(**settings)
 
 
@@ -43,8 +43,8 @@ def test_a_beam_search_refuses_what_it_cannot_do(settings):
   'settings', [dict(no_repeat_ngram=2), dict(repetition_penalty=1.2), dict(min_new_tokens=3),
                dict(frequency_penalty=0.5), dict(beams=4)])
 def test_nothing_but_a_temperature_turns_sampling_on(settings):
-  assert not rules_of(GenerationConfig(**settings)).draws
-  assert rules_of(GenerationConfig(temperature=0.1)).draws
+  assert not rules_of(GenerationConfig(**settings)).samples
+  assert rules_of(GenerationConfig(temperature=0.1)).samples
 
 
 def test_the_defaults_are_greedy_and_one_stop_string_may_stand_alone():

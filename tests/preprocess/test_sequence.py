@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molmo_jax.preprocess.sequence import LOSS_WEIGHTS, TREE_FORMATS, LossWeight, build_sequence
+from molmo_jax.preprocess.sequence import (
+  LOSS_WEIGHTS,
+  TREE_FORMATS,
+  LossWeight,
+  SequenceRules,
+  build_sequence,
+)
 from molmo_jax.preprocess.types import EncodingError
 from tests.golden.runners import messages as golden
 
@@ -23,8 +29,9 @@ def words(text):
   return [int(word) for word in text.split()]
 
 
-def build(conversations, media=(), **kwargs):
-  return build_sequence(conversations, media, tokenize=words, bos_id=EOS, eos_id=EOS, **kwargs)
+def build(conversations, media=(), branch_weights=None, **rules):
+  return build_sequence(conversations, media, tokenize=words, bos_id=EOS, eos_id=EOS,
+                        rules=SequenceRules(**rules), branch_weights=branch_weights)
 
 
 TREE = [['267', '298 299 307'], ['291 304', '300']]

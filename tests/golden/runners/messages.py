@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from molmo_jax.preprocess.sequence import LOSS_WEIGHTS, LossWeight, TokenSequence, build_sequence
+from molmo_jax.preprocess.sequence import (
+  LOSS_WEIGHTS,
+  LossWeight,
+  SequenceRules,
+  TokenSequence,
+  build_sequence,
+)
 from tests.golden.stub_tokenizer import StubTokenizer
 
 # Our field, and the golden array that holds it.
@@ -81,13 +87,11 @@ def sequence_of(example: dict[str, Any], cases: dict[str, Any]) -> TokenSequence
     tokenize=StubTokenizer(cases['special_token_ids']),
     bos_id=cases['bos_token_id'],
     eos_id=cases['eos_token_id'],
-    loss_weight=default,
     branch_weights=_branch_weights(example.get('weight'), default, len(conversations)),
-    max_sequence_length=example.get('max_sequence_length'),
-    max_text_tokens=example.get('max_text_tokens'),
-    last_message_loss_only=bool(example.get('last_message_loss_only')),
-    max_answer_length=example.get('max_answer_len'),
-  )
+    rules=SequenceRules(default, max_sequence_length=example.get('max_sequence_length'),
+                        max_text_tokens=example.get('max_text_tokens'),
+                        last_message_loss_only=bool(example.get('last_message_loss_only')),
+                        max_answer_length=example.get('max_answer_len')))
 
 
 def _branch_weights(weight: Any, default: LossWeight, branches: int) -> list[LossWeight | None]:

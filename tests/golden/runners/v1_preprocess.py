@@ -26,6 +26,7 @@ from molmo_jax.preprocess.sequence import (
   LOSS_WEIGHTS,
   TREE_FORMATS,
   LossWeight,
+  SequenceRules,
   TokenSequence,
   build_sequence,
 )
@@ -185,7 +186,7 @@ def _sequence(case: dict[str, Any], inputs: Sequence[VisualInput], cases: dict[s
   return build_sequence(
       conversations, [visual.tokens for visual in inputs], tokenize=tokenize,
       bos_id=cases['bos_token_id'],
-      eos_id=cases['eos_token_id'], loss_weight=default, tree_format=TREE_FORMATS['molmo_v1'],
+      eos_id=cases['eos_token_id'], rules=SequenceRules(default, tree_format=TREE_FORMATS['molmo_v1']),
       branch_weights=[None if w is None
                       else LossWeight(w, default.root_length, default.root_branches)
                       for w in weights])
