@@ -65,14 +65,12 @@ def main(argv: list[str]) -> None:
   processes.first_then_others(lambda: experiment_lib.claim(workdir, config, processes.is_first()))
   console.rule(f'{run.name} → {workdir}')
 
-  # ---- mesh --------------------------------------------------------------------------------------
+  # ---- mesh and tokenizer ------------------------------------------------------------------------
   mesh = make_mesh(run.mesh)
   experiment_lib.check_on_mesh(run, mesh)
   jax.set_mesh(mesh)
   console.print(f'devices: {jax.device_count()} × {jax.devices()[0].device_kind}, '
                 f'{jax.process_count()} processes; mesh: {dict(mesh.shape)}', highlight=False)
-
-  # ---- data --------------------------------------------------------------------------------------
   tokenizer = processes.first_then_others(
     lambda: prepare(run.data, run.scenes, run.model.llm.first_extra_id, console))
 

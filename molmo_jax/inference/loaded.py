@@ -32,6 +32,6 @@ class LoadedModel:
                      decode=self.processor.decode)
 
   def text(self, ids: np.ndarray, stop: Sequence[str] = ()) -> str:
-    """The text of generated ids [n], without end tokens, padding, and the stop string at its end."""
+    """The text of generated ids [n], without end tokens, padding and a stop string at its end."""
     kept = [i for i in ids.tolist() if i >= 0 and i not in self.processor.eos_ids]
     return text_before_stop(kept, self.processor.decode, stop)

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from molmo_jax.command_line import make_parser
-from molmo_jax.data.manifest import ManifestError, read_manifest
+from molmo_jax.data.manifest import read_manifest
 from molmo_jax.evaluation.judging import KINDS, judge
 from molmo_jax.evaluation.judging.rounds import read_answers, requests_text
 from molmo_jax.evaluation.predictions import Prediction, read_predictions
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
   try:
     pairs = paired(read_predictions(options.predictions), options.manifest)
     judged = judge(pairs, read_answers(options.folder / 'answers.jsonl'))
-  except (ManifestError, ValueError, OSError) as error:
+  except (OSError, ValueError) as error:   # MolmoErrors among them
     console.print(f'error: {error}', markup=False, highlight=False, soft_wrap=True)
     return 2
   write_atomically(options.folder / 'requests.jsonl', requests_text(judged.requests))
