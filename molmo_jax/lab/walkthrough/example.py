@@ -48,6 +48,11 @@ class View:
   crops: range                                # of `crops`
   tokens: slice                               # of the sequence, its start and end markers included
 
+  @property
+  def features(self) -> int:
+    """Pooled features."""
+    return self.rows.stop - self.rows.start
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -61,6 +66,11 @@ class Part:
   @property
   def rows(self) -> slice:
     return slice(self.views[0].rows.start, self.views[-1].rows.stop)
+
+  @property
+  def features(self) -> int:
+    """Pooled features."""
+    return self.rows.stop - self.rows.start
 
   @property
   def crops(self) -> range:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from molmo_jax.lab.walkthrough.example import (
   ROW_END,
   START,
   Part,
-  View,
   Walkthrough,
   canvas_places,
 )
@@ -38,8 +38,9 @@ class Stage:
 
   def cells(self, files: int) -> list[str]:
     """A cell for every file and one for all of them; for a single file, one cell."""
-    return [*(self.values or [''] * files),
-            self.total] if files > 1 else [(*self.values, self.total)[0]]
+    if files == 1:
+      return [(*self.values, self.total)[0]]
+    return [*(self.values or [''] * files), self.total]
 
 
 def stages(w: Walkthrough) -> list[Stage]:
@@ -50,14 +51,8 @@ def stages(w: Walkthrough) -> list[Stage]:
     middle = (_pooled_crops, _unique_windows)
   else:
     middle = (_unique_patches, _pooled)
-  rows = (_input, _frames if w.is_video else _tiling, _resized, _crops, _patches, _features,
-          *middle, _projected,
-          _layout, _sequence)
-  return [row(w) for row in rows]
-
-
-def number(value: int) -> str:
-  return f'{value:,}'
+  return [row(w) for row in (_input, _frames if w.is_video else _tiling, _resized, _crops, _patches,
+                             _features, *middle, _projected, _layout, _sequence)]
 
 
 def visual_tokens(w: Walkthrough, part: Part) -> int:
@@ -65,162 +60,142 @@ def visual_tokens(w: Walkthrough, part: Part) -> int:
   return sum(kind in (PATCH, ROW_END, START, END) for kind in w.kinds[part.tokens])
 
 
+def _per_file(w: Walkthrough, value: Callable[[Part], str]) -> tuple[str, ...]:
+  return tuple(map(value, w.parts))
+
+
 def _has_crops(w: Walkthrough) -> bool:
   return any(part.tiling for part in w.parts)
 
 
-def _count(part: Part) -> int:
-  return part.rows.stop - part.rows.start
-
-
-def _sum(counts: list[int]) -> str:
-  return number(sum(counts))
-
-
 def _input(w: Walkthrough) -> Stage:
   source = w.parts[0].source
-  values = tuple(f'{part.source.width} × {part.source.height} px' for part in w.parts)
-  if w.is_video:
-    frames = f'{number(source.frames)} frames' if source.frames else 'the file does not say how many frames'
-    return Stage('video', values, values[0],
-                 frames + (f', {source.fps:.3g} a second' if source.fps else ''))
-  return Stage('image', values, f'{len(values)} images', 'width × height, upright, RGB, uint8')
+  values = _per_file(w, lambda part: f'{part.source.width} × {part.source.height} px')
+  if not w.is_video:
+    return Stage('image', values, f'{len(values)} images', 'width × height, upright, RGB, uint8')
+  frames = f'{source.frames:,} frames' if source.frames else 'the file does not say how many frames'
+  rate = f', {source.fps:.3g} a second' if source.fps else ''
+  return Stage('video', values, values[0], frames + rate)
 
 
 def _frames(w: Walkthrough) -> Stage:
   times, config = w.encoded.frame_times, w.run.preprocess.video
   most = config.max_frames if w.training else config.max_frames_eval
-  value = f'{number(len(times))} frames'
   gap = f', one every {np.median(np.diff(times)):.2f} s' if len(times) > 1 else ''
-  return Stage('sampled frames', (value,), value,
+  return Stage('sampled frames', (), f'{len(times):,} frames',
                f'at most F = {most}{gap}; the last one at {times[-1]:.2f} s')
 
 
 def _tiling(w: Walkthrough) -> Stage:
-  values = tuple('one crop' if part.tiling is None else '{} × {} crops'.format(*part.tiling)
-                 for part in w.parts)
-  total = _sum([int(np.prod(part.tiling)) if part.tiling else 1 for part in w.parts])
-  if not _has_crops(w):
-    return Stage('tiling', values, f'{total} crops',
-                 f'image.mode={w.run.preprocess.image.mode}: the global view alone')
-  return Stage('tiling', values, f'{total} crops', f'rows × columns, at most K = {w.max_crops} for '
-               'an image: the least that shrinks it nowhere, or else the one that shrinks it least')
+  values = _per_file(w, lambda part: '{} × {} crops'.format(*part.tiling) if part.tiling else
+                     'one crop')
+  total = sum(int(np.prod(part.tiling or 1)) for part in w.parts)
+  note = f'image.mode={w.run.preprocess.image.mode}: the global view alone'
+  if _has_crops(w):
+    note = (f'rows × columns, at most K = {w.max_crops} for an image: the least that shrinks it '
+            'nowhere, or else the one that shrinks it least')
+  return Stage('tiling', values, f'{total:,} crops', note)
 
 
 def _resized(w: Walkthrough) -> Stage:
-  image = w.run.preprocess.image
-  side = image.crop_size
-  view = f'{side} × {side} px'
-  ways = {'stretch': 'stretched, bilinear without antialias',
-          'stretch_bicubic': 'stretched, bicubic with antialias',
-          'letterbox': 'aspect kept, bilinear with antialias, black around it'}
+  image, view = w.run.preprocess.image, f'{w.side} × {w.side} px'
+  way = {'stretch': 'stretched, bilinear without antialias',
+         'stretch_bicubic': 'stretched, bicubic with antialias',
+         'letterbox': 'aspect kept, bilinear with antialias, black around it'}[image.resize]
   if w.is_video:
-    return Stage('resized', (view,), view, f'every frame on its own: {ways[image.resize]}')
-  values = tuple(f'{view} and {size[1]} × {size[0]} px' if (size := _canvas(w, part)) else view
-                 for part in w.parts)
-  what = 'global view and canvas of the crops, both from the original' if _has_crops(
-    w) else 'global view'
-  note = f'{what}: {ways[image.resize]}'
+    return Stage('resized', (), view, f'every frame on its own: {way}')
+  values = _per_file(w, lambda part: '{2} and {1} × {0} px'.format(*_canvas(w, part), view)
+                     if part.tiling else view)
+  crops = ' and canvas of the crops, both from the original' * _has_crops(w)
+  note = f'global view{crops}: {way}'
   if image.resize == 'letterbox' and len(w.parts) == 1 and w.parts[0].tiling:
-    note += ' ({} × {} px of the canvas are picture)'.format(*_picture_size(w, w.parts[0]))
+    _, real = images.fit(load_image(w.parts[0].source.path), *_canvas(w, w.parts[0]), image)
+    width, height = (real.any(axis=axis).sum() for axis in (0, 1))
+    note += f' ({width} × {height} px of the canvas are picture)'
   return Stage('resized', values, 'each on its own', note)
 
 
-def _canvas(w: Walkthrough, part: Part) -> tuple[int, int] | None:
+def _canvas(w: Walkthrough, part: Part) -> tuple[int, int]:
   """Height and width of the canvas, pixels."""
-  if part.tiling is None:
-    return None
   (rows, cols), _ = canvas_places(part, w)
   return rows * w.run.preprocess.image.patch_size, cols * w.run.preprocess.image.patch_size
 
 
-def _picture_size(w: Walkthrough, part: Part) -> tuple[int, int]:
-  """Width and height of what is not padding in a letterboxed canvas."""
-  _, real = images.fit(load_image(part.source.path), *_canvas(w, part), w.run.preprocess.image)
-  return int(real.any(axis=0).sum()), int(real.any(axis=1).sum())
-
-
 def _crops(w: Walkthrough) -> Stage:
   image, crops = w.run.preprocess.image, w.encoded.crops
-  total = number(len(crops))
-  array = f'{crops.dtype} [{", ".join(map(str, crops.shape))}]'
-  if w.is_video:
-    return Stage('crops', (total,), total, f'every frame is one crop: {array}')
-  values = tuple(f'1 + {len(part.crops) - 1} = {len(part.crops)}' if part.tiling else '1'
-                 for part in w.parts)
+  values = () if w.is_video else _per_file(
+    w, lambda part: f'1 + {len(part.crops) - 1} = {len(part.crops)}' if part.tiling else '1')
   margin = sum(image.overlap_margins)
-  note = f'the global view and the crops; neighbours share {margin} patches = {margin * image.patch_size} px: {array}'
-  return Stage('crops', values, total, note if _has_crops(w) else f'the global view: {array}')
+  what = 'every frame is one crop' if w.is_video else 'the global view'
+  if _has_crops(w):
+    what += (f' and the crops; neighbours share {margin} patches = {margin * image.patch_size} px')
+  return Stage('crops', values, f'{len(crops):,}', f'{what}: {crops.dtype} {list(crops.shape)}')
 
 
 def _patches(w: Walkthrough) -> Stage:
-  values = tuple(f'{len(part.crops)} × {w.grid} × {w.grid} = '
-    f'{number(len(part.crops) * w.grid ** 2)}'
-    for part in w.parts)
-  return Stage('patches', values, number(len(w.encoded.crops) * w.grid ** 2),
+  values = _per_file(w, lambda part: f'{len(part.crops)} × {w.grid} × {w.grid} = '
+                     f'{len(part.crops) * w.grid ** 2:,}')
+  return Stage('patches', values, f'{len(w.encoded.crops) * w.grid ** 2:,}',
                f'{w.run.preprocess.image.patch_size} px each; the vision tower sees all of them')
 
 
 def _features(w: Walkthrough) -> Stage:
   tower, layers = w.run.model.tower, w.run.model.connector.vit_layers
-  width = number(tower.width * len(layers))
-  values = tuple(f'{number(len(part.crops) * w.grid ** 2)} × {width}' for part in w.parts)
+  width = f'{tower.width * len(layers):,}'
   blocks = ' and '.join(map(str, w.run.model.read))
-  joined = f' of {number(tower.width)} each, side by side' if len(layers) > 1 else ''
-  return Stage('ViT features', values, f'{number(len(w.encoded.crops) * w.grid ** 2)} × {width}',
+  joined = f' of {tower.width:,} each, side by side' if len(layers) > 1 else ''
+  return Stage('ViT features',
+               _per_file(w, lambda part: f'{len(part.crops) * w.grid ** 2:,} × {width}'),
+               f'{len(w.encoded.crops) * w.grid ** 2:,} × {width}',
                f'outputs of block{"s" * (len(layers) > 1)} {blocks} of {tower.layers} (counted from '
                f'0){joined}')
 
 
 def _no_overlap(w: Walkthrough) -> Stage:
-  kept = number(int(w.kept(w.parts[0].crops).sum()))
-  return Stage('overlap removal', (kept,), kept, 'frames do not overlap: every patch stays')
+  return Stage('overlap removal', (), f'{w.kept(w.parts[0].crops).sum():,}',
+               'frames do not overlap: every patch stays')
 
 
 def _unique_patches(w: Walkthrough) -> Stage:
   kept = [w.kept(part.crops) for part in w.parts]
-  values = tuple(f'{number(int(k[0].sum()))} + {number(int(k[1:].sum()))} = {number(int(k.sum()))}'
-                 if len(k) > 1 else
-                 number(int(k.sum())) for k in kept)
-  dropped = sum(int((~k).sum()) for k in kept)
-  note = f'global view + crops; {number(dropped)} patches in inner margins are left to the neighbour'
-  return Stage('overlap removal', values, _sum([int(k.sum()) for k in kept]),
+  values = tuple(f'{k[0].sum():,} + {k[1:].sum():,} = {k.sum():,}' if len(k) > 1 else
+                 f'{k.sum():,}' for k in kept)
+  dropped = sum((~k).sum() for k in kept)
+  note = f'global view + crops; {dropped:,} patches in inner margins are left to the neighbour'
+  return Stage('overlap removal', values, f'{sum(k.sum() for k in kept):,}',
                note if _has_crops(w) else 'nothing overlaps: every patch stays')
 
 
 def _pooled_crops(w: Walkthrough) -> Stage:
-  grid = images.pooled_grid((w.grid, w.grid), w.run.preprocess.image.pooling)
-  each = int(np.prod(grid))
-  values = tuple(f'{len(part.crops)} × {grid[0]} × {grid[1]} = {number(len(part.crops) * each)}'
-                 for part in w.parts)
-  return Stage('pooling', values, number(len(w.encoded.crops) * each),
+  rows, columns = images.pooled_grid((w.grid, w.grid), w.run.preprocess.image.pooling)
+  values = _per_file(w, lambda part: f'{len(part.crops)} × {rows} × {columns} = '
+                     f'{len(part.crops) * rows * columns:,}')
+  return Stage('pooling', values, f'{len(w.encoded.crops) * rows * columns:,}',
                f'{_window(w)}, crop by crop')
 
 
 def _unique_windows(w: Walkthrough) -> Stage:
   grid = images.pooled_grid((w.grid, w.grid), w.run.preprocess.image.pooling)
   dropped = len(w.encoded.crops) * int(np.prod(grid)) - len(w.encoded.pool_index)
-  return Stage('overlap removal', tuple(_grids(part) for part in w.parts),
-               number(len(w.encoded.pool_index)),
-               f'global view + crops; {number(dropped)} pooled features in inner margins are left '
-               'to the neighbour')
+  return Stage('overlap removal', _per_file(w, _grids), f'{len(w.encoded.pool_index):,}',
+               f'global view + crops; {dropped:,} pooled features in inner margins are left to the '
+               'neighbour')
 
 
 def _pooled(w: Walkthrough) -> Stage:
-  empty = int((w.encoded.pool_index[:, :int(np.prod(_pooling(w)))] < 0).sum())
-  over = 'every frame' if w.is_video else 'the global view' + ' and the stitched crops' * _has_crops(w)
-  note = f'{_window(w)}, over {over}'
-  if empty:
-    note += f'; {number(empty)} slots of windows at an edge are empty'
-  return Stage('pooling', tuple(_grids(part) for part in w.parts),
-               number(len(w.encoded.pool_index)), note)
+  empty = (w.encoded.pool_index[:, :int(np.prod(_pooling(w)))] < 0).sum()
+  over = 'every frame' if w.is_video else 'the global view'
+  over += ' and the stitched crops' * _has_crops(w)
+  slots = f'; {empty:,} slots of windows at an edge are empty' if empty else ''
+  return Stage('pooling', _per_file(w, _grids), f'{len(w.encoded.pool_index):,}',
+               f'{_window(w)}, over {over}{slots}')
 
 
 def _grids(part: Part) -> str:
-  grid = '{} × {}'.format
+  grids = ['{} × {}'.format(*view.grid) for view in part.views]
   if part.source.is_video:
-    return f'{len(part.views)} × {grid(*part.views[0].grid)} = {number(_count(part))}'
-  return ' + '.join(grid(*view.grid) for view in part.views) + f' = {number(_count(part))}'
+    return f'{len(grids)} × {grids[0]} = {part.features:,}'
+  return f'{" + ".join(grids)} = {part.features:,}'
 
 
 def _pooling(w: Walkthrough) -> tuple[int, int]:
@@ -228,45 +203,42 @@ def _pooling(w: Walkthrough) -> tuple[int, int]:
 
 
 def _window(w: Walkthrough) -> str:
-  kind = w.run.model.connector.pooling
-  how = 'attention with a mean query' if kind.startswith('attention_meanq') else kind.replace('_',
-                                                                                              ' ')
+  kind = w.run.model.connector.pooling.replace('_', ' ')
+  how = 'attention with a mean query' if kind.startswith('attention meanq') else kind
   return 'windows of {} × {} patches, {}'.format(*_pooling(w), how)
 
 
 def _projected(w: Walkthrough) -> Stage:
-  width = number(w.run.model.llm.width)
+  width = f'{w.run.model.llm.width:,}'
   layout = ', plus a learned layout embedding' if w.run.model.connector.layout_embedding else ''
-  return Stage('projector', tuple(f'{number(_count(part))} × {width}' for part in w.parts),
-               f'{number(len(w.encoded.pool_index))} × {width}',
+  return Stage('projector', _per_file(w, lambda part: f'{part.features:,} × {width}'),
+               f'{len(w.encoded.pool_index):,} × {width}',
                f'to the width of the language model{layout}; added to the embeddings of as many '
                '<im_patch>')
 
 
 def _layout(w: Walkthrough) -> Stage:
-  counts, text = collections.Counter(), 0
   names = {index: name for name, index in w.tokenizer.special.items()}
-  for part in w.parts:
-    for token, kind in zip(w.encoded.tokens[part.tokens].tolist(), w.kinds[part.tokens],
-                           strict=True):
-      if kind in (ROW_END, START, END):
-        counts[names[token]] += 1
-      text += kind == 'text'
-  values = tuple(f'{number(_count(part))} + {number(visual_tokens(w, part) - _count(part))} = '
-                 f'{number(visual_tokens(w, part))}' for part in w.parts)
-  listed = ' '.join(f'{number(n)} {name}' for name, n in counts.items())
-  between = f', and {number(text)} text tokens in between' if text else ''
-  return Stage('layout tokens', values, _sum([visual_tokens(w, part) for part in w.parts]),
+  tokens = [(token, kind) for part in w.parts for token, kind in
+            zip(w.encoded.tokens[part.tokens].tolist(), w.kinds[part.tokens], strict=True)]
+  counts = collections.Counter(names[token] for token, kind in tokens
+                               if kind in (ROW_END, START, END))
+  text = sum(kind == 'text' for _, kind in tokens)
+  visual = [visual_tokens(w, part) for part in w.parts]
+  values = tuple(f'{part.features:,} + {n - part.features:,} = {n:,}'
+                 for part, n in zip(w.parts, visual))
+  listed = ' '.join(f'{n:,} {name}' for name, n in counts.items())
+  between = f', and {text:,} text tokens in between' if text else ''
+  return Stage('layout tokens', values, f'{sum(visual):,}',
                f'<im_patch> + layout: {listed or "none"}{between}')
 
 
 def _sequence(w: Walkthrough) -> Stage:
-  visual = sum(visual_tokens(w, part) for part in w.parts)
-  length = len(w.encoded.tokens)
-  value = f'1 + {number(visual)} + {number(length - 1 - visual)} = {number(length)}'
+  visual, length = sum(visual_tokens(w, part) for part in w.parts), len(w.encoded.tokens)
   stand_in = '' if w.real_tokenizer else ' (text counted by a stand-in for the tokenizer)'
-  loss = f'; {int((w.encoded.loss_weights > 0).sum())} of them carry loss' if w.training else ''
-  return Stage('sequence', (), value, f'BOS + visual + text{stand_in}{loss}')
+  loss = f'; {(w.encoded.loss_weights > 0).sum()} of them carry loss' if w.training else ''
+  return Stage('sequence', (), f'1 + {visual:,} + {length - 1 - visual:,} = {length:,}',
+               f'BOS + visual + text{stand_in}{loss}')
 
 
 def limit_notes(w: Walkthrough) -> list[str]:
@@ -274,30 +246,29 @@ def limit_notes(w: Walkthrough) -> list[str]:
   if not w.training:
     return []
   data, longest = w.run.data, w.run.preprocess.text.max_sequence_length
-  key = 'data.sequence_length' if longest == data.sequence_length else 'preprocess.text.max_sequence_length'
+  key = 'preprocess.text.max_sequence_length'
+  if longest == data.sequence_length:
+    key = 'data.sequence_length'
   cut = 'cut' if w.parts[-1].tokens.stop <= longest else 'refuse'
-  sizes = ((key, 'tokens', len(w.encoded.tokens), longest, cut),
-           ('data.crops', 'crops', len(w.encoded.crops), data.crops, 'refuse'),
-           ('data.visual_tokens', 'pooled features', len(w.encoded.pool_index), data.visual_tokens,
+  sizes = ((key, 'tokens', w.encoded.tokens, longest, cut),
+           ('data.crops', 'crops', w.encoded.crops, data.crops, 'refuse'),
+           ('data.visual_tokens', 'pooled features', w.encoded.pool_index, data.visual_tokens,
             'refuse'))
-  return [f'{number(size)} {what} do not fit into {key}={limit}: training would {verb} this '
-    f'example; set --config.{key}={size} or more' for key, what, size, limit, verb in sizes
-    if size > limit]
+  return [f'{len(array):,} {what} do not fit into {key}={limit}: training would {verb} this '
+          f'example; set --config.{key}={len(array)} or more'
+          for key, what, array, limit, verb in sizes if len(array) > limit]
 
 
 def design_note(w: Walkthrough) -> str | None:
-  """The design card's 'about 1,100 unique tokens' beside the numbers of this run; None for a picture
-  of other size.
+  """The design card's 'about 1,100 unique tokens' beside the numbers of this run; None for a
+  picture of other size.
   """
-  source, views = w.parts[0].source, w.parts[0].views
-  if w.is_video or len(w.parts) > 1 or (source.width, source.height) != DESIGN_SIZE or len(views) < 2:
+  part = w.parts[0]
+  size = (part.source.width, part.source.height)
+  if w.is_video or len(w.parts) > 1 or size != DESIGN_SIZE or len(part.views) < 2:
     return None
-  here = ' + '.join(number(_windows(view)) for view in reversed(views))
+  here = ' + '.join(f'{view.features:,}' for view in reversed(part.views))
   return ('The design card says "about 1,100 unique tokens" for 1920 × 1080. That is Molmo v1 with '
-    'K = 12, in round numbers: 28 × 36 = 1,008 features of the crops and 12 × 12 = 144 of the '
-    'global view make 1,152 (1,196 with layout tokens); K = 36 makes 2,592. Here, with K = '
-    f'{w.max_crops}: {here} = {number(_count(w.parts[0]))}.')
-
-
-def _windows(view: View) -> int:
-  return view.rows.stop - view.rows.start
+          'K = 12, in round numbers: 28 × 36 = 1,008 features of the crops and 12 × 12 = 144 of '
+          'the global view make 1,152 (1,196 with layout tokens); K = 36 makes 2,592. Here, with '
+          f'K = {w.max_crops}: {here} = {part.features:,}.')
