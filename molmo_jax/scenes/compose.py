@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from molmo_jax.scenes.config import ScenesConfig
-from molmo_jax.scenes.drawing import COLOURS, RGB, SHAPES, Thing, number_size
+from molmo_jax.scenes.drawing import COLOURS, RGB, SHAPES, Thing, draw_things, number_size
 
 Kind = tuple[str, str]                        # (colour, shape)
 
@@ -26,6 +26,10 @@ class Clip:
   """A clip before it is drawn: the things of every frame."""
   frames: tuple[tuple[Thing, ...], ...]
   background: RGB
+
+  def paint(self, side: int) -> tuple[np.ndarray]:
+    """The clip as media: one uint8 [T, side, side, 3]."""
+    return (np.stack([draw_things(side, self.background, things) for things in self.frames]),)
 
 
 def choose(rng: np.random.Generator, items: Iterable) -> object:

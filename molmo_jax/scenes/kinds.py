@@ -66,20 +66,15 @@ def motion_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   clip = compose.moving(rng, config, direction)
   questions = [tasks.motion_question(direction), *tasks.colour_questions(clip.frames[0]),
                *tasks.shape_questions(clip.frames[0])]
-  return Scene(tuple(questions), lambda: (_paint_clip(clip, config),), config.clip_fps)
+  return Scene(tuple(questions), lambda: clip.paint(config.clip_size), config.clip_fps)
 
 
 def order_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """A clip with two objects of different colours, one after the other."""
   first, last = (tuple(COLOURS)[i] for i in rng.permutation(len(COLOURS))[:2])
   clip = compose.appearing(rng, config, first, last)
-  return Scene(tuple(tasks.order_questions(first, last)), lambda: (_paint_clip(clip, config),),
+  return Scene(tuple(tasks.order_questions(first, last)), lambda: clip.paint(config.clip_size),
                config.clip_fps)
-
-
-def _paint_clip(clip: compose.Clip, config: ScenesConfig) -> np.ndarray:
-  return np.stack([draw_things(config.clip_size, clip.background, things)
-                   for things in clip.frames])
 
 
 SCENES: dict[str, Callable[[np.random.Generator, ScenesConfig], Scene]] = {

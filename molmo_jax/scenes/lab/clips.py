@@ -14,7 +14,7 @@ import numpy as np
 
 from molmo_jax.scenes import compose
 from molmo_jax.scenes.config import ScenesConfig
-from molmo_jax.scenes.drawing import COLOURS, SHAPES, Thing, draw_things
+from molmo_jax.scenes.drawing import COLOURS, SHAPES, Thing
 from molmo_jax.scenes.lab import tasks as lab_tasks
 from molmo_jax.scenes.scene import Scene
 
@@ -71,7 +71,7 @@ def missing_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
                                      [k for k in kinds if k != gone or i < last]))
                  for i in range(lab.missing_frames))
   clip = compose.Clip(frames, compose.background(rng, config))
-  return Scene((lab_tasks.missing_question(gone[0]),), lambda: (_paint(clip, lab.missing_size),),
+  return Scene((lab_tasks.missing_question(gone[0]),), lambda: clip.paint(lab.missing_size),
                FPS)
 
 
@@ -99,8 +99,4 @@ def _clip(rng: np.random.Generator, config: ScenesConfig, moments: list[str | No
     return Thing(colour, shape, x, y, size, rgb)
   frames = tuple(() if colour is None else (thing(colour),) for colour in moments)
   clip = compose.Clip(frames, compose.background(rng, config))
-  return Scene(tuple(questions), lambda: (_paint(clip, side),), fps)
-
-
-def _paint(clip: compose.Clip, side: int) -> np.ndarray:
-  return np.stack([draw_things(side, clip.background, things) for things in clip.frames])
+  return Scene(tuple(questions), lambda: clip.paint(side), fps)
