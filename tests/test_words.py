@@ -17,7 +17,7 @@ REFUSED = {
   r'\bwhere nobody watches\b': 'without streaming',
   r'\bgo(es)? on where\b': 'resumes where',
   r'\bsplit_rows\b': 'shard_rows',
-  r'\boptimizer\.floor\b|\bfloor=0\.': 'min_lr_ratio',
+  r'\bfloor=0\.': 'min_lr_ratio',
   r'\bclass Draws\b': 'samples of a mixture',
   r'\bseed_formats\b': 'layout_formats',
   r'\bweight layouts?\b': 'weight names, or checkpoint format',
