@@ -84,6 +84,15 @@ def with_defaults(cls: Any, mapping: Mapping[str, Any]) -> ConfigDict:
   return out
 
 
+def flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Nested mappings as one level: `{'model.llm.layers': 24}`."""
+  out: dict[str, Any] = {}
+  for key, value in tree.items():
+    nested = hasattr(value, 'items')
+    out |= flatten(value, f'{prefix}{key}.') if nested else {f'{prefix}{key}': value}
+  return out
+
+
 def _plain_type(hint: Any) -> type:
   """The type that a flag of an optional value is parsed as: str of `Literal['a', 'b'] | None`."""
   option = next(h for h in typing.get_args(hint) if h is not type(None))

@@ -12,7 +12,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from molmo_jax.configuration import ConfigError, build, with_defaults
+from molmo_jax.configuration import ConfigError, build, flatten, with_defaults
 from molmo_jax.data.pipeline import DataConfig
 from molmo_jax.evaluation.runner import EvaluationConfig
 from molmo_jax.files import write_atomically
@@ -110,20 +110,13 @@ def claim(workdir: Path, config: ConfigDict, writes: bool = True) -> None:
   path = workdir / 'config.json'
   text = json.dumps(config.to_dict(), indent=2, default=list) + '\n'
   if path.exists() and path.read_text(encoding='utf-8') != text:
-    old, new = _flat(load(path).to_dict()), _flat(json.loads(text))
+    old, new = flatten(load(path).to_dict()), flatten(json.loads(text))
     flags = [f'config.{k}: {old.get(k, "absent")} there, {new.get(k, "absent")} now'
              for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     raise ConfigError(f'{workdir} belongs to a run with another configuration '
       f'({"; ".join(flags)}). Give another --workdir, or delete that folder')
   if writes:
     write_atomically(path, text)
-
-
-def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  out: dict[str, Any] = {}
-  for key, value in tree.items():
-    out |= _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
-  return out
 
 
 def load(path: Path) -> ConfigDict:

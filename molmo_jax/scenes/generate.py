@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from molmo_jax.configuration import flatten
 from molmo_jax.data.manifest import read_manifest
 from molmo_jax.errors import MolmoError
 from molmo_jax.scenes.config import (
@@ -108,7 +109,7 @@ def _is_done(config: ScenesConfig, out_dir: Path) -> bool:
   wanted = json.loads(_description(config))
   if found == wanted:
     return True
-  before, now = _flat(found), _flat(wanted)
+  before, now = flatten(found), flatten(wanted)
   changed = [f'{key}: {before.get(key)} there, {now.get(key)} wanted'
              for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
   raise ScenesError(f'{out_dir} holds a dataset of another configuration ({"; ".join(changed)}); '
@@ -122,13 +123,6 @@ def _description(config: ScenesConfig) -> str:
   if not tree['train'].keys() & set(LAB_TASKS):
     del tree['lab']
   return json.dumps({'format': FORMAT, 'config': tree}, indent=2) + '\n'
-
-
-def _flat(tree: Any, path: str = '') -> dict[str, Any]:
-  if not isinstance(tree, dict):
-    return {path: tree}
-  return {k: v for key, value in tree.items()
-          for k, v in _flat(value, f'{path}.{key}' if path else key).items()}
 
 
 def _write(config: ScenesConfig, folder: Path,

@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from molmo_jax import experiment
-from molmo_jax.configuration import ConfigError, build, with_defaults
+from molmo_jax.configuration import ConfigError, build, flatten, with_defaults
 from molmo_jax.scenes.config import ScenesConfig
 from molmo_jax.scenes.kinds import KIND_OF_TASK
 
@@ -157,7 +157,7 @@ def _run(base: ConfigDict, flags: dict[str, Any], given: set[str], seed: int, ou
          where: str) -> Run:
   flags = {**flags, 'seed': seed, 'data.seed': seed}
   config = _with_flags(base, flags, where)
-  before = _flat(base)
+  before = flatten(base)
   slug = _slug({k: v for k, v in flags.items() if k in given or before.get(k) != v})
   generated = config.get('scenes') is not None and bool(config.data.scenes_root)
   name = f'{slug}-seed{seed}-{_digest(_decisive(config, generated))}'
@@ -175,7 +175,7 @@ def _run(base: ConfigDict, flags: dict[str, Any], given: set[str], seed: int, ou
 
 
 def _with_flags(config: ConfigDict, flags: Mapping[str, Any], where: str) -> ConfigDict:
-  changed, known = config.copy_and_resolve_references(), _flat(config)
+  changed, known = config.copy_and_resolve_references(), flatten(config)
   for key, value in flags.items():
     if key not in known:
       raise ConfigError(f"{where}: '{key}': {_unknown(key, known)}")
@@ -187,7 +187,7 @@ def _with_flags(config: ConfigDict, flags: Mapping[str, Any], where: str) -> Con
 
 
 def _unknown(key: str, known: Mapping[str, Any]) -> str:
-  if key in _flat(with_defaults(experiment.Experiment, {})):
+  if key in flatten(with_defaults(experiment.Experiment, {})):
     return 'get_config must return molmo_jax.experiment.complete(…), so that every key can be set'
   return f"no such key; did you mean '{difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]}'?"
 
@@ -201,20 +201,13 @@ def _base_vocabulary(config: ConfigDict) -> int:
 def _decisive(config: ConfigDict, generated: bool) -> dict[str, Any]:
   """What a run depends on, flat. Defaults of the program are left out: a key that is added to it
   later, with a default that changes nothing, leaves finished runs as they are."""
-  defaults = _flat(with_defaults(experiment.Experiment, {}))
+  defaults = flatten(with_defaults(experiment.Experiment, {}))
   if generated:
     defaults |= {f'scenes.{key}': value
-                 for key, value in _flat(with_defaults(ScenesConfig, {})).items()}
+                 for key, value in flatten(with_defaults(ScenesConfig, {})).items()}
   left_out = PLACES if generated else ('name',)
-  return {key: value for key, value in _flat(config).items()
+  return {key: value for key, value in flatten(config).items()
           if key not in left_out and not (key in defaults and defaults[key] == value)}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  out: dict[str, Any] = {}
-  for key, value in tree.items():
-    out |= _flat(value, f'{prefix}{key}.') if hasattr(value, 'items') else {prefix + key: value}
-  return out
 
 
 def _digest(value: Any) -> str:
