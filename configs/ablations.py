@@ -93,7 +93,8 @@ WHEN = records('when', 1500, sequence_length=68, crops=5, visual_tokens=5) | fra
 # run.
 STUDIES = dict(
   pooling=dict(
-    claim='Attention pooling with the mean of its window as the query beats averaging and stacking.',
+    claim='Attention pooling with the mean of its window as the query beats averaging and '
+          'stacking.',
     tasks=('tiles',),
     settings=TILES,
     arms={'mean query': {},
@@ -115,7 +116,8 @@ STUDIES = dict(
           'linear': {'model.connector.projector': 'linear'},
           'two gated': {'model.connector.projector': '2mlp'}}),
   bidirectional=dict(
-    claim='Visual tokens that see each other in both directions help where several pictures must be related.',
+    claim='Visual tokens that see each other in both directions help where several pictures must '
+          'be related.',
     tasks=('events',),
     settings=EVENTS,
     arms={'all pictures': {},
@@ -127,8 +129,10 @@ STUDIES = dict(
     settings=MOSAICS | {'training.steps': 800},
     arms={'tokens and vectors': {},
           'tokens': {'model.connector.layout_embedding': False},
-          'vectors': {'preprocess.image.use_col_tokens': False, 'preprocess.image.use_low_res_start': False},
-          'neither': {'preprocess.image.use_col_tokens': False, 'preprocess.image.use_low_res_start': False,
+          'vectors': {'preprocess.image.use_col_tokens': False,
+                      'preprocess.image.use_low_res_start': False},
+          'neither': {'preprocess.image.use_col_tokens': False,
+                      'preprocess.image.use_low_res_start': False,
                       'model.connector.layout_embedding': False}}),
   columns=dict(
     claim='Column tokens carry the aspect ratio of an image.',
@@ -148,7 +152,8 @@ STUDIES = dict(
     tasks=('events',),
     # frames of 6 × 6 patches
     settings=EVENTS | {'model.vit.patch_size': 6, 'preprocess.image.patch_size': 6,
-                       'data.sequence_length': 120, 'data.visual_tokens': 54, 'training.steps': 400},
+                       'data.sequence_length': 120, 'data.visual_tokens': 54,
+                       'training.steps': 400},
     arms={'3 × 3': {},
           '2 × 2': {'preprocess.video.pooling': (2, 2), 'model.connector.pool_slots': 4},
           '6 × 6': {'preprocess.video.pooling': (6, 6), 'model.connector.pool_slots': 36}}),

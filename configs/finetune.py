@@ -1,11 +1,12 @@
 """Fine-tuning of a released Molmo2 checkpoint on your own data, or on the scenes to try it.
 
-  python train.py --config=configs/finetune.py --config.init_from=allenai/Molmo2-4B --workdir=runs/mine \
+  python train.py --config=configs/finetune.py --workdir=runs/mine \
+    --config.init_from=allenai/Molmo2-4B \
     --config.data.train=mine/train.jsonl --config.data.validation=mine/val.jsonl
 
 Afterwards:
 
-  python eval.py --workdir=runs/mine                                             # its validation set again
+  python eval.py --workdir=runs/mine                                   # its validation set again
   molmo-jax convert runs/mine mine_molmo2 --layout hub           # for transformers and vLLM
   molmo-jax chat --model mine_molmo2 --image a.jpg "What is this?"
 """

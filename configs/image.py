@@ -1,6 +1,7 @@
 """Molmo2 on images: one global view and up to K = 8 overlapping crops in training, 24 at inference.
 
-  python train.py --config=configs/image.py:size=8b,stage=pretrain,data=manifests --config.init_llm=Qwen/Qwen3-8B \
+  python train.py --config=configs/image.py:size=8b,stage=pretrain,data=manifests \
+    --config.init_llm=Qwen/Qwen3-8B \
     --config.init_vit=google/siglip2-so400m-patch14-384 --config.data.validation=mine/val.jsonl \
     --config.data.tokenizer=qwen3/tokenizer.json
   python train.py --config=configs/image.py:size=8b,stage=sft --config.init_from=PRETRAINED \

@@ -1,7 +1,8 @@
 """Molmo v1 on images: letterboxed crops of CLIP at 336 px, pooled crop by crop, a causal mask,
 padding embeddings.
 
-  python train.py --config=configs/molmo_v1.py:size=7b_d --config.init_llm=Qwen/Qwen2-7B --config.init_vit=clip336 \
+  python train.py --config=configs/molmo_v1.py:size=7b_d --config.init_llm=Qwen/Qwen2-7B \
+    --config.init_vit=clip336 \
     --config.data.train=mine/train.jsonl --config.data.validation=mine/val.jsonl \
     --config.data.tokenizer=qwen2/tokenizer.json
   python train.py --config=configs/molmo_v1.py:size=1b_e,stage=multitask,vision=siglip …
@@ -48,11 +49,13 @@ RESIZE = {'clip': 'letterbox', 'siglip': 'stretch'}
 STAGES = {
   'captioner': dict(
     text=dict(message_format='none', style_prefix='style_and_length', message_weight='none'),
-    dropout=dict(response_residual_dropout=0.1), recipe=(2e-4, 6e-6, 2e-5, dict(connector=200, vit=2000, llm=2000)),
+    dropout=dict(response_residual_dropout=0.1),
+    recipe=(2e-4, 6e-6, 2e-5, dict(connector=200, vit=2000, llm=2000)),
     # four times over the captions; set it for your own number
     rows=128, steps=22_000, seed=95818),
   'multitask': dict(
-    text=dict(), dropout=dict(residual_dropout=0.1), recipe=(5e-6, 5e-6, 1e-5, dict(connector=200, vit=200, llm=200)),
+    text=dict(), dropout=dict(residual_dropout=0.1),
+    recipe=(5e-6, 5e-6, 1e-5, dict(connector=200, vit=200, llm=200)),
     rows=256, steps=30_000, seed=50189),
 }
 

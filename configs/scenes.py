@@ -1,6 +1,6 @@
 """A tiny Molmo2 on synthetic scenes: the default of train.py, minutes on two CPU cores.
 
-  python train.py                                              # data, training, evaluation → runs/scenes
+  python train.py                                     # data, training, evaluation → runs/scenes
   python train.py --config.model.blind=True --workdir=runs/blind   # the control: no visual features
 """
 

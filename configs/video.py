@@ -2,7 +2,8 @@
 context.
 
   python train.py --config=configs/video.py:size=8b,data=manifests --config.init_from=PRETRAINED …
-  python train.py --config=configs/video.py:size=8b,stage=long_context,data=manifests --config.init_from=SFT …
+  python train.py --config=configs/video.py:size=8b,stage=long_context,data=manifests \
+    --config.init_from=SFT …
 
 size: 4b, 8b (default) or o7b; stage: sft (F = 128, 16,384 tokens, default) or long_context (F =
 384, 36,864 tokens);

@@ -4,7 +4,8 @@ The public face, stable:
 
     molmo = molmo_jax.from_pretrained(path_or_hub_id, dtype='bfloat16', mesh=None)
     inputs = molmo.processor(messages)
-    molmo.logits(inputs), molmo.generate(messages), molmo.generate_ids(inputs), molmo.save_pretrained(directory)
+    molmo.logits(inputs), molmo.generate(messages), molmo.generate_ids(inputs)
+    molmo.save_pretrained(directory)
 """
 
 from typing import Any

@@ -59,10 +59,14 @@ def main(arguments: list[str] | None = None) -> int:
 def overview() -> str:
   """What `molmo-jax` alone prints: all subcommands with one line each."""
   width = max(map(len, COMMANDS))
-  return '\n'.join(['usage: molmo-jax COMMAND …', '',
-                    'Molmo and Molmo2 in JAX/Flax: train, evaluate, and run vision-language models.',
-                    '', 'commands:', *(f'  {name:{width}}  {line}' for name, line in COMMANDS.items()),
-                    '', 'examples:',
-                    '  molmo-jax train                 # a small model on generated scenes, on a CPU',
-                    '  molmo-jax eval --workdir=runs/scenes',
-                    '  molmo-jax COMMAND --help        # flags of a command, with examples'])
+  return f"""usage: molmo-jax COMMAND …
+
+Molmo and Molmo2 in JAX/Flax: train, evaluate, and run vision-language models.
+
+commands:
+{chr(10).join(f'  {name:{width}}  {line}' for name, line in COMMANDS.items())}
+
+examples:
+  molmo-jax train                 # a small model on generated scenes, on a CPU
+  molmo-jax eval --workdir=runs/scenes
+  molmo-jax COMMAND --help        # flags of a command, with examples"""

@@ -95,7 +95,7 @@ def usage(program: str) -> str:
       lines += _entry(f'--config.{key}={value}', meaning)
   return '\n'.join([*lines, '', 'Every value of a configuration is such a flag: '
                     'docs/configuration.md, which',
-                    '`molmo-jax configuration` prints, lists them with types, defaults and meanings.'])
+                    '`molmo-jax configuration` prints, has their types, defaults and meanings.'])
 
 
 def _entry(flag: str, text: str) -> list[str]:

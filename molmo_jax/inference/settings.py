@@ -83,7 +83,8 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, int | float | str]:
   Raises:
     ConfigError: a name that is no field, or a value that is not of its type.
   """
-  kinds: dict[str, Any] = {field.name: type(field.default) for field in dataclasses.fields(GenerationConfig)}
+  kinds: dict[str, Any] = {field.name: type(field.default)
+                           for field in dataclasses.fields(GenerationConfig)}
   found: dict[str, Any] = {}
   for name, equals, value in (assignment.partition('=') for assignment in assignments):
     if not equals or name not in kinds:

@@ -1,4 +1,4 @@
-"""Compiles the training step of a configuration for a TPU slice elsewhere, and says whether it fits.
+"""Compiles the training step of a configuration for a TPU slice elsewhere: does it fit?
 
 It is the real compiler, the libtpu of PyPI: what it refuses would be refused there. It tells memory
 and collectives, not time. docs/scale.md. Exit status: 0 where the step fits, 1 for errors, 2 where

@@ -1,4 +1,4 @@
-"""Times this library, and with --peer transformers on the same weights, in turns on the same machine.
+"""Times this library, and with --peer transformers on the same weights, in turns.
 
 generate: tokens/s of greedy decoding after the prompt. preprocess: images/s from pixels in memory
 to crops and pooling windows. train: tokens/s of an AdamW step on text. The model has 111 M random
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
                       help='tokens of a row; default: 512, for generate 1200, as many as a '
                       'question about an image of 1920×1080 in 8 crops')
   for flag, default, text in (('--new_tokens', 64, 'generate: tokens generated for every row'),
-                              ('--max_crops', 8, 'preprocess: K, most crops beside the global view'),
+                              ('--max_crops', 8, 'preprocess: K, crops besides the global one'),
                               ('--blocks', 4, 'turns of either side'),
                               ('--runs', 3, 'timed runs in a turn')):
     parser.add_argument(flag, type=positive, default=default, metavar='N',
@@ -114,7 +114,7 @@ def _conditions(args: argparse.Namespace, threads: int, peer: tuple[Any, Any] | 
   if peer:
     versions += [f'torch {peer[0].__version__}', f'transformers {peer[1].__version__}',
                  'sdpa attention']
-  return (f'{args.kind}: {time.strftime("%Y-%m-%d %H:%M")}, {platform.machine()}, {threads} core(s) for '
-    f'either side, float32, {", ".join(versions)}, '
+  return (f'{args.kind}: {time.strftime("%Y-%m-%d %H:%M")}, {platform.machine()}, {threads} '
+    f'core(s) for either side, float32, {", ".join(versions)}, '
     f'GLIBC_TUNABLES={os.environ.get("GLIBC_TUNABLES", "not set")}, {args.blocks} turns of '
     f'{args.runs} runs each in the order A B A B, medians')

@@ -30,7 +30,7 @@ from molmo_jax.scenes.prepare import prepare
 DEFAULT_CONFIG = 'configs/ablations.py'
 EXAMPLES = """
   molmo-jax sweep --study=pooling                       # configs/ablations.py → runs/ablations
-  molmo-jax sweep --study=all --list                    # arms, flags, runs, time; --dry_run: commands
+  molmo-jax sweep --study=all --list                    # arms, flags, runs, time
   molmo-jax sweep --study=pooling,columns --seeds=2 --config.training.steps=300 --out=runs/quick
   molmo-jax sweep --config=mine.py --study=all --out=runs/mine
   molmo-jax sweep --report_only --out=runs/ablations    # the report again, from the folders
@@ -135,7 +135,8 @@ def show(study: StudyResult, console: Console) -> None:
       line = f'  {arm.name}: {found.text} {found.small} (n = {len(arm.runs)})'
     if arm in study.compared:
       found = study.difference(arm)
-      line += f'; difference {tables.difference_cell(found).text}, {tables.p_phrase(found.p)}{tables.mark(found.p)}'
+      line += (f'; difference {tables.difference_cell(found).text}, {tables.p_phrase(found.p)}'
+               f'{tables.mark(found.p)}')
     console.print(line, highlight=False, markup=False)
 
 

@@ -1,7 +1,7 @@
-"""Shows how images or a video become tokens: eleven numbers in the terminal, and a page with drawings.
+"""Shows how images or a video become tokens: eleven numbers, and a page with drawings.
 
 The counts are those of the arrays that training gets (with --inference: that a prompt gives). No
-weights are needed. Any value of the configuration is a flag, as --config.preprocess.image.max_crops=36.
+weights are needed. Any value of the configuration is a flag: --config.data.sequence_length=4096.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
   logging.set_verbosity(logging.WARNING)
   console = Console()
   run = from_config(read_config(args.config, rest).config)
-  walkthrough = walk(read_sources(args.files), run, args.question, args.answer, training=not args.inference)
+  walkthrough = walk(read_sources(args.files), run, args.question, args.answer,
+                     training=not args.inference)
   terminal.show(walkthrough, console)
   try:
     args.out.parent.mkdir(parents=True, exist_ok=True)
