@@ -18,7 +18,7 @@ import numpy as np
 
 from molmo_jax.inference.generate import begin, extend
 from molmo_jax.inference.unstack import unstack_blocks
-from molmo_jax.lab.benchmark.small import SMALL
+from molmo_jax.lab.benchmark.small import SMALL, text_batch
 from molmo_jax.lab.benchmark.timing import Run
 from molmo_jax.model.molmo import Molmo
 
@@ -36,15 +36,8 @@ def prompts(rows: int, length: int) -> np.ndarray:
 
 
 def ours(model: Molmo, params: Any, tokens: np.ndarray, new_tokens: int) -> Side:
-  rows, length = tokens.shape
-  zeros, size = np.zeros_like(tokens), SMALL.tower.image_size
-  batch = dict(tokens=tokens, positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
-               segments=zeros,
-               visual=zeros, feature_index=zeros - 1,
-               crops=np.zeros((rows, 0, size, size, 3), np.uint8),
-               pool_index=np.zeros((rows, 0, SMALL.connector.pool_slots), np.int32))
   layers, made = unstack_blocks(params), {}
-  prompt = jax.block_until_ready(begin(model, params, batch, new_tokens))
+  prompt = jax.block_until_ready(begin(model, params, text_batch(tokens), new_tokens))
 
   def run() -> float:
     answers = jax.block_until_ready(jax.tree.map(jnp.copy, prompt))   # `extend` takes its memory

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from molmo_jax.checkpoint import hf
 from molmo_jax.lab.benchmark import peer
@@ -17,8 +18,7 @@ from molmo_jax.training.state import init_params
 SMALL = ModelConfig(
   vit=VitConfig(width=384, layers=6, heads=6, head_dim=64, mlp=1536),
   connector=ConnectorConfig(vit_layers=(-1, -4), heads=6, kv_heads=6, head_dim=64, width=384,
-                            hidden=2304,
-                            pool_slots=4),
+                            hidden=2304, pool_slots=4),
   llm=LlmConfig(vocab=8192, width=768, layers=12, heads=12, kv_heads=4, head_dim=64, mlp=2304),
   remat='none')
 
@@ -28,6 +28,16 @@ def make_model() -> tuple[Molmo, Any]:
   model = Molmo(SMALL)
   return model, jax.block_until_ready(
     jax.jit(lambda key: init_params(model, key))(jax.random.key(0)))
+
+
+def text_batch(tokens: np.ndarray) -> dict[str, np.ndarray]:
+  """The batch of int32 [B,S] text tokens: one example a row, no crops."""
+  rows, length = tokens.shape
+  zeros, size = np.zeros_like(tokens), SMALL.tower.image_size
+  return dict(tokens=tokens, positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+              segments=zeros, visual=zeros, feature_index=zeros - 1,
+              crops=np.zeros((rows, 0, size, size, 3), np.uint8),
+              pool_index=np.zeros((rows, 0, SMALL.connector.pool_slots), np.int32))
 
 
 def peer_of(params: Any, torch: Any, transformers: Any) -> Any:

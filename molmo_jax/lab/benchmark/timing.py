@@ -37,10 +37,13 @@ class Timing:
     """Work per second: median, and the slowest and fastest run that counted."""
     rates = sorted(work / s for s in self.counted)
     disturbed = sum(share > DISTURBED for share in self.others)
-    note = f', {disturbed} of {len(self.seconds)} runs disturbed by other processes' if disturbed else ''
+    note = ''
+    if disturbed:
+      note = f', {disturbed} of {len(self.seconds)} runs disturbed by other processes'
     note += ' and counted all the same' if disturbed and len(self.counted) == len(
       self.seconds) else ''
-    return f'{work / self.median:.1f} {unit} (from {rates[0]:.1f} to {rates[-1]:.1f}, {len(rates)} runs{note})'
+    return (f'{work / self.median:.1f} {unit} (from {rates[0]:.1f} to {rates[-1]:.1f}, '
+            f'{len(rates)} runs{note})')
 
 
 def alternate(programs: Sequence[Run], blocks: int, runs: int) -> list[Timing]:

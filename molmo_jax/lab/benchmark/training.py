@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from molmo_jax.lab.benchmark.small import SMALL
+from molmo_jax.lab.benchmark.small import text_batch
 from molmo_jax.lab.benchmark.timing import Run
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.training.optimizer import GroupConfig, OptimizerConfig, make_optimizer
@@ -19,14 +19,8 @@ RATE = 1e-5
 
 
 def ours(model: Molmo, params: Any, tokens: np.ndarray) -> Run:
-  rows, length = tokens.shape
-  zeros, size = np.zeros_like(tokens), SMALL.tower.image_size
-  batch = dict(tokens=tokens, targets=np.roll(tokens, -1, axis=1), segments=zeros, visual=zeros,
-               positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
-               feature_index=zeros - 1,
-               loss_weights=np.ones(tokens.shape, np.float32),
-               crops=np.zeros((rows, 0, size, size, 3), np.uint8),
-               pool_index=np.zeros((rows, 0, SMALL.connector.pool_slots), np.int32))
+  batch = text_batch(tokens) | dict(targets=np.roll(tokens, -1, axis=1),
+                                    loss_weights=np.ones(tokens.shape, np.float32))
   config = OptimizerConfig({'all': GroupConfig('', learning_rate=RATE, warmup=0)})
   optimizer = make_optimizer(config, 1000, params)
   step = jax.jit(make_train_step(model, optimizer, TrainingConfig(), config), donate_argnums=0)

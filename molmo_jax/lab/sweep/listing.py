@@ -35,7 +35,8 @@ def lines(plan: Plan, out: Path, processes: int) -> Iterator[str]:
       total += seconds
       shared = f', {len(names) - len(new)} shared with a study above' if len(new) < len(
         names) else ''
-      yield f'  {arm:{width}}  {len(new)} runs, {len(new) - len(left)} done{shared}; {clock(seconds)} left'
+      yield (f'  {arm:{width}}  {len(new)} runs, {len(new) - len(left)} done{shared}; '
+             f'{clock(seconds)} left')
       yield f'  {"":{width}}  {flags_text(flags)}'
     yield ''
   yield (f'{len(counted)} runs; with {processes} at a time about {clock(total / processes)} are '

@@ -2,7 +2,7 @@
 
     flags.json   the flags that differ from the configuration file, and the command
     log.txt      what train.py printed, attempt after attempt
-    lock         held by the process that runs it, and freed by the system when that ends in whatever way
+    lock         held by the process that runs it, and freed by the system when that ends
     done.json    written last: the run is finished and is never run again
 """
 
@@ -21,7 +21,8 @@ from molmo_jax.parameters import count
 from molmo_jax.training.state import abstract_params
 
 FLAGS, LOG, LOCK, DONE = 'flags.json', 'log.txt', 'lock', 'done.json'
-SUMMARY, PREDICTIONS, METRICS = 'evaluation/summary.json', 'evaluation/predictions.jsonl', 'metrics.jsonl'
+SUMMARY, PREDICTIONS = 'evaluation/summary.json', 'evaluation/predictions.jsonl'
+METRICS = 'metrics.jsonl'
 # bytes at the end of a file in which its last lines are
 TAIL = 4096
 

@@ -160,7 +160,9 @@ class Scheduler:
 
   def _show_failure(self, child: Child) -> None:
     status = child.process.returncode
-    how = f'was ended by {signal.Signals(-status).name}' if status < 0 else f'ended with status {status}'
+    how = f'ended with status {status}'
+    if status < 0:
+      how = f'was ended by {signal.Signals(-status).name}'
     log = child.folder / record.LOG
     self._console.print(f'failed: {child.run.name} {how}; its log, {log}, ends with', style='red',
                         highlight=False,
@@ -189,4 +191,5 @@ class Scheduler:
     doing = 'stopping' if stopping else 'running'
     failed = f', {len(self._failed)} failed' if self._failed else ''
     others = '' if self._running or stopping else ', the others are at work in another sweep'
-    return f'{done}/{len(self._runs)} runs done, {len(self._running)} {doing}{failed}{others if self._waiting else ""}'
+    return (f'{done}/{len(self._runs)} runs done, {len(self._running)} {doing}{failed}'
+            f'{others if self._waiting else ""}')

@@ -1,5 +1,5 @@
-"""What is drawn over the pixels that the vision tower gets, as SVG paths; walkthrough.html puts them
-over the pictures.
+"""What is drawn over the pixels that the vision tower gets, as SVG paths; walkthrough.html puts
+them over the pictures.
 
 Coordinates are pixels of the picture. What is drawn is read off `pool_index`, `layout_index` and
 `layout_box`.
