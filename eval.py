@@ -26,9 +26,10 @@ from configs import finetune as finetune_config
 from molmo_jax import command_line
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
+from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import read_manifest
+from molmo_jax.datasets import resolve_tasks, task_manifest
 from molmo_jax.evaluation import session
-from molmo_jax.evaluation.tasks import resolve_tasks, task_manifest
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.inference.settings import parse_settings
 from molmo_jax.initial import from_checkpoint
@@ -106,11 +107,12 @@ def main(argv: list[str]) -> None:
     params, step = native.restore_params(checkpoints, STEP.value, abstract_params(run.model, mesh))
     title = f'{run.name}, step {step}'
   model = LoadedModel(run.model, params, Processor(tokenizer, run.preprocess), mesh)
+  formatter = run.data.formatter()
   heading = session.Heading(title, config.to_dict() | {'step': step})
 
   # ---- evaluation of a manifest ------------------------------------------------------------------
   if not tasks:
-    manifest = read_manifest(MANIFEST.value or run.data.validation)
+    manifest = WordedManifest(read_manifest(MANIFEST.value or run.data.validation), formatter)
     console.rule(f'{title} on {manifest.path}')
     session.run_evaluation(model, manifest, run.evaluation, out, console, heading, OVERWRITE.value)
     return
@@ -118,8 +120,8 @@ def main(argv: list[str]) -> None:
   # ---- evaluation of benchmarks ------------------------------------------------------------------
   published = {}
   for task in tasks:
-    manifest = read_manifest(processes.first_then_others(
-      lambda task=task: task_manifest(task, DATA_ROOT.value, MANIFESTS.value)))
+    manifest = WordedManifest(read_manifest(processes.first_then_others(
+      lambda task=task: task_manifest(task, DATA_ROOT.value, MANIFESTS.value))), formatter)
     settings = {'max_new_tokens': task.max_new_tokens} | generation
     evaluation = dataclasses.replace(run.evaluation, generation=dataclasses.replace(
       run.evaluation.generation, **settings))

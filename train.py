@@ -18,6 +18,7 @@ from rich.console import Console
 from molmo_jax import command_line
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
+from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import read_manifest
 from molmo_jax.data.pipeline import check_loss_tokens, open_data, read_sources
 from molmo_jax.data.prefetch import Prefetched
@@ -118,7 +119,8 @@ def main(argv: list[str]) -> None:
   def evaluate(step: int, folder: Path, curves: list[dict] | None = None) -> dict:
     loaded = LoadedModel(run.model, state.params, Processor(tokenizer, run.preprocess), mesh)
     heading = Heading(f'{run.name}, step {step}', config.to_dict(), curves)
-    return run_evaluation(loaded, read_manifest(run.data.validation), run.evaluation, folder,
+    manifest = WordedManifest(read_manifest(run.data.validation), run.data.formatter())
+    return run_evaluation(loaded, manifest, run.evaluation, folder,
                           console, heading)
 
   pending = stopped = None   # metrics are fetched late: the device never waits for them

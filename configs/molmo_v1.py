@@ -8,7 +8,8 @@ padding embeddings.
   python train.py --config=configs/molmo_v1.py:size=1b_e,stage=multitask,vision=siglip …
 
 size: 7b_d (default), 7b_o, 72b, 1b_e (mixture of experts); stage: captioner (default: the connector
-starts at random) or multitask (from the captioner's weights); vision: clip (default, all releases),
+starts at random) or multitask (from the captioner's weights); data: a folder of manifests that prepare_dataset wrote,
+of which those of the stage are mixed at its rates; vision: clip (default, all releases),
 siglip, dinov2 or metaclip. What the captioner starts from, `init_llm` and `init_vit`:
 docs/checkpoints.md.
 """
@@ -18,6 +19,8 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from configs import molmo2
+from configs.stages import options
+from molmo_jax.datasets.recipes import recipe
 from molmo_jax.experiment import complete
 from molmo_jax.model.tower import VITS
 from molmo_jax.preprocess.types import MOLMO_V1
@@ -52,11 +55,11 @@ STAGES = {
     dropout=dict(response_residual_dropout=0.1),
     recipe=(2e-4, 6e-6, 2e-5, dict(connector=200, vit=2000, llm=2000)),
     # four times over the captions; set it for your own number
-    rows=128, steps=22_000, seed=95818),
+    rows=128, steps=22_000, seed=95818, prompts='style_only'),
   'multitask': dict(
     text=dict(), dropout=dict(residual_dropout=0.1),
     recipe=(5e-6, 5e-6, 1e-5, dict(connector=200, vit=200, llm=200)),
-    rows=256, steps=30_000, seed=50189),
+    rows=256, steps=30_000, seed=50189, prompts='molmo_v1'),
 }
 
 
@@ -78,12 +81,11 @@ def model(size: str, vision: str) -> ConfigDict:
 
 
 def get_config(arguments: str = 'size=7b_d') -> ConfigDict:
-  options = dict(item.split('=') for item in arguments.split(',') if item)
-  size, stage, vision = options.pop('size', '7b_d'), options.pop('stage', 'captioner'), options.pop(
-    'vision', 'clip')
-  if options or size not in LLM or stage not in STAGES or vision not in TOWERS:
+  given = options(arguments, size='7b_d', stage='captioner', vision='clip', data='')
+  size, stage, vision, folder = given.values()
+  if size not in LLM or stage not in STAGES or vision not in TOWERS:
     raise ValueError(f'unknown options in {arguments!r}; this configuration has: '
-      f'size={"|".join(LLM)}, stage={"|".join(STAGES)}, vision={"|".join(TOWERS)}')
+      f'size={"|".join(LLM)}, stage={"|".join(STAGES)}, vision={"|".join(TOWERS)}, data=FOLDER')
   s = STAGES[stage]
   c = ConfigDict()
   c.name = f'molmo_v1_{size}_{stage}' + ('' if vision == 'clip' else f'_{vision}')
@@ -98,7 +100,9 @@ def get_config(arguments: str = 'size=7b_d') -> ConfigDict:
     train='data/train.jsonl', validation='data/val.jsonl', tokenizer='data/tokenizer.json',
     batch_size=s['rows'],
     sequence_length=2304, crops=13, visual_tokens=1932 if vision == 'siglip' else 1344, workers=2,
-    seed=s['seed']))
+    seed=s['seed'], prompts=s['prompts']))
+  if folder:
+    c.data.update(recipe(f'v1_{stage}', folder, present_only=True))
   c.optimizer = molmo2.optimizer(*s['recipe'])
   c.training = ConfigDict(dict(steps=s['steps'], log_every=20, checkpoint_every=4000))
   c.evaluation = ConfigDict(dict(batch_size=8, generation=dict(max_new_tokens=256)))

@@ -7,7 +7,7 @@ language model and an image tower, `--config.init_llm=… --config.init_vit=…`
 from ml_collections import ConfigDict
 
 from configs import molmo2
-from molmo_jax.data.recipes import recipe
+from molmo_jax.datasets.recipes import recipe
 
 # tokens of a row, crops and frames of a row, frames of a video, steps
 ROWS = {'pretrain': (2_536, 16, 16, 31_000), 'sft': (16_384, 128, 128, 30_000),
@@ -56,7 +56,8 @@ def config(name: str, size: str, stage: str, folder: str) -> ConfigDict:
     # a visual token is one of the row's
     batch_size=128, sequence_length=tokens, crops=crops, visual_tokens=tokens,
     packing=dict(buffer=48, token_weight=1, image_weight=1 if pretrain else 30),
-    workers=4, seed=95818 if pretrain else 50189))
+    workers=4, seed=95818 if pretrain else 50189,
+    prompts='style_only' if pretrain else 'molmo2'))
   if folder:
     c.data.update(recipe(stage, folder, present_only=True))
   warmup = dict(connector=200, vit=2000, llm=2000) if pretrain else dict(connector=200, vit=200,

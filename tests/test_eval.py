@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.evaluation.tasks.datasets import BUILDERS
+from tests.datasets.builders import BUILDERS
 from tests.programs import command, finish, one_line_error
 from tests.tiny_run import tiny_config
 

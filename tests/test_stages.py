@@ -9,7 +9,7 @@ import json
 import pytest
 
 from molmo_jax.preprocess.tokenizer import train_tokenizer
-from tests.data.stages import write_stage
+from tests.datasets.stages import write_stage
 from tests.programs import command, finish
 
 STEPS = 20

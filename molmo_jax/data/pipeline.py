@@ -17,17 +17,19 @@ from absl import logging
 
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.batching import RowShape, check_fits, pad_row, stack_rows
+from molmo_jax.data.facts import FactError
+from molmo_jax.data.formatting import Formatter, Prompts
 from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
 from molmo_jax.data.mixture import Dataset, DatasetConfig, MixedOrder, read_mixture
 from molmo_jax.data.packing import PackingConfig, PackRows
 from molmo_jax.errors import MolmoError
-from molmo_jax.preprocess.encode import encode
+from molmo_jax.preprocess.encode import encode, shown_times
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import EncodingError, MediaError, PreprocessConfig
 
 LONGEST_PATIENCE = 10_000      # unusable records in a row, after which a run ends
 # faults of a record, as opposed to faults of the program
-USABLE_ERRORS = (ManifestError, MediaError, EncodingError)
+USABLE_ERRORS = (ManifestError, FactError, MediaError, EncodingError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,12 @@ class DataConfig:
   mixture: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)
   # rates of the mixture's groups; none: one group
   groups: dict[str, float] = dataclasses.field(default_factory=dict)
+  prompts: Prompts = 'molmo2'        # how facts are worded: fine-tuning, pre-training, Molmo v1
+  wordings: str = ''                 # a file that replaces lists of data/wordings.toml
+
+  def formatter(self) -> Formatter:
+    """What words the facts of records."""
+    return Formatter(self.prompts, self.wordings)
 
 
 class BadRecordError(MolmoError):
@@ -67,16 +75,18 @@ class EncodeRecord(grain.transforms.RandomMap):
   """
 
   def __init__(self, datasets: Sequence[Dataset], preprocess: PreprocessConfig,
-               tokenizer: Tokenizer, shape: RowShape, padded: bool):
+               tokenizer: Tokenizer, shape: RowShape, padded: bool, formatter: Formatter):
     self._datasets, self._preprocess, self._tokenizer = datasets, preprocess, tokenizer
-    self._shape, self._padded = shape, padded
+    self._shape, self._padded, self._formatter = shape, padded, formatter
 
   def random_map(self, element: int | tuple[int, int], rng: np.random.Generator) -> dict[str, Any]:
     number, index = element if isinstance(element, tuple) else (0, element)
     dataset, source = self._datasets[number], ''
     try:
-      example = dataset.adapted(dataset.records[index])
-      source = example.source
+      record = dataset.records[index]
+      source = record.source
+      example = dataset.adapted(self._formatter(
+        record, rng, times=lambda: shown_times(record, self._preprocess.video, training=True)))
       preprocess = dataset.preprocess(self._preprocess, rng)
       encoded = vars(encode(example, preprocess, self._tokenizer, training=True, rng=rng))
       if self._padded:
@@ -257,7 +267,8 @@ class TrainingData:
       order = grain.MapDataset.range(records).seed(config.seed).shuffle().repeat()
     else:
       order = MixedOrder(sources, config.seed).seed(config.seed)
-    encode_record = EncodeRecord(sources, preprocess, tokenizer, shape, padded=not packed)
+    encode_record = EncodeRecord(sources, preprocess, tokenizer, shape, not packed,
+                                 config.formatter())
     # in this order: the random choices for a record are those of its number in the common order
     examples = order.random_map(encode_record)[start + process_index::process_count]
     rows = examples.to_iter_dataset(

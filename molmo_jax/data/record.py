@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from molmo_jax.data.facts import RECORD_KEYS, FactError, fact_fields, weight_problem
 from molmo_jax.errors import MolmoError
 from molmo_jax.preprocess.types import Example, Message, Subtitle
 
 MEDIA_KEYS = ('image', 'images', 'video')
 TEXT_KEYS = ('messages', 'conversations', 'question')
-KEYS = MEDIA_KEYS + TEXT_KEYS + ('answer', 'subtitles', 'clip', 'weights', 'style', 'styles',
-                                 'task', 'metric', 'answers', 'options', 'points', 'metadata', 'id')
+KEYS = MEDIA_KEYS + TEXT_KEYS + RECORD_KEYS + (
+  'answer', 'subtitles', 'clip', 'weights', 'style', 'styles', 'task', 'metric', 'answers',
+  'options', 'points', 'metadata', 'id')
 ROLES: tuple[Literal['user', 'assistant'], ...] = ('user', 'assistant')
 KINDS = {dict: 'an object', list: 'a list', str: 'a string', bool: 'a boolean', int: 'a number',
          float: 'a number', type(None): 'null'}
@@ -40,7 +42,7 @@ def parse_record(record: Any, source: str, folder: str | os.PathLike | None = No
   """
   try:
     return _example(record, source, None if folder is None else Path(folder))
-  except ManifestError as error:   # the checks below know their key, not the line
+  except (ManifestError, FactError) as error:   # the checks below know their key, not the line
     raise ManifestError(f'{source}: {error}') from None
 
 
@@ -62,7 +64,8 @@ def _example(record: Any, source: str, folder: Path | None) -> Example:
   if 'clip' in record and isinstance(record.get('subtitles'), list):
     raise ManifestError("'subtitles' with times cannot be combined with 'clip': times are those of "
                         'the whole video')
-  conversations = _conversations(record)
+  facts = fact_fields(record, folder)
+  conversations = () if 'facts' in record else _conversations(record)
   answers = _strings(record.get('answers', []), 'answers')
   if not answers and len(conversations) == 1 and conversations[0][-1].role == 'assistant':
     answers = (conversations[0][-1].content,)   # the reply that is there is the accepted one
@@ -72,7 +75,7 @@ def _example(record: Any, source: str, folder: Path | None) -> Example:
     video=lambda value, key: _resolve(_string(value, key), key, folder),
     weights=lambda value, key: _weights(value, key, len(conversations)))
   return Example(images=_images(record, folder), conversations=conversations, answers=answers,
-                 styles=_styles(record, len(conversations)), source=source,
+                 styles=_styles(record, len(conversations)), source=source, **facts,
                  **{key: read(record[key], key) for key, read in optional.items() if key in record})
 
 
@@ -164,15 +167,16 @@ def _clip(value: Any, where: str) -> tuple[float, float]:
   return clip
 
 
-def _weights(value: Any, where: str, count: int) -> tuple[float | None, ...]:
+def _weights(value: Any, where: str, count: int
+             ) -> tuple[float | Mapping[str, Any] | None, ...]:
   items = _list(value, where, 'of numbers, one per conversation')
   if len(items) != count:
     raise ManifestError(f"'{where}' has {len(items)} values for {count} "
                         f"conversation{'s' if count != 1 else ''}; give one per conversation")
-  weights = tuple(None if w is None else _number(w, f'{where}[{i}]') for i, w in enumerate(items))
-  if any(w is not None and w < 0 for w in weights):
-    raise ManifestError(f"'{where}' must not be negative: {items}")
-  return weights
+  for i, weight in enumerate(items):
+    if weight is not None and (problem := weight_problem(weight)):
+      raise ManifestError(f"'{where}[{i}]' is {_shown(weight)}: {problem}")
+  return tuple(float(w) if isinstance(w, int) else w for w in items)
 
 
 def _points(value: Any, where: str) -> tuple[tuple[float, float], ...]:

@@ -6,6 +6,7 @@ Source: docs/model.md §5–8, docs/training.md §3. No batching and no padding 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -15,7 +16,6 @@ from molmo_jax.preprocess.sequence import (
   IMAGE_PLACEHOLDER,
   LOSS_WEIGHTS,
   TREE_FORMATS,
-  LossWeight,
   SequenceRules,
   build_sequence,
 )
@@ -27,6 +27,7 @@ from molmo_jax.preprocess.types import (
   MediaError,
   Message,
   PreprocessConfig,
+  VideoConfig,
   VisualInput,
 )
 
@@ -85,12 +86,12 @@ def _encode(
   styles = example.styles or [example.style] * len(conversations)
   texts = [_message_strings(conversations[i], styles[i], config, tokenizer, style_rng)
            for i in order]
-  weights = [None if w is None else LossWeight(w) for w in example.weights
-             or [None] * len(conversations)]
+  loss_weight = LOSS_WEIGHTS[config.text.message_weight]
+  weights = [loss_weight.with_terms(w) for w in example.weights or [None] * len(conversations)]
   inputs = _visual_inputs(example, config, tokenizer, training, rng if training else None)
   text = config.text
   rules = SequenceRules(
-    LOSS_WEIGHTS[text.message_weight], tree_format=TREE_FORMATS[text.tree_format],
+    loss_weight, tree_format=TREE_FORMATS[text.tree_format],
     max_sequence_length=text.max_sequence_length if training else text.max_sequence_length_eval,
     max_text_tokens=text.max_text_tokens)
   sequence = build_sequence(
@@ -185,7 +186,7 @@ def _message_strings(
   contents = [m.content for m in messages]
   for index, content in enumerate(contents):
     tokenizer.check_plain(content, allowed=() if index % 2 else (IMAGE_PLACEHOLDER,))
-  answer = contents[1] if len(contents) > 1 else None
+  answer = None if len(contents) % 2 else contents[-1]   # its length is what a tag may announce
   contents[0] = chat.add_style_prefix(contents[0], style, config.text.style_prefix, answer=answer,
                                       rng=rng)
   for index in range(0, len(contents), 2):
@@ -202,17 +203,30 @@ def _visual_inputs(
     config.layout_format)
   if example.video is not None:
     max_frames = config.video.max_frames if training else config.video.max_frames_eval
-    frames, times = video.read_video(example.video, max_frames, config.video, fps=example.fps,
-                                     clip=example.clip,
-                                     rng=rng, resize=_frame_resize(config))
+    frames, times = video.read_video(
+      example.video, max_frames, dataclasses.replace(config.video, **example.sampling),
+      fps=example.fps, clip=example.clip, rng=rng, resize=_frame_resize(config))
     return [layout.prepare_video(frames, times, example.subtitles, config.image, config.video,
                                  special, tokenize,
                                  markup)]
-  loaded = [reading.load_image(source) for source in example.images]
-  max_crops = config.image.max_crops if training else config.image.max_crops_eval
   max_images = config.image.max_images if training else config.image.max_images_eval
+  loaded = [reading.load_image(source) for source in example.images[:max_images]]
+  max_crops = config.image.max_crops if training else config.image.max_crops_eval
+  if len(example.images) > 1:
+    max_crops = min(max_crops, config.image.max_multi_image_crops)
   return layout.prepare_images(loaded, config.image, max_crops, special, tokenize, max_images,
                                markup)
+
+
+def shown_times(example: Example, config: VideoConfig, training: bool) -> np.ndarray:
+  """Seconds of the frames that `encode` shows of the example's video file; none is decoded.
+
+  Raises:
+    MediaError: the video cannot be read.
+  """
+  return video.sampled_times(
+    example.video, config.max_frames if training else config.max_frames_eval,
+    dataclasses.replace(config, **example.sampling), example.clip)
 
 
 def first_rows(inputs: Sequence[VisualInput]) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 # Frames per second that the modes 'fps…' choose from.
-_CANDIDATE_FPS = (0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 16.0)
+CANDIDATE_FPS = (0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 16.0)
 
 _NAMED_RATES = re.compile(
     r'uniform_last_frame_(max_fps_set|min)_(\d[\d.]*(?:-\d[\d.]*)*)(?:fps)?')
@@ -19,7 +19,8 @@ _NAMED_RATES = re.compile(
 
 def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_frame',
                  max_fps: float | Sequence[float] | None = 2.0,
-                 rng: np.random.Generator | None = None) -> np.ndarray:
+                 rng: np.random.Generator | None = None,
+                 candidate_fps: Sequence[float] = CANDIDATE_FPS) -> np.ndarray:
   """Chooses the moments of a video, by time (docs/model.md §7.1).
 
   Modes:
@@ -40,15 +41,16 @@ def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_fra
     mode: one of the above.
     max_fps: largest rate, frames per second, or several.
     rng: source of randomness in training; None: evaluation.
+    candidate_fps: rates of the modes `fps…`.
 
   Returns:
     float64 [F], ascending, F ≤ max_frames.
   """
   _check_sampling(duration > 0, f'a duration of {duration} s', max_frames)
   if mode in ('fps', 'fps_uniform'):
-    fitting = [rate for rate in _CANDIDATE_FPS if max_frames / rate >= duration]
+    fitting = [rate for rate in candidate_fps if max_frames / rate >= duration]
     if fitting or mode == 'fps':
-      times = np.arange(max_frames) / max(fitting, default=_CANDIDATE_FPS[0])
+      times = np.arange(max_frames) / max(fitting, default=candidate_fps[0])
       return times[times < duration]
   if mode in ('uniform', 'uniform_randomized', 'fps_uniform'):
     times = np.linspace(0, duration, max_frames, endpoint=False, dtype=np.float64)
@@ -114,7 +116,7 @@ def _step_of_rate(total_frames: int, fps: float, max_frames: int, mode: str) -> 
   that gives the most, and in any case the first that gives one; None: even that is too many.
   """
   chosen, steps = None, 0
-  for rate in _CANDIDATE_FPS:
+  for rate in CANDIDATE_FPS:
     step = max(int(fps / rate), 1)
     if not steps:
       if mode == 'fps_uniform' and total_frames // step > max_frames:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -49,6 +49,16 @@ class LossWeight:
     if self.root_branches:
       weight /= math.sqrt(branches)
     return weight
+
+  def with_terms(self, given: float | Mapping[str, float | bool | None] | None) -> LossWeight:
+    """What a conversation says in its own place: None, this weight; a number, that weight per token
+    and nothing else; an object, the terms that it names and the others as they are.
+    """
+    if given is None or isinstance(given, Mapping):
+      terms = {'weight': 'scale', 'root_length': 'root_length', 'root_subsegments': 'root_branches'}
+      return dataclasses.replace(self, **{
+        terms[name]: value for name, value in (given or {}).items() if value is not None})
+    return LossWeight(given)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from molmo_jax.errors import MolmoError
+from molmo_jax.preprocess.frame_sampling import CANDIDATE_FPS
 
 # The fields of a row and a batch, with what fills their unused part (docs/data.md).
 PADDING = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1,
@@ -39,6 +40,8 @@ class ImageConfig:
   patch_size: int = 14                        # side of a patch, pixels
   max_crops: int = 8                          # K in training; the global view is not counted
   max_crops_eval: int = 24                    # K at inference
+  # K of each of several images, in training and at inference
+  max_multi_image_crops: int = 8
   max_images: int = 5                         # images in one example, training
   max_images_eval: int = 20                   # images in one example, inference
   # patches (left/top, right/bottom) that neighbouring crops share
@@ -80,6 +83,8 @@ class VideoConfig:
   max_frames_eval: int = 384                  # F at inference (long context)
   max_fps: float | None = 2.0                 # frames per second of video
   frame_sample_mode: str = 'uniform_last_frame'  # docs/model.md §7.1
+  # rates that the modes 'fps…' choose from, ascending
+  candidate_fps: tuple[float, ...] = CANDIDATE_FPS
   pooling: tuple[int, int] = (3, 3)           # pooling window, patches (rows, columns)
   # how the time of a frame is written
   time_mode: Literal['per-frame-compact', 'per-frame', 'numbered-frames',
@@ -161,7 +166,15 @@ class Example:
   subtitles: str | tuple[Subtitle, ...] | None = None
   # more than one: a message tree over the same media
   conversations: tuple[tuple[Message, ...], ...] = ()
-  weights: tuple[float | None, ...] | None = None       # loss weight per token of each conversation
+  # of each conversation: loss weight per token, or single terms of it ({'weight', 'root_length',
+  # 'root_subsegments'}) in the place of the stage's
+  weights: tuple[float | Mapping[str, Any] | None, ...] | None = None
+  # what is known where there are no conversations yet: `data.formatting` words it
+  facts: tuple[Mapping[str, Any], ...] = ()
+  dialogue: float = 0.0                       # probability that the facts become one conversation
+  backdrop: str = ''                          # folder whose media a record without its own gets
+  # fields of `VideoConfig` that hold for this video: frame_sample_mode, candidate_fps
+  sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   task: str = 'default'
   style: str | None = None
   # style of each conversation, where they differ; replaces `style`

@@ -74,7 +74,8 @@ def read_video(source: str | Path | np.ndarray, max_frames: int, config: VideoCo
       if timeline is None:
         continue
       length, offset = _part(timeline, clip, name)
-      times = sample_times(length, max_frames, config.frame_sample_mode, config.max_fps, rng)
+      times = sample_times(length, max_frames, config.frame_sample_mode, config.max_fps, rng,
+                           config.candidate_fps)
       shown = timeline.shown_at(times + offset)
       frames = pick(source, name, timeline, np.unique(shown), resize)
       if frames is not None:
@@ -84,6 +85,24 @@ def read_video(source: str | Path | np.ndarray, max_frames: int, config: VideoCo
       error, FileNotFoundError) else f'cannot be read as a video ({error})'
     raise MediaError(f'{name}: {reason}') from error
   raise MediaError(f'{name}: no frame can be decoded')
+
+
+def sampled_times(source: str | Path, max_frames: int, config: VideoConfig,
+                  clip: Clip | None = None) -> np.ndarray:
+  """Seconds of the frames that `read_video` would read of a file, of which nothing is decoded.
+
+  Raises:
+    MediaError: as `read_video`.
+  """
+  name = f'video {os.fspath(source)}'
+  try:
+    timeline = _scan_packets(source, name) or _scan_frames(source, name)
+  except (av.error.FFmpegError, OSError) as error:
+    raise MediaError(f'{name}: cannot be read as a video ({error})') from error
+  if timeline is None:
+    raise MediaError(f'{name}: no frame can be decoded')
+  return sample_times(_part(timeline, clip, name)[0], max_frames, config.frame_sample_mode,
+                      config.max_fps, None, config.candidate_fps)
 
 
 def _part(timeline: _Timeline, clip: Clip | None, name: str) -> tuple[float, float]:

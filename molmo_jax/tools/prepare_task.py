@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from molmo_jax.command_line import make_parser
-from molmo_jax.evaluation.tasks import TaskError, resolve_tasks, write_manifest
+from molmo_jax.datasets import TaskError, resolve_tasks, write_manifest
 from molmo_jax.metrics.versions import MOLMO2, MOLMO_V1
 from molmo_jax.preprocess.types import MediaError
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from molmo_jax.data.manifest import read_manifest
-from molmo_jax.tools.prepare_dataset import main, table
+from molmo_jax.datasets.page import training_page
+from molmo_jax.tools.prepare_dataset import main
 
 DOCS = Path(__file__).parents[2] / 'docs/datasets.md'
 
@@ -30,7 +31,7 @@ def test_the_manifest_is_written_and_what_is_missing_is_counted(tmp_path, capsys
   assert [e.video for e in read_manifest(out)] == [str(out.parent / '../V.mp4')]
   printed = ' '.join(capsys.readouterr().err.split())
   assert '1 records from 2 rows; 1 skipped for missing media, 0 unusable' in printed
-  assert 'the first missing: W: no video' in printed
+  assert 'the first missing: no file ' in printed
 
 
 def test_a_manifest_without_records_is_a_failure(tmp_path, capsys):
@@ -51,4 +52,4 @@ def test_an_unknown_name_gets_the_closest_ones(tmp_path, capsys):
 
 def test_the_documented_table_is_the_current_one():
   # after a change: molmo-jax prepare_dataset --list > docs/datasets.md
-  assert DOCS.read_text(encoding='utf-8') == table()
+  assert DOCS.read_text(encoding='utf-8') == training_page()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.golden.runners import (
   connector,
+  formatting,
   hub,
   image_split,
   masks,
@@ -19,4 +20,4 @@ from tests.golden.runners import (
 
 RUNNERS = [visual, samplers, connector, messages, masks, image_split, packing, optimizer, metrics,
            v1_preprocess,
-           v1_model, hub]
+           v1_model, hub, formatting]

@@ -1,0 +1,158 @@
+"""The files of one dataset: tables of rows, and media that lie in folders or inside of the tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import glob
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from molmo_jax.datasets.tables import SUFFIXES, TableError, read_table
+from molmo_jax.errors import MolmoError
+from molmo_jax.metrics.versions import MOLMO2
+from molmo_jax.preprocess.types import MediaError
+
+Row = dict[str, Any]
+
+_SUFFIXES = {b'\x89PNG': '.png', b'\xff\xd8': '.jpg', b'GIF8': '.gif', b'RIFF': '.webp',
+             b'BM': '.bmp'}
+VIDEO_SUFFIXES = ('.mp4', '.mkv', '.webm', '.mov', '.avi', '.gif')
+
+
+class TaskError(MolmoError):
+  """A dataset that is not where it should be, or is of another form; the message says what would be
+  right.
+  """
+
+
+class MissingTable(TableError):
+  """No file of a dataset fits the pattern of its table."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+  """Where a dataset lies, and where what must be unpacked goes."""
+  root: Path                                  # the dataset's folder
+  split: str
+  media: Path                                 # pictures that lie inside of tables are written here
+  version: str = MOLMO2                       # of the model that is asked: 'molmo2' or 'v1'
+  pattern: str = ''                           # files of the table, in the place of the usual ones
+
+  def tables(self, patterns: str | tuple[str, ...], **reading: Any) -> Iterator[Row]:
+    """The rows of all files that fit the first pattern that any fits, in the order of their names;
+    '_file' is the file's path below the root.
+
+    Args:
+      patterns: below the root; '{split}' is the split's name.
+      reading: as `tables.read_table` takes it.
+
+    Raises:
+      MissingTable: no file fits.
+    """
+    wanted = [p.replace('{split}', self.split)
+              for p in ([self.pattern] if self.pattern
+                        else [patterns] if isinstance(patterns, str) else patterns)]
+    for pattern in wanted:
+      names = sorted(name for name in glob.glob(pattern, root_dir=self.root, recursive=True)
+                     if name.removesuffix('.gz').endswith(SUFFIXES))
+      for name in names:
+        for row in read_table(self.root / name, **reading):
+          yield row | {'_file': Path(name).as_posix()}
+      if names:
+        return
+    raise MissingTable(f'{self.root}: there is no table {" or ".join(wanted)} '
+                     f'({", ".join(SUFFIXES)}); docs/datasets.md and docs/evaluation.md say where '
+                     'to get the dataset')
+
+  def file(self, name: str) -> str:
+    """Path of a file below the root.
+
+    Leading folders that were not kept when the dataset was unpacked may be missing, and so may the
+    suffix in `name`.
+
+    A file that is nowhere keeps the whole path, so that whoever reads it says which one is missing.
+    """
+    parts = Path(name.removeprefix('/')).parts
+    for start in range(len(parts)):
+      if (path := self.root.joinpath(*parts[start:])).is_file():
+        return str(path)
+      if not path.suffix and (found := sorted(path.parent.glob(glob.escape(path.name) + '.*'))):
+        return str(found[0])
+    return str(self.root / name.removeprefix('/'))
+
+  def video(self, name: str) -> str:
+    """Path of a video: of a file below the root whose suffix may be another than `name` says, or,
+    of a bare name, anywhere below it by the name of the file or of the folder that it has alone.
+    """
+    path = Path(self.file(name))
+    for candidate in (path, *(path.with_suffix(suffix) for suffix in VIDEO_SUFFIXES),
+                      *(path.with_name(path.name + suffix) for suffix in VIDEO_SUFFIXES)):
+      if candidate.is_file():
+        return str(candidate)
+    found = _videos(self.root)
+    bare = Path(name).name
+    if bare != name:
+      return str(path)
+    return found.get(bare) or found.get(Path(bare).stem) or str(path)
+
+  def picture(self, value: Any, name: str = '') -> str:
+    """Path of a picture: of one that lies in a folder, or that its bytes are written to.
+
+    Args:
+      value: a path below the root, a URL (its picture is in `images/`, called by the SHA-256 of the
+        URL in hex, with or without a suffix), bytes, or {'bytes': …, 'path': …} as in the parquet
+        files of the Hugging Face Hub.
+      name: of the file that bytes are written to; '': their SHA-256.
+
+    Raises:
+      TaskError: none of these.
+    """
+    if isinstance(value, Mapping):
+      value = value.get('bytes') or value.get('path')
+    if isinstance(value, str) and value:
+      return self.file(f'images/{url_name(value)}' if '://' in value else value)
+    if not isinstance(value, bytes) or not value:
+      raise TaskError(f'{self.root}: {name}: a picture is a path or bytes, not '
+                      f'{type(value).__name__}')
+    suffix = next((suffix for start, suffix in _SUFFIXES.items() if value.startswith(start)),
+                  '.img')
+    path = self.media / f'{name or hashlib.sha256(value).hexdigest()}{suffix}'
+    if not path.exists() or path.stat().st_size != len(value):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(value)
+    return str(path)
+
+  def size(self, path: str) -> tuple[int, int]:
+    """Width and height of a picture, without decoding it."""
+    try:
+      with Image.open(path) as image:
+        width, height = image.size
+        # EXIF orientation: readers turn the picture upright
+        turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+    except (OSError, UnidentifiedImageError) as error:
+      raise MediaError(f'{path}: cannot be read as a picture ({error})') from None
+    return (height, width) if turned else (width, height)
+
+
+@functools.lru_cache(maxsize=1)
+def _videos(root: Path) -> dict[str, str]:
+  """All videos below a folder by their names without suffix, and by those of their folders."""
+  index: dict[str, str] = {}
+  for folder, _, files in sorted(os.walk(root)):
+    videos = sorted(f for f in files if f.lower().endswith(VIDEO_SUFFIXES))
+    if len(videos) == 1:
+      index.setdefault(Path(folder).name, str(Path(folder, videos[0])))
+    index |= {Path(video).stem: str(Path(folder, video)) for video in videos}
+  return index
+
+
+def url_name(url: str) -> str:
+  """The name of the file that holds what a URL gives: its SHA-256 in hex."""
+  return hashlib.sha256(url.encode()).hexdigest()

@@ -1,0 +1,174 @@
+"""Records whose references are places: points with masks, boxes, tracks. Metadata as
+`metrics.located` reads it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from molmo_jax.datasets.benchmark import Record
+from molmo_jax.datasets.dataset import hub
+from molmo_jax.datasets.files import Files, Row, TaskError
+from molmo_jax.datasets.mask_files import MaskSource, plain_mask
+from molmo_jax.datasets.tracking_rows import frame_sampling
+from molmo_jax.metrics.masks import encode_mask
+
+# frames of a second that are tracked in an evaluation
+TRACKING_FPS = 1
+Records = Callable[[Files], Iterator[Record]]
+
+
+def pixmo_points(files: Files) -> Iterator[Record]:
+  """PixMo points: points in percent and one mask for each."""
+  for number, row in enumerate(files.tables(hub())):
+    masks = np.asarray(row['masks'], bool)
+    if masks.ndim != 3 or len(masks) != len(row['points']):
+      raise TaskError(f'{row["_file"]}: question {number} has {len(row["points"])} points and '
+        f'masks {masks.shape}')
+    height, width = masks.shape[1:]
+    yield {'id': f'{number:06d}',
+           'image': files.picture(row.get('image') or f'images/{row["image_sha256"]}',
+                                   f'{number:06d}'),
+           'label': row['label'], 'metadata': {
+               'width': width, 'height': height, 'masks': [encode_mask(mask) for mask in masks],
+               'references': [[p['x'] * width / 100, p['y'] * height / 100]
+                              for p in row['points']]}}
+
+
+def point_bench(files: Files) -> Iterator[Record]:
+  """PointBench: a mask that holds all points; a category each."""
+  for row in files.tables('data.json'):
+    if 'mask_filename' not in row:
+      continue
+    image = files.file(f'selected_images/{row["category"]}/{row["image_filename"]}')
+    mask = _mask_of_picture(Path(
+      files.file(f'selected_masks/{row["category"]}/{row["mask_filename"]}')))
+    width, height = files.size(image)
+    yield {'id': f'{row["category"]}/{row["image_filename"]}', 'image': image,
+           'question': row['user_input'],
+           'metadata': {'width': width, 'height': height, 'mask': encode_mask(mask),
+                        'category': row['category'],
+                        'groups': [row['category']]}}
+
+
+def _mask_of_picture(path: Path) -> np.ndarray:
+  """bool [h,w]: where any channel of a picture is bright."""
+  try:
+    with Image.open(path) as image:
+      pixels = np.asarray(image)
+  except OSError as error:
+    raise TaskError(f'{path}: the mask cannot be read ({error})') from None
+  bright = pixels > 127 if pixels.dtype != bool else pixels
+  return bright if bright.ndim == 2 else bright.any(axis=2)
+
+
+def screens(tables: str | tuple[str, ...], folder: str, corner_and_size: bool,
+            groups: Sequence[str], prompt: str = '{}') -> Records:
+  """Records for pictures of screens with an instruction and the box of what it means.
+
+  Args:
+    tables: pattern of the tables.
+    folder: of the pictures, below the root.
+    corner_and_size: whether a box is x, y, width, height; else x0, y0, x1, y1.
+    groups: templates of the names of the groups that a row belongs to.
+    prompt: what is asked, with the instruction in the place of {}.
+  """
+  def records(files: Files) -> Iterator[Record]:
+    for number, row in enumerate(files.tables(tables)):
+      name = f'{number:06d}'
+      image = files.picture(row['image'], name) if row.get('image') else files.file(
+        f'{folder}/{row["img_filename"]}')
+      width, height = files.size(image)
+      x, y, *rest = row['bbox'] if 'bbox' in row else row['box_coordinates']
+      box = [x, y, x + rest[0], y + rest[1]] if corner_and_size else [x, y, *rest]
+      parts = row | {'kind': Path(row['_file']).stem.removeprefix('screenspot_').removesuffix(
+        '_v2')}
+      yield {'id': str(row.get('id', name)), 'image': image,
+             'question': prompt.format(row['instruction']),
+             'metadata': {'width': width, 'height': height, 'box': box,
+                          'groups': [group.format_map(parts) for group in groups]}}
+  return records
+
+
+def video_points(files: Files) -> Iterator[Record]:
+  """Molmo2's video pointing: one reference point per object, its masks at 2 frames a second."""
+  for number, row in enumerate(files.tables(hub())):
+    references = [[t, p['x'], p['y']] for t, p in zip(row['two_fps_timestamps'], row['points'])]
+    masks = [[[mask['frame_id'] / 2, plain_mask(mask['rle'])] for mask in of_object]
+             for of_object in row['masks']]
+    yield {'id': f'{number:06d}', 'video': find_video(files, row),
+           'question': f'How many "{row["label"]}" are there in the video?',
+           'metadata': {'width': row['width'], 'height': row['height'],
+                        'duration': row['video_duration'],
+                        'references': references, 'masks': masks}}
+
+
+def find_video(files: Files, row: Row) -> str:
+  """A video of Molmo2's pointing data, which was annotated on copies with 2 frames a second."""
+  folder, _, name = str(row['video_id']).rpartition('/')
+  below = f'{folder}-2fps/{name}' if folder else name
+  found = [path for path in _copies(files.root).get(f'{name}_2fps', ())
+           if path.endswith(f'/{below}_2fps.mp4')]
+  return found[0] if found else files.video(f'{row["video_id"]}.mp4')
+
+
+@functools.lru_cache(maxsize=1)
+def _copies(root: Path) -> dict[str, list[str]]:
+  """Videos with 2 frames a second below a folder, by name."""
+  copies: dict[str, list[str]] = {}
+  for path in sorted(root.glob('**/*_2fps.mp4')):
+    copies.setdefault(path.stem, []).append(str(path))
+  return copies
+
+
+def video_tracks(videos: str, source: MaskSource) -> Records:
+  """Records for tracking an expression: points at 1 frame a second, and masks of every object at
+  these frames.
+
+  Args:
+    videos: folder of the videos below the root.
+    source: of the masks.
+  """
+  def records(files: Files) -> Iterator[Record]:
+    for row in files.tables(hub()):
+      if row.get('sampling_fps', TRACKING_FPS) != TRACKING_FPS or row['fps'] % TRACKING_FPS:
+        continue
+      names = [str(name) for name in row['mask_id']]
+      tracks = _tracks(row, names)
+      masks = source(files, row)
+      kept = {name: {frame: mask for frame in tracks
+                     if (mask := masks(name, int(frame))) is not None}
+              for name in names}
+      width, height = (int(row[a] if a in row else row[b])
+                       for a, b in (('width', 'w'), ('height', 'h')))
+      yield {'id': str(row['id']),
+             'video': files.video(f'{videos}/{row.get("clip", row["video"])}.mp4'),
+             'sampling': frame_sampling(row['fps'], TRACKING_FPS), 'fps': TRACKING_FPS,
+             'label': row.get('expression', row.get('exp')),
+             'metadata': {'width': width, 'height': height, 'fps': row['fps'], 'tracks': tracks,
+                          'masks': kept,
+                          'groups': [row['video_dataset']] if row.get('video_dataset') else []}}
+  return records
+
+
+def _tracks(row: Row, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+  """Frame → object → point, at the tracked frames."""
+  tracks: dict[str, dict[str, list[float]]] = {}
+  if row.get('frame_trajectories') is not None:
+    for moment in row['frame_trajectories']:
+      points = {str(p['id']): p['point'] for p in moment['points'] if str(p['id']) in names
+                and not p['occluded']}
+      if points:
+        tracks[str(moment['frame'])] = points
+    return tracks
+  step = row['fps'] // TRACKING_FPS
+  for of_object in row['points']:
+    for frame, point in enumerate(of_object['points']):
+      if point and frame % step == 0:
+        tracks.setdefault(str(frame), {})[str(of_object['object_id'])] = point
+  return {frame: tracks[frame] for frame in sorted(tracks, key=int)}

@@ -1,0 +1,104 @@
+"""All datasets and benchmarks by name, and what the flag `--tasks` means."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+
+from molmo_jax.datasets import (
+  image_benchmarks,
+  image_qa,
+  molmo2,
+  multi_image,
+  pixmo,
+  pointing,
+  tracking,
+  video_benchmarks,
+  video_labels,
+  video_qa,
+)
+from molmo_jax.datasets.dataset import Dataset, Training
+from molmo_jax.datasets.files import TaskError
+from molmo_jax.datasets.task import Task
+from molmo_jax.metrics.versions import MOLMO2, is_v1
+
+MODULES = (image_qa, image_benchmarks, multi_image, pixmo, pointing, molmo2, video_qa, video_labels,
+           video_benchmarks, tracking)
+DATASETS: dict[str, Dataset] = {dataset.folder: dataset for module in MODULES
+                                for dataset in module.DATASETS}
+TRAINING: dict[str, tuple[Dataset, Training]] = {
+  use.name: (dataset, use) for dataset in DATASETS.values() for use in dataset.training}
+TASKS: dict[str, Task] = {
+  task.name: dataclasses.replace(task, dataset=dataset)
+  for dataset in DATASETS.values() for task in dataset.benchmarks}
+GROUPS: dict[str, tuple[str, ...]] = {}
+for _task in TASKS.values():
+  for _group in _task.groups:
+    GROUPS[_group] = (*GROUPS.get(_group, ()), _task.name)
+ALIASES = {alias: task.name for task in TASKS.values() for alias in task.aliases}
+# 'ego_schema_test', as files and published names have it, is the same as 'ego_schema:test'.
+LABELS = {f'{task.name}_{split}': (task.name, split) for task in TASKS.values()
+          for split in task.splits[1:]}
+
+# What was evaluated of Molmo v1: with many crops, and with few.
+V1_HIGH_RES = ('coco_2014_vqa_8192', 'text_vqa', 'okvqa', 'chart_qa', 'doc_qa', 'info_qa',
+               'science_qa_img',
+               'ai2_diagram_v2_mix_transparent', 'a_okvqa_mc', 'a_okvqa_da', 'mmmu_test',
+               'real_world_qa_no_instruction', 'math_vista_v2')
+V1_LOW_RES = ('android_control_ll', 'countbench_qa', 'pixmo_count_counting', 'vqa_v2_test',
+              'pointing_eval_v2',
+              'pixmo_clocks', 'dense_caption_eval')
+TEST_VIDEO = ('mlvu_mc_test', 'perception_test_test', 'ego_schema_test', 'motionbench_test',
+              'long_video_bench_w_subtitle_test')
+GROUPS |= {'video': GROUPS['short_video'] + GROUPS['long_video'], 'test_video': TEST_VIDEO,
+           'v1_high_res': V1_HIGH_RES, 'v1_low_res': V1_LOW_RES}
+V1_CROPS, V1_HIGH_RES_CROPS, V1_TOKENS = 12, 36, 12
+
+
+def resolve_tasks(names: str, version: str = MOLMO2) -> list[Task]:
+  """The tasks that a list of names means, each once, in the order of the list.
+
+  Args:
+    names: 'chart_qa,mvbench': names of tasks and groups with commas between them, 'all', and
+      'chart_qa:test' for a split that is not the usual one.
+    version: of the model that is asked; 'v1' gives Molmo v1's prompts, metrics, crops and numbers
+      of tokens.
+
+  Raises:
+    TaskError: a name or a split that does not exist; the message names the closest.
+  """
+  tasks: dict[str, Task] = {}
+  for name in filter(None, (part.strip() for part in names.split(','))):
+    base, _, split = name.partition(':')
+    members = tuple(TASKS) if base == 'all' else GROUPS.get(base, (ALIASES.get(base, base),))
+    for member in members:
+      member, split_of_label = LABELS.get(member, (member, ''))
+      if member not in TASKS:
+        known = ['all', *TASKS, *ALIASES, *GROUPS]
+        close = difflib.get_close_matches(base, known, n=1, cutoff=0.0)[0]
+        raise TaskError(f"there is no task '{base}'; did you mean '{close}'? The groups are: "
+          f"{', '.join(GROUPS)}; python -m molmo_jax.datasets lists all tasks")
+      task = _of_split(TASKS[member], split or split_of_label)
+      tasks[task.label] = as_v1(task) if is_v1(version) else task
+  if not tasks:
+    raise TaskError("no task is named; give --tasks=chart_qa,mvbench or a group: "
+                    + ', '.join(GROUPS))
+  return list(tasks.values())
+
+
+def _of_split(task: Task, split: str) -> Task:
+  if split and split not in task.splits:
+    raise TaskError(f"task '{task.name}' has no split '{split}'; its splits are: "
+      f"{', '.join(task.splits)}")
+  return dataclasses.replace(task, split=split)
+
+
+def as_v1(task: Task) -> Task:
+  """A task as Molmo v1 was evaluated: 12 tokens for every short answer, 36 crops where details
+  count, else 12.
+  """
+  short = task.max_new_tokens <= 64 and task.metric != 'android_control'
+  return dataclasses.replace(
+      task, version='v1', max_crops=V1_HIGH_RES_CROPS if task.name in V1_HIGH_RES else V1_CROPS,
+      max_images=1 if task.media == 'image' else task.max_images,
+      max_new_tokens=V1_TOKENS if short else task.max_new_tokens)

@@ -1,0 +1,180 @@
+"""The columns of benchmarks about a video: where a question, its video, its options and its answer
+are.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from molmo_jax.datasets.files import Files, Row, TaskError
+from molmo_jax.datasets.prompts import LETTER_ONLY, choose, lettered
+
+MC, MC_SUBTITLES = 'video_eval_multiple_choice', 'video_eval_multiple_choice_w_subtitle'
+
+# Folder of the videos of every part of MVBench, by the name of its JSON file.
+MVBENCH = {
+  'action_sequence': 'star/Charades_v1_480', 'action_prediction': 'star/Charades_v1_480',
+  'action_antonym': 'ssv2_video', 'fine_grained_action': 'Moments_in_Time_Raw/videos',
+  'unexpected_action': 'FunQA_test/test', 'object_existence': 'clevrer/video_validation',
+  'object_interaction': 'star/Charades_v1_480', 'object_shuffle': 'perception/videos',
+  'moving_direction': 'clevrer/video_validation', 'action_localization': 'sta/sta_video',
+  'scene_transition': 'scene_qa/video', 'action_count': 'perception/videos',
+  'moving_count': 'clevrer/video_validation', 'moving_attribute': 'clevrer/video_validation',
+  'state_change': 'perception/videos', 'fine_grained_pose': 'nturgbd',
+  'character_order': 'perception/videos',
+  'egocentric_navigation': 'vlnqa', 'episodic_reasoning': 'tvqa/frames_fps3_hq',
+  'counterfactual_inference': 'clevrer/video_validation',
+}
+TEMP_COMPASS_PROMPTS = {'multi-choice': 'Please directly give the best option:',
+                        'yes_no': 'Please answer yes or no:'}
+
+
+def stem(row: Row) -> str:
+  return PurePosixPath(row['_file']).stem
+
+
+def in_folder(folder: str, name: str | Callable[[Row], str],
+              suffix: str = '') -> Callable[[Files, Row], str]:
+  """Path of the video that a column names, in `folder`."""
+  return lambda files, row: files.video(
+    f'{folder}/{name(row) if callable(name) else row[name]}{suffix}')
+
+
+def mvbench_video(files: Files, row: Row) -> str:
+  part = stem(row)
+  if part not in MVBENCH:
+    raise TaskError(f'{row["_file"]}: MVBench has no part {part}; its parts are: '
+      f'{", ".join(MVBENCH)}')
+  name = f'{row["video"]}/video.mp4' if part == 'episodic_reasoning' else row['video']
+  return files.video(f'video/{MVBENCH[part]}/{name}')
+
+
+def index_of_answer(row: Row) -> int:
+  if row['answer'] not in row['candidates']:
+    raise TaskError(f"{row['_file']}: the answer {row['answer']!r} is none of the candidates "
+      f"{row['candidates']}")
+  return row['candidates'].index(row['answer'])
+
+
+def motionbench_video(files: Files, row: Row) -> str:
+  own = files.video(f'self-collected/{row["video_path"]}')
+  return own if Path(own).exists() else files.video(f'public-dataset/{row["video_path"]}')
+
+
+def temp_compass_questions(row: Row) -> Iterator[Row]:
+  task = PurePosixPath(row['_file']).parent.name
+  lines = row['question'].split('\n')
+  row = row | {'task': task, 'whole_question': row['question'], 'options': None}
+  if task == 'caption_matching':
+    if row['answer'] not in lines[1:]:
+      return                                  # no line is the answer: nothing to choose
+    options = [line.split(':', 1)[1].strip() for line in lines[1:]]
+    yield row | {'question': choose(lines[0], options), 'options': options,
+                 'answer': lettered(options)[lines[1:].index(row['answer'])]}
+  elif task in TEMP_COMPASS_PROMPTS:
+    options = [line for line in lines[1:] if re.match(r'[A-D]\. ', line)]
+    yield row | {'question': f'{row["question"]}\n{TEMP_COMPASS_PROMPTS[task]}',
+                 'options': options if task == 'multi-choice' else ['yes', 'no']}
+
+
+def lvbench_question(row: Row) -> str:
+  """The question of LVBench; its options '(A) …', 'A) …' and 'A. …' become 'A. …', and one without
+  a label gets its number.
+  """
+  question, *options = [line.strip() for line in row['question'].splitlines() if line.strip()]
+  lines = []
+  for number, option in enumerate(options, start=1):
+    labelled = re.match(r'\(([^)]{1,2})\)|(\w)\)(?=[ .])\.?|(\w)\.', option)
+    label = next(filter(None, labelled.groups())) if labelled else str(number)
+    lines.append(f'{label}. {option[labelled.end() if labelled else 0:].strip()}')
+  return '\n'.join([question, *lines, LETTER_ONLY])
+
+
+def video_mme_subtitles(files: Files, row: Row) -> list[dict] | None:
+  lines = _json(files, 'subtitles.json').get(row['videoID'])
+  return None if lines is None else [{k: line[k] for k in ('start', 'end', 'text')}
+                                     for line in lines.values()]
+
+
+def _json(files: Files, name: str) -> Any:
+  return _read_json(files.root / name)
+
+
+# the same file for every row, or another one for each
+@functools.lru_cache(maxsize=1)
+def _read_json(path: Path) -> Any:
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError) as error:
+    raise TaskError(f'{path}: {error}; docs/evaluation.md says where to get the dataset') from None
+
+
+def _seconds(text: str) -> float:
+  hours, minutes, seconds = text.split(':')
+  return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def long_subtitles(files: Files, row: Row) -> list[dict]:
+  """Subtitles of LongVideoBench count from the start of a longer video; those outside of this one
+  are dropped.
+  """
+  begin = row['starting_timestamp_for_subtitles']
+  lines = []
+  for line in _json(files, f'subtitles/{row["subtitle_path"]}'):
+    if 'timestamp' in line:
+      start, end = line['timestamp']
+      end, text = end if isinstance(end, float) else row['duration'], line['text']
+    else:
+      start, end, text = _seconds(line['start']), _seconds(line['end']), line['line']
+    if end >= begin and start <= begin + row['duration'] and end >= start:
+      lines.append({'start': max(start - begin, 0.0), 'end': end - begin, 'text': text})
+  return lines
+
+
+def mlvu_files(numbers: str) -> dict[str, str]:
+  """Files of the parts of MLVU whose names begin with one of the digits."""
+  return {'validation': f'**/json/[{numbers}]_*.json', 'test': '**/test_mcq_gt.json'}
+
+
+def mlvu_video(files: Files, row: Row) -> str:
+  return files.video(f'video/{row["video"]}' if files.split == 'test'
+                     else f'video/{stem(row)}/{row["video"]}')
+
+
+def mlvu_subset(row: Row) -> str | None:
+  return re.sub(r'^\d+_', '', stem(row)) if 'json/' in row['_file'] else None
+
+
+def with_kind(row: Row) -> Row:
+  return row | {'kind': stem(row).removeprefix('temporalbench_')}
+
+
+def temporal_choice(row: Row) -> Iterator[Row]:
+  """The options of TemporalBench, lines 'A. …' between the question and its instruction."""
+  parts = [line.strip() for line in row['question'].split('\n') if line.strip()]
+  options = [match.group(2).strip() for line in parts[1:-1]
+             if (match := re.match(r'([A-Z])\.(.*)', line))]
+  yield with_kind(row) | {'question': parts[0], 'options': options}
+
+
+def vinoground_sides(row: Row) -> Iterator[Row]:
+  """'idx' is '12_pos' or '12_neg': number of the pair, and which side of it."""
+  pair, _, side = str(row['idx']).rpartition('_')
+  yield row | {'kind': stem(row).removeprefix('vinoground_'), 'pair': pair, 'side': side}
+
+
+def hallucer(row: Row) -> Iterator[Row]:
+  """A basic question and one that leads astray; a group counts where both are answered right."""
+  for question in (row['basic'], row['hallucination']):
+    yield row | question | {'category': stem(row), 'question_group': (
+      f'{row["_number"]}-{row["basic"]["video"]}')}
+
+
+def is_choice(row: Row) -> bool:
+  return row['eval_method'] == 'multiple_choice'
+
