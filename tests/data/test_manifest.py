@@ -190,7 +190,7 @@ def test_a_wrong_record_says_where_and_what_would_be_right(record, message):
 def test_the_examples_of_the_documentation_are_valid():
   text = (Path(__file__).parents[2] / 'docs' / 'data.md').read_text(encoding='utf-8')
   blocks = re.findall(r'```json\n(.*?)```', text, re.DOTALL)
-  assert len(blocks) == 3
+  assert len(blocks) == 4
   for block in blocks:
     assert parse_record(json.loads(block), 'docs/data.md').conversations
 
