@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / 'docs/extending.md').read_text(encoding='utf-8')
 COPIED = ('molmo_jax', 'configs', 'tests', 'train.py', 'eval.py', 'pyproject.toml')
 LEFT_OUT = shutil.ignore_patterns('__pycache__', 'golden', 'oracle')
-NAMES = ('A pooling', 'A mask mode', 'A vision tower', 'An optimiser group')
+NAMES = ('A pooling', 'A mask mode', 'A vision tower', 'A dataset', 'A benchmark',
+         'An optimiser group')
 
 SECTIONS = {title: text for title, text in re.findall(r'^## (.+?)\n(.*?)(?=^## |\Z)', PAGE, re.M | re.S)
             if '```diff' in text}
