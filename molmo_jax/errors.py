@@ -1,4 +1,5 @@
-"""Errors that a user can put right. Programs catch `MolmoError` and print its message as one line."""
+"""Errors that a user can put right. Programs catch `MolmoError` and print its message as one line.
+"""
 
 from __future__ import annotations
 

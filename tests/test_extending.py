@@ -19,7 +19,8 @@ LEFT_OUT = shutil.ignore_patterns('__pycache__', 'golden', 'oracle')
 NAMES = ('A pooling', 'A mask mode', 'A vision tower', 'A dataset', 'A benchmark',
          'An optimiser group')
 
-SECTIONS = {title: text for title, text in re.findall(r'^## (.+?)\n(.*?)(?=^## |\Z)', PAGE, re.M | re.S)
+SECTIONS = {title: text for title, text in re.findall(r'^## (.+?)\n(.*?)(?=^## |\Z)', PAGE,
+                                                      re.M | re.S)
             if '```diff' in text}
 
 

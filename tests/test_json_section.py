@@ -1,4 +1,5 @@
-"""Typed access to a JSON object: values by kind, tables of keys in both directions, errors by name."""
+"""Typed access to a JSON object: values by kind, tables of keys in both directions, errors by name.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ import pytest
 from tests.launches import LAUNCH, STOPPED, calls, programs, run
 
 TRAIN = """case $1 in
-*train.py) mkdir -p {workdir}/checkpoints/{reached}; echo '{{"training": {{"steps": 40}}}}' > {workdir}/config.json
+*train.py) mkdir -p {workdir}/checkpoints/{reached}
+  echo '{{"training": {{"steps": 40}}}}' > {workdir}/config.json
   {then} ;;
 *) exec {python} "$@" ;;
 esac"""
@@ -44,7 +45,8 @@ def test_the_working_folder_must_be_given(tmp_path):
 
 
 def test_a_signal_reaches_train_and_its_checkpoint_is_waited_for(tmp_path):
-  then = f'trap "sleep 0.5; touch {tmp_path}/saved; exit 0" TERM; touch {tmp_path}/up; while :; do sleep 0.05; done'
+  then = (f'trap "sleep 0.5; touch {tmp_path}/saved; exit 0" TERM; touch {tmp_path}/up; while :; '
+    'do sleep 0.05; done')
   body = TRAIN.format(workdir=tmp_path / 'run', reached=20, then=then, python=sys.executable)
   process = subprocess.Popen([LAUNCH / 'run.sh', f'--workdir={tmp_path / "run"}'],
                              env=os.environ | programs(tmp_path, python=body))

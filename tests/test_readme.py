@@ -1,4 +1,5 @@
-"""README: the way of one example is code that runs and prints what the page shows; commands exist."""
+"""README: the way of one example is code that runs and prints what the page shows; commands exist.
+"""
 
 from __future__ import annotations
 

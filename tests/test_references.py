@@ -1,4 +1,6 @@
-"""Every source that the code, the tests and the pages name can be opened: sections, pages, anchors, files, modules."""
+"""Every source that the code, the tests and the pages name can be opened: sections, pages, anchors,
+files, modules.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +44,16 @@ def read(path: Path) -> str:
 
 
 def unwrapped(text: str) -> str:
-  """The text with its line breaks, and the signs that begin a line of a comment, as single spaces."""
+  """The text with its line breaks, and the signs that begin a line of a comment, as single spaces.
+  """
   return re.sub(r'\s*\n\s*(?:#+\s+|//\s+)?', ' ', text)
 
 
 @functools.cache
 def numbers(page: Path) -> set[str]:
-  """Numbers of the sections of a page: '3', '3.1', and '11.5' for the fifth item of a list below section 11."""
+  """Numbers of the sections of a page: '3', '3.1', and '11.5' for the fifth item of a list below
+  section 11.
+  """
   found, top = set(), ''
   for line in FENCE.sub('', read(page)).splitlines():
     if heading := re.match(r'#{2,4} (\d+(?:\.\d+)*)\.? ', line):
@@ -64,7 +69,8 @@ def anchors(page: Path) -> set[str]:
   """Anchors of a page's headings, as GitHub makes them."""
   found: set[str] = set()
   for title in re.findall(r'^#+ (.*)$', FENCE.sub('', read(page)), re.M):
-    slug = re.sub(r'[^\w\- ]', '', re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', title).lower()).replace(' ', '-')
+    slug = re.sub(r'[^\w\- ]', '',
+                  re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', title).lower()).replace(' ', '-')
     number = 1
     while (name := slug if number == 1 else f'{slug}-{number - 1}') in found:
       number += 1
@@ -106,8 +112,10 @@ def test_links_of_a_page_lead_somewhere(page):
 
 
 def test_pages_that_the_code_names_exist():
-  named = {(path, page) for path in files() for page in re.findall(r'(?<!/)docs/[\w-]+\.md', read(path))}
-  assert not [f'{path.relative_to(ROOT)}: {page}' for path, page in named if not (ROOT / page).exists()]
+  named = {(path, page) for path in files()
+           for page in re.findall(r'(?<!/)docs/[\w-]+\.md', read(path))}
+  assert not [f'{path.relative_to(ROOT)}: {page}' for path, page in named
+              if not (ROOT / page).exists()]
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)

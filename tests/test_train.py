@@ -167,7 +167,8 @@ def test_a_wrong_flag_is_named_without_a_traceback(folder):
   assert not (folder / 'wrong').exists()
   # of the default configuration
   printed = one_line_error(folder, 'train.py', '--config.training.stepz=5')
-  assert 'error: --config.training.stepz=5: no such configuration key. Did you mean steps instead of stepz?' in printed
+  assert ('error: --config.training.stepz=5: no such configuration key. Did you mean steps instead '
+    'of stepz?' in printed)
 
 
 def test_a_flag_that_the_configuration_file_leaves_at_its_default_can_be_set(folder):

@@ -33,7 +33,8 @@ from molmo_jax.files import write_atomically
 
 PARTIAL, FINAL, INDEX = 'predictions.partial.jsonl', 'predictions.jsonl', 'predictions.index.json'
 
-Results = Mapping[int, Prediction | str]   # index in the manifest → prediction, or why there is none
+# index in the manifest → prediction, or why there is none
+Results = Mapping[int, Prediction | str]
 
 
 def identity(manifest: Manifest, settings: Any, params: Any) -> str:

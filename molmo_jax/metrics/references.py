@@ -9,8 +9,8 @@ from typing import Any, Protocol
 class Reference(Protocol):
   """What a metric reads of an example: `preprocess.types.Example` has all of it.
 
-  `evaluation.predictions.Prediction` has it but for `metadata`: enough for the metrics that need answers or
-  points alone.
+  `evaluation.predictions.Prediction` has it but for `metadata`: enough for the metrics that need
+  answers or points alone.
   """
   @property
   def answers(self) -> tuple[str, ...]: ...

@@ -19,8 +19,10 @@ from molmo_jax.preprocess.layout_formats import LAYOUT_FORMATS, LayoutFormat
 from molmo_jax.preprocess.types import ImageConfig, MediaError, Subtitle, VideoConfig, VisualInput
 
 SPECIAL_TOKENS = (   # Molmo2; extra token n has the id base + n
-    '<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<low_res_im_start>', '<|image|>', '<im_low>',
-    '<frame_start>', '<frame_end>', '<|video|>', '<|points|>', '<|token_index|>', '<|vit_index|>', '<|vit_loc|>',
+    '<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<low_res_im_start>', '<|image|>',
+                  '<im_low>',
+    '<frame_start>', '<frame_end>', '<|video|>', '<|points|>', '<|token_index|>', '<|vit_index|>',
+                  '<|vit_loc|>',
 )
 V1_SPECIAL_TOKENS = ('<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<|image|>')
 

@@ -200,7 +200,8 @@ class ScenesConfig:
         f'{", ".join(COMPARISONS)}')
     if self.max_object_size + 2 * self.cell_jitter > self.cell_size:
       raise ValueError(f'max_object_size={self.max_object_size} with '
-        f'cell_jitter={self.cell_jitter} on both sides does not fit into cell_size={self.cell_size}')
+        f'cell_jitter={self.cell_jitter} on both sides does not fit into '
+        f'cell_size={self.cell_size}')
     for name in ('image_size', 'tile_size', 'clip_size'):
       if getattr(self, name) < self.cell_size:
         raise ValueError(f'cell_size={self.cell_size} is larger than {name}={getattr(self, name)}')

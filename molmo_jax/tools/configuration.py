@@ -33,16 +33,17 @@ Every key, with its type, its default and its meaning; generated from the datacl
 some of them for a kind of run, and each is a flag on the command line:
 
 ```sh
-python train.py --config=configs/scenes.py --config.training.steps=200 --config.model.connector.pooling=mean
+python train.py --config.training.steps=200 --config.model.connector.pooling=mean
 ```
 
-A tuple is written `'(2,2)'`. Where the default is –, the configuration file must give a value. A key
-that does not exist is an error that names the closest one.
+A tuple is written `'(2,2)'`. Where the default is –, the configuration file must give a value. A
+key that does not exist is an error that names the closest one.
 """
 
 
 def sections(cls: type, path: str = '') -> Iterator[tuple[str, type]]:
-  """(path, dataclass) of a configuration and of all sections below it, in the order of the fields."""
+  """(path, dataclass) of a configuration and of all sections below it, in the order of the fields.
+  """
   yield path, cls
   for field in dataclasses.fields(cls):
     hint = hints(cls)[field.name]
@@ -115,7 +116,8 @@ def default(field: dataclasses.Field) -> str:
     return f'`{field.default_factory()}`'
   if field.default is dataclasses.MISSING:
     return '–'
-  return 'none' if field.default is None else "`''`" if field.default == '' else f'`{field.default}`'
+  return ('none' if field.default is None else "`''`" if field.default == ''
+          else f'`{field.default}`')
 
 
 def table(path: str, cls: type) -> str:

@@ -149,7 +149,8 @@ def parameter_table(params: Any) -> Table:
 
 
 def batch_table(batch: Mapping[str, np.ndarray]) -> Table:
-  """Every array of a batch: shape, dtype, range, and the fraction in use where a field has padding."""
+  """Every array of a batch: shape, dtype, range, and the fraction in use where a field has padding.
+  """
   table = Table(title='first batch')
   for name in ('field', 'shape', 'dtype', 'least', 'largest', 'in use'):
     table.add_column(name)

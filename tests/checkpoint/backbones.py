@@ -21,7 +21,8 @@ from tests.checkpoint.hub import abstract
 KEY = jax.random.key(11)
 FAMILIES = {   # what tiny language models of a family have in common, in our words
   'qwen2': dict(qk_norm='none', qkv_bias=True), 'qwen3': dict(qk_norm='head'),
-  'olmo2': dict(qk_norm='full', norm_order='post', kv_heads=4), 'olmo3': dict(qk_norm='full', norm_order='post'),
+  'olmo2': dict(qk_norm='full', norm_order='post', kv_heads=4),
+            'olmo3': dict(qk_norm='full', norm_order='post'),
   'olmoe': dict(qk_norm='full', experts=3, experts_per_token=2)}
 
 

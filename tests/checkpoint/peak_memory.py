@@ -1,7 +1,7 @@
 """How much host memory the import and the export of a Hugging Face checkpoint take above the model
 itself.
 
-  python -m tests.checkpoint.peak_memory                       # 2 billion parameters, bfloat16, one device
+  python -m tests.checkpoint.peak_memory        # 2 billion parameters, bfloat16, one device
   python -m tests.checkpoint.peak_memory --layers=1 --devices=8
 
 Makes a random checkpoint in the released layout, with the sizes of Molmo2-4B and fewer layers, in a

@@ -270,7 +270,8 @@ def test_what_the_file_has_is_taken_even_if_it_may_be_missing(tmp_path):
 def test_tensors_of_an_unknown_model_are_one_clear_error(tmp_path):
   write(tmp_path / 'm')
   rewrite(tmp_path / 'm', lambda t: {f'llama.{n}': x for n, x in t.items()})
-  with pytest.raises(CheckpointError, match=r'its tensors \(llama.lm_head.weight.*names of no known checkpoint'):
+  with pytest.raises(CheckpointError,
+                     match=r'its tensors \(llama.lm_head.weight.*names of no known checkpoint'):
     load(tmp_path / 'm')
 
 
@@ -282,7 +283,8 @@ def test_what_a_layout_has_no_place_for_is_named_and_nothing_is_written(tmp_path
     write(tmp_path / 'm', c, layout)
   c = config(connector=dict(pooling='mean'), bidirectional='none')
   with pytest.raises(CheckpointError,
-                     match=r"cannot express model.connector.pooling='mean' \(only 'attention_meanq'\), "
+                     match=r"cannot express model.connector.pooling='mean' "
+                           r"\(only 'attention_meanq'\), "
                                             r"model.bidirectional='none' \(only 'image_tokens'\)"):
     write(tmp_path / 'm', c, layout)
   assert not list(tmp_path.iterdir())

@@ -150,7 +150,8 @@ def test_a_padded_vocabulary_is_read_as_far_as_it_is_used(tmp_path):
                 console=Console(file=text, width=200))
   for ours, theirs in (('base', 'model.embed_tokens.weight'), ('head', 'lm_head.weight')):
     assert np.array_equal(params['embedding'][ours], tensors[theirs][:CONFIG.llm.vocab])
-  assert 'model.embed_tokens.weight has 64 rows, model.llm.vocab=40 of them are read' in text.getvalue()
+  assert (
+    'model.embed_tokens.weight has 64 rows, model.llm.vocab=40 of them are read' in text.getvalue())
   assert 'connector, embedding/extra, vit: random initial values' in text.getvalue()
 
 
@@ -236,7 +237,8 @@ def test_all_problems_are_in_one_error_before_anything_is_read(tmp_path):
     tensors['vision_model.embeddings.position_embedding.weight'] = np.zeros((8, 8), np.float32)
   spoil(tmp_path, r'(?s)missing: vision_model\.encoder\.layers\.1\.mlp\.fc2\.weight \[8, 16\].*'
         r'patch_embedding\.weight: stored \[8, 3, 2, 2\], the configuration makes \[8, 3, 4, 4\].*'
-        r'position_embedding\.weight: stored \[8, 8\], the configuration makes \[a square number, 8\]', vit=change)
+        r'position_embedding\.weight: stored \[8, 8\], the configuration makes '
+        r'\[a square number, 8\]', vit=change)
 
 
 def test_a_folder_of_pickles_says_what_to_do(tmp_path):

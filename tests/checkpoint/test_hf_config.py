@@ -23,18 +23,29 @@ from tests.checkpoint.hub import RELEASED
 QWEN, OLMO = RELEASED
 NATIVE = {   # as transformers 5.23's Molmo2Config writes it, for the sizes of QWEN
   'model_type': 'molmo2', 'tie_word_embeddings': False, 'dtype': 'float32',
-  'vision_config': dict(attention_bias=True, attention_dropout=0.0, head_dim=12, hidden_act='gelu_pytorch_tanh',
-                        hidden_size=48, image_size=[378, 378], intermediate_size=80, layer_norm_eps=1e-6,
-                        num_attention_heads=4, num_channels=3, num_hidden_layers=4, num_key_value_heads=4,
+  'vision_config': dict(attention_bias=True, attention_dropout=0.0, head_dim=12,
+                        hidden_act='gelu_pytorch_tanh',
+                        hidden_size=48, image_size=[378, 378], intermediate_size=80,
+                        layer_norm_eps=1e-6,
+                        num_attention_heads=4, num_channels=3, num_hidden_layers=4,
+                        num_key_value_heads=4,
                         num_position_embeddings=729, patch_size=14, model_type='molmo2_vision'),
-  'adapter_config': dict(attention_bias=True, attention_dropout=0.0, head_dim=12, hidden_act='silu', hidden_size=48,
-                         intermediate_size=80, mlp_bias=False, num_attention_heads=4, num_key_value_heads=4,
-                         text_hidden_size=64, vision_feature_layer=[3, 1], model_type='molmo2_adapter'),
-  'text_config': dict(additional_vocab_size=128, attention_bias=False, attention_dropout=0.0, head_dim=24,
-                      hidden_act='silu', hidden_size=64, intermediate_size=80, max_position_embeddings=36864,
-                      norm_after=False, num_attention_heads=4, num_hidden_layers=3, num_key_value_heads=2,
-                      qk_norm_type='qwen3', rms_norm_eps=1e-6, rope_scaling_layers=[0, 1, 2], vocab_size=512,
-                      rope_parameters=dict(rope_theta=5e6, rope_type='default'), tie_word_embeddings=False)}
+  'adapter_config': dict(attention_bias=True, attention_dropout=0.0, head_dim=12, hidden_act='silu',
+                         hidden_size=48,
+                         intermediate_size=80, mlp_bias=False, num_attention_heads=4,
+                         num_key_value_heads=4,
+                         text_hidden_size=64, vision_feature_layer=[3, 1],
+                         model_type='molmo2_adapter'),
+  'text_config': dict(additional_vocab_size=128, attention_bias=False, attention_dropout=0.0,
+                      head_dim=24,
+                      hidden_act='silu', hidden_size=64, intermediate_size=80,
+                      max_position_embeddings=36864,
+                      norm_after=False, num_attention_heads=4, num_hidden_layers=3,
+                      num_key_value_heads=2,
+                      qk_norm_type='qwen3', rms_norm_eps=1e-6, rope_scaling_layers=[0, 1, 2],
+                      vocab_size=512,
+                      rope_parameters=dict(rope_theta=5e6, rope_type='default'),
+                      tie_word_embeddings=False)}
 
 
 def write(folder, contents):
@@ -162,7 +173,8 @@ def test_a_scaling_without_layers_applies_to_all_and_has_the_usual_factor(tmp_pa
    r'rope_scaling_layers is \[4\]; it must list layers from 0 to 3'),
   (NATIVE, 'vision_config.attention_bias', False,
    'vision_config.attention_bias is False; only True is supported'),
-  (NATIVE, 'adapter_config.mlp_bias', True, 'adapter_config.mlp_bias is True; only False is supported'),
+  (NATIVE, 'adapter_config.mlp_bias', True,
+   'adapter_config.mlp_bias is True; only False is supported'),
   (NATIVE, 'text_config.rope_parameters.rope_theta', ..., 'rope_theta is missing in text_config')])
 def test_what_cannot_be_computed_is_refused_by_name(tmp_path, source, key, value, message):
   with pytest.raises(CheckpointError, match=message) as error:

@@ -19,26 +19,39 @@ from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitC
 from tests.checkpoint.v1_hub import EXPERTS
 
 RELEASED = dict(   # Molmo-7B-D
-  architectures=['MolmoForCausalLM'], attention_layer_norm=False, auto_map={'AutoConfig': 'config_molmo.MolmoConfig'},
-  clip_qkv=None, embedding_size=152064, hidden_size=3584, initializer_range=0.02, intermediate_size=37888,
-  layer_norm_eps=1e-6, layer_norm_type='rms', max_position_embeddings=4096, model_type='molmo', norm_after=False,
-  num_attention_heads=28, num_hidden_layers=28, num_key_value_heads=4, qkv_bias=True, rope_theta=1000000.0,
-  tie_word_embeddings=False, torch_dtype='float32', use_cache=True, use_position_ids=True, vocab_size=152064,
+  architectures=['MolmoForCausalLM'], attention_layer_norm=False,
+                auto_map={'AutoConfig': 'config_molmo.MolmoConfig'},
+  clip_qkv=None, embedding_size=152064, hidden_size=3584, initializer_range=0.02,
+                intermediate_size=37888,
+  layer_norm_eps=1e-6, layer_norm_type='rms', max_position_embeddings=4096, model_type='molmo',
+                norm_after=False,
+  num_attention_heads=28, num_hidden_layers=28, num_key_value_heads=4, qkv_bias=True,
+                rope_theta=1000000.0,
+  tie_word_embeddings=False, torch_dtype='float32', use_cache=True, use_position_ids=True,
+                vocab_size=152064,
   weight_tying=False)
 SIZES = {   # of the others by docs/model.md §1.3, §9.3
   '7b_d': RELEASED,
   '7b_o': RELEASED | dict(
-    attention_layer_norm=True, embedding_size=100352, hidden_size=4096, intermediate_size=22016, norm_after=True,
-    num_attention_heads=32, num_hidden_layers=32, num_key_value_heads=None, qkv_bias=False, rope_theta=500000.0,
+    attention_layer_norm=True, embedding_size=100352, hidden_size=4096, intermediate_size=22016,
+    norm_after=True,
+    num_attention_heads=32, num_hidden_layers=32, num_key_value_heads=None, qkv_bias=False,
+    rope_theta=500000.0,
     vocab_size=100278),
-  '72b': RELEASED | dict(hidden_size=8192, intermediate_size=59136, layer_norm_eps=1e-5, num_attention_heads=64,
+  '72b': RELEASED | dict(hidden_size=8192, intermediate_size=59136, layer_norm_eps=1e-5,
+                         num_attention_heads=64,
                          num_hidden_layers=80, num_key_value_heads=8),
   '1b_e': EXPERTS | dict(
-    d_model=2048, n_heads=16, n_kv_heads=None, n_layers=16, mlp_hidden_size=2048, moe_num_experts=64, moe_top_k=8,
-    vocab_size=50280, embedding_size=50304, additional_vocab_size=128, vit_layers=[-2, -9], vision_backbone=dict(
-      image_model_type='openai', image_default_input_size=[336, 336], image_patch_size=14, image_pos_patch_size=14,
-      image_emb_dim=1024, image_num_heads=16, image_num_key_value_heads=16, image_num_layers=23, image_head_dim=64,
-      image_mlp_dim=4096, image_mlp_activations='quick_gelu', image_num_pos=577, image_norm_eps=1e-5))}
+    d_model=2048, n_heads=16, n_kv_heads=None, n_layers=16, mlp_hidden_size=2048,
+    moe_num_experts=64, moe_top_k=8,
+    vocab_size=50280, embedding_size=50304, additional_vocab_size=128, vit_layers=[-2, -9],
+    vision_backbone=dict(
+      image_model_type='openai', image_default_input_size=[336, 336], image_patch_size=14,
+      image_pos_patch_size=14,
+      image_emb_dim=1024, image_num_heads=16, image_num_key_value_heads=16, image_num_layers=23,
+      image_head_dim=64,
+      image_mlp_dim=4096, image_mlp_activations='quick_gelu', image_num_pos=577,
+      image_norm_eps=1e-5))}
 TINY = ModelConfig(
   vit=VitConfig(30, 6, 24, layers=4, heads=2, head_dim=12, mlp=40, positions=16, keep_unread=True),
   connector=ConnectorConfig((-1, -3), 'attention', False, 2, 2, 12, 24, 4, hidden=48,

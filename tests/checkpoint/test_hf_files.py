@@ -112,7 +112,8 @@ def test_wrong_entries_of_the_index_are_listed(sharded):
   with pytest.raises(CheckpointError) as error:
     TensorFolder(sharded)
   message = str(error.value)
-  assert 'a.weight is in model-00001-of-00002.safetensors, the index says model-00002-of-00002.safetensors' in message
+  assert ('a.weight is in model-00001-of-00002.safetensors, the index says '
+    'model-00002-of-00002.safetensors' in message)
   assert 'c.weight is in model-00002-of-00002.safetensors, the index says nothing' in message
   assert 'd is not in model-00001-of-00002.safetensors' in message
 

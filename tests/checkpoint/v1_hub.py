@@ -26,13 +26,19 @@ KEPT = ('attention_layer_norm', 'embedding_size', 'layer_norm_eps', 'layer_norm_
         'vit_layers',
         'image_pooling_2d')
 EXPERTS = dict(   # as config.json of MolmoE: what the training code means unasked is left out
-  model_type='molmo', d_model=16, n_heads=2, n_kv_heads=2, n_layers=2, mlp_hidden_size=12, block_type='moe',
-  moe_num_experts=3, moe_top_k=2, vocab_size=VOCAB, embedding_size=176, additional_vocab_size=8, rope=True,
-  include_bias=False, weight_tying=False, layer_norm_type='rms', layer_norm_eps=1e-5, attention_layer_norm=True,
-  image_pooling_2d='attention-meanq', image_padding_embed='pad_and_partial_pad', vit_layers=[-2, -3],
+  model_type='molmo', d_model=16, n_heads=2, n_kv_heads=2, n_layers=2, mlp_hidden_size=12,
+               block_type='moe',
+  moe_num_experts=3, moe_top_k=2, vocab_size=VOCAB, embedding_size=176, additional_vocab_size=8,
+               rope=True,
+  include_bias=False, weight_tying=False, layer_norm_type='rms', layer_norm_eps=1e-5,
+               attention_layer_norm=True,
+  image_pooling_2d='attention-meanq', image_padding_embed='pad_and_partial_pad',
+               vit_layers=[-2, -3],
   torch_dtype='float32', vision_backbone=dict(
-    image_model_type='openai', image_default_input_size=[56, 56], image_patch_size=14, image_pos_patch_size=14,
-    image_emb_dim=8, image_num_heads=2, image_num_key_value_heads=2, image_num_layers=3, image_head_dim=4,
+    image_model_type='openai', image_default_input_size=[56, 56], image_patch_size=14,
+    image_pos_patch_size=14,
+    image_emb_dim=8, image_num_heads=2, image_num_key_value_heads=2, image_num_layers=3,
+    image_head_dim=4,
     image_mlp_dim=10, image_mlp_activations='quick_gelu', image_num_pos=17, image_norm_eps=1e-5))
 
 

@@ -43,7 +43,8 @@ def test_a_row_is_worth_more_than_every_other_set_that_fits():
 
 
 def test_the_row_that_the_specification_shows():
-  assert next_row(sizes((5, 1), (4, 1), (3, 0), (3, 2)), *sizes((6, 0)), SHAPE, PACKING) == [3, 2, 1]
+  assert next_row(sizes((5, 1), (4, 1), (3, 0), (3, 2)), *sizes((6, 0)), SHAPE, PACKING) == [3, 2,
+                                                                                             1]
 
 
 def test_of_equal_examples_the_earlier_ones_leave_the_last_first():

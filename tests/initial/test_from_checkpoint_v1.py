@@ -38,7 +38,8 @@ def test_architecture_and_cutting_come_from_the_checkpoint_and_choices_from_the_
   run = adopted(checkpoint,
                 **{'preprocess.image.max_crops': 2, 'preprocess.image.max_crops_eval': 4})
   assert run.model.bidirectional == 'none' and run.model.vit.keep_unread
-  assert run.model.llm.first_extra_id == 160 and run.model.connector.padding_embed == 'pad_and_partial_pad'
+  assert (run.model.llm.first_extra_id == 160
+          and run.model.connector.padding_embed == 'pad_and_partial_pad')
   image, theirs = run.preprocess.image, Processor.from_pretrained(checkpoint).config.image
   assert (image.max_crops, image.max_crops_eval, theirs.max_crops) == (2, 4, 4)
   assert (image.resize, image.shift_patch_mask, image.pool_per_crop) == ('letterbox', True, True)
@@ -48,7 +49,8 @@ def test_architecture_and_cutting_come_from_the_checkpoint_and_choices_from_the_
 
 def test_a_value_that_the_checkpoint_decides_cannot_be_set(checkpoint):
   with pytest.raises(ConfigError,
-                     match=r'preprocess\.image\.resize=stretch_bicubic: the checkpoint .* has letterbox'):
+                     match=r'preprocess\.image\.resize=stretch_bicubic: '
+                           r'the checkpoint .* has letterbox'):
     adopted(checkpoint, **{'preprocess.image.resize': 'stretch_bicubic'})
 
 

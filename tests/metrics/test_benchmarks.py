@@ -124,7 +124,7 @@ def test_vinoground_counts_pairs():
   assert math.isnan(vinoground_means([])['group'])
 
 
-def test_temporal_bench_counts_questions_and_whole_videos_and_keeps_the_published_fault_under_a_name():
+def test_temporal_bench_counts_questions_and_videos_and_keeps_the_published_fault_under_a_name():
   def item(kind, video, metric='temporal_bench'):
     return example(metric, 'A', kind=kind, video=video)
   items = [('A', item('long_qa', 'a')), ('B', item('long_qa', 'a')), ('a.', item('short_qa', 'a'))]

@@ -48,7 +48,8 @@ def test_without_references_the_right_answer_has_no_points():
 def test_v1_reads_nothing_but_a_whole_tag():
   text = '<point x="50.0" y="50.0" alt="a">a</point>'
   def scores(prediction, **options):
-    return point_scores.pointing_scores(prediction, WIDTH, HEIGHT, REFERENCES[:1], MASKS[:1], **options)
+    return point_scores.pointing_scores(prediction, WIDTH, HEIGHT, REFERENCES[:1], MASKS[:1],
+                                        **options)
   assert scores(text, version='v1') == pytest.approx((1, 1, 1))
   assert scores('Here: ' + text, version='v1') == (0, 0, 0)
   assert scores('Here: ' + text) == pytest.approx((1, 1, 1))
@@ -57,7 +58,8 @@ def test_v1_reads_nothing_but_a_whole_tag():
 def test_pixels_are_rounded_half_to_even_and_outside_is_outside():
   mask = np.zeros((1, 21), bool)
   mask[0, [10, 20]] = True
-  assert [point_scores.is_inside((x, 0), mask) for x in (9.5, 20.5, 9.4, 21, -1)] == [True, True, False,
+  assert [point_scores.is_inside((x, 0), mask) for x in (9.5, 20.5, 9.4, 21, -1)] == [True, True,
+                                                                                      False,
                                                                                   False, False]
   assert not point_scores.is_inside((0, 0), None)
 
@@ -73,13 +75,15 @@ def test_points_of_a_video_count_at_exactly_their_time():
   references = [(1.0, 100, 50), (2.0, 20, 10)]
   masks = [{1.0: MASKS[0]}, {2.0: MASKS[1]}]
   def scores(coords):
-    return point_scores.video_point_scores(f'<points coords="{coords}">x</points>', WIDTH, HEIGHT, 10,
+    return point_scores.video_point_scores(f'<points coords="{coords}">x</points>', WIDTH, HEIGHT,
+                                           10,
                                        references, masks)
   assert scores('1.0 1 500 500;2.0 2 100 100') == pytest.approx((1, 1, 1, 1))
   assert scores('1.0 1 500 500') == pytest.approx((1, .5, 2 / 3, 1))
   assert scores('1.5 1 500 500;2.0 2 100 100') == pytest.approx((.5, .5, .5, 1))
   assert scores('1.0 1 500 500 2 500 500 3 500 500') == pytest.approx((1 / 3, .5, .4, 1))
-  assert point_scores.video_point_scores('none', WIDTH, HEIGHT, 10, references, masks) == (0, 0, 0, 0)
+  assert point_scores.video_point_scores('none', WIDTH, HEIGHT, 10, references, masks) == (0, 0, 0,
+                                                                                           0)
 
 
 A, B = (40, 20), (160, 80)
@@ -154,7 +158,8 @@ def test_tap_vid():
       np.array([[False, False, True, False]]), np.array([[[0, 0], [2, 0], [4, 0], [5, 0]]], float))
   assert scores['occlusion_accuracy'] == pytest.approx(1 / 3)
   assert [scores[f'pts_within_{k}'] for k in track_scores.TAP_VID_THRESHOLDS] == [.5, 1, 1, 1, 1]
-  assert [scores[f'jaccard_{k}'] for k in track_scores.TAP_VID_THRESHOLDS] == pytest.approx([1 / 3] * 5)
+  assert [scores[f'jaccard_{k}']
+          for k in track_scores.TAP_VID_THRESHOLDS] == pytest.approx([1 / 3] * 5)
   with pytest.raises(ValueError, match="'first' and 'strided'"):
     track_scores.tap_vid_scores(np.array([0]), np.zeros((1, 2), bool), np.zeros((1, 2, 2)),
                            np.zeros((1, 2), bool),
@@ -163,5 +168,6 @@ def test_tap_vid():
 
 def test_tap_vid_of_nothing_is_no_number():
   nothing = np.zeros((1, 1), bool)
-  assert math.isnan(track_scores.tap_vid_scores(np.array([0]), nothing, np.zeros((1, 1, 2)), nothing,
+  assert math.isnan(track_scores.tap_vid_scores(np.array([0]), nothing, np.zeros((1, 1, 2)),
+                                                nothing,
                                            np.zeros((1, 1, 2)))['occlusion_accuracy'])

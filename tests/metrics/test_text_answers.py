@@ -133,8 +133,9 @@ def test_numbers_about_space():
   texts = ['10', '9.6', '9.5', '9.4', '9', '8 m', '12.', '5.1', '5', '4', '10.5', 'about 10']
   assert [numeric_answers.mean_relative_accuracy(t, '10') for t in texts] == pytest.approx(
       [1, 1, 1, .9, .9, .6, .6, .1, .1, 0, 1, 0])
-  assert [numeric_answers.ego3d_squared_error(t, '10') for t in ('about 12 m', '0 m', '150')] == [4, -1,
-                                                                                          8100]
+  assert [numeric_answers.ego3d_squared_error(t, '10')
+          for t in ('about 12 m', '0 m', '150')] == [4, -1,
+                                             8100]
   assert numeric_answers.ego3d_squared_error('0 m', '10', accept_zero=True) == 100
 
 

@@ -22,9 +22,12 @@ EXTRA = ('<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<low_res_im_start>
          '<im_low>',
          '<frame_start>', '<frame_end>', '<|video|>', '<|points|>', '<|token_index|>',
          '<|vit_index|>', '<|vit_loc|>')
-TEXT = """An orange kite hangs in the birch above the river. How many boats are there, and which one is the fastest?
-Describe the picture in 12 words. Compare image 1 with image 2. What happens after 3.5 seconds? The user asks, the
-assistant answers: it was 1984, it rained for 40 days, and nobody had brought an umbrella. Point to every lantern."""
+TEXT = ('An orange kite hangs in the birch above the river. How many boats are there, and which '
+        'one is the fastest?\n'
+        'Describe the picture in 12 words. Compare image 1 with image 2. What happens after 3.5 '
+        'seconds? The user asks, the\n'
+        'assistant answers: it was 1984, it rained for 40 days, and nobody had brought an '
+        'umbrella. Point to every lantern.')
 GOLDEN_TEMPLATE = Path(__file__).parents[1] / 'golden/molmo2_qwen_hub/chat_template.jinja'
 
 
@@ -163,7 +166,9 @@ def train_tokenizer(d: Design) -> Any:
   from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
   control = ['<|endoftext|>', '<|im_start|>', '<|im_end|>'] + ['<|pad|>'] * (d.family == 'olmo')
   digits, base = (r'\p{N}' if d.family == 'qwen' else r'\p{N}{1,3}'), d.text['vocab_size']
-  words = r"'(?:s|t|re|ve|m|ll|d)|[^\r\n\p{L}\p{N}]?\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+  words = (
+    r"'(?:s|t|re|ve|m|ll|d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
   inner = Tokenizer(models.BPE())
   inner.pre_tokenizer = pre_tokenizers.Sequence([
     pre_tokenizers.Split(Regex(f'{digits}|{words}'), 'isolated'),

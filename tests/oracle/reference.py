@@ -19,7 +19,8 @@ import pytest
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 # of torch's threads: they take turns with those of JAX
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-REASON = 'torch, torchvision and transformers are the reference of these tests: pip install -r requirements-oracle.txt'
+REASON = ('torch, torchvision and transformers are the reference of these tests: pip install -r '
+  'requirements-oracle.txt')
 torch = pytest.importorskip('torch', reason=REASON)
 
 

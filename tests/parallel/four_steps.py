@@ -4,7 +4,7 @@ processes.
 Rows are packed: examples with several images, one with a video-like block of many visual tokens,
 and message trees whose branches do not see each other.
 
-  python tests/parallel/four_steps.py OUT --distributed=HOST:PORT,INDEX,COUNT   # OUT/<mesh>.npz for all of `SHARED`
+  python tests/parallel/four_steps.py OUT --distributed=HOST:PORT,INDEX,COUNT   # all of `SHARED`
 """
 
 from __future__ import annotations

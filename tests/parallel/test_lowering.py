@@ -112,7 +112,8 @@ TINY = ['--config.model.vit.layers=2', '--config.model.connector.vit_layers=(-1,
 
 
 @pytest.mark.skipif(importlib.util.find_spec('libtpu') is None,
-                    reason='needs libtpu, the compiler for TPU: pip install -r requirements-tpu.txt')
+                    reason='needs libtpu, the compiler for TPU: '
+                           'pip install -r requirements-tpu.txt')
 def test_the_step_of_a_small_model_compiles_for_a_tpu_slice(capsys):
   status = compile_tpu.main(['--config=configs/video.py', '--topology=v5e:2x2', '--json', *TINY])
   printed = capsys.readouterr()

@@ -292,7 +292,8 @@ def v1_tokenizer(tmp_path_factory):
   return Tokenizer.from_file(path, base_vocab_size=300, special_tokens=V1_SPECIAL_TOKENS)
 
 
-def test_the_five_extra_tokens_of_v1_follow_the_base_vocabulary_which_may_be_smaller_than_the_embedding(v1_tokenizer):
+def test_the_five_extra_tokens_of_v1_follow_a_base_vocabulary_smaller_than_the_embedding(
+    v1_tokenizer):
   assert v1_tokenizer.special == {'<im_start>': 300, '<im_end>': 301, '<im_patch>': 302,
                                   '<im_col>': 303,
                                   '<|image|>': 304}

@@ -52,7 +52,8 @@ def test_a_vocabulary_that_cannot_hold_the_bytes_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize('text',
-                         ['the red square', ' two  blanks ', 'line\n\nline\t.', 'ünseen ☃ 漢字', ''])
+                         ['the red square', ' two  blanks ', 'line\n\nline\t.',
+                          'ünseen ☃ 漢字', ''])
 def test_decoding_gives_back_any_text(tokenizer, text):
   assert tokenizer.decode(tokenizer.encode(text)) == text
 

@@ -29,7 +29,8 @@ MOMENTS = [
 
 def test_ids_count_in_the_order_of_appearance_and_what_is_hidden_is_not_written():
   assert format_tracks(MOMENTS, 'dogs') == (
-      '<tracks coords="0.0 1 100 900 2 500 100;1.0 1 510 100;2.0 2 140 900 3 005 005">dogs</tracks>')
+      '<tracks coords="0.0 1 100 900 2 500 100;1.0 1 510 100;2.0 2 140 900 3 005 005">'
+      'dogs</tracks>')
   assert format_tracks(MOMENTS[:1], 'dogs', version='html-v1', alt='a') == (
       '<tracks alt="a" coords="0.0 1 100 900 2 500 100">dogs</tracks>')
   assert '\t' in format_tracks(MOMENTS, 'dogs', version='html-v1')
@@ -37,7 +38,8 @@ def test_ids_count_in_the_order_of_appearance_and_what_is_hidden_is_not_written(
 
 def test_ground_keeps_the_first_and_the_last_annotated_frame_of_every_object():
   assert format_tracks(MOMENTS, 'dogs', mode='ground') == (
-      '<tracks coords="0.0 1 100 900 2 500 100;1.0 1 510 100;2.0 2 140 900 3 005 005">dogs</tracks>')
+      '<tracks coords="0.0 1 100 900 2 500 100;1.0 1 510 100;2.0 2 140 900 3 005 005">'
+      'dogs</tracks>')
   assert format_tracks([*MOMENTS, (3.0, {3: at(0, 0, occluded=True)})], 'dogs', mode='ground') == (
       '<tracks coords="0.0 1 100 900 2 500 100;1.0 1 510 100;2.0 3 005 005">dogs</tracks>')
 

@@ -23,7 +23,8 @@ def test_the_page_is_current():
 def test_every_key_has_a_meaning(path, cls):
   said = configuration.meanings(cls)
   assert not [f.name for f in dataclasses.fields(cls)
-              if not said[f.name] and not configuration.section_of(configuration.hints(cls)[f.name])]
+              if not said[f.name] and not configuration.section_of(
+                configuration.hints(cls)[f.name])]
 
 
 @dataclasses.dataclass
@@ -54,8 +55,10 @@ def test_meanings_come_from_comments_and_docstrings():
 def test_a_table_has_types_and_defaults():
   assert configuration.table('toys', Toy).splitlines()[4:] == [
     '| key | type | default | meaning |', '| --- | --- | --- | --- |',
-    '| `first` | int | `1` | of the docstring. |', '| `second` | float | `2.0` | of the docstring. |',
-    '| `third` | bool | `True` | behind |', '| `fourth` | 2 int | `(1, 2)` | above it, `<im_col>` |',
+    '| `first` | int | `1` | of the docstring. |',
+    '| `second` | float | `2.0` | of the docstring. |',
+    '| `third` | bool | `True` | behind |',
+    '| `fourth` | 2 int | `(1, 2)` | above it, `<im_col>` |',
     '| `fifth` | `a` · `b` or none | none | of a\\|b |', "| `name` | str | `''` | a name |"]
 
 

@@ -39,7 +39,8 @@ def test_patterns_match_from_the_start_of_a_path():
 
 def test_a_group_that_matches_nothing_is_an_error():
   with pytest.raises(ValueError,
-                     match=r"groups.typo.pattern='vti/' matches no parameter .*'connector', 'embedding'"):
+                     match=r"groups.typo.pattern='vti/' matches no parameter "
+                           r".*'connector', 'embedding'"):
     label_parameters(PARAMS, {'typo': GroupConfig('vti/'), **GROUPS})
 
 

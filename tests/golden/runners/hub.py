@@ -97,7 +97,8 @@ def check_logits(logits: np.ndarray, expected: dict[str, np.ndarray]) -> str | N
   """What differs in the scores: the last rows, and mean and deviation (unbiased) of every row."""
   tail = expected['logits_tail']
   if logits.dtype != np.float32 or logits.shape != (len(expected['input_ids']), tail.shape[1]):
-    return f'logits are {logits.dtype} {logits.shape}, not float32 {(len(expected["input_ids"]), tail.shape[1])}'
+    return (f'logits are {logits.dtype} {logits.shape}, not float32 '
+      f'{(len(expected["input_ids"]), tail.shape[1])}')
   wide = logits.astype(np.float64)
   for name, ours, theirs in (('logits', logits[-len(tail):], tail),
                              ('means', wide.mean(-1), expected['logits_mean']),
@@ -136,10 +137,12 @@ def _check_pixels(crops: np.ndarray, sample: np.ndarray, sums: np.ndarray) -> st
   off = np.abs(ours - sample)
   share = (off > PIXEL_TOLERANCE).mean()
   if off.max() > LEVEL + PIXEL_TOLERANCE or share > LEVEL_SHARE:
-    return f'pixels are off by up to {off.max():.3g}, {share:.2%} of them by more than {PIXEL_TOLERANCE}'
+    return (f'pixels are off by up to {off.max():.3g}, {share:.2%} of them by more than '
+      f'{PIXEL_TOLERANCE}')
   allowed = values[0].size * (PIXEL_TOLERANCE + LEVEL_SHARE * LEVEL)
   worst = np.abs(values.astype(np.float64).sum((1, 2)) - sums).max()
-  return None if worst <= allowed else f'the sum of a crop is off by {worst:.3g}, more than {allowed:.3g}'
+  return (None if worst <= allowed else f'the sum of a crop is off by {worst:.3g}, more than '
+          f'{allowed:.3g}')
 
 
 def _patch_grid(pixels: int, sample: np.ndarray) -> tuple[int, int]:

@@ -72,7 +72,8 @@ def check_example(example: dict[str, Any], cases: dict[str, Any],
     wrong = np.flatnonzero(np.abs(got.astype(np.float64) - expected)
                            > (1e-6 if field == 'loss_weights' else 0))
     if len(wrong):
-      return f'{field}[{wrong[0]}] is {got[wrong[0]]}, expected {expected[wrong[0]]} ({len(wrong)} differ)'
+      return (f'{field}[{wrong[0]}] is {got[wrong[0]]}, expected {expected[wrong[0]]} '
+        f'({len(wrong)} differ)')
   return None
 
 

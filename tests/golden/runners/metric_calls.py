@@ -74,7 +74,8 @@ def _video_points(i: dict[str, Any]) -> dict[str, float]:
   masks = [{m['time']: rectangle_mask(i['width'], i['height'], [m['rect_xyxy']])
             for m in of_object}
            for of_object in i['gt_masks']]
-  return point_scores.video_point_scores(i['prediction'], i['width'], i['height'], i['video_duration'],
+  return point_scores.video_point_scores(i['prediction'], i['width'], i['height'],
+                                         i['video_duration'],
                                      i['gt_triplets_t_x_y'], masks)._asdict()
 
 
@@ -108,7 +109,8 @@ def _moments(i: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mmmu_open(i: dict[str, Any]) -> list[Any]:
-  return [open_answers.parse_open_answer(i['response']), open_answers.mmmu_open_correct(i['target'], i['response'])]
+  return [open_answers.parse_open_answer(i['response']),
+          open_answers.mmmu_open_correct(i['target'], i['response'])]
 
 
 def _android(i: dict[str, Any]) -> float:
@@ -200,18 +202,23 @@ CALLS: dict[str, Call] = {
   'a_okvqa_score': _call(_text(text_answers.a_okvqa_score), _ANSWER),
   'anls': _call(_text(text_answers.anls), _ANSWER),
   'relaxed_correctness': _call(_text(numeric_answers.relaxed_correctness), _ANSWER),
-  'scifi_relaxed_correctness': _call(_text(numeric_answers.scientific_relaxed_correctness), _ANSWER),
+  'scifi_relaxed_correctness': _call(_text(numeric_answers.scientific_relaxed_correctness),
+                                     _ANSWER),
   'vqa_eval_prediction_preprocessing': _call(text_answers.clean_prediction),
   'vqa_eval_aggregated': _call(lambda rows: means.text_metric_means(rows, list(means.TEXT_METRICS)),
                                'answers prediction', float32=True),
-  'chart_qa_human_aug_split': _call(lambda rows: means.text_metric_means(rows, ('relaxed_correctness', 'em')),
-                                    'answers prediction is_human', float32=True),
+  'chart_qa_human_aug_split': _call(
+    lambda rows: means.text_metric_means(rows, ('relaxed_correctness', 'em')),
+    'answers prediction is_human', float32=True),
   # multiple choice
-  'select_mc_option': _call(lambda i: choices.select_option(i['prediction'], i['options']), 'prediction options',
-                            v1=lambda i: choices.select_option(i['prediction'], i['options'], version='v1')),
+  'select_mc_option': _call(lambda i: choices.select_option(i['prediction'], i['options']),
+                            'prediction options',
+                            v1=lambda i: choices.select_option(i['prediction'], i['options'],
+                                                               version='v1')),
   'real_world_qa': _call(lambda i: choices.real_world_qa(**i), 'target prediction question_type',
                          v1=lambda i: choices.real_world_qa(**i, version='v1')),
-  'ai2d_opaque_transparent': _call(means.ai2d_means, 'option_names abc_label has_transparent_box', float32=True,
+  'ai2d_opaque_transparent': _call(means.ai2d_means, 'option_names abc_label has_transparent_box',
+                                   float32=True,
                                    v1=lambda rows: means.ai2d_means(rows, version='v1')),
   'mmmu_parse_multi_choice': _call(lambda i: choices.parse_letter(**i), _PARSED,
                                    v1=lambda i: choices.parse_letter(**i, version='v1')),
@@ -226,19 +233,23 @@ CALLS: dict[str, Call] = {
       lambda i: _math_vista(i, open_answers.math_vista_correct, 'response', 'answer'),
       'response answer question_type', v1=lambda i: _math_vista(
           i, open_answers.math_vista_correct, 'response', 'answer', version='v1')),
-  'math_vista_normalize_extracted': _call(lambda i: _math_vista(i, open_answers.normalise_extraction, 'extraction'),
-                                          'extraction question_type'),
+  'math_vista_normalize_extracted': _call(
+    lambda i: _math_vista(i, open_answers.normalise_extraction, 'extraction'),
+    'extraction question_type'),
   # video questions
   'perception_test': _call(video_answers.parse_perception_test),
   'video_mme_extract': _call(video_answers.parse_video_mme),
-  'video_mme_aggregated': _call(video_answers.video_mme_means, 'prediction answer duration', float32=True),
+  'video_mme_aggregated': _call(video_answers.video_mme_means, 'prediction answer duration',
+                                float32=True),
   'long_video_bench_parse': _call(video_answers.parse_long_video_bench),
   'vinoground': _call(lambda i: video_answers.vinoground(**i), 'gold prediction'),
   'mlvu_mc': _call(lambda i: video_answers.mlvu_multiple_choice(**i), _ANSWER),
   'lvbench': _call(lambda i: video_answers.lv_bench(**i), 'answer prediction'),
-  'temp_compass_score_no_api': _call(lambda i: video_answers.temp_compass_score(**i), 'task answer prediction question'),
+  'temp_compass_score_no_api': _call(lambda i: video_answers.temp_compass_score(**i),
+                                     'task answer prediction question'),
   'temp_compass_eval_caption_matching_helper': _call(
-      lambda i: video_answers.temp_compass_caption(i['question'], i['answer'], i['prediction']), 'answer question'),
+      lambda i: video_answers.temp_compass_caption(i['question'], i['answer'], i['prediction']),
+      'answer question'),
   'qv_highlights': _call(_moments, 'prediction relevant_windows'),
   # numbers, clocks, phones
   'vsi_numeric_mra': _call(lambda i: numeric_answers.mean_relative_accuracy(**i), _ANSWER),
@@ -247,14 +258,18 @@ CALLS: dict[str, Call] = {
   'android_control_step': _call(_android, 'target prediction box'),
   # counting, pointing, tracking
   'detect_counting_question': _call(counting.is_counting_question),
-  'point_count': _call(lambda i: counting.point_count(**i)._asdict(), 'prediction count', float32=True,
+  'point_count': _call(lambda i: counting.point_count(**i)._asdict(), 'prediction count',
+                       float32=True,
                        v1=lambda i: counting.point_count(**i, version='v1')._asdict()),
   'point_count_aggregated': _call(counting.point_count_means, 'prediction count', float32=True,
                                   v1=lambda rows: counting.point_count_means(rows, version='v1')),
-  'video_point_count': _call(lambda i: counting.video_point_count(i['prediction'], i['count'])._asdict(),
-                             'prediction count subset', float32=True),
-  'video_point_count_aggregated': _call(counting.video_point_count_means, 'prediction count subset', float32=True),
-  'pointing_eval': _call(lambda i: _pointing(i, 'prediction_m2', 'molmo2'), 'prediction_m2 gt_points', float32=True,
+  'video_point_count': _call(
+    lambda i: counting.video_point_count(i['prediction'], i['count'])._asdict(),
+    'prediction count subset', float32=True),
+  'video_point_count_aggregated': _call(counting.video_point_count_means, 'prediction count subset',
+                                        float32=True),
+  'pointing_eval': _call(lambda i: _pointing(i, 'prediction_m2', 'molmo2'),
+                         'prediction_m2 gt_points', float32=True,
                          v1=lambda i: _pointing(i, 'prediction_v1', 'v1')),
   'point_bench': _call(lambda i: point_scores.point_bench(i['prediction'], rectangle_mask(
       *i['image_size'], i['mask_rects_xyxy'])), 'prediction mask_rects_xyxy', float32=True),
@@ -265,19 +280,22 @@ CALLS: dict[str, Call] = {
   'decord_frame_selection': _call(_decoded, 'sampler frame_start_end_times clip', float32=True),
   # points and tracks as text
   'extract_points_universal': _call(lambda i: points.parse_points(i['text'], *_size(i)), _PIXELS),
-  'extract_points_html': _call(lambda i: points.parse_points(i['text'], *_size(i), old_forms=False), _PIXELS),
+  'extract_points_html': _call(lambda i: points.parse_points(i['text'], *_size(i), old_forms=False),
+                               _PIXELS),
   'extract_points_v1': _call(lambda i: points.parse_points_v1(i['text'], *_size(i)), _PIXELS),
   'is_valid_point_format_v1': _call(points.is_v1_points),
   'extract_multi_image_points_html': _call(lambda i: points.parse_multi_image_points(
       i['text'], list(zip(i['widths'], i['heights'], strict=True))), 'text widths heights'),
   'extract_video_points_html': _call(
       lambda i: tracks.parse_video_points(i['text'], *_size(i), old_forms=False), _PIXELS),
-  'extract_video_points_universal': _call(lambda i: tracks.parse_video_points(i['text'], *_size(i)), _PIXELS),
+  'extract_video_points_universal': _call(lambda i: tracks.parse_video_points(i['text'], *_size(i)),
+                                          _PIXELS),
   'extract_video_points_with_ids_html': _call(
       lambda i: tracks.parse_video_points_with_ids(i['text'], *_size(i)), _PIXELS),
   'extract_tracks_universal': _call(_tracks, _PIXELS + ' video_fps'),
   'format_points_v1': _call(_format_v1, 'points point_scale style'),
-  'format_image_points': _call(lambda i: _format(i, {1: _fractions(i['points'], i['scale'])}), 'points scale mode'),
+  'format_image_points': _call(lambda i: _format(i, {1: _fractions(i['points'], i['scale'])}),
+                               'points scale mode'),
   'format_multi_image_points': _call(_format_images, 'image_indices points scales'),
   'format_video_points': _call(_format_video, 'timestamps points scale'),
   'format_video_tracks': _call(_format_tracks, 'tracks initial_points mode'),

@@ -104,7 +104,8 @@ def _rates(file: str, rows: list[Any]) -> list[Result]:
       steps = np.array([row['input']['step'] for row in same], np.int64)
       found = np.asarray(schedule_of(group, config, given['max_steps'])(steps - 1))
       for row, value in zip(same, found.tolist(), strict=True):
-        name = f'{file} {row["input"].get("setting")} {row["input"].get("group")} step {row["input"]["step"]}'
+        name = (f'{file} {row["input"].get("setting")} {row["input"].get("group")} step '
+          f'{row["input"]["step"]}')
         good = np.isclose(value, row['expected'], rtol=_RELATIVE['rate'], atol=_MIN['rate'])
         results.append((name, None if good else f'{value!r}, expected {row["expected"]!r}'))
   return results
@@ -153,10 +154,12 @@ def _optimizer(case: Any, arrays: dict[str, np.ndarray]) -> str | None:
     norms = group_norms(gradients, groups)
     for name, expected in step['grad_norms'].items():
       if not np.isclose(norms[name], expected, rtol=_RELATIVE['loss']):
-        return f'step {number}: gradient norm of {name} is {float(norms[name])}, expected {expected}'
+        return (f'step {number}: gradient norm of {name} is {float(norms[name])}, expected '
+          f'{expected}')
       rate = schedule_of(groups[name], config, case['max_steps'])(number - 1)
       if not np.isclose(rate, step['lrs'][name], rtol=1e-6):
-        return f'step {number}: learning rate of {name} is {float(rate)}, expected {step["lrs"][name]}'
+        return (f'step {number}: learning rate of {name} is {float(rate)}, expected '
+          f'{step["lrs"][name]}')
     updates, state = optimizer.update(gradients, state, params)
     params = optax.apply_updates(params, updates)
     expected = flatten_paths(get(f'step{number}.param'))

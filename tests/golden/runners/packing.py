@@ -53,7 +53,8 @@ def check_stream(stream: Mapping[str, Any]) -> str | None:
   """None, or where the emissions differ."""
   limits = RowShape(stream['text_max_len'], stream['image_max_len'], 10**9, 4)
   if token_unit(limits.sequence) != stream['text_granularity']:
-    return f'tokens are counted in units of {token_unit(limits.sequence)}, expected {stream["text_granularity"]}'
+    return (f'tokens are counted in units of {token_unit(limits.sequence)}, expected '
+      f'{stream["text_granularity"]}')
   config = PackingConfig(stream['buffer_size'], stream['text_weight'], stream['image_weight'],
                          stream['shortcut_max_len_images'])
   size = lambda example: RowShape(*stream['sizes'][example], 0, 4)
@@ -133,7 +134,8 @@ def _example(name: str, media: str | None, cases: Mapping[str, Any],
 def _check_features(row: Mapping[str, np.ndarray], cases: Mapping[str, Any]) -> str | None:
   patch = row['tokens'] == cases['special_token_ids']['<im_patch>']
   if not np.array_equal(row['feature_index'][patch], np.arange(patch.sum())):
-    return f'the n-th <im_patch> token should get the n-th feature, not {row["feature_index"][patch]}'
+    return ('the n-th <im_patch> token should get the n-th feature, not '
+      f'{row["feature_index"][patch]}')
   return None
 
 
@@ -151,7 +153,8 @@ def _difference(row: Mapping[str, np.ndarray], fields: Mapping[str, str], stem: 
                         > (1e-6 if field == 'loss_weights' else 0))
     if len(wrong):
       at = tuple(wrong[0])
-      return f'{field}{list(map(int, at))} is {row[field][at]}, expected {expected[at]} ({len(wrong)} differ)'
+      return (f'{field}{list(map(int, at))} is {row[field][at]}, expected {expected[at]} '
+        f'({len(wrong)} differ)')
   return None
 
 

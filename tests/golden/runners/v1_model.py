@@ -164,7 +164,8 @@ def check_generation(case: Case) -> Iterator[Outcome]:
     for how, tokens in (('', beams.tokens), (' (greedy)', greedy)):
       if tokens is not None:
         same = np.array_equal(ended(tokens).reshape(expected.shape), expected)
-        yield name + how, None if same else f'{ended(tokens).tolist()}, expected {expected.tolist()}'
+        yield name + how, (None if same else
+                           f'{ended(tokens).tolist()}, expected {expected.tolist()}')
     yield compare(scores, beams.scores, case.arrays[scores], SCORES)
 
 

@@ -117,7 +117,8 @@ def _check_image(case: dict[str, Any], cases: dict[str, Any],
   height, width = case['height'], case['width']
   if case.get('tiling') and list(
     image_tiling(height, width, config, config.max_crops)) != case['tiling']:
-    return f'tiling {image_tiling(height, width, config, config.max_crops)}, expected {case["tiling"]}'
+    return (f'tiling {image_tiling(height, width, config, config.max_crops)}, expected '
+      f'{case["tiling"]}')
   image = synthetic_image(case['image_kind'], height, width)
   (got,) = prepare_images([image], config, config.max_crops, special, StubTokenizer(special))
   counts = dict(n_crops=len(got.crops), n_tokens=len(got.tokens),
@@ -186,7 +187,8 @@ def _sequence(case: dict[str, Any], inputs: Sequence[VisualInput], cases: dict[s
   return build_sequence(
       conversations, [visual.tokens for visual in inputs], tokenize=tokenize,
       bos_id=cases['bos_token_id'],
-      eos_id=cases['eos_token_id'], rules=SequenceRules(default, tree_format=TREE_FORMATS['molmo_v1']),
+      eos_id=cases['eos_token_id'],
+      rules=SequenceRules(default, tree_format=TREE_FORMATS['molmo_v1']),
       branch_weights=[None if w is None
                       else LossWeight(w, default.root_length, default.root_branches)
                       for w in weights])

@@ -97,7 +97,8 @@ def _check_image(case: dict[str, Any], arrays: dict[str, np.ndarray], special: d
   if case['use_image_mask']:
     expected = arrays[f'{case["key"]}.image_masks']
     if got.patch_mask is None or got.patch_mask.shape != expected.shape:
-      return f'patch_mask {None if got.patch_mask is None else got.patch_mask.shape}, expected {expected.shape}'
+      return (f'patch_mask {None if got.patch_mask is None else got.patch_mask.shape}, expected '
+        f'{expected.shape}')
     if np.abs(got.patch_mask - expected).max() > 1e-6:
       return f'patch_mask is off by {np.abs(got.patch_mask - expected).max():.3g}'
   return _compare(got, case['key'], arrays, case['vit'], case['images_shape'], case['images_dtype'])
@@ -157,7 +158,8 @@ def _compare(got: VisualInput, key: str, arrays: dict[str, np.ndarray], vit: str
   errors = np.abs(values.astype(np.float64) - expected)
   largest, share = TOLERANCE['uint8' if dtype == 'uint8' else vit]
   if errors.max() > largest or (errors > 1e-6).mean() > share:
-    return f'pixels are off by up to {errors.max():.3g}, {(errors > 1e-6).sum()} of {errors.size} differ'
+    return (f'pixels are off by up to {errors.max():.3g}, {(errors > 1e-6).sum()} of {errors.size} '
+      'differ')
   flat = patches.reshape(len(patches), -1).astype(np.float64)
   for name, value in (('crop_mean', flat.mean(axis=1)), ('crop_std', flat.std(axis=1))):
     error = np.abs(value - arrays[f'{key}.{name}']).max()
