@@ -8,10 +8,10 @@ padding embeddings.
   python train.py --config=configs/molmo_v1.py:size=1b_e,stage=multitask,vision=siglip …
 
 size: 7b_d (default), 7b_o, 72b, 1b_e (mixture of experts); stage: captioner (default: the connector
-starts at random) or multitask (from the captioner's weights); data: a folder of manifests that prepare_dataset wrote,
-of which those of the stage are mixed at its rates; vision: clip (default, all releases),
-siglip, dinov2 or metaclip. What the captioner starts from, `init_llm` and `init_vit`:
-docs/checkpoints.md.
+starts at random) or multitask (from the captioner's weights); data: a folder of manifests that
+prepare_dataset wrote, of which those of the stage are mixed at its rates; vision: clip (default,
+all releases), siglip, dinov2 or metaclip. What the captioner starts from, `init_llm` and
+`init_vit`: docs/checkpoints.md.
 """
 
 import dataclasses

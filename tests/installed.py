@@ -54,7 +54,8 @@ def check() -> list[str]:
     if Path(where).is_relative_to(CHECKOUT):
       problems.append(f'{where} is the checkout: install the wheel first')
     for name in ('train', 'eval', 'configs'):
-      if (Path(where).parents[1] / name).exists() or (Path(where).parents[1] / f'{name}.py').exists():
+      if (Path(where).parents[1] / name).exists() or (Path(where).parents[1]
+                                                      / f'{name}.py').exists():
         problems.append(f'{name} lies in site-packages as a module of its own')
     listed = subprocess.run([COMMAND], text=True, capture_output=True, check=True).stdout
     names = [line.split()[0] for line in listed.split('commands:')[1].split('\n\n')[0].splitlines()

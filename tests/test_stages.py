@@ -29,8 +29,10 @@ def get_config():
   c.preprocess.video.max_frames = 4
   c.model.vit.update(image_size=24, patch_size=4, width=8, layers=10, heads=2, head_dim=4, mlp=8)
   c.model.connector.update(heads=2, kv_heads=2, head_dim=4, width=8, hidden=8)
-  c.model.llm.update(vocab=400, extra_vocab=16, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp=16)
-  c.training.update(steps={steps}, log_every=1, checkpoint_every=10, validate_every=10, validation_batches=2)
+  c.model.llm.update(vocab=400, extra_vocab=16, width=16, layers=1, heads=2, kv_heads=1, head_dim=8,
+                     mlp=16)
+  c.training.update(steps={steps}, log_every=1, checkpoint_every=10, validate_every=10,
+                    validation_batches=2)
   for group in c.optimizer.groups.values():
     group.update(learning_rate=100 * group.learning_rate, warmup=5)
   return c

@@ -71,7 +71,8 @@ def drawn_choice(question: str, options: Sequence[str], rng: np.random.Generator
   instructions = [*wordings['choice_instruction_label' if label_only else 'choice_instruction'],
                   *(wordings['choice_instruction_both'] if labelled and not label_only else ())]
   instruction = draw(instructions, rng, **fields)
-  return draw(wordings['choice_layout_instruction'], rng, **fields, instruction=instruction), answers
+  return draw(wordings['choice_layout_instruction'], rng, **fields,
+              instruction=instruction), answers
 
 
 def _listed(lines: list[str], options: Sequence[str], labelled: bool, inline: bool, marker: str,

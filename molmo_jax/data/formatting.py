@@ -1,4 +1,5 @@
-"""From facts to conversations: style, wording, layout of options and order, drawn for every example.
+"""From facts to conversations: style, wording, layout of options and order, drawn for every
+example.
 
 A manifest keeps what is known (label, points, options, captions, …); this stage between a dataset
 and its encoding says it in words with the example's own random numbers, anew in every epoch.
@@ -24,7 +25,8 @@ from molmo_jax.preprocess.points import format_points, format_points_v1
 from molmo_jax.preprocess.tracks import Moments, ObjectPoint, format_tracks
 from molmo_jax.preprocess.types import Example, Message
 
-# 'molmo2': fine-tuning. 'style_only': pre-training, where the style's tag is the prompt. 'molmo_v1'.
+# 'molmo2': fine-tuning. 'style_only': pre-training, where the style's tag is the prompt.
+# 'molmo_v1'.
 Prompts = Literal['molmo2', 'style_only', 'molmo_v1']
 Times = Callable[[], np.ndarray]            # seconds of the frames that the example shows
 
@@ -126,7 +128,8 @@ class WordedManifest:
 
 
 def conversation(fact: Fact, drawing: Drawing) -> tuple[list[str], str]:
-  """The messages of one conversation and its style; a prompt alone where nothing is known to answer.
+  """The messages of one conversation and its style; a prompt alone where nothing is known to
+  answer.
   """
   style = fact['style'] if 'style' in fact else drawing.one(fact['styles'])
   if 'messages' in fact:
@@ -146,7 +149,8 @@ def conversation(fact: Fact, drawing: Drawing) -> tuple[list[str], str]:
 def is_drawn(fact: Fact) -> bool:
   """Whether the prompt of an evaluation is drawn from wordings."""
   style = fact['style']
-  return (style in TRACKS and 'label' in fact or style == 'video_short_answer' or style.endswith('_exp')
+  return (style in TRACKS and 'label' in fact or style == 'video_short_answer'
+          or style.endswith('_exp')
           or 'question' not in fact and (style in CAPTIONS or style in POINTS))
 
 
@@ -304,7 +308,8 @@ def _grid(moments: Moments, fps: float) -> np.ndarray:
 
 
 def _media(example: Example, rng: np.random.Generator) -> dict[str, Any]:
-  """Images or a video of the folder `example.backdrop`, for a record that is about nothing it shows.
+  """Images or a video of the folder `example.backdrop`, for a record that is about nothing it
+  shows.
   """
   if not example.backdrop:
     return {}
@@ -314,7 +319,8 @@ def _media(example: Example, rng: np.random.Generator) -> dict[str, Any]:
   if kind == 1:
     return {'video': videos[rng.integers(len(videos))]}
   count = (1, 0, int(rng.integers(2, 6)), 0)[kind]
-  return {'images': tuple(images[i] for i in rng.integers(len(images), size=count))} if count else {}
+  return {'images': tuple(images[i]
+                          for i in rng.integers(len(images), size=count))} if count else {}
 
 
 @functools.cache

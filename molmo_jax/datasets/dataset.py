@@ -47,9 +47,11 @@ class Fields:
   subtitles: Callable[[Files, Row], list[dict] | str | None] | None = None
   sampling: Callable[[Row], dict[str, Any]] | None = None   # of frames, where not as configured
   # training alone
-  facts: Callable[[Row], Iterable[Fact]] | None = None      # instead of those of question and answer
+  # instead of those of question and answer
+  facts: Callable[[Row], Iterable[Fact]] | None = None
   more: Mapping[str, Value] = dataclasses.field(default_factory=dict)   # further keys of the fact
-  counting: bool = False                      # questions that count ask for an answer without points
+  # questions that count ask for an answer without points
+  counting: bool = False
   unlabelled: Callable[[Row], bool] | None = None   # whether the options are labels themselves
   # benchmarks alone
   prompt: Prompt = choose                     # for a question with options

@@ -102,7 +102,8 @@ class Reading:
   def _absent(self, path: str, row: Row) -> str:
     fields = self.fields
     images = [get(row, fields.image), *(get(row, fields.images) or ())]
-    url = next((u for u in images if isinstance(u, str) and u and Path(path).name == url_name(u)), '')
+    url = next((u for u in images if isinstance(u, str) and u and Path(path).name == url_name(u)),
+               '')
     return f'no file {path}' + (f' of {url}' if url else '')
 
   def _about(self, row: Row) -> Hashable:

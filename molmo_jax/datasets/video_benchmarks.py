@@ -82,7 +82,8 @@ DATASETS = (
                       'it is printed)'),)),
   Dataset('egoschema', table({'validation': 'Subset/test-*.parquet', 'test': 'MC/test-*.parquet'}),
           Fields('question', video=in_folder('videos', 'video_idx', '.mp4'), options='option',
-                 index=lambda r: None if r.get('answer') in (None, '') else r['answer'], style=MC, id='question_idx',
+                 index=lambda r: None if r.get('answer') in (None, '') else r['answer'],
+                 style=MC, id='question_idx',
                  prompt=options_as_given(LETTER_DIRECTLY)),
           f'{HUB}/lmms-lab/egoschema', 'Ego4D licence', 'loader', benchmarks=(
             Task('ego_schema', 'ego_schema', 'video', ('validation', 'test'), max_new_tokens=32,

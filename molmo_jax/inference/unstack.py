@@ -29,7 +29,8 @@ def unstack_blocks(params: Any) -> Any:
 
 def _is_on_cpu(leaf: Any) -> bool:
   return (isinstance(leaf, Array) and not isinstance(leaf, jax.core.Tracer)
-          and all(d.platform == 'cpu' for d in leaf.sharding.device_set))   # type: ignore[attr-defined]
+          and all(d.platform == 'cpu'
+                  for d in leaf.sharding.device_set))   # type: ignore[attr-defined]
 
 
 def _layers(stack: Array) -> list[Array]:

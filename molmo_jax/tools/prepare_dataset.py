@@ -41,9 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument('--out', type=Path, help='the manifest, ….jsonl')
   parser.add_argument('--urls', type=Path,
                       help='write the URLs of its images and the names that they should get')
-  parser.add_argument('--files', default='', help='a pattern below --root instead of the usual ones')
-  parser.add_argument('--stage', choices=sorted(STAGES), help='write finished conversations as this '
-                      'stage words them, drawn once, instead of facts')
+  parser.add_argument('--files', default='',
+                      help='a pattern below --root instead of the usual ones')
+  parser.add_argument('--stage', choices=sorted(STAGES), help='write finished conversations as '
+                      'this stage words them, drawn once, instead of facts')
   parser.add_argument('--seed', type=int, default=0,
                       help='for the wordings of --stage (default: %(default)s)')
   parser.add_argument('--limit', type=int, help='read at most this many rows')

@@ -161,8 +161,9 @@ def prompts(name, datasets, folder):
 def test_questions_are_asked_in_the_words_of_the_published_evaluation(datasets, tmp_path):
   def first(name):
     return prompts(name, datasets, tmp_path)[0]
-  assert first(
-    'a_okvqa_mc') == 'Why?\nOnly return the correct answer option.\nA. rain\nB. sun\nC. snow\nD. fog'
+  assert (first(
+    'a_okvqa_mc') == 'Why?\nOnly return the correct answer option.\nA. rain\nB. sun\nC. snow\nD. '
+          'fog')
   assert first('mvbench') == ('What?\nA. sit\nB. run\nPlease respond with only the letter of the '
     'correct answer.')
   assert first('ego_schema').endswith("\nE. because E\nAnswer with the option's letter from the "
@@ -192,7 +193,8 @@ def test_letters_of_a_diagram_are_its_options_and_other_options_get_letters(data
   letters, transparent, texts = build(resolve_tasks('ai2d')[0], datasets, tmp_path)
   assert letters.conversations[0][0].content.endswith('Only return the correct answer '
     'option.\nA\nB\nC\nD')
-  assert letters.style == transparent.style == 'ai2_diagram_no_letter' and texts.style == 'ai2_diagram'
+  assert (letters.style == transparent.style == 'ai2_diagram_no_letter'
+          and texts.style == 'ai2_diagram')
   assert 'abc_images/' in letters.images[0] and 'abc_images_transparent/' in transparent.images[0]
   assert metrics.published('ai2d', [('B', letters), ('A', transparent), ('A', texts)]) == {
     'mc_ai2d_opaque': 1.0, 'mc_ai2d_transparent': 0.5}

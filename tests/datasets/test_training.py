@@ -134,7 +134,8 @@ def test_cosyn_gives_the_reasoning_before_the_answer_and_unpacks_images(tmp_path
                                             'answer': ['2']}}]
   examples, _ = prepare(tmp_path, name, 'chart/train-00000-of-00002.parquet', rows)
   (fact,) = examples[0].facts
-  assert (fact['question'], fact['explanation'], fact['answers']) == ('How many?', 'One, two.', ['2'])
+  assert (fact['question'], fact['explanation'], fact['answers']) == ('How many?', 'One, two.',
+                                                                      ['2'])
   colours = [np.asarray(Image.open(path))[0, 0, 0] for path in examples[0].images]
   assert colours == ([0] if 'image' in images else [1, 2])
 
@@ -334,7 +335,8 @@ def test_other_columns_than_expected_are_named(tmp_path):
 
 
 def test_a_folder_without_the_files_is_named(tmp_path):
-  with pytest.raises(TableError, match='root: there is no table STAR_train.json .*docs/datasets.md'):
+  with pytest.raises(TableError,
+                     match='root: there is no table STAR_train.json .*docs/datasets.md'):
     prepare(tmp_path, 'star', 'train.json', [])
 
 

@@ -29,8 +29,9 @@ def test_turns_alternate_and_begin_with_a_run_that_does_not_count():
 def test_disturbed_runs_are_left_out_where_enough_others_remain():
   quiet = Timing((1.0, 2.0, 3.0, 90.0), (0.0, 0.05, 0.1, 0.5))
   assert quiet.median == 2.0
-  assert quiet.describe(6,
-                        'tokens/s') == '3.0 tokens/s (from 2.0 to 6.0, 3 runs, 1 of 4 runs disturbed by other processes)'
+  assert (quiet.describe(6,
+                         'tokens/s') == '3.0 tokens/s (from 2.0 to 6.0, 3 runs, 1 of 4 runs '
+          'disturbed by other processes)')
   busy = Timing((1.0, 2.0, 3.0), (0.5, 0.0, 0.0))
   assert busy.median == 2.0 and 'counted all the same' in busy.describe(1, 'x')
 

@@ -147,8 +147,8 @@ def _features(w: Walkthrough) -> Stage:
   return Stage('ViT features',
                _per_file(w, lambda part: f'{len(part.crops) * w.grid ** 2:,} × {width}'),
                f'{len(w.encoded.crops) * w.grid ** 2:,} × {width}',
-               f'outputs of block{"s" * (len(layers) > 1)} {blocks} of {tower.layers} (counted from '
-               f'0){joined}')
+               f'outputs of block{"s" * (len(layers) > 1)} {blocks} of {tower.layers} (counted '
+               f'from 0){joined}')
 
 
 def _no_overlap(w: Walkthrough) -> Stage:

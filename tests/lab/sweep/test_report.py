@@ -83,7 +83,8 @@ def test_markdown_marks_what_is_separated(out):
 def test_one_seed_has_no_test(tmp_path):
   write_study(tmp_path, 'pooling', POOLING, seeds=1)
   text = markdown.report(read_results(tmp_path))
-  assert 'nan' not in text.lower() and '‡ p <' in text and 'Too few finished seeds for a test.' in text
+  assert ('nan' not in text.lower() and '‡ p <' in text
+          and 'Too few finished seeds for a test.' in text)
   write_report(read_results(tmp_path), tmp_path)
   arm = json.loads((tmp_path / 'results.json').read_text())['pooling']['arms']['mean']
   assert arm['difference']['mean']['p'] is None
@@ -116,7 +117,8 @@ def test_plots_are_well_formed_and_have_every_arm(out):
   study = read_results(out)[0]
   accuracy, curves = accuracy_plots(study), macro('plots.html', 'curves')(page.curve_panels(study))
   panels = ElementTree.fromstring(accuracy).findall('svg')
-  assert [panel.get('aria-label') for panel in panels] == ['tiles, accuracy, %', 'detail, accuracy, %',
+  assert [panel.get('aria-label') for panel in panels] == ['tiles, accuracy, %',
+                                                           'detail, accuracy, %',
                                                            'mean of 2 tasks, accuracy, %']
   for panel in panels:
     assert {'attention', 'mean'} <= {text.text for text in panel.iter('text')}

@@ -30,7 +30,8 @@ print('cores', sorted(os.sched_getaffinity(0)), 'blas', os.environ['OPENBLAS_NUM
 with open(workdir / 'attempts', 'a') as file:
   file.write('x')
 if how == 'slow':
-  signal.signal(signal.SIGTERM, lambda *a: sys.exit('stopped: ' + open(workdir / 'attempts').read()))
+  signal.signal(signal.SIGTERM, lambda *a: sys.exit(
+    'stopped: ' + open(workdir / 'attempts').read()))
   (workdir / 'metrics.jsonl').write_text('{"step": 3}')
   time.sleep(60)
 if how == 'deaf':

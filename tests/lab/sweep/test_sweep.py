@@ -136,7 +136,8 @@ def test_an_interrupted_sweep_goes_on_to_the_same_results(folder, straight):
   until(process, out, in_flight)
   process.send_signal(signal.SIGTERM)
   status, printed = finish(process)
-  assert status == 1 and 'stopped; the same command goes on from there' in printed and 'Traceback' not in printed
+  assert (status == 1 and 'stopped; the same command goes on from there' in printed and 'Traceback'
+          not in printed)
   process = start(folder, *flags)
   until(process, out, lambda folders: any(map(record.is_done, folders)) and in_flight(folders))
   process.kill()
@@ -154,7 +155,8 @@ def test_a_failed_run_ends_with_its_log_and_status_1(folder, straight):
            '--config.data.on_error=raise')
   status, printed = finish(start(folder, *flags))
   assert status == 1 and 'Traceback' not in printed
-  assert 'its log, ' in printed and 'failing/runs/base-seed0-' in printed and 'no loss token is left' in printed
+  assert ('its log, ' in printed and 'failing/runs/base-seed0-' in printed and 'no loss token is '
+          'left' in printed)
   assert '2 of 2 runs failed' in printed
 
 
