@@ -28,6 +28,7 @@ TOOLS = {                    # run from molmo_jax/tools/
   'compile_tpu': 'compiles a training step for a TPU slice that is not here',
   'configuration': 'prints every key of a configuration: type, default, meaning',
   'scenes': 'writes the synthetic dataset of configs/scenes.py',
+  'wordings': 'reads the requests of a copy of allenai/molmo2 into a file for data.wordings',
   'benchmark': 'measures speed, also in turns with transformers',
 }
 COMMANDS = PROGRAMS | TOOLS
