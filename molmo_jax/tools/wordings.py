@@ -22,7 +22,8 @@ NAMES = {'NO_POINT_PREFIX': 'no_pointing'}
 
 
 def lists_of(source: str) -> Iterator[tuple[str, list[str]]]:
-  """(name, texts) of every list of texts that a Python source assigns, or that is a dict's value."""
+  """(name, texts) of every list of texts that a Python source assigns, or that is a dict's value.
+  """
   for node in ast.walk(ast.parse(source)):
     pairs: list[tuple[ast.expr | None, ast.expr]] = []
     if isinstance(node, ast.Assign):
