@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from molmo_jax.cli import COMMANDS
+from molmo_jax.datasets import TASKS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -33,6 +34,10 @@ def test_the_tools_that_pages_name_are_commands():
   named = {name for text in pages for name in re.findall(r'molmo_jax\.tools\.(\w+)', text)}
   named |= {name for text in pages for name in re.findall(r'`?molmo-jax (\w+)', text)}
   assert named <= set(COMMANDS) | {'NAME', 'COMMAND'}
+
+
+def test_the_number_of_benchmarks_is_that_of_the_tasks():
+  assert f'lists {len(TASKS)} benchmarks' in README
 
 
 def test_the_test_command_stands_on_a_line_of_its_own():
