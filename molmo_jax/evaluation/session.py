@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from molmo_jax.data.manifest import Manifest, ManifestError
+from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.compare import (
   as_json,
   compare,
@@ -28,7 +30,9 @@ from molmo_jax.evaluation.summary import print_published, print_table, summarise
 from molmo_jax.files import write_atomically
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.parallel.processes import from_first, is_first
+from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.types import VideoConfig
+from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 
 
@@ -85,7 +89,8 @@ def run_evaluation(model: LoadedModel, manifest: Manifest, config: EvaluationCon
   if not is_first():
     return {}
   summary = summarise(predictions) | {'manifest': str(manifest.path), 'skipped': len(problems),
-                                      'published': published_numbers(predictions, manifest)}
+                                      'published': published_numbers(predictions, manifest),
+                                      'first_prompt': first_prompt(manifest, model.processor)}
   write_summary(folder / 'summary.json', summary)
   write_report(folder / 'report.html', summary, predictions,
                lambda prediction: load_media(prediction, model.processor.config.video),
@@ -103,6 +108,20 @@ def run_evaluation(model: LoadedModel, manifest: Manifest, config: EvaluationCon
   console.print(f'compiled programs: {model.generator.compilations}', highlight=False)
   console.print(f'written: {folder}/summary.json, predictions.jsonl, report.html', highlight=False)
   return summary
+
+
+def first_prompt(manifest: Manifest, processor: Processor) -> str:
+  """The whole text that the model reads for the first usable record, special tokens named; runs of
+  the same visual token are counted.
+  """
+  for index in range(len(manifest)):
+    try:
+      row = encode(manifest[index], processor.config, processor.tokenizer, training=False)
+    except MolmoError:
+      continue
+    text = processor.tokenizer.decode(row.tokens.tolist(), keep_special=True)
+    return re.sub(r'(<[^<>\s]+>)\1+', lambda m: f'{m[1]}×{len(m[0]) // len(m[1])}', text)
+  return ''
 
 
 def write_overall(folder: Path, tasks: Sequence[str], published: Mapping[str, Any],

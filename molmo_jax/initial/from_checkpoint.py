@@ -32,15 +32,16 @@ CHOICES = frozenset(f'{section}.{name}' for section, names in {
   'model': ('attention', 'blind', 'dtype', 'residual_dtype', 'remat', 'unroll', 'bidirectional'),
   'model.connector': ('feature_dropout', 'layout_embedding', 'layout_grid', 'layout_crops'),
   'model.llm': ('residual_dropout', 'response_residual_dropout'),
-  'preprocess.image': ('max_crops', 'max_crops_eval', 'max_images', 'max_images_eval',
-                       'clamp_small_sides'),
+  'preprocess.image': ('max_crops', 'max_crops_eval', 'max_multi_image_crops', 'max_images',
+                       'max_images_eval', 'clamp_small_sides'),
   'preprocess.video': ('max_frames', 'max_frames_eval', 'max_fps', 'frame_sample_mode',
-                       'subtitle_mode'),
+                       'subtitle_mode', 'candidate_fps'),
   'preprocess.text': ('style_prefix', 'message_weight', 'max_sequence_length',
                       'max_sequence_length_eval', 'max_text_tokens', 'shuffle_branches'),
 }.items() for name in names)
 # Choices whose default means: as the checkpoint has it.
-INHERITED = frozenset({'model.bidirectional', 'preprocess.image.clamp_small_sides'})
+INHERITED = frozenset({'model.bidirectional', 'preprocess.image.clamp_small_sides',
+                       'preprocess.text.style_prefix'})
 FRESH = {'connector/layout/': jnp.zeros}   # parameters that no released checkpoint has
 
 

@@ -16,7 +16,13 @@ from typing import Any
 from molmo_jax.errors import CheckpointError
 from molmo_jax.json_section import Key, Section, written
 from molmo_jax.normalization import STATISTICS
-from molmo_jax.preprocess.types import MOLMO_V1, ImageConfig, PreprocessConfig, VideoConfig
+from molmo_jax.preprocess.types import (
+  MOLMO_V1,
+  ImageConfig,
+  PreprocessConfig,
+  TextConfig,
+  VideoConfig,
+)
 
 SIGLIP_MEAN, SIGLIP_STD = STATISTICS['siglip']
 # Molmo v1: the way to resize by its name in config.json.
@@ -54,6 +60,10 @@ _IGNORED = ('auto_map', 'processor_class', 'image_processor_type', 'video_proces
             'video_metadata', 'crop_size', 'pad_size', 'sampling_fps', 'chat_template',
             'image_processor', 'video_processor')
 # What the files cannot say: fields that must have their released value.
+# The released models were fine-tuned with style tags (docs/training.md §4.1); their files do not
+# say so.
+RELEASED_STYLES = 'demo_or_style_v2'
+
 _UNWRITTEN = {
   'image': ('mode', 'resize', 'pool_per_crop', 'shift_patch_mask', 'patch_mask'),
   'video': ('time_mode', 'per_frame_special_token'),
@@ -84,7 +94,8 @@ def read_config(folder: Path) -> PreprocessConfig:
   processor.demand(video_use_col_tokens=False, time_mode='per-frame-compact')
   processor.finish(_IGNORED)
   config = PreprocessConfig(image=_read_image(image, **tokens),
-                            video=_read_video(video, **frame_tokens))
+                            video=_read_video(video, **frame_tokens),
+                            text=TextConfig(style_prefix=RELEASED_STYLES))
   frames = (_side(video), video.size('patch_size', default=14))
   if frames != (config.image.crop_size, config.image.patch_size):
     raise CheckpointError(

@@ -26,6 +26,7 @@ CHECKPOINT = Path(__file__).parents[1] / 'golden' / 'molmo2_olmo_hub'
 MESSAGES = [{'role': 'user',
              'content': [{'type': 'image', 'image': np.zeros((60, 60, 3), np.uint8)},
                          {'type': 'text', 'text': 'a 1'}]}]
+STYLED = TextConfig(style_prefix='demo_or_style_v2')     # as the released models were trained
 IMAGE = ImageConfig(crop_size=126, overlap_margins=(2, 2), clamp_small_sides=False,
                     max_crops_eval=8)
 VIDEO = VideoConfig(max_frames=384, max_frames_eval=384, max_fps=2)
@@ -57,7 +58,7 @@ def split_as_older_checkpoints(folder):
 
 
 def test_configuration_of_the_checkpoint(folder):
-  assert Processor.from_pretrained(folder).config == PreprocessConfig(IMAGE, VIDEO)
+  assert Processor.from_pretrained(folder).config == PreprocessConfig(IMAGE, VIDEO, STYLED)
 
 
 def test_numbers_of_crops_and_frames_hold_for_inference(folder):
@@ -71,7 +72,7 @@ def test_numbers_of_crops_and_frames_hold_for_inference(folder):
 
 def test_older_files_say_the_same(folder):
   split_as_older_checkpoints(folder)
-  assert read_config(folder) == PreprocessConfig(IMAGE, VIDEO)
+  assert read_config(folder) == PreprocessConfig(IMAGE, VIDEO, STYLED)
 
 
 def test_what_is_left_out_is_as_in_transformers(tmp_path):
