@@ -28,9 +28,9 @@ def unstack_blocks(params: Any) -> Any:
 
 
 def _is_on_cpu(leaf: Any) -> bool:
-  return (isinstance(leaf, Array) and not isinstance(leaf, jax.core.Tracer)
-          and all(d.platform == 'cpu'
-                  for d in leaf.sharding.device_set))   # type: ignore[attr-defined]
+  if not isinstance(leaf, Array) or isinstance(leaf, jax.core.Tracer):
+    return False
+  return all(device.platform == 'cpu' for device in leaf.devices())
 
 
 def _layers(stack: Array) -> list[Array]:
