@@ -1,87 +1,130 @@
-"""Reads the lists of requests of a copy of allenai/molmo2 into a file for `data.wordings`.
+"""Reads the lists of wordings out of a copy of allenai/molmo2 that is on this machine.
 
-The copy is parsed, never imported or run: lists of texts that stand in its source as literals, by
-the names that this project has for the same kinds of request (docs/datasets.md).
+The file is for --config.data.wordings. The code of the copy is parsed, never run.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.console import Console
+
+from molmo_jax.command_line import make_parser
 from molmo_jax.data.wordings import WordingsError, fields_of, read_wordings
-from molmo_jax.errors import MolmoError
 from molmo_jax.files import write_atomically
 
-# allenai/molmo2 f3cb108: where its lists are, and the one that has another name there
-SOURCES = ('olmo/preprocessing/data_formatter.py', 'olmo/data/pixmo_datasets.py')
-NAMES = {'NO_POINT_PREFIX': 'no_pointing'}
+EXAMPLES = """
+  git clone https://github.com/allenai/molmo2
+  molmo-jax wordings molmo2 wordings.json
+  python train.py --config=configs/finetune.py --config.data.wordings=wordings.json
+"""
+# Files of the copy (f3cb108), and where in them the lists are that go by another name than here.
+SOURCES = {
+  'olmo/preprocessing/data_formatter.py': {},
+  'olmo/preprocessing/multiple_choice_templates.py': {
+    'build_option_name_instructions': 'choice_instruction_label',
+    'build_option_instructions.0': 'choice_instruction',
+    'build_option_instructions.1': 'choice_instruction_both',
+    'build_option_templates': 'choice_layout_instruction',
+    'build_option_name_templates': 'choice_layout_label',
+    'build_instruction_templates': 'choice_layout'},
+  'olmo/data/pixmo_datasets.py': {'NO_POINT_PREFIX': 'no_pointing'},
+  'olmo/data/academic_video_datasets.py': {
+    'COIN.action_templates': 'action', 'ActivityNet.templates': 'activity',
+    'Kinetics710.templates': 'person_action', 'Paxion.QUESTION_TEMPLATES': 'matching_action'}}
+FIELDS = {'q': 'question', 'opts': 'options', 'instr': 'instruction', 'option_type': 'kind'}
 
 
-def lists_of(source: str) -> Iterator[tuple[str, list[str]]]:
-  """(name, texts) of every list of texts that a Python source assigns, or that is a dict's value.
-  """
-  for node in ast.walk(ast.parse(source)):
-    pairs: list[tuple[ast.expr | None, ast.expr]] = []
-    if isinstance(node, ast.Assign):
-      pairs = [(target.slice if isinstance(target, ast.Subscript) else target, node.value)
-               for target in node.targets]
-    elif isinstance(node, ast.Dict):
-      pairs = list(zip(node.keys, node.values))
-    for key, value in pairs:
-      name = key.value if isinstance(key, ast.Constant) else getattr(key, 'id', None)
-      texts = [item.value for item in getattr(value, 'elts', ()) if isinstance(item, ast.Constant)]
-      if isinstance(name, str) and texts and all(isinstance(text, str) for text in texts):
-        yield name, texts
+def main(arguments: list[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  parser = make_parser('wordings', __doc__, EXAMPLES)
+  parser.add_argument('checkout', type=Path, help='folder of the copy of allenai/molmo2')
+  parser.add_argument('out', type=Path, help='the file to write, ….json')
+  options = parser.parse_args(arguments)
+  console = Console(stderr=True)
+  try:
+    found = read_checkout(options.checkout)
+  except WordingsError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  write_atomically(options.out, json.dumps(found, indent=1, ensure_ascii=False) + '\n')
+  own = read_wordings()
+  console.print(f'{options.out}: {sum(map(len, found.values()))} wordings of {len(found)} kinds',
+                highlight=False)
+  if missing := [kind for kind in own if kind not in found]:
+    console.print(f"  the project's own stay for: {', '.join(missing)}", highlight=False)
+  return 0
 
 
 def read_checkout(folder: Path) -> dict[str, list[str]]:
-  """The lists of a checkout by our kinds; texts with other fields than ours are left out.
+  """The lists by the kinds of `data.wordings`; wordings with other fields are left out.
 
   Raises:
-    WordingsError: a file is missing or cannot be parsed, or no list is found.
+    WordingsError: a file is not there or cannot be parsed.
   """
   own, found = read_wordings(), {}
-  for name in SOURCES:
+  for name, kinds in SOURCES.items():
     try:
-      lists = dict(lists_of((folder / name).read_text(encoding='utf-8')))
-    except (OSError, ValueError, SyntaxError) as error:
-      raise WordingsError(f'{folder / name}: {error}; give a checkout of allenai/molmo2') from None
-    for key, texts in lists.items():
-      kind = NAMES.get(key, key)
-      usable = [text for text in texts if fields_of(text) == fields_of(own[kind][0])
-                ] if kind in own else []
-      if usable:
-        found[kind] = usable
+      tree = ast.parse((folder / name).read_text(encoding='utf-8'))
+    except (OSError, SyntaxError) as error:
+      raise WordingsError(f'{folder / name}: cannot be read ({error}); give the folder of a copy '
+                          'of github.com/allenai/molmo2') from None
+    for where, texts in _lists(tree, ''):
+      kind = kinds.get(where, where.rpartition('.')[2] if not kinds else '')
+      fitting = [t for t in texts if kind in own and fields_of(t) == fields_of(own[kind][0])]
+      if fitting:
+        found[kind] = fitting
   if not found:
     raise WordingsError(f'{folder}: none of its lists is of a known kind: {", ".join(own)}')
   return found
 
 
-def main(arguments: list[str] | None = None) -> int:
-  """Runs the command; returns its exit status."""
-  parser = argparse.ArgumentParser(
-    prog='python -m molmo_jax.tools.wordings',
-    description='Writes the requests of a copy of allenai/molmo2 into JSON for data.wordings.',
-    epilog='example: python -m molmo_jax.tools.wordings molmo2 released.json, then '
-           'python train.py --config.data.wordings=released.json')
-  parser.add_argument('checkout', type=Path, help='folder of the copy; it is not imported or run')
-  parser.add_argument('file', type=Path, help='the file to write, .json')
-  options = parser.parse_args(arguments)
-  try:
-    found = read_checkout(options.checkout)
-  except MolmoError as error:
-    raise SystemExit(f'error: {error}') from None
-  write_atomically(options.file, json.dumps(found, indent=2, ensure_ascii=False) + '\n')
-  for kind, texts in found.items():
-    print(f'{kind}: {len(texts)}')
-  print('not found, and left to the own lists: '
-        + (', '.join(kind for kind in read_wordings() if kind not in found) or 'none'))
-  return 0
+def _lists(node: ast.AST, path: str) -> Iterator[tuple[str, list[str]]]:
+  """Every list of texts and where it is: names of classes, functions and keys with dots between.
+  The lists of a function that are not assigned to a key count from 0 where there are several.
+  """
+  for child in ast.iter_child_nodes(node):
+    if isinstance(child, ast.FunctionDef) and not path:
+      texts = [t for t in map(_texts, ast.walk(child)) if t]
+      yield child.name, texts[0] if texts else []
+      yield from ((f'{child.name}.{i}', t) for i, t in enumerate(texts))
+    elif isinstance(child, ast.ClassDef):
+      yield from _lists(child, f'{path}{child.name}.')
+    elif isinstance(child, ast.Assign):
+      if isinstance(child.value, ast.Dict):
+        named = zip(child.value.keys, child.value.values)
+        yield from ((path + str(getattr(key, 'value', '')), _texts(v)) for key, v in named)
+      else:
+        yield path + _name(child.targets[0]), _texts(child.value)
+    elif isinstance(child, ast.FunctionDef):
+      yield from _lists(child, path)
+
+
+def _name(target: ast.expr) -> str:
+  key = target.slice if isinstance(target, ast.Subscript) else target
+  return str(getattr(key, 'value', getattr(key, 'id', '')))
+
+
+def _texts(node: ast.AST) -> list[str]:
+  """The texts of a list; fields of an f-string by the names that they have here."""
+  if not isinstance(node, ast.List):
+    return []
+  return [text for text in map(_text, node.elts) if text]
+
+
+def _text(node: ast.expr) -> str:
+  if isinstance(node, ast.Constant):
+    return node.value if isinstance(node.value, str) else ''
+  if not isinstance(node, ast.JoinedStr):
+    return ''
+  parts = [part.value if isinstance(part, ast.Constant) else
+           f'{{{FIELDS.get(name := getattr(part.value, "id", ""), name)}}}' for part in node.values]
+  return ''.join(map(str, parts))
 
 
 if __name__ == '__main__':
-  raise SystemExit(main())
+  sys.exit(main())

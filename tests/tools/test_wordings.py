@@ -1,40 +1,43 @@
-"""Lists of requests are read out of a checkout without running it."""
+"""The command that reads wordings out of somebody's copy of the original code."""
 
 from __future__ import annotations
 
-import pytest
+import json
 
 from molmo_jax.data.wordings import read_wordings
-from molmo_jax.tools import wordings
+from molmo_jax.tools.wordings import SOURCES, main
 
-FORMATTER = '''
-raise RuntimeError('this file must not be run')
-PROMPTS = {"pointing": ["Show {label}", "Where is {label}?", "no field"], "unheard_of": ["x"],
-           "short_answer": [f"{1}", "{question} Briefly."]}
-PROMPTS["point_count"] = ["Count {label}"]
-'''
+FORMATTER, CHOICES, PIXMO, VIDEOS = SOURCES
 
 
-@pytest.fixture
-def checkout(tmp_path):
-  for name, text in zip(wordings.SOURCES, (FORMATTER, 'NO_POINT_PREFIX = ["No points. "]')):
-    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / name).write_text(text)
-  return tmp_path
+def copy(folder):
+  texts = {
+    FORMATTER: "P = {'transcript': ['Say it.'], 'pointing': ['Where is {label}?', 'no field']}\n"
+               "P['only_count'] = ['Count {label}']\nraise RuntimeError('never run')\n",
+    CHOICES: "def build_option_instructions(option_type):\n  out = [f'Pick.', 'Choose.']\n"
+             "  out += [f'The {option_type} and text']\n"
+             "def build_option_templates(q, opts, instr):\n  return [f'{q}|{opts}|{instr}']\n",
+    PIXMO: "NO_POINT_PREFIX = ['Do not point: ']\n",
+    VIDEOS: "class COIN:\n  action_templates = ['What is done?']\n"
+            "class Other:\n  templates = ['no kind']\n"}
+  for name, text in texts.items():
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+  return folder
 
 
-def test_literal_lists_of_known_kinds_with_our_fields_are_written(checkout, capsys):
-  out = checkout / 'released.json'
-  assert wordings.main([str(checkout), str(out)]) == 0
-  read = read_wordings(str(out))
-  assert read['pointing'] == ('Show {label}', 'Where is {label}?')
-  assert read['point_count'] == ('Count {label}',)
-  assert read['no_pointing'] == ('No points. ',)
-  assert read['transcript'] == read_wordings()['transcript']
-  printed = capsys.readouterr().out
-  assert 'pointing: 2' in printed and 'transcript' in printed.split('not found')[1]
+def test_lists_become_a_file_that_replaces_wordings(tmp_path):
+  out = tmp_path / 'wordings.json'
+  assert main([str(copy(tmp_path)), str(out)]) == 0
+  found = json.loads(out.read_text())
+  assert found['transcript'] == ['Say it.'] and found['pointing'] == ['Where is {label}?']
+  assert found['choice_instruction'] == ['Pick.', 'Choose.']
+  assert found['choice_instruction_both'] == ['The {kind} and text']
+  assert found['choice_layout_instruction'] == ['{question}|{options}|{instruction}']
+  assert found['only_count'] == ['Count {label}'] and found['action'] == ['What is done?']
+  assert read_wordings(str(out))['transcript'] == ('Say it.',)
 
 
-def test_another_folder_is_an_error_that_names_the_file(tmp_path):
-  with pytest.raises(SystemExit, match='data_formatter.py.*give a checkout of allenai/molmo2'):
-    wordings.main([str(tmp_path), str(tmp_path / 'out.json')])
+def test_another_folder_is_one_line(tmp_path, capsys):
+  assert main([str(tmp_path), str(tmp_path / 'out.json')]) == 1
+  assert capsys.readouterr().err.startswith('error: ') and not (tmp_path / 'out.json').exists()
