@@ -94,3 +94,12 @@ def test_a_stage_that_does_not_exist_or_is_empty_is_an_error(tmp_path):
     recipe('sfft', tmp_path)
   with pytest.raises(ValueError, match='prepare_dataset'):
     recipe('sft', tmp_path, present_only=True)
+
+
+def test_the_mixture_of_molmo_v1():
+  configs, rates = drawn('v1_multitask')
+  assert [round(share(configs, rates, g), 9) for g in ('demo', 'aux', 'pointing')] == [0.15, 0.50,
+                                                                                       0.35]
+  assert {name for name, c in configs.items() if c.size} == {'pixmo_cap', 'dv_qa', 'figure_qa',
+                                                             'plot_qa'}
+  assert set(drawn('v1_captioner')[0]) == {'pixmo_cap_with_transcripts'}
