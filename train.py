@@ -120,8 +120,7 @@ def main(argv: list[str]) -> None:
     loaded = LoadedModel(run.model, state.params, Processor(tokenizer, run.preprocess), mesh)
     heading = Heading(f'{run.name}, step {step}', config.to_dict(), curves)
     manifest = WordedManifest(read_manifest(run.data.validation), run.data.formatter())
-    return run_evaluation(loaded, manifest, run.evaluation, folder,
-                          console, heading)
+    return run_evaluation(loaded, manifest, run.evaluation, folder, console, heading)
 
   pending = stopped = None   # metrics are fetched late: the device never waits for them
   with Display(console, 'training', steps, start) as display:

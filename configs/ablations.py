@@ -50,8 +50,7 @@ def records(kind: str, count: int, sequence_length: int, crops: int, visual_toke
   them.
   """
   return {f'scenes.train.{kind}': count, 'data.sequence_length': sequence_length,
-          'data.crops': crops,
-          'data.visual_tokens': visual_tokens}
+          'data.crops': crops, 'data.visual_tokens': visual_tokens}
 
 
 def crop_size(side: int) -> dict:

@@ -71,10 +71,8 @@ def model(size: str, vision: str) -> ConfigDict:
   return ConfigDict(dict(
     vit=vit,
     connector=dict(vit_layers=(-2, -9) if vision == 'clip' else (-3, -9), pooling='attention_meanq',
-                   pooling_mask=False,
-                   projector='mlp', heads=vit['heads'], kv_heads=vit['heads'],
-                   head_dim=vit['head_dim'],
-                   width=vit['width'], pool_slots=4, hidden=llm['mlp'],
+                   pooling_mask=False, projector='mlp', heads=vit['heads'], kv_heads=vit['heads'],
+                   head_dim=vit['head_dim'], width=vit['width'], pool_slots=4, hidden=llm['mlp'],
                    padding_embed='pad_and_partial_pad'),
     llm=dict(llm, head_dim=128, extra_vocab=128, tied=False),
     bidirectional='none', attention='auto', blind=False, dtype='bfloat16', remat='full'))

@@ -22,20 +22,16 @@ def get_config() -> ConfigDict:
     connector=dict(vit_layers=(-1, -2), heads=2, kv_heads=2, head_dim=32, width=64, hidden=128,
                    layout_embedding=True, layout_grid=16, layout_crops=8),
     llm=dict(vocab=512, extra_vocab=16, width=96, layers=3, heads=3, kv_heads=3, head_dim=32,
-             mlp=192,
-             rope_theta=1e4, tied=True),
-    bidirectional='image_tokens', blind=False, dtype='float32', remat='none', unroll=3,
-    attention='short'))
+             mlp=192, rope_theta=1e4, tied=True), bidirectional='image_tokens', blind=False,
+    dtype='float32', remat='none', unroll=3, attention='short'))
 
   c.preprocess = ConfigDict(dict(
     image=dict(crop_size=48, patch_size=12, overlap_margins=(1, 1), max_crops=4, max_crops_eval=4),
-    video=dict(max_frames=6, max_frames_eval=6),
-    text=dict(message_format='none')))
+    video=dict(max_frames=6, max_frames_eval=6), text=dict(message_format='none')))
 
-  c.data = ConfigDict(dict(
-    train=f'{ROOT}/train.jsonl', validation=f'{ROOT}/val.jsonl', tokenizer=f'{ROOT}/tokenizer.json',
-    batch_size=16, sequence_length=128, crops=6, visual_tokens=24, on_error='skip',
-    scenes_root=ROOT))
+  c.data = ConfigDict(dict(train=f'{ROOT}/train.jsonl', validation=f'{ROOT}/val.jsonl',
+                           tokenizer=f'{ROOT}/tokenizer.json', batch_size=16, sequence_length=128,
+                           crops=6, visual_tokens=24, on_error='skip', scenes_root=ROOT))
 
   # the layout tables start at zero, and must grow as large as the features that they are added to:
   # larger steps

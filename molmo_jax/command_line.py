@@ -108,10 +108,9 @@ def make_parser(command: str, purpose: str | None, examples: str) -> argparse.Ar
   """The argparse parser of `molmo-jax COMMAND`: its purpose (the docstring of its module) above the
   flags, examples below.
   """
-  return argparse.ArgumentParser(
-    prog=f'molmo-jax {command}', description=(purpose or '').strip(), allow_abbrev=False,
-    epilog='examples:\n' + examples.strip('\n'),
-    formatter_class=argparse.RawDescriptionHelpFormatter)
+  return argparse.ArgumentParser(prog=f'molmo-jax {command}', description=(purpose or '').strip(),
+                                 allow_abbrev=False, epilog='examples:\n' + examples.strip('\n'),
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> None:

@@ -49,9 +49,8 @@ class Experiment:
     image, video = self.preprocess.image, self.preprocess.video
     connector, tower = self.model.connector, self.model.tower
     for flag, is_value, should in (
-      ('preprocess.image.crop_size', image.crop_size, tower.image_size),
-      ('preprocess.image.patch_size', image.patch_size,
-       tower.patch_size)):
+        ('preprocess.image.crop_size', image.crop_size, tower.image_size),
+        ('preprocess.image.patch_size', image.patch_size, tower.patch_size)):
       if is_value != should:
         raise ConfigError(f'{flag}={is_value} does not go with the rest of the configuration; it '
           f'must be {should}')

@@ -184,9 +184,8 @@ class Section:
     for key in keys:
       names = (key.name, key.other) if key.other else (key.name,)
       default = defaults.get(key.field, key.default)
-      found[key.field] = (
-        self.choose(*names, words=key.words, default=default) if key.words else
-        self.take(*names, kind=key.kind, default=default, least=key.least))
+      found[key.field] = (self.choose(*names, words=key.words, default=default) if key.words else
+                          self.take(*names, kind=key.kind, default=default, least=key.least))
     return found
 
   def finish(self, ignored: Collection[str]) -> None:

@@ -29,8 +29,7 @@ class Display:
     if console.is_terminal:
       self._bar = Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                            TextColumn('{task.fields[values]}'), TimeElapsedColumn(),
-                           TextColumn('ETA'),
-                           TimeRemainingColumn(), console=console)
+                           TextColumn('ETA'), TimeRemainingColumn(), console=console)
       self._task = self._bar.add_task(title, total=total, completed=start, values='')
 
   def __enter__(self) -> Display:
@@ -54,8 +53,7 @@ class Display:
       new = done - self._start
       left = clock(spent / new * (self._total - done)) if new else '?'
       self._console.print(f'{self._title} {done}/{self._total}  {values}  elapsed {clock(spent)}  '
-        f'ETA {left}',
-        highlight=False)
+                          f'ETA {left}', highlight=False)
 
   def of(self, done: int, total: int) -> None:
     """Like `update`, for work whose size is known only when it runs."""

@@ -214,11 +214,10 @@ def check_llm(folder: Path, llm: LlmConfig) -> tuple[str, bool, list[str]]:
            use_sliding_window=False)
   found = s.fields(SIZES) | LANGUAGE_MODELS[family][1]
   theta, yarn = read_rope(_of_full_attention(s, found['layers']), found['layers'])
-  found |= dict(
-    rope_theta=theta, norm_eps=s.take('rms_norm_eps', kind=float),
-    kv_heads=s.take('num_key_value_heads', default=found['heads']),
-    head_dim=s.take('head_dim', default=found['width'] // found['heads']),
-    experts=s.size('num_experts') if family == 'olmoe' else 0)
+  found |= dict(rope_theta=theta, norm_eps=s.take('rms_norm_eps', kind=float),
+                kv_heads=s.take('num_key_value_heads', default=found['heads']),
+                head_dim=s.take('head_dim', default=found['width'] // found['heads']),
+                experts=s.size('num_experts') if family == 'olmoe' else 0)
   if found['experts']:
     found['experts_per_token'] = s.size('num_experts_per_tok')
   _compare(s.file, 'model.llm', llm, found, 'the language model')

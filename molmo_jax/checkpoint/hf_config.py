@@ -36,17 +36,15 @@ HEADS = (Key('heads', 'num_attention_heads'), Key('kv_heads', 'num_key_value_hea
 VIT = (
   *SIZES, Key('head_dim', 'head_dim'), Key('patch_size', 'image_patch_size', 'patch_size'),
   Key('activation', 'hidden_act', words=ACTIVATIONS), Key('norm_eps', 'layer_norm_eps', kind=float))
-CONNECTOR = (
-  *HEADS, Key('width', 'hidden_size'), Key('hidden', 'intermediate_size'),
-  Key('pooling_mask', 'pooling_attention_mask', None, kind=bool, default=True),
-  Key('feature_dropout', 'image_feature_dropout', None, kind=float, default=0.0))
-LLM = (
-  *SIZES, *HEADS[1:], Key('vocab', 'vocab_size'),
-  Key('extra_vocab', 'additional_vocab_size', least=0),
-  Key('norm_order', 'norm_after', words={True: 'post', False: 'pre'}),
-  Key('norm_eps', 'layer_norm_eps', 'rms_norm_eps', kind=float),
-  Key('qkv_bias', 'qkv_bias', 'attention_bias', kind=bool),
-  Key('residual_dropout', 'residual_dropout', None, kind=float, default=0.0))
+CONNECTOR = (*HEADS, Key('width', 'hidden_size'), Key('hidden', 'intermediate_size'),
+             Key('pooling_mask', 'pooling_attention_mask', None, kind=bool, default=True),
+             Key('feature_dropout', 'image_feature_dropout', None, kind=float, default=0.0))
+LLM = (*SIZES, *HEADS[1:], Key('vocab', 'vocab_size'),
+       Key('extra_vocab', 'additional_vocab_size', least=0),
+       Key('norm_order', 'norm_after', words={True: 'post', False: 'pre'}),
+       Key('norm_eps', 'layer_norm_eps', 'rms_norm_eps', kind=float),
+       Key('qkv_bias', 'qkv_bias', 'attention_bias', kind=bool),
+       Key('residual_dropout', 'residual_dropout', None, kind=float, default=0.0))
 YARN = (
   Key('factor', 'factor', kind=float), Key('beta_fast', 'beta_fast', kind=float, default=32.0),
   Key('original_length', 'original_max_position_embeddings'),
@@ -64,10 +62,9 @@ TOKEN_IDS = {'image_start_token_id': ('<im_start>', 0), 'image_end_token_id': ('
 NOT_NATIVE = ('image_high_res_id', 'image_col_id', 'image_low_res_id')
 MAX_POSITIONS = 36864   # of the releases without YaRN; with it, what it was scaled to
 # Settings that no file has to express: choices of a run, and what has no influence on the model.
-FREE = {
-  *(f'model.{name}' for name in ('attention', 'dtype', 'residual_dtype', 'remat', 'unroll')),
-  *(f'model.connector.{name}' for name in ('feature_dropout', 'layout_grid', 'layout_crops')),
-  *(f'model.llm.{name}' for name in ('residual_dropout', 'response_residual_dropout'))}
+FREE = {*(f'model.{name}' for name in ('attention', 'dtype', 'residual_dtype', 'remat', 'unroll')),
+        *(f'model.connector.{name}' for name in ('feature_dropout', 'layout_grid', 'layout_crops')),
+        *(f'model.llm.{name}' for name in ('residual_dropout', 'response_residual_dropout'))}
 
 
 def read_model_config(folder: str | Path) -> ModelConfig:
@@ -112,10 +109,9 @@ def _read_molmo2(top: Section) -> ModelConfig:
     s.demand(hidden_act='silu')
   connector.demand(text_hidden_size=llm.size('hidden_size'), mlp_bias=False)
   llm.demand(embedding_dropout=0)
-  return ModelConfig(
-    vit=_vit(vit), llm=_llm(llm, top), connector=ConnectorConfig(
-      vit_layers=tuple(connector.integers('vit_layers', 'vision_feature_layer')),
-      pooling='attention_meanq', **connector.fields(CONNECTOR)))
+  return ModelConfig(vit=_vit(vit), llm=_llm(llm, top), connector=ConnectorConfig(
+    vit_layers=tuple(connector.integers('vit_layers', 'vision_feature_layer')),
+    pooling='attention_meanq', **connector.fields(CONNECTOR)))
 
 
 def _vit(s: Section) -> VitConfig:
@@ -148,8 +144,7 @@ def read_rope(s: Section, layers: int) -> tuple[float, YarnConfig]:
   theta = (rope if 'rope_theta' in rope.values else s).take('rope_theta', kind=float)
   if s.take('rope_theta', kind=float, default=theta) != theta:
     s.fail('rope_theta', f'but {rope.name}.rope_theta is {theta!r}: they must be equal')
-  if rope.choose('rope_type', 'type', default='default',
-                 words={'default': True, 'yarn': False}):
+  if rope.choose('rope_type', 'type', default='default', words={'default': True, 'yarn': False}):
     return theta, YarnConfig()
   rope.demand(truncate=True, partial_rotary_factor=1)
   scaled = s.integers('rope_scaling_layers', default=list(range(layers)))
@@ -191,8 +186,7 @@ def model_config_dict(config: ModelConfig, layout: Naming, dtype: str,
   wrong = _differences(config, out)
   if wrong:
     raise CheckpointError(f'config.json of {"Molmo v1" if is_v1(config) else "Molmo2"} ({layout}) '
-                          f'cannot express {", ".join(wrong)}; keep this model as a checkpoint of '
-                          'its run')
+      f'cannot express {", ".join(wrong)}; keep this model as a checkpoint of its run')
   return out
 
 
@@ -255,12 +249,11 @@ def _write_molmo2(config: ModelConfig, native: bool, dtype: str, special: Mappin
 def _hub(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
   """What only the released files have: of the tower, of the connector and of the decoder."""
   vit, llm, usual = config.vit, config.llm, dict(residual_dropout=0.0, float32_attention=True)
-  return (
-    dict(model_type='molmo2', image_default_input_size=[vit.image_size] * 2,
-         image_num_pos=vit.positions or vit.patches, **usual),
-    dict(model_type='molmo2', vit_layers=list(config.connector.vit_layers), **usual),
-    dict(use_qk_norm=llm.qk_norm != 'none', rope_theta=llm.rope_theta, embedding_dropout=0.0,
-         rope_scaling=_yarn(llm), rope_scaling_layers=list(llm.yarn.layers) or None))
+  return (dict(model_type='molmo2', image_default_input_size=[vit.image_size] * 2,
+               image_num_pos=vit.positions or vit.patches, **usual),
+          dict(model_type='molmo2', vit_layers=list(config.connector.vit_layers), **usual),
+          dict(use_qk_norm=llm.qk_norm != 'none', rope_theta=llm.rope_theta, embedding_dropout=0.0,
+               rope_scaling=_yarn(llm), rope_scaling_layers=list(llm.yarn.layers) or None))
 
 
 def _native(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -272,9 +265,8 @@ def _native(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any], dict[s
     dict(model_type='molmo2_vision', num_hidden_layers=max(read) + 1, num_channels=3,
          image_size=[vit.image_size] * 2, num_position_embeddings=vit.patches, attention_bias=True),
     dict(model_type='molmo2_adapter', vision_feature_layer=list(read), attention_bias=True,
-         mlp_bias=False),
-    dict(rope_parameters=rope | dict(rope_theta=llm.rope_theta),
-         rope_scaling_layers=list(llm.yarn.layers or range(llm.layers))))
+         mlp_bias=False), dict(rope_parameters=rope | dict(rope_theta=llm.rope_theta),
+                               rope_scaling_layers=list(llm.yarn.layers or range(llm.layers))))
 
 
 def _yarn(llm: LlmConfig) -> dict[str, Any] | None:

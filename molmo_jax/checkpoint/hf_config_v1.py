@@ -17,24 +17,22 @@ from molmo_jax.json_section import Key, Section, written
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
 from molmo_jax.model.tower import VITS
 
-LLM = (
-  Key('width', 'hidden_size', 'd_model'), Key('layers', 'num_hidden_layers', 'n_layers'),
-  Key('heads', 'num_attention_heads', 'n_heads'),
-  Key('kv_heads', 'num_key_value_heads', 'n_kv_heads'),
-  Key('norm_eps', 'layer_norm_eps', kind=float, default=1e-5),
-  Key('rope_theta', 'rope_theta', kind=float, default=10000.0),
-  Key('qk_norm', 'attention_layer_norm', words={True: 'full', False: 'none'}, default=False),
-  Key('norm_order', 'norm_after', words={True: 'post', False: 'pre'}, default=False),
-  Key('qkv_bias', 'qkv_bias', kind=bool, default=False))
+LLM = (Key('width', 'hidden_size', 'd_model'), Key('layers', 'num_hidden_layers', 'n_layers'),
+       Key('heads', 'num_attention_heads', 'n_heads'),
+       Key('kv_heads', 'num_key_value_heads', 'n_kv_heads'),
+       Key('norm_eps', 'layer_norm_eps', kind=float, default=1e-5),
+       Key('rope_theta', 'rope_theta', kind=float, default=10000.0),
+       Key('qk_norm', 'attention_layer_norm', words={True: 'full', False: 'none'}, default=False),
+       Key('norm_order', 'norm_after', words={True: 'post', False: 'pre'}, default=False),
+       Key('qkv_bias', 'qkv_bias', kind=bool, default=False))
 EXPERTS = (Key('experts', 'moe_num_experts'), Key('experts_per_token', 'moe_top_k'))
-VIT = (
-  Key('patch_size', 'image_patch_size'), Key('width', 'image_emb_dim'),
-  Key('layers', 'image_num_layers'), Key('heads', 'image_num_heads'),
-  Key('head_dim', 'image_head_dim'), Key('mlp', 'image_mlp_dim'),
-  Key('norm_eps', 'image_norm_eps', kind=float),
-  Key('activation', 'image_mlp_activations', words={
-    'quick_gelu': 'quick_gelu', 'gelu': 'gelu', 'gelu_pytorch_tanh': 'gelu_tanh',
-    'gelu_tanh': 'gelu_tanh'}))
+VIT = (Key('patch_size', 'image_patch_size'), Key('width', 'image_emb_dim'),
+       Key('layers', 'image_num_layers'), Key('heads', 'image_num_heads'),
+       Key('head_dim', 'image_head_dim'), Key('mlp', 'image_mlp_dim'),
+       Key('norm_eps', 'image_norm_eps', kind=float),
+       Key('activation', 'image_mlp_activations',
+           words={'quick_gelu': 'quick_gelu', 'gelu': 'gelu', 'gelu_pytorch_tanh': 'gelu_tanh',
+                  'gelu_tanh': 'gelu_tanh'}))
 CONNECTOR = (
   Key('pooling', 'image_pooling_2d', words={
     'attention-meanq': 'attention_meanq', 'attention_meanq': 'attention_meanq',
@@ -52,12 +50,11 @@ CLIP = VitConfig(**VITS['clip'], keep_unread=True)
 EXTRA_VOCAB, TABLE_ROWS = 128, 50304
 
 # The one supported value of keys that change the computation.
-FIXED = dict(
-  activation_type='swiglu', layer_norm_type='rms', rope=True, include_bias=False,
-  bias_for_layer_norm=False, layer_norm_with_affine=True, attention_layer_norm_with_affine=True,
-  alibi=False, clip_qkv=None, scale_logits=False, normalize_input_embeds=False,
-  use_cls_feature=False, unconditioned=False, use_position_ids=True, attn_logit_softcapping=None,
-  final_logit_softcapping=None)
+FIXED = dict(activation_type='swiglu', layer_norm_type='rms', rope=True, include_bias=False,
+             bias_for_layer_norm=False, layer_norm_with_affine=True,
+             attention_layer_norm_with_affine=True, alibi=False, clip_qkv=None, scale_logits=False,
+             normalize_input_embeds=False, use_cls_feature=False, unconditioned=False,
+             use_position_ids=True, attn_logit_softcapping=None, final_logit_softcapping=None)
 FIXED_EXPERTS = dict(moe_shared_expert=False, moe_interleave=False, moe_dropless=True)
 # What the training code does where such a key is left out, if that is another one.
 TRAINING_DEFAULTS = dict(layer_norm_type='default', rope=False, include_bias=True)
@@ -101,10 +98,9 @@ def _llm(s: Section, is_moe: bool, is_training: bool) -> LlmConfig:
   tied = s.take('weight_tying', kind=bool, default=(
     is_training or s.take('tie_word_embeddings', kind=bool, default=False)))
   extra = s.size('additional_vocab_size', **{} if is_training else dict(default=EXTRA_VOCAB))
-  return LlmConfig(
-    vocab=rows, extra_vocab=extra, extra_from=None if rows == vocab else vocab,
-    head_dim=width // heads, mlp=_mlp_width(s, width), tied=tied, **found,
-    **s.fields(EXPERTS) if is_moe else {})
+  return LlmConfig(vocab=rows, extra_vocab=extra, extra_from=None if rows == vocab else vocab,
+                   head_dim=width // heads, mlp=_mlp_width(s, width), tied=tied, **found,
+                   **s.fields(EXPERTS) if is_moe else {})
 
 
 def _mlp_width(s: Section, width: int) -> int:
@@ -135,9 +131,8 @@ def _connector(s: Section, vit: VitConfig, llm: LlmConfig, is_training: bool) ->
     vit_layers=tuple(s.integers('vit_layers', default=[-1] if is_training else [-2, -9])),
     pooling_mask=False, heads=vit.heads, kv_heads=vit.heads, head_dim=vit.head_dim, width=vit.width,
     pool_slots=s.take('image_pooling_h', default=2) * s.take('image_pooling_w', default=2),
-    hidden=llm.mlp, **s.fields(
-      CONNECTOR, pooling='attention' if is_training else 'attention_meanq',
-      padding_embed='' if is_unpadded else 'pad_and_partial_pad'))
+    hidden=llm.mlp, **s.fields(CONNECTOR, pooling='attention' if is_training else 'attention_meanq',
+                               padding_embed='' if is_unpadded else 'pad_and_partial_pad'))
 
 
 def write_v1(config: ModelConfig, dtype: str, max_positions: int | None = None) -> dict[str, Any]:

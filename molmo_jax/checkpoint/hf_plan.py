@@ -111,8 +111,7 @@ def find_naming(files: TensorFolder) -> str:
   if len(found) != 1:
     known = ' or '.join(f'{prefix}… ({naming})' for naming, (prefix, _) in NAMINGS.items())
     raise CheckpointError(f'{files.folder}: its tensors ({listing(sorted(files.tensors), most=3)}) '
-                          f'have names of {" and ".join(found) or "no known checkpoint"}; they '
-                          f'must begin with {known}')
+      f'have names of {" and ".join(found) or "no known checkpoint"}; they must begin with {known}')
   return found[0]
 
 
@@ -241,8 +240,7 @@ def plan_export(params: Any, naming: str) -> list[Destination]:
   homeless = shapes.keys() - {path for d in out for path in d.paths}
   if homeless:
     raise CheckpointError(f'a Hugging Face checkpoint ({naming}) has no tensors for these '
-                          f'parameters: {listing(sorted(homeless))}; keep this model as a '
-                          'checkpoint of its run')
+      f'parameters: {listing(sorted(homeless))}; keep this model as a checkpoint of its run')
   # numbers in names count, so that layer 10 comes after layer 9
   return sorted(out, key=lambda d: [(part.isdigit(), int(part) if part.isdigit() else part)
                                     for part in d.name.split('.')])

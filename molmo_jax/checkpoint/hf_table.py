@@ -192,10 +192,9 @@ def _released(attention: str, attention_norm: str, mlp: str, mlp_norm: str,
 
 
 # The blocks of the towers of transformers' classes.
-TRANSFORMERS_TOWER = {
-  'query': 'self_attn.q_proj', 'key': 'self_attn.k_proj', 'value': 'self_attn.v_proj',
-  'out': 'self_attn.out_proj', 'up': 'mlp.fc1', 'down': 'mlp.fc2', 'attention_norm': 'layer_norm1',
-  'mlp_norm': 'layer_norm2'}
+TRANSFORMERS_TOWER = {'query': 'self_attn.q_proj', 'key': 'self_attn.k_proj',
+                      'value': 'self_attn.v_proj', 'out': 'self_attn.out_proj', 'up': 'mlp.fc1',
+                      'down': 'mlp.fc2', 'attention_norm': 'layer_norm1', 'mlp_norm': 'layer_norm2'}
 
 HUB = _released('.self_attn', '', '.mlp', '', 'lm_head')
 NATIVE: tuple[TableEntry, ...] = (
@@ -241,7 +240,6 @@ def naming_of(config: ModelConfig, layout: str) -> str:
   if not is_v1(config):
     return layout
   if layout == 'native':
-    raise CheckpointError(
-      'transformers has no classes of its own for Molmo v1 (model.vit.keep_unread=True); write it '
-      "with layout 'hub', as it was released")
+    raise CheckpointError('transformers has no classes of its own for Molmo v1 '
+      "(model.vit.keep_unread=True); write it with layout 'hub', as it was released")
   return 'v1 experts hub' if config.llm.experts else 'v1 hub'

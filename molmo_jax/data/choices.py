@@ -19,10 +19,9 @@ STANDARD = 0.1
 LABEL_ONLY, LABELLED, INLINE, INSTRUCTION, COMMON_MARKER = 0.25, 0.8, 0.1, 0.5, 0.8
 BULLETS = '•◦▪▫‣⁃∙○●□'
 INLINE_SEPARATORS = (';', ' ||| ')
-ALPHABETS = (
-  (tuple(string.ascii_uppercase), 'letter'), (tuple(string.ascii_lowercase), 'letter'),
-  (tuple(str(i) for i in range(1, 21)), 'number'),
-  (('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x'), 'numeral'))
+ALPHABETS = ((tuple(string.ascii_uppercase), 'letter'), (tuple(string.ascii_lowercase), 'letter'),
+             (tuple(str(i) for i in range(1, 21)), 'number'),
+             (('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x'), 'numeral'))
 COMMON = ('%s. ', '%s) ', '%s: ', '(%s) ')
 _SPACED = ('%s; ', '%s ', '%s.  ', '%s)', '%s=', '%s\t', '%s    ', '{%s} ', '%s => ', '[%s] ',
            '<%s> ')

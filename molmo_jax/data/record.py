@@ -167,8 +167,7 @@ def _clip(value: Any, where: str) -> tuple[float, float]:
   return clip
 
 
-def _weights(value: Any, where: str, count: int
-             ) -> tuple[float | Mapping[str, Any] | None, ...]:
+def _weights(value: Any, where: str, count: int) -> tuple[float | Mapping[str, Any] | None, ...]:
   items = _list(value, where, 'of numbers, one per conversation')
   if len(items) != count:
     raise ManifestError(f"'{where}' has {len(items)} values for {count} "

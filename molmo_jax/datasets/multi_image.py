@@ -50,8 +50,7 @@ def _mmiu_relation(row: Row) -> str:
 
 def _number_of_images(row: Row) -> str:
   count = len(row['input_image_path'])
-  return ('num_images<=10' if count <= 10 else 'num_images<=20' if count <= 20
-          else 'num_images>20')
+  return ('num_images<=10' if count <= 10 else 'num_images<=20' if count <= 20 else 'num_images>20')
 
 
 def _blink_images(row: Row) -> list[Any]:

@@ -32,11 +32,10 @@ def tables() -> str:
   left = dict(TASKS)
   for title, groups in _PARTS.items():
     tasks = [left.pop(name) for group in groups for name in GROUPS[group] if name in left]
-    parts += [f'### {title}', _table(('task', 'split', 'style', 'new tokens', 'metric', 'group'),
-                                     map(_how, tasks)),
+    parts += [f'### {title}',
+              _table(('task', 'split', 'style', 'new tokens', 'metric', 'group'), map(_how, tasks)),
               _table(('task', 'folder', 'where to get it', 'licence (from memory)',
-                      'columns checked against', 'note'),
-                     map(_where, tasks))]
+                      'columns checked against', 'note'), map(_where, tasks))]
   return '\n\n'.join(parts)
 
 
@@ -92,8 +91,7 @@ def training_page() -> str:
 
 
 def _line(entry: Entry) -> Sequence[str]:
-  size = ('√records' if entry.size is None else '1' if entry.size == 1
-          else f'√{entry.size:,.0f}')
+  size = ('√records' if entry.size is None else '1' if entry.size == 1 else f'√{entry.size:,.0f}')
   extras = [f'weight {entry.message_weight:g}'] if entry.message_weight is not None else []
   extras += [f'24 crops in {entry.p_high_res:.0%}'] if entry.p_high_res else []
   start = (f'`{entry.name}`', size + (f' · {entry.rate:g}' if entry.rate != 1 else ''),

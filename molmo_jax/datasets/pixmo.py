@@ -130,8 +130,7 @@ def _pointed(method: str):
         files, root=files.root / HELD_OUT, split='test', pattern='').tables(hub())}
     except TableError:
       raise TableError(f'{files.root / HELD_OUT}: holds no test-*.parquet of allenai/{HELD_OUT}; '
-                       'the images of that benchmark are left out of training, so put its table '
-                       'there') from None
+        'the images of that benchmark are left out of training, so put its table there') from None
     return (row for row in all_rows(files) if row['image_url'] not in held_out)
   return rows
 

@@ -33,11 +33,10 @@ def pixmo_points(files: Files) -> Iterator[Record]:
     height, width = masks.shape[1:]
     yield {'id': f'{number:06d}',
            'image': files.picture(row.get('image') or f'images/{row["image_sha256"]}',
-                                   f'{number:06d}'),
+                                  f'{number:06d}'),
            'label': row['label'], 'metadata': {
-               'width': width, 'height': height, 'masks': [encode_mask(mask) for mask in masks],
-               'references': [[p['x'] * width / 100, p['y'] * height / 100]
-                              for p in row['points']]}}
+             'width': width, 'height': height, 'masks': [encode_mask(mask) for mask in masks],
+             'references': [[p['x'] * width / 100, p['y'] * height / 100] for p in row['points']]}}
 
 
 def point_bench(files: Files) -> Iterator[Record]:
@@ -52,8 +51,7 @@ def point_bench(files: Files) -> Iterator[Record]:
     yield {'id': f'{row["category"]}/{row["image_filename"]}', 'image': image,
            'question': row['user_input'],
            'metadata': {'width': width, 'height': height, 'mask': encode_mask(mask),
-                        'category': row['category'],
-                        'groups': [row['category']]}}
+                        'category': row['category'], 'groups': [row['category']]}}
 
 
 def _mask_of_picture(path: Path) -> np.ndarray:
@@ -142,8 +140,7 @@ def video_tracks(videos: str, source: MaskSource) -> Records:
       tracks = _tracks(row, names)
       masks = source(files, row)
       kept = {name: {frame: mask for frame in tracks
-                     if (mask := masks(name, int(frame))) is not None}
-              for name in names}
+                     if (mask := masks(name, int(frame))) is not None} for name in names}
       width, height = (int(row[a] if a in row else row[b])
                        for a, b in (('width', 'w'), ('height', 'h')))
       yield {'id': str(row['id']),

@@ -64,7 +64,6 @@ def video_mme(question: str, options: Sequence[str], version: str = MOLMO2) -> s
   answer.
   """
   return '\n'.join(['Select the best answer to the following multiple-choice question based on the '
-    'video. Respond with only the letter (A, B, C, or D) of the correct option.', question,
-    *options,
-    'The best answer is:'])
+                    'video. Respond with only the letter (A, B, C, or D) of the correct option.',
+                    question, *options, 'The best answer is:'])
 

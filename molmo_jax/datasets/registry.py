@@ -28,9 +28,8 @@ DATASETS: dict[str, Dataset] = {dataset.folder: dataset for module in MODULES
                                 for dataset in module.DATASETS}
 TRAINING: dict[str, tuple[Dataset, Training]] = {
   use.name: (dataset, use) for dataset in DATASETS.values() for use in dataset.training}
-TASKS: dict[str, Task] = {
-  task.name: dataclasses.replace(task, dataset=dataset)
-  for dataset in DATASETS.values() for task in dataset.benchmarks}
+TASKS: dict[str, Task] = {task.name: dataclasses.replace(task, dataset=dataset)
+                          for dataset in DATASETS.values() for task in dataset.benchmarks}
 GROUPS: dict[str, tuple[str, ...]] = {}
 for _task in TASKS.values():
   for _group in _task.groups:
@@ -42,12 +41,10 @@ LABELS = {f'{task.name}_{split}': (task.name, split) for task in TASKS.values()
 
 # What was evaluated of Molmo v1: with many crops, and with few.
 V1_HIGH_RES = ('coco_2014_vqa_8192', 'text_vqa', 'okvqa', 'chart_qa', 'doc_qa', 'info_qa',
-               'science_qa_img',
-               'ai2_diagram_v2_mix_transparent', 'a_okvqa_mc', 'a_okvqa_da', 'mmmu_test',
-               'real_world_qa_no_instruction', 'math_vista_v2')
+               'science_qa_img', 'ai2_diagram_v2_mix_transparent', 'a_okvqa_mc', 'a_okvqa_da',
+               'mmmu_test', 'real_world_qa_no_instruction', 'math_vista_v2')
 V1_LOW_RES = ('android_control_ll', 'countbench_qa', 'pixmo_count_counting', 'vqa_v2_test',
-              'pointing_eval_v2',
-              'pixmo_clocks', 'dense_caption_eval')
+              'pointing_eval_v2', 'pixmo_clocks', 'dense_caption_eval')
 TEST_VIDEO = ('mlvu_mc_test', 'perception_test_test', 'ego_schema_test', 'motionbench_test',
               'long_video_bench_w_subtitle_test')
 GROUPS |= {'video': GROUPS['short_video'] + GROUPS['long_video'], 'test_video': TEST_VIDEO,

@@ -49,9 +49,8 @@ def _set(name: str) -> Dataset:
   return Dataset(
     folder, table(hub()), _fields('track', video), source + (f'; {more}' if more else ''),
     'research only' if more else 'see source', 'loader',
-    training=tuple(
-      Training(f'{name}_{task}', table(hub('train', task), keep=can_be_sampled),
-               _fields(task, video)) for task in TASKS.get(name, ())),
+    training=tuple(Training(f'{name}_{task}', table(hub('train', task), keep=can_be_sampled),
+                            _fields(task, video)) for task in TASKS.get(name, ())),
     benchmarks=(Task(f'{name}_track_eval_1fps', 'tracking', 'video', (split,), max_new_tokens=4096,
                      groups=('tracking',), records=video_tracks(videos, masks)),) if more else ())
 
@@ -65,5 +64,4 @@ DATASETS = (
   Dataset('tapvid_davis', table('*'), Fields(style=STYLES['single_point_track']),
           'github.com/google-deepmind/tapnet (tapvid_davis.pkl)', 'CC BY 4.0', 'fork', benchmarks=(
             Task('tap_davis', 'tap_vid', 'video', max_new_tokens=4096, groups=('more_pointing',),
-                 records=tap_davis, note='the prompt is our own'),)),
-)
+                 records=tap_davis, note='the prompt is our own'),)))

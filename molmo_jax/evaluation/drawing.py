@@ -15,9 +15,8 @@ from molmo_jax.preprocess.tracks import TrackFrame
 Colour = tuple[int, int, int]
 
 # Distinct to most eyes, in this order (Okabe and Ito).
-COLOURS: tuple[Colour, ...] = (
-  (213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
-  (240, 228, 66))
+COLOURS: tuple[Colour, ...] = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167),
+                               (230, 159, 0), (86, 180, 233), (240, 228, 66))
 
 _HALO = (255, 255, 255)
 _RADIUS = 0.012                                 # of a point, as a fraction of the longer side
@@ -27,8 +26,7 @@ _NEAR_FRAME = 0.5
 
 
 def draw_points(image: np.ndarray, points: Sequence[tuple[float, float]], *,
-                labels: Sequence[str] | None = None,
-                colour: Colour = COLOURS[0]) -> np.ndarray:
+                labels: Sequence[str] | None = None, colour: Colour = COLOURS[0]) -> np.ndarray:
   """A copy of an image with points on it: discs with a white rim, and a label next to each if
   given.
 
@@ -78,14 +76,12 @@ def draw_video_points(frames: Sequence[np.ndarray], times: Sequence[float],
     height, width = frame.shape[:2]
     here = [p for p in points if _nearest(times, float(p.frame)) == number]
     drawn.append(draw_points(frame, [(p.x * width, p.y * height) for p in here],
-                             labels=[p.index for p in here],
-                             colour=colour))
+                             labels=[p.index for p in here], colour=colour))
   return drawn
 
 
 def draw_tracks(frames: Sequence[np.ndarray], times: Sequence[float], tracks: Sequence[TrackFrame],
-                *,
-                trail: bool = True) -> list[np.ndarray]:
+                *, trail: bool = True) -> list[np.ndarray]:
   """Copies of frames with tracked objects, each in a colour of its own, labelled with its id.
 
   Args:
@@ -140,6 +136,5 @@ def _draw(image: np.ndarray, points: Sequence[tuple[float, float]], labels: Sequ
                 width=max(round(radius / 4), 1))
   for (x, y), colour, label in zip(points, colours, labels or (), strict=False):
     pen.text((x + 1.5 * radius, y), label, fill=colour, anchor='lm',
-             font_size=max(2.5 * radius, 10), stroke_width=1,
-             stroke_fill=_HALO)
+             font_size=max(2.5 * radius, 10), stroke_width=1, stroke_fill=_HALO)
   return np.array(picture)

@@ -36,8 +36,7 @@ class Answers:
 
 @functools.partial(jax.jit, static_argnames=('model', 'room', 'cache_dtype'))
 def begin(model: Molmo, params: Any, batch: Batch, room: int,
-          features: Float[Array, 'B V D'] | None = None,
-          cache_dtype: str | None = None) -> Answers:
+          features: Float[Array, 'B V D'] | None = None, cache_dtype: str | None = None) -> Answers:
   """Reads the prompts (prefill).
 
   Args:

@@ -108,8 +108,7 @@ def count_tokens(tokens: Int[Array, 'R T'], vocab: int) -> Int[Array, 'R vocab']
 
 
 def penalise_repetition(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'],
-                        penalty: float | Array
-                        ) -> Float[Array, 'R vocab']:
+                        penalty: float | Array) -> Float[Array, 'R vocab']:
   """Log-probabilities, which are never positive, times `penalty` for the tokens that the answer has
   already.
   """
@@ -117,15 +116,13 @@ def penalise_repetition(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'
 
 
 def penalise_frequency(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'],
-                       penalty: float | Array
-                       ) -> Float[Array, 'R vocab']:
+                       penalty: float | Array) -> Float[Array, 'R vocab']:
   """Log-probabilities minus `penalty` for every time that the answer has the token already."""
   return log_p - penalty * count_tokens(tokens, log_p.shape[-1])
 
 
 def block_repeated_ngrams(log_p: Float[Array, 'R vocab'], tokens: Int[Array, 'R T'],
-                          length: Int[Array, ''], n: int
-                          ) -> Float[Array, 'R vocab']:
+                          length: Int[Array, ''], n: int) -> Float[Array, 'R vocab']:
   """−inf for every token that would end a sequence of `n` tokens which the answer has already."""
   rows, slots = tokens.shape
   if n > slots:

@@ -159,8 +159,7 @@ def plan_vit(folder: Path, vit: VitConfig, shapes: Shapes) -> Backbone:
   table, findings = tower_table(family, 'vision_model.' if is_part else ''), Findings(files)
   stems, remarks = {stem.path: stem for stem in table.stem if stem.path in shapes}, []
   sources: dict[str, Rows | Whole] = match_table(findings, table.entries, {
-    path: shape for path, shape in shapes.items()
-    if path.startswith('vit/') and path not in stems})
+    path: shape for path, shape in shapes.items() if path.startswith('vit/') and path not in stems})
   for path, stem in stems.items():
     sources[path] = _match_stem(findings, stem, shapes[path], vit.class_token, remarks)
   _settle_unused(findings, table.unused)

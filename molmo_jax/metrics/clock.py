@@ -64,17 +64,15 @@ def clock_scores(prediction: str, hour: int, minute: int, second: int,
       apart <= variant.close or variant.dial and apart == 59)}
   if second >= 0:
     exact['second_correct'] = given_second == second
-    close['second_close'] = given_second is not None and abs(
-        given_second - second) <= variant.close
+    close['second_close'] = given_second is not None and abs(given_second - second) <= variant.close
   all_close = exact['hour_correct'] and all(close.values())
   if variant.dial and second < 0 and given_hour is not None and given_minute is not None:
     difference = abs(60 * (given_hour - hour) + given_minute - minute)
     all_close = all_close or difference == _HALF_DAY - 1   # one minute apart across 12 o'clock
   correct = float(all(exact.values()))
   scores |= {name: float(value) for name, value in (exact | close).items()}
-  return scores | {'all_correct': correct, 'all_close': float(all_close),
-                   'overall_exact': correct, 'overall_close': float(all_close),
-                   'correctly_declines_to_answer': math.nan}
+  return scores | {'all_correct': correct, 'all_close': float(all_close), 'overall_exact': correct,
+                   'overall_close': float(all_close), 'correctly_declines_to_answer': math.nan}
 
 
 def _read(text: str, variant: ClockVariant) -> tuple[int | None, int | None, int | None]:

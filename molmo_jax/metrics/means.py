@@ -82,9 +82,7 @@ def ai2d_means(rows: Sequence[Mapping[str, Any]], *, version: str = MOLMO2) -> d
       box, every other one for both.
   """
   scored = [(row, float(select_option(clean_prediction(row['prediction']), row['option_names'],
-                                      version=version)
-                        == row['answer_idx']))
-            for row in rows]
+                                      version=version) == row['answer_idx'])) for row in rows]
   return {f'mc_ai2d_{name}': mean_of(score for row, score in scored
                                      if not row['abc_label'] or row['has_transparent_box']
                                      == transparent)

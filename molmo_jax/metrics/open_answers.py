@@ -85,11 +85,9 @@ _NO_ANSWERS = tuple(":,.!?;'")
 
 # Numbers with groups of three digits, with an exponent, and plain ones. The lookbehinds keep the
 # search linear: it starts once in a run of digits.
-_NUMBERS = (
-  re.compile(r'-?\b\d{1,3}(?:,\d{3})+\b'),
-  re.compile(r'-?(?<!\d)\d++(?:\.\d++)?[eE][+-]?\d+'),
-  re.compile(r'-?(?:(?<!\d)\d++\.\d++|\.\d++|(?<!\d)\d++\b)(?![eE][+-]?\d)(?![,\d])'),
-)
+_NUMBERS = (re.compile(r'-?\b\d{1,3}(?:,\d{3})+\b'),
+            re.compile(r'-?(?<!\d)\d++(?:\.\d++)?[eE][+-]?\d+'),
+            re.compile(r'-?(?:(?<!\d)\d++\.\d++|\.\d++|(?<!\d)\d++\b)(?![eE][+-]?\d)(?![,\d])'))
 
 
 def mmmu_open_correct(targets: str | Sequence[str], response: str) -> bool:

@@ -12,10 +12,8 @@ from molmo_jax.metrics.means import mean_by, mean_of
 
 _LONE_LETTER = re.compile(r'\b[A-D]\b')
 
-_PREFIXES = (
-  'The best answer is', 'The correct answer is', 'The answer is', 'The answer',
-  'The best option is', 'The correct option is', 'Best answer:', 'Best option:',
-)
+_PREFIXES = ('The best answer is', 'The correct answer is', 'The answer is', 'The answer',
+             'The best option is', 'The correct option is', 'Best answer:', 'Best option:')
 _VIDEO_MME_PREFIXES = (*_PREFIXES, 'Answer:', 'Option:', 'The correct answer', 'The correct option')
 # Upstream's list lacks two commas, so that four prefixes are two that hardly ever occur.
 _VIDEO_MME_FUSED = (*_PREFIXES[:4], ''.join(_PREFIXES[4:6]), ''.join(_PREFIXES[6:]),

@@ -11,8 +11,7 @@ from molmo_jax.kernels.mask import Bidirectional
 from molmo_jax.normalization import Normalization
 
 Pooling = Literal['attention_meanq', 'attention', 'attention_meanq_2x', 'attention_meanq_4x',
-                  'attention_2wide',
-                  'mean', 'stack', 'none']
+                  'attention_2wide', 'mean', 'stack', 'none']
 Projector = Literal['mlp', 'linear', 'random_linear', '2mlp']
 PaddingEmbed = Literal['pad_embed', 'regress', 'pad_and_partial_pad']
 Remat = Literal['none', 'full', 'dots', 'offload']

@@ -31,9 +31,8 @@ class LayoutEmbedding(nn.Module):
     c = self.config
     out = jnp.einsum('bvx,xd->bvd', layout_box,
                      self.param('box', nn.initializers.zeros, (4, self.width)))
-    for i, (name, rows) in enumerate(
-      (('row', c.layout_grid), ('column', c.layout_grid), ('crop', c.layout_crops),
-       ('kind', KINDS))):
+    for i, (name, rows) in enumerate((('row', c.layout_grid), ('column', c.layout_grid),
+                                      ('crop', c.layout_crops), ('kind', KINDS))):
       table = self.param(name, nn.initializers.zeros, (rows, self.width))
       out = out + jnp.take(table, layout_index[..., i], axis=0, mode='clip')
     return out

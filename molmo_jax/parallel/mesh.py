@@ -69,8 +69,7 @@ def check_heads(kv_heads: int, context: int, tensor: int) -> None:
 
 
 def check_mesh(mesh: Mesh, *, kv_heads: int, batch_size: int, sequence_length: int,
-               accumulate: int = 1,
-               offload: bool = False) -> None:
+               accumulate: int = 1, offload: bool = False) -> None:
   """Whether a run can be trained on `mesh`, before anything is compiled.
 
   Args:

@@ -54,10 +54,8 @@ EVALUATION_STYLES = {
 INFERENCE_LENGTH = 65
 
 
-def add_style_prefix(
-    prompt: str, style: str | None, mode: str, *, answer: str | None = None,
-    rng: np.random.Generator | None = None,
-) -> str:
+def add_style_prefix(prompt: str, style: str | None, mode: str, *, answer: str | None = None,
+                     rng: np.random.Generator | None = None) -> str:
   """`prompt` with the tag that announces its style, e.g. 'vqa2: What is this?'.
 
   Args:

@@ -34,17 +34,14 @@ from molmo_jax.preprocess.types import (
 # Tokens that see each other in both directions (docs/model.md §5.1), and the design card's
 # markers in their places.
 VISUAL_TOKENS = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<frame_start>',
-                 '<im_end>',
-                 '<frame_end>', '<im_low>', '<img_start_lowres>', '<row_end>', '<image_start>',
-                 '<image_end>')
+                 '<im_end>', '<frame_end>', '<im_low>', '<img_start_lowres>', '<row_end>',
+                 '<image_start>', '<image_end>')
 OPENERS = ('<im_start>', '<low_res_im_start>', '<frame_start>', '<im_low>', '<img_start_lowres>',
            '<image_start>')
 
 
-def encode(
-    example: Example, config: PreprocessConfig, tokenizer: Tokenizer, *, training: bool,
-    rng: np.random.Generator | None = None,
-) -> Encoded:
+def encode(example: Example, config: PreprocessConfig, tokenizer: Tokenizer, *, training: bool,
+           rng: np.random.Generator | None = None) -> Encoded:
   """Reads the media of an example and builds its arrays.
 
   Args:
@@ -74,10 +71,8 @@ def encode(
     raise type(error)(f'{where}: {error}') from error
 
 
-def _encode(
-    example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool,
-    rng: np.random.Generator | None,
-) -> Encoded:
+def _encode(example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool,
+            rng: np.random.Generator | None) -> Encoded:
   conversations = _checked_conversations(example, training)
   order = np.arange(len(conversations))
   if training and config.text.shuffle_branches and rng is not None:
@@ -179,10 +174,8 @@ def _check_conversation(messages: Sequence[Message], number: int, training: bool
       'learn')
 
 
-def _message_strings(
-    messages: Sequence[Message], style: str | None, config: PreprocessConfig, tokenizer: Tokenizer,
-    rng: np.random.Generator | None,
-) -> list[str]:
+def _message_strings(messages: Sequence[Message], style: str | None, config: PreprocessConfig,
+                     tokenizer: Tokenizer, rng: np.random.Generator | None) -> list[str]:
   contents = [m.content for m in messages]
   for index, content in enumerate(contents):
     tokenizer.check_plain(content, allowed=() if index % 2 else (IMAGE_PLACEHOLDER,))
@@ -195,10 +188,8 @@ def _message_strings(
   return chat.format_messages(contents, config.text.message_format)
 
 
-def _visual_inputs(
-    example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool,
-    rng: np.random.Generator | None,
-) -> list[VisualInput]:
+def _visual_inputs(example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool,
+                   rng: np.random.Generator | None) -> list[VisualInput]:
   special, tokenize, markup = tokenizer.special, tokenizer.encode, layout.layout_format(
     config.layout_format)
   if example.video is not None:
@@ -207,8 +198,7 @@ def _visual_inputs(
       example.video, max_frames, dataclasses.replace(config.video, **example.sampling),
       fps=example.fps, clip=example.clip, rng=rng, resize=_frame_resize(config))
     return [layout.prepare_video(frames, times, example.subtitles, config.image, config.video,
-                                 special, tokenize,
-                                 markup)]
+                                 special, tokenize, markup)]
   max_images = config.image.max_images if training else config.image.max_images_eval
   loaded = [reading.load_image(source) for source in example.images[:max_images]]
   max_crops = config.image.max_crops if training else config.image.max_crops_eval
@@ -232,8 +222,7 @@ def shown_times(example: Example, config: VideoConfig, training: bool) -> np.nda
 def first_rows(inputs: Sequence[VisualInput]) -> np.ndarray:
   """Rows of the joined `pool_index` that begin an image, or a frame of a video: int [n]."""
   kinds = [visual.layout_index[:, 2] if visual.frame_times is not None
-           else np.zeros(len(visual.pool_index), np.int32)
-           for visual in inputs]
+           else np.zeros(len(visual.pool_index), np.int32) for visual in inputs]
   changes = [np.diff(kind, prepend=-1) != 0 for kind in kinds]
   return np.flatnonzero(np.concatenate([np.zeros(0, bool), *changes]))
 

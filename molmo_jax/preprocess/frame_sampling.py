@@ -13,8 +13,7 @@ import numpy as np
 # Frames per second that the modes 'fps…' choose from.
 CANDIDATE_FPS = (0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 16.0)
 
-_NAMED_RATES = re.compile(
-    r'uniform_last_frame_(max_fps_set|min)_(\d[\d.]*(?:-\d[\d.]*)*)(?:fps)?')
+_NAMED_RATES = re.compile(r'uniform_last_frame_(max_fps_set|min)_(\d[\d.]*(?:-\d[\d.]*)*)(?:fps)?')
 
 
 def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_frame',
@@ -145,10 +144,9 @@ def _last_frame_rate(mode: str, max_fps: float | Sequence[float] | None,
   elif mode in ('uniform_last_frame', 'uniform_last_frame_sample_fps'):
     rates = [] if max_fps is None else [max_fps] if np.isscalar(max_fps) else list(max_fps)
   else:
-    raise ValueError(
-        f"unknown video.frame_sample_mode {mode!r}; known: 'uniform_last_frame', "
-        "'uniform_last_frame_sample_fps', 'uniform_last_frame_max_fps_set_A-B', "
-        "'uniform_last_frame_min_A-B', 'uniform', 'uniform_randomized', 'fps', 'fps_uniform'")
+    raise ValueError(f"unknown video.frame_sample_mode {mode!r}; known: 'uniform_last_frame', "
+      "'uniform_last_frame_sample_fps', 'uniform_last_frame_max_fps_set_A-B', "
+      "'uniform_last_frame_min_A-B', 'uniform', 'uniform_randomized', 'fps', 'fps_uniform'")
   if rng is None or len(rates) < 2:
     return rates[0] if rates else None
   if mode == 'uniform_last_frame_sample_fps':

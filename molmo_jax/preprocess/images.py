@@ -171,11 +171,10 @@ def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int
   place, box = grid_layout(patches.shape, pooling)
   place, box = np.tile(place, (len(frames), 1)), np.tile(box, (len(frames), 1))
   masks = [None if mask is None else mask[None] for _, mask in fitted]
-  return Crops(
-      crops=np.stack([view for view, _ in fitted]), pool_index=pool_index,
-      grids=(pooled_grid(patches.shape, pooling),) * len(frames),
-      layout_index=window_index(place, pool_index, patches.size, FRAME), layout_box=box,
-      patch_mask=_patch_mask(masks, len(fitted), config))
+  return Crops(crops=np.stack([view for view, _ in fitted]), pool_index=pool_index,
+               grids=(pooled_grid(patches.shape, pooling),) * len(frames),
+               layout_index=window_index(place, pool_index, patches.size, FRAME), layout_box=box,
+               patch_mask=_patch_mask(masks, len(fitted), config))
 
 
 def image_tiling(height: int, width: int, config: ImageConfig, max_crops: int) -> tuple[int, int]:

@@ -51,8 +51,7 @@ def extra_tokens(name: str) -> tuple[str, ...]:
 
 
 def prepare_image(image: np.ndarray, config: ImageConfig, max_crops: int,
-                  special: Mapping[str, int],
-                  tokenize: Tokenize, number: int | None = None,
+                  special: Mapping[str, int], tokenize: Tokenize, number: int | None = None,
                   layout: LayoutFormat = _RELEASED) -> VisualInput:
   """Crops, pooling windows and layout tokens of one image.
 
@@ -71,10 +70,8 @@ def prepare_image(image: np.ndarray, config: ImageConfig, max_crops: int,
 
 
 def prepare_images(images: Sequence[np.ndarray], config: ImageConfig, max_crops: int,
-                   special: Mapping[str, int],
-                   tokenize: Tokenize, max_images: int | None = None,
-                   layout: LayoutFormat = _RELEASED
-                   ) -> list[VisualInput]:
+                   special: Mapping[str, int], tokenize: Tokenize, max_images: int | None = None,
+                   layout: LayoutFormat = _RELEASED) -> list[VisualInput]:
   """`prepare_image` for all images of an example, numbered from 1 where there is more than one (v1:
   no numbers).
 
@@ -96,8 +93,7 @@ def prepare_images(images: Sequence[np.ndarray], config: ImageConfig, max_crops:
 
 def prepare_video(frames: np.ndarray, times: Sequence[float] | np.ndarray,
                   subtitles: str | Sequence[Subtitle] | None, image_config: ImageConfig,
-                  video_config: VideoConfig,
-                  special: Mapping[str, int], tokenize: Tokenize,
+                  video_config: VideoConfig, special: Mapping[str, int], tokenize: Tokenize,
                   layout: LayoutFormat = _RELEASED) -> VisualInput:
   """Crops, pooling windows and layout tokens of a video, its subtitles included.
 
@@ -167,8 +163,7 @@ def video_tokens(grid: tuple[int, int], times: Sequence[float] | np.ndarray,
     pieces += end
   tokens = to_ids(pieces, tokenize)
   return np.asarray([*tokens, *subtitle_tokens(subtitles, times, config.subtitle_mode, tokenize,
-                                               special, layout)],
-                    np.int32)
+                                               special, layout)], np.int32)
 
 
 def frame_label(index: int, time: float, config: VideoConfig) -> str:
@@ -184,10 +179,8 @@ def frame_label(index: int, time: float, config: VideoConfig) -> str:
 
 
 def subtitle_tokens(subtitles: str | Sequence[Subtitle] | None, times: Sequence[float] | np.ndarray,
-                    mode: str,
-                    tokenize: Tokenize, special: Mapping[str, int] | None = None,
-                    layout: LayoutFormat = _RELEASED
-                    ) -> list[int]:
+                    mode: str, tokenize: Tokenize, special: Mapping[str, int] | None = None,
+                    layout: LayoutFormat = _RELEASED) -> list[int]:
   """Ids of the subtitles that follow the last frame (docs/model.md §7.4); empty where nothing is
   kept.
 
@@ -256,6 +249,5 @@ def _is_number(text: str) -> bool:
 def _visual_input(crops: images_lib.Crops, tokens: np.ndarray,
                   frame_times: np.ndarray | None = None) -> VisualInput:
   return VisualInput(crops=crops.crops, tokens=tokens, pool_index=crops.pool_index,
-                     layout_index=crops.layout_index,
-                     layout_box=crops.layout_box, patch_mask=crops.patch_mask,
-                     frame_times=frame_times)
+                     layout_index=crops.layout_index, layout_box=crops.layout_box,
+                     patch_mask=crops.patch_mask, frame_times=frame_times)

@@ -193,13 +193,10 @@ _CLICK = re.compile(r'Click\(' + _PERCENT % ' ?'), 100
 _V1_FORMS = (
   (re.compile(r'\(' + _PERCENT % '? ?'), 100),
   (re.compile(r'x\d*="\s*([0-9]+(?:\.[0-9]+)?)"\s+y\d*="\s*([0-9]+(?:\.[0-9]+)?)"'), 100),
-  (re.compile(r'(?:\d|p)\s*=\s*([0-9]{3})\s*,\s*([0-9]{3})'), 1000),
-)
+  (re.compile(r'(?:\d|p)\s*=\s*([0-9]{3})\s*,\s*([0-9]{3})'), 1000))
 # Molmo2's points without their tag: of these and of the forms of v1 the first that occurs is read.
-_TRIPLE_FORMS = (
-  (re.compile(r'[0-9] ([0-9]{3}) ([0-9]{3})'), 1000),
-  (re.compile(r'[0-9] ([0-9]+\.[0-9]) ([0-9]+\.[0-9])'), 100),
-)
+_TRIPLE_FORMS = ((re.compile(r'[0-9] ([0-9]{3}) ([0-9]{3})'), 1000),
+                 (re.compile(r'[0-9] ([0-9]+\.[0-9]) ([0-9]+\.[0-9])'), 100))
 
 
 def parse_points(text: str, width: float, height: float, *, old_forms: bool = True,

@@ -90,8 +90,7 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
   places = (words[:, None] * 8 + np.arange(8)).reshape(-1)
   row, col = np.divmod(places[levels[0, places] != levels[1, places]], columns)
   out[row, col] = _fused_values(flat, rows[:, row], np.stack([left[col], right[col]]),
-                                y_weights[:, row],
-                                np.stack([x_near[col], x_far[col]]))
+                                y_weights[:, row], np.stack([x_near[col], x_far[col]]))
   return out.reshape(height, width, channels)
 
 
@@ -138,8 +137,7 @@ def _neighbours(n_in: int, n_out: int,
   weight = np.clip(centre - near.astype(np.float32), 0, 1).astype(np.float32)
   spread = lambda index: (index[:, None] * channels + np.arange(channels)).reshape(-1)
   found = (spread(near), spread(np.minimum(near + 1, n_in - 1)),
-           np.repeat(np.float32(1) - weight, channels),
-           np.repeat(weight, channels))
+           np.repeat(np.float32(1) - weight, channels), np.repeat(weight, channels))
   for array in found:   # they are remembered
     array.flags.writeable = False
   return found
@@ -172,8 +170,7 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 
 def _antialias(image: np.ndarray, height: int, width: int,
-               kernel: Callable[[np.ndarray], np.ndarray],
-               reach: int) -> np.ndarray:
+               kernel: Callable[[np.ndarray], np.ndarray], reach: int) -> np.ndarray:
   """Separable filter of `reach` target (or source, if those are larger) pixels to each side,
   horizontal first.
   """

@@ -219,9 +219,8 @@ def _placeholders(messages: Sequence[str], media: int) -> int:
   return count
 
 
-def _texts_before_media(
-    conversations: Sequence[Sequence[str]], media_tokens: Sequence[np.ndarray],
-) -> tuple[list[str], list[list[str]]]:
+def _texts_before_media(conversations: Sequence[Sequence[str]],
+                        media_tokens: Sequence[np.ndarray]) -> tuple[list[str], list[list[str]]]:
   """Moves what stands before `<|image|>` in the branches of a tree into the prefix that all
   branches share.
   """
@@ -236,11 +235,9 @@ def _texts_before_media(
           [[after, *c[1:]] for (_, after), c in zip(parts, conversations, strict=True)])
 
 
-def _encode_conversation(
-    messages: Sequence[str], media: Sequence[_Tokens], tokenize: Tokenize, eos_id: int,
-    last_message_loss_only: bool,
-    max_answer_length: int | None,
-) -> _Tokens:
+def _encode_conversation(messages: Sequence[str], media: Sequence[_Tokens], tokenize: Tokenize,
+                         eos_id: int, last_message_loss_only: bool,
+                         max_answer_length: int | None) -> _Tokens:
   """All tokens of a conversation: what is predicted, so one more than what is put in."""
   parts, waiting = [], list(media)
   for index, message in enumerate(messages):
@@ -258,11 +255,8 @@ def _encode_conversation(
   return _Tokens.join(parts)
 
 
-def _select_branches(
-    branches: list[_Tokens], prefix_length: int, max_sequence_length: int | None,
-    max_text_tokens: int | None,
-    tree_format: TreeFormat,
-) -> list[_Tokens]:
+def _select_branches(branches: list[_Tokens], prefix_length: int, max_sequence_length: int | None,
+                     max_text_tokens: int | None, tree_format: TreeFormat) -> list[_Tokens]:
   kept: list[_Tokens] = []
   length = prefix_length
   for index, branch in enumerate(branches):

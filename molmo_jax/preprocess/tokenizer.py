@@ -39,8 +39,7 @@ class Tokenizer:
   """
 
   def __init__(self, inner: tokenizers.Tokenizer, *, special: dict[str, int], base_vocab_size: int,
-               bos_id: int,
-               eos_id: int, pad_id: int):
+               bos_id: int, eos_id: int, pad_id: int):
     self._inner = inner
     self.special = special
     self.base_vocab_size = base_vocab_size
@@ -108,8 +107,7 @@ class Tokenizer:
     wrong = [name for name, index in self.special.items() if complete.token_to_id(name) != index]
     if wrong:
       raise ValueError(f'{wrong[0]} would get the id {complete.token_to_id(wrong[0])}, not '
-        f'{self.special[wrong[0]]}: '
-        "the ids of the tokenizer's own tokens have gaps")
+                       f"{self.special[wrong[0]]}: the ids of the tokenizer's own tokens have gaps")
     return complete.to_str(pretty=True)
 
   def _own_size(self) -> int:
@@ -208,13 +206,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
   inner = tokenizers.Tokenizer(tokenizers.models.BPE())
   inner.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([
     tokenizers.pre_tokenizers.Split(tokenizers.Regex(_SPLIT), behavior='isolated'),
-    tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-  ])
+    tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
   inner.decoder = tokenizers.decoders.ByteLevel()
-  trainer = tokenizers.trainers.BpeTrainer(
-    vocab_size=vocab_size - len(CHAT_TOKENS) - len(whole), initial_alphabet=alphabet,
-    special_tokens=[],
-    show_progress=False)
+  trainer = tokenizers.trainers.BpeTrainer(vocab_size=vocab_size - len(CHAT_TOKENS) - len(whole),
+                                           initial_alphabet=alphabet, special_tokens=[],
+                                           show_progress=False)
   inner.train_from_iterator(texts, trainer)
   inner.add_tokens([tokenizers.AddedToken(text, special=False, normalized=False) for text in whole])
   inner.add_special_tokens(list(CHAT_TOKENS))
@@ -222,8 +218,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
 
 
 def _extra_tokens(inner: tokenizers.Tokenizer, base_vocab_size: int | None,
-                  special_tokens: Sequence[str],
-                  path: Path) -> tuple[dict[str, int], int]:
+                  special_tokens: Sequence[str], path: Path) -> tuple[dict[str, int], int]:
   """Ids of the extra tokens, and the size of the base vocabulary."""
   vocabulary = inner.get_vocab(with_added_tokens=True)
   found = {name: vocabulary[name] for name in SPECIAL_TOKENS if name in vocabulary}

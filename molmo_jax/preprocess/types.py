@@ -18,8 +18,7 @@ from molmo_jax.preprocess.frame_sampling import CANDIDATE_FPS
 
 # The fields of a row and a batch, with what fills their unused part (docs/data.md).
 PADDING = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1,
-               loss_weights=0, crops=0,
-               pool_index=-1, layout_index=0, layout_box=0, patch_mask=0)
+               loss_weights=0, crops=0, pool_index=-1, layout_index=0, layout_box=0, patch_mask=0)
 SEQUENCE_FIELDS = ('tokens', 'targets', 'positions', 'segments', 'visual', 'feature_index',
                    'loss_weights')
 VISUAL_FIELDS = ('pool_index', 'layout_index', 'layout_box')
@@ -130,14 +129,11 @@ class PreprocessConfig:
 # without a mask in the pooling, an empty slot would take part in the mean.
 MOLMO_V1 = PreprocessConfig(
   image=ImageConfig(crop_size=336, max_crops=12, max_crops_eval=12, resize='letterbox',
-                    use_global_col_tokens=True,
-                    use_low_res_start=False, clamp_small_sides=False, pool_per_crop=True,
-                    number_images=False,
-                    shift_patch_mask=True),
+                    use_global_col_tokens=True, use_low_res_start=False, clamp_small_sides=False,
+                    pool_per_crop=True, number_images=False, shift_patch_mask=True),
   video=VideoConfig(pooling=(2, 2)),
   text=TextConfig(message_format='role', style_prefix='demo_or_style',
-                  message_weight='root_subsegments',
-                  tree_format='molmo_v1'))
+                  message_weight='root_subsegments', tree_format='molmo_v1'))
 
 
 @dataclasses.dataclass(frozen=True)

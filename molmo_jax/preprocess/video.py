@@ -117,8 +117,7 @@ def _part(timeline: _Timeline, clip: Clip | None, name: str) -> tuple[float, flo
 
 
 def _sample_array(video: np.ndarray, max_frames: int, config: VideoConfig, fps: float | None,
-                  clip: Clip | None,
-                  rng: np.random.Generator | None,
+                  clip: Clip | None, rng: np.random.Generator | None,
                   resize: Callable) -> tuple[np.ndarray, np.ndarray]:
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or not video.size:
     raise MediaError('a video array must be uint8 [T,h,w,3] with at least one frame, not '

@@ -221,11 +221,10 @@ class Processor:
     media = read_media(chat, self.config, self.tokenizer, self._numbers_images)
     tokens = self._tokens(prompt, [visual.tokens for visual in media.inputs])
     special = self.tokenizer.special
-    row = {
-      'tokens': tokens, 'positions': np.arange(len(tokens), dtype=np.int32),
-      'segments': np.zeros_like(tokens), 'feature_index': feature_index(tokens, special),
-      'visual': visual_index(tokens, special, first_rows(media.inputs)),
-      **join_visual_inputs(media.inputs, self.config), **media.grids()}
+    row = {'tokens': tokens, 'positions': np.arange(len(tokens), dtype=np.int32),
+           'segments': np.zeros_like(tokens), 'feature_index': feature_index(tokens, special),
+           'visual': visual_index(tokens, special, first_rows(media.inputs)),
+           **join_visual_inputs(media.inputs, self.config), **media.grids()}
     return {name: array for name, array in row.items() if array is not None}
 
   def _tokens(self, prompt: str, media: Sequence[np.ndarray]) -> np.ndarray:

@@ -33,16 +33,13 @@ PIXELS = dict(do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb
               rescale_factor=1 / 255)
 
 MARGINS = Key('overlap_margins', 'overlap_margins', kind=tuple, default=(4, 4), least=0)
-IMAGE = (
-  Key('patch_size', 'patch_size', default=14), Key('max_crops_eval', 'max_crops', default=8),
-  Key('pooling', 'pooling_size', kind=tuple, default=(2, 2)), MARGINS)
-IMAGE_V1 = (
-  Key('patch_size', 'image_patch_size', default=14),
-  Key('max_crops_eval', 'max_crops', default=12), MARGINS)
-IMAGE_TOKENS = (
-  Key('use_col_tokens', 'image_use_col_tokens', kind=bool, default=True),
-  Key('use_global_col_tokens', 'use_single_crop_col_tokens', kind=bool),
-  Key('use_low_res_start', 'use_single_crop_start_token', kind=bool, default=True))
+IMAGE = (Key('patch_size', 'patch_size', default=14), Key('max_crops_eval', 'max_crops', default=8),
+         Key('pooling', 'pooling_size', kind=tuple, default=(2, 2)), MARGINS)
+IMAGE_V1 = (Key('patch_size', 'image_patch_size', default=14),
+            Key('max_crops_eval', 'max_crops', default=12), MARGINS)
+IMAGE_TOKENS = (Key('use_col_tokens', 'image_use_col_tokens', kind=bool, default=True),
+                Key('use_global_col_tokens', 'use_single_crop_col_tokens', kind=bool),
+                Key('use_low_res_start', 'use_single_crop_start_token', kind=bool, default=True))
 VIDEO = (
   Key('max_frames_eval', 'num_frames', default=64),
   Key('pooling', 'pooling_size', kind=tuple, default=(3, 3)),
@@ -64,15 +61,11 @@ _IGNORED = ('auto_map', 'processor_class', 'image_processor_type', 'video_proces
 # say so.
 RELEASED_STYLES = 'demo_or_style_v2'
 
-_UNWRITTEN = {
-  'image': ('mode', 'resize', 'pool_per_crop', 'shift_patch_mask', 'patch_mask'),
-  'video': ('time_mode', 'per_frame_special_token'),
-}
-_UNWRITTEN_V1 = {
-  'image': ('mode', 'use_col_tokens', 'use_global_col_tokens', 'use_low_res_start',
-            'clamp_small_sides', 'number_images', 'shift_patch_mask'),
-  'text': ('tree_format',),
-}
+_UNWRITTEN = {'image': ('mode', 'resize', 'pool_per_crop', 'shift_patch_mask', 'patch_mask'),
+              'video': ('time_mode', 'per_frame_special_token')}
+_UNWRITTEN_V1 = {'image': ('mode', 'use_col_tokens', 'use_global_col_tokens', 'use_low_res_start',
+                           'clamp_small_sides', 'number_images', 'shift_patch_mask'),
+                 'text': ('tree_format',)}
 
 
 def read_config(folder: Path) -> PreprocessConfig:
@@ -126,9 +119,8 @@ def _read_image(part: Section, **tokens: bool) -> ImageConfig:
                        clamp_small_sides=False, **found, **tokens)
   part.finish(_IGNORED)
   if config.crop_size % config.patch_size or config.grid <= sum(config.overlap_margins):
-    raise CheckpointError(
-      f'{part.file}: crops of {config.crop_size} px do not divide into patches of '
-      f'{config.patch_size} px with margins of {config.overlap_margins} patches')
+    raise CheckpointError(f'{part.file}: crops of {config.crop_size} px do not divide into patches '
+      f'of {config.patch_size} px with margins of {config.overlap_margins} patches')
   return config
 
 
@@ -163,9 +155,8 @@ def _read_v1(part: Section, processor: Section, model: Section) -> PreprocessCon
   kind = tower.get('image_model_type') or next(likely, 'openai')
   resize = tower.get('resize_mode') or ('default' if kind == 'openai' else kind)
   if kind not in STATISTICS or resize not in V1_RESIZE:
-    raise CheckpointError(
-      f'{model.file}: vision_backbone is of image_model_type {kind!r} with resize_mode {resize!r}; '
-      f'supported are {", ".join(STATISTICS)} with {", ".join(V1_RESIZE)}')
+    raise CheckpointError(f'{model.file}: vision_backbone is of image_model_type {kind!r} with '
+      f'resize_mode {resize!r}; supported are {", ".join(STATISTICS)} with {", ".join(V1_RESIZE)}')
   mean, deviation = STATISTICS[kind]
   part.demand(image_mean=mean, image_std=deviation, image_padding_mask=True, **PIXELS)
   found, side = part.fields(IMAGE_V1), part.square('base_image_input_size', default=336)

@@ -18,11 +18,10 @@ from molmo_jax.preprocess.types import PreprocessConfig
 from molmo_jax.processor.processor_config import config_files, is_v1, read_config
 
 # Every file that a processor may consist of.
-FILES = (
-  'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
-  'vocab.json', 'merges.txt', 'processor_config.json', 'preprocessor_config.json',
-  'video_preprocessor_config.json', 'chat_template.jinja', 'chat_template.json',
-  'generation_config.json')
+FILES = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
+         'vocab.json', 'merges.txt', 'processor_config.json', 'preprocessor_config.json',
+         'video_preprocessor_config.json', 'chat_template.jinja', 'chat_template.json',
+         'generation_config.json')
 TOKEN_IDS = {'image_patch_id': '<im_patch>', 'image_start_token_id': '<im_start>',
              'image_end_token_id': '<im_end>', 'frame_start_token_id': '<frame_start>'}
 

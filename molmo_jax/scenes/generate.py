@@ -90,8 +90,7 @@ def all_text(out_dir: str | Path) -> Iterator[str]:
   """
   path = Path(out_dir) / 'train.jsonl'
   if not path.exists():
-    raise ScenesError(f'{path} does not exist; write it with `molmo-jax scenes '
-      f'--out {out_dir}`')
+    raise ScenesError(f'{path} does not exist; write it with `molmo-jax scenes --out {out_dir}`')
   for example in read_manifest(path):
     yield from (message.content for conversation in example.conversations
                 for message in conversation)
@@ -228,8 +227,7 @@ def _digests(media: Media) -> list[bytes]:
 
 
 def _save_media(config: ScenesConfig, kind: str, name: str, scene: Scene, media: Media,
-                folder: Path,
-                rng: np.random.Generator) -> Record:
+                folder: Path, rng: np.random.Generator) -> Record:
   """Writes the files of one record; returns the record's media keys."""
   if scene.fps is not None:
     path = f'clips/{name}.mp4'

@@ -95,5 +95,4 @@ SCENES: dict[str, Callable[[np.random.Generator, ScenesConfig], Scene]] = {
 SUBTITLED = ('motion', 'order')               # kinds of clips of which some have subtitles
 KIND_OF_TASK = {'colour': 'objects', 'shape': 'objects', 'count': 'objects', 'position': 'objects',
                 'pointing': 'objects', 'reading': 'reading', 'comparison': 'comparison',
-                'motion': 'motion',
-                'order': 'order', **{task: task for task in LAB_TASKS}}
+                'motion': 'motion', 'order': 'order', **{task: task for task in LAB_TASKS}}

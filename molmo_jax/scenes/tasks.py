@@ -66,8 +66,7 @@ def position_questions(things: Sequence[Thing], side: int, config: ScenesConfig)
   """
   directions = [(t.colour, relation(t, side, config)) for t in things]
   return [Question('position', f'Relative to the middle, where is the {colour} object?', answer,
-                   RELATIONS)
-          for colour, answer in directions if answer]
+                   RELATIONS) for colour, answer in directions if answer]
 
 
 def pointing_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:

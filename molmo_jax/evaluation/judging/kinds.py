@@ -144,8 +144,7 @@ def temp_compass(prediction: str, example: Example) -> Kind:
   if not score and not re.match(readable, prediction.strip(),
                                 re.IGNORECASE if task == 'yes_no' else 0):
     question = example.conversations[0][0].content
-    replied = yield {'verdict': Ask(
-      PROMPTS.same_answer(question, example.answers[0], prediction))}
+    replied = yield {'verdict': Ask(PROMPTS.same_answer(question, example.answers[0], prediction))}
     score = replies.is_correct(replied['verdict'])
   return {'score': score}
 

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 CATEGORIES = ('Object', 'Action', 'Attribute', 'Relation', 'Location', 'Quantity/Number',
-              'State/Condition', 'Event',
-              'Motion/Trajectory', 'Pose', 'Gesture', 'Emotion/Affect', 'Identity', 'OCR', 'Camera',
-              'Lighting/Weather',
-              'Scene/Context', 'Causation/Purpose')
+              'State/Condition', 'Event', 'Motion/Trajectory', 'Pose', 'Gesture', 'Emotion/Affect',
+              'Identity', 'OCR', 'Camera', 'Lighting/Weather', 'Scene/Context', 'Causation/Purpose')
 VERDICTS = ('correct', 'mostly correct', 'mostly incorrect', 'incorrect', 'unsure',
             'refuse to answer')
 OF_IMAGE = tuple(verdict for verdict in VERDICTS if verdict != 'unsure')   # without a reference

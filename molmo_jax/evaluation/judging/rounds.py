@@ -47,8 +47,7 @@ class Judged:
       for name, value in scores.items():
         columns.setdefault(name, []).append(value)
     grouped = [(group, next(iter(scores.values()))) for place, scores in self.scores.items()
-               if scores
-               for group in self.groups[place]]
+               if scores for group in self.groups[place]]
     return {name: mean_of(values) for name, values in columns.items()} | mean_by(grouped, 'group_')
 
 

@@ -37,9 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument('kind', choices=kinds, help='what is timed')
   parser.add_argument('--peer', action='store_true',
                       help='time transformers as well, in turns with ours, and print the ratio')
-  parser.add_argument('--batch', type=_numbers, default='1,16', metavar='N,N',
-                      help='generate: rows of a batch, one comparison for each number; '
-                      'default: %(default)s')
+  parser.add_argument('--batch', type=_numbers, default='1,16', metavar='N,N', help='generate: '
+                      'rows of a batch, one comparison for each number; default: %(default)s')
   parser.add_argument('--prompt_tokens', type=positive, metavar='N',
                       help='tokens of a row; default: 512, for generate 1200, as many as a '
                       'question about an image of 1920×1080 in 8 crops')

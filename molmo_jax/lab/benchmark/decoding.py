@@ -68,9 +68,8 @@ def theirs(model: Any, torch: Any, transformers: Any, tokens: np.ndarray, new_to
     # one token more: `new_tokens` decoding steps lie between the first and the last scores
     with torch.no_grad():
       out = model.generate(input_ids=ids, attention_mask=seen,
-                           past_key_values=copy.deepcopy(prompt),
-                           max_new_tokens=new_tokens + 1, do_sample=False, eos_token_id=None,
-                           pad_token_id=0,
+                           past_key_values=copy.deepcopy(prompt), max_new_tokens=new_tokens + 1,
+                           do_sample=False, eos_token_id=None, pad_token_id=0,
                            logits_processor=transformers.LogitsProcessorList([Clock()]))
     made['ids'] = out[:, tokens.shape[1]:-1].numpy()
     return arrivals[-1] - arrivals[0]

@@ -46,9 +46,8 @@ def theirs(image: np.ndarray, max_crops: int, torch: Any, transformers: Any) -> 
   """
   size = ImageConfig().crop_size
   processor = transformers.Molmo2ImageProcessor(size=dict(height=size, width=size),
-                                                max_crops=max_crops,
-                                                overlap_margins=[4, 4], patch_size=14,
-                                                pooling_size=[2, 2])
+                                                max_crops=max_crops, overlap_margins=[4, 4],
+                                                patch_size=14, pooling_size=[2, 2])
 
   def run() -> float:
     start = time.perf_counter()

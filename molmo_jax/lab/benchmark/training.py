@@ -47,8 +47,7 @@ def theirs(model: Any, torch: Any, tokens: np.ndarray) -> Run:
     start = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
     model(input_ids=ids, attention_mask=torch.ones_like(ids),
-          mm_token_type_ids=torch.zeros_like(ids),
-          labels=ids).loss.backward()
+          mm_token_type_ids=torch.zeros_like(ids), labels=ids).loss.backward()
     torch.nn.utils.clip_grad_norm_(used, 1.0)
     optimizer.step()
     return time.perf_counter() - start

@@ -118,8 +118,7 @@ def make_report(out: Path, study: str | None, insert: str | None, console: Conso
     show(study, console)
   paths = write_report(studies, out)
   console.print(f'written: {", ".join([str(paths[0]), *(path.name for path in paths[1:])])}',
-                highlight=False,
-                soft_wrap=True)
+                highlight=False, soft_wrap=True)
   if insert:
     done = markdown.insert(Path(insert), studies)
     console.print(f'put into {insert}: {", ".join(done)}', highlight=False)

@@ -15,8 +15,7 @@ from molmo_jax.lab.sweep import markdown, page
 from molmo_jax.lab.sweep.results import MEAN, ArmResult, StudyResult
 
 COLUMNS = ('study', 'arm', 'seed', 'task', 'accuracy', 'chance', 'parameters', 'flops_per_step',
-           'seconds_per_step',
-           'folder')
+           'seconds_per_step', 'folder')
 
 
 def write_report(studies: Sequence[StudyResult], out: Path) -> list[Path]:

@@ -79,8 +79,7 @@ def shares(processes: int | None, kind: str) -> list[Share]:
 
 def _cpu_share(cores: list[int], index: int, count: int) -> Share:
   mine = cores[index * len(cores) // count:(index + 1) * len(cores) // count] if count <= len(
-    cores) else (
-      cores[index % len(cores):][:1] if cores else [])
+    cores) else (cores[index % len(cores):][:1] if cores else [])
   threads = str(max(len(mine), 1))
   return Share(frozenset(mine), {'OMP_NUM_THREADS': threads, 'OPENBLAS_NUM_THREADS': threads,
                                  'JAX_PLATFORMS': 'cpu'})

@@ -184,5 +184,4 @@ def _read_run(folder: Path, tasks: tuple[str, ...]) -> RunResult:
   for column in columns.values():
     column[MEAN] = statistics.fmean(column[task] for task in tasks)
   return RunResult(folder, columns['accuracy'], columns['chance'],
-                   read_metrics(folder / record.METRICS),
-                   done['parameters'], done['seconds'])
+                   read_metrics(folder / record.METRICS), done['parameters'], done['seconds'])

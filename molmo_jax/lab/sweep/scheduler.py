@@ -165,8 +165,7 @@ class Scheduler:
       how = f'was ended by {signal.Signals(-status).name}'
     log = child.folder / record.LOG
     self._console.print(f'failed: {child.run.name} {how}; its log, {log}, ends with', style='red',
-                        highlight=False,
-                        soft_wrap=True)
+                        highlight=False, soft_wrap=True)
     for line in record.last_lines(log, SHOWN):
       self._console.print(f'  {line}', markup=False, highlight=False)
 

@@ -65,8 +65,7 @@ def differences(study: StudyResult) -> Table:
   for arm in study.compared:
     found = [study.difference(arm, task) for task in study.columns]
     cells = [Cell(f'{difference_cell(d).text}{mark(d.p)}',
-                  f'{difference_cell(d).small}, {p_phrase(d.p)}',
-                  d.p < STRONG) for d in found]
+                  f'{difference_cell(d).small}, {p_phrase(d.p)}', d.p < STRONG) for d in found]
     rows.append([Cell(arm.name), *cells, Cell(str(found[-1].n)),
                  Cell(p_text(study.p_over_examples(arm)))])
   return Table(head, rows)

@@ -29,8 +29,7 @@ PATCH, ROW_END, START, END = 'patch', 'column', 'start', 'end'
 KINDS = {'<im_patch>': PATCH, '<im_low>': PATCH, '<im_col>': ROW_END, '<row_end>': ROW_END,
          '<im_start>': START,
          '<low_res_im_start>': START, '<frame_start>': START, '<img_start_lowres>': START,
-         '<image_start>': START,
-         '<im_end>': END, '<frame_end>': END, '<image_end>': END}
+         '<image_start>': START, '<im_end>': END, '<frame_end>': END, '<image_end>': END}
 
 # What the stand-in for a tokenizer is trained on, beside the user's question and answer.
 _TEXT = (*QUESTIONS, ANSWER, ' User: Assistant: user assistant\n', 'Image 1 Image 2\n',
@@ -120,8 +119,7 @@ class Walkthrough:
 
 
 def walk(sources: Sequence[Source], run: Experiment, question: str | None = None,
-         answer: str = ANSWER,
-         training: bool = True) -> Walkthrough:
+         answer: str = ANSWER, training: bool = True) -> Walkthrough:
   """Encodes the files with a question, and finds the images and views in the arrays.
 
   Args:

@@ -212,9 +212,8 @@ def _projected(w: Walkthrough) -> Stage:
   width = f'{w.run.model.llm.width:,}'
   layout = ', plus a learned layout embedding' if w.run.model.connector.layout_embedding else ''
   return Stage('projector', _per_file(w, lambda part: f'{part.features:,} × {width}'),
-               f'{len(w.encoded.pool_index):,} × {width}',
-               f'to the width of the language model{layout}; added to the embeddings of as many '
-               '<im_patch>')
+               f'{len(w.encoded.pool_index):,} × {width}', 'to the width of the language '
+               f'model{layout}; added to the embeddings of as many <im_patch>')
 
 
 def _layout(w: Walkthrough) -> Stage:

@@ -17,8 +17,7 @@ def show(w: Walkthrough, console: Console) -> None:
   several = len(w.parts) > 1
   files = [part.source.name for part in w.parts]
   table = Table(title=f'{", ".join(files)}  ·  {w.run.name}  ·  '
-                f'{"training" if w.training else "inference"}',
-                title_justify='left')
+                f'{"training" if w.training else "inference"}', title_justify='left')
   table.add_column('', justify='right')
   table.add_column('step')
   for heading in [*files, 'all'] if several else ['numbers']:

@@ -71,8 +71,7 @@ def missing_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
                                      [k for k in kinds if k != gone or i < last]))
                  for i in range(lab.missing_frames))
   clip = compose.Clip(frames, compose.background(rng, config))
-  return Scene((lab_tasks.missing_question(gone[0]),), lambda: clip.paint(lab.missing_size),
-               FPS)
+  return Scene((lab_tasks.missing_question(gone[0]),), lambda: clip.paint(lab.missing_size), FPS)
 
 
 def _scattered(rng: np.random.Generator, shown: list[str], frames: int) -> list[str | None]:

@@ -60,8 +60,7 @@ def detail_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
 
 
 def _draw_ring(pen: ImageDraw.ImageDraw, config: ScenesConfig, x: float, y: float, side: str,
-               ink: RGB,
-               background: RGB) -> None:
+               ink: RGB, background: RGB) -> None:
   """A ring around (x, y) pixels whose gap is a straight cut as wide as `ring_gap`."""
   lab, s = config.lab, SUPERSAMPLING
   r, gap = lab.ring_size / 2 * s, lab.ring_gap / 2 * s
