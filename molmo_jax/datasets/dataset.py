@@ -70,6 +70,7 @@ class Training:
   flat: bool = False                          # every one of `parts` is a record of its own
   # rows about the same media become one message tree; a function: those rows that it takes
   grouped: bool | Callable[[Row], Any] = False
+  key: str = ''                               # a column that rows of one tree share, beside media
   most: int | None = None                     # conversations of a tree; more become further records
   # of a row's conversation; a sum above `budget` begins a new record
   cost: Callable[[Row], int] | None = None

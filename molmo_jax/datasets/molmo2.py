@@ -16,6 +16,8 @@ from molmo_jax.datasets.image_qa import AI2
 CAPTIONS = {'merged_caption': 'video_merged_caption', 'video_caption': 'video_short_caption',
             'video_frame_merged_caption': 'video_long_caption'}
 LEAST_SCORE, MOST_CAPTIONS = 3, 4
+DAMAGED = frozenset({                       # videos that were left out
+  '0OfUqrbRa2Y', 'mTXBQzptWAg', 'NyuA4FatDQk', 'a_', 'gsfIHiBB6xE', 'bXApJtAf6Qo', 'N8BlpYSpgg4'})
 LONGEST_CLIP = 63.0                         # seconds of a pointing example
 STEP = 0.5                                  # seconds between the frames that were annotated
 DIALOGUES = 0.2                             # probability that a tree becomes one dialogue
@@ -126,7 +128,8 @@ def _points_path(files: Files, row: Row) -> str:
 
 DATASETS = (
   Dataset('molmo2_captions', table(
-    hub('train'), keep=lambda row: (row['annotation_score'] or 0) >= LEAST_SCORE),
+    hub('train'), keep=lambda row: (row['annotation_score'] or 0) >= LEAST_SCORE
+    and row['video_id'] not in DAMAGED),
           Fields(video='video_id', facts=_captions), f'{AI2}/Molmo2-Cap', 'ODC-BY', 'loader',
           training=(Training('molmo2_captions_min_3', most=MOST_CAPTIONS),)),
   Dataset('molmo2_human_qa', table(hub('HumanQA')),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from molmo_jax.data.facts import Fact
 from molmo_jax.data.formatting import Formatter
 from molmo_jax.data.record import ManifestError, parse_record
 from molmo_jax.datasets.dataset import Dataset, Fields, Training, facts_of, get, media_of
@@ -77,19 +78,24 @@ class Reading:
       if not facts:
         self.reject(f'a row without an answer: {str(rows[0])[:200]}')
         continue
-      for part in _even(facts, self.use.most):
-        yield record | {'facts': part} | ({'dialogue': self.use.dialogue}
-                                          if self.use.dialogue and len(part) > 1 else {})
+      yield from (record | part for part in self.parts(facts))
+
+  def parts(self, facts: list[Fact]) -> Iterator[dict[str, Any]]:
+    """The facts about the same media, as each record holds them."""
+    for part in _even(facts, self.use.most):
+      yield {'facts': part} | ({'dialogue': self.use.dialogue}
+                               if self.use.dialogue and len(part) > 1 else {})
 
   def trees(self) -> Iterator[list[Row]]:
     """The rows of each record."""
     joins, groups = self.use.grouped, ([row] for row in self.rows())
     if joins:
       by_media: dict[Hashable, list[Row]] = {}
-      for number, row in enumerate(self.rows()):
-        alone = callable(joins) and not joins(row)
-        by_media.setdefault(number if alone else self._about(row), []).append(row)
-      groups = iter(by_media.values())
+      for row in self.rows():
+        by_media.setdefault(self._about(row), []).append(row)
+      groups = (group for rows in by_media.values()
+                for group in ([[row] for row in rows] if callable(joins) and not joins(rows[0])
+                              else [rows]))
     for group in groups:
       for part in self._parts(group):
         yield from ([[row | {'mode': mode} for row in part] for mode in self.use.modes]
@@ -110,7 +116,8 @@ class Reading:
     fields = self.fields
     video = fields.video(self.files, row) if callable(fields.video) else get(row, fields.video)
     clip = fields.clip(row) if fields.clip else None
-    return json.dumps([video, clip, get(row, fields.image), get(row, fields.images)], default=repr)
+    return json.dumps([video, clip, get(row, fields.image), get(row, fields.images),
+                       self.use.key and row.get(self.use.key)], default=repr)
 
   def _parts(self, rows: list[Row]) -> Iterator[list[Row]]:
     part, spent = [], 0

@@ -90,16 +90,23 @@ def _activity(row: Row) -> list[Fact]:
   return _labelled('activitynet_label', 'activity')(row)
 
 
-def _language_queries(row: Row) -> Iterator[Row]:
-  """Ego4D's natural language queries: `clips` of a video, in seconds of the clip."""
-  for clip in row['clips']:
+def _moments(row: Row) -> Iterator[Row]:
+  """Ego4D: a clip with its questions as Molmo2 was trained on them, or the natural language queries
+  of Ego4D's own file: `clips` of a video, in seconds of the clip.
+  """
+  if 'clip' in row and not row.get('corrupt'):
+    yield row | {'video': row['clip']}
+  for clip in row.get('clips') or ():
     for annotation in clip['annotations']:
       for query in annotation['language_queries']:
         if query.get('query') and query['clip_start_sec'] < query['clip_end_sec']:
           yield query | {'video': clip['clip_uid']}
 
 
-def _answered_query(row: Row) -> list[Fact]:
+def _answered_moment(row: Row) -> list[Fact]:
+  if 'message_list' in row:
+    return [{'style': part['style'], 'question': part['question'], 'answers': [part['answer']]}
+            for part in row['message_list']]
   return [{'style': 'ego4d_nlq_temporal_grounding', 'question': row['query'], 'answers': [
     f'Start: {row["clip_start_sec"]:.2f}, end: {row["clip_end_sec"]:.2f}']}]
 
@@ -155,8 +162,10 @@ DATASETS = (
   _set('epic_kitchens', table('**/EPIC_100_train.csv'), 'video_id',
        _labelled('epic_kitchens_label', 'action', 'narration'), 'epic-kitchens.github.io',
        clip_of(lambda r: clock(r['start_timestamp']), lambda r: clock(r['stop_timestamp']))),
-  _set('ego4d_all', table('**/nlq_train.json', records='videos', each=_language_queries), 'video',
-       _answered_query, 'ego4d-data.org', note='the language queries alone'),
+  _set('ego4d_all', table(('**/ego4d_cached_train_metadata.*', '**/nlq_train.json'),
+                          records='videos', each=_moments), 'video', _answered_moment,
+       'ego4d-data.org; storage.googleapis.com/molmo-datasets/ego4d_cached_train_metadata.parquet',
+       note='all tasks from the table of clips; of nlq_train.json the language queries'),
   Dataset('qv_highlights', table({'train': '**/highlight_train_release.jsonl',
                                   'validation': '**/highlight_val_release.jsonl'},
                                  keep=_few_windows), HIGHLIGHTS,

@@ -86,7 +86,8 @@ def _llava(name: str, style: str, *suffixes: str) -> Dataset:
   return Dataset(name, table(tuple(f'*/*{suffix}*.json' for suffix in suffixes)),
                  Fields(video=lambda f, r: f.video(f'{r["data_source"]}/{r["video"]}'),
                         facts=facts),
-                 f'{HUB}/lmms-lab/LLaVA-Video-178K', schema='loader', training=(Training(name),))
+                 f'{HUB}/lmms-lab/LLaVA-Video-178K', schema='loader',
+                 training=(Training(name, grouped=True, key='id'),))
 
 
 def _action_of(text: str) -> str:

@@ -184,6 +184,7 @@ def test_only_good_video_captions_are_taken(tmp_path):
   row = {'video_id': 'v', 'merged_caption': 'm', 'video_caption': None,
          'video_frame_merged_caption': 'f'}
   rows = [row | {'annotation_score': score} for score in (3, 2, None)]
+  rows.append(row | {'annotation_score': 5, 'video_id': 'a_'})    # a damaged video
   examples, _ = prepare(tmp_path, 'molmo2_captions_min_3', 'data/train-0.parquet', rows, ['v.mp4'])
   assert [[(f['style'], *f['texts']) for f in e.facts] for e in examples] == [
     [('video_merged_caption', 'm'), ('video_long_caption', 'f')]]
@@ -209,6 +210,31 @@ def test_video_points_count_from_the_start_of_the_clip(tmp_path):
   at = [[0.5, [[0.5, 0.25]]], [2.0, [[0.5, 0.25]]]]
   assert [e.facts[0]['points'] for e in examples] == [at, at[:1]]
   assert all(f['styles'] == ['video_point_count', 'video_point'] for e in examples for f in e.facts)
+
+
+def test_long_videos_are_told_apart_and_their_questions_follow_each_other(tmp_path):
+  rows = [video_points([time], 1, 200.0, (0.0, 60.0)) | {'video_id': name}
+          for name, time in (('v', 1.0), ('w', 2.0), ('v', 3.0))]
+  examples, _ = prepare(tmp_path, 'molmo2_video_points_0_5', 'animal/train-0.parquet', rows,
+                        ['v.mp4', 'w.mp4'])
+  assert [[f['points'][0][0] for f in e.facts] for e in examples] == [[1.0], [3.0], [2.0]]
+
+
+def test_turns_with_the_same_id_make_one_tree(tmp_path):
+  file, (row,), media, _ = CASES['llava_video_oe_academic']
+  examples, _ = prepare(tmp_path, 'llava_video_oe_academic', file,
+                        [row, row | {'id': '2'}, row], media)
+  assert [len(e.facts) for e in examples] == [2, 1]
+
+
+def test_clips_of_ego4d_bring_their_questions(tmp_path):
+  questions = [{'question': 'Label it.', 'answer': 'eat', 'style': 'ego4d_mq_label_clip'}]
+  rows = [{'clip': name, 'corrupt': corrupt, 'message_list': questions}
+          for name, corrupt in (('v.mp4', False), ('w.mp4', True))]
+  examples, _ = prepare(tmp_path, 'ego4d_all', 'ego4d_cached_train_metadata.parquet', rows,
+                        ['v.mp4', 'w.mp4'])
+  assert [e.facts for e in examples] == [
+    ({'style': 'ego4d_mq_label_clip', 'question': 'Label it.', 'answers': ['eat']},)]
 
 
 def test_text_is_filtered_and_starts_with_the_system_message(tmp_path):

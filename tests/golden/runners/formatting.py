@@ -132,8 +132,7 @@ def _records(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
       record = {}
     facts = [fact for row in tree for fact in facts_of(reading._sized(row, record), reading.fields)]
     if facts:
-      records.append(record | {'facts': facts} | (
-        {'dialogue': use.dialogue} if use.dialogue and len(facts) > 1 else {}))
+      records += [record | part for part in reading.parts(facts)]
   return records
 
 
