@@ -149,7 +149,8 @@ def conversation(fact: Fact, drawing: Drawing) -> tuple[list[str], str]:
 def is_drawn(fact: Fact) -> bool:
   """Whether the prompt of an evaluation is drawn from wordings."""
   style = fact['style']
-  return (style in TRACKS and 'label' in fact or style == 'video_short_answer'
+  return (style in TRACKS and 'label' in fact or bool(fact.get('no_pointing'))
+          or style == 'video_short_answer'
           or style.endswith('_exp')
           or 'question' not in fact and (style in CAPTIONS or style in POINTS))
 

@@ -20,6 +20,7 @@ from molmo_jax.files import write_atomically
 from molmo_jax.metrics import score
 from molmo_jax.metrics.benchmarks import BENCHMARKS
 from molmo_jax.metrics.choices import LETTERS
+from molmo_jax.metrics.counting import is_counting_question
 from molmo_jax.metrics.versions import MOLMO2
 
 Record = dict[str, Any]                         # as in docs/data.md
@@ -81,6 +82,8 @@ def record_of(row: Row, task: Task, files: Files, number: int) -> Record:
     question = str(get(row, fields.question))
     ask = choose_unlabelled if unlabelled else fields.prompt
     record['question'] = ask(question, options, files.version) if options else question
+    if fields.counting and is_counting_question(question):
+      record['no_pointing'] = True
   for key, of in fields.more.items():
     if key in ('label', 'object', 'fps') and (value := get(row, of)) is not None:
       record[key] = value
@@ -111,7 +114,8 @@ def _answers(index: Any, letter: Any, answers: Any) -> list[str] | None:
 
 def _as_facts(record: Record) -> Record:
   """A record whose prompt is drawn when it is asked holds what the prompt is about."""
-  fact = {key: record.pop(key) for key in ('label', 'object', 'fps') if key in record}
+  fact = {key: record.pop(key) for key in ('label', 'object', 'fps', 'no_pointing')
+          if key in record}
   fact |= {key: record[key] for key in ('style', 'question') if key in record}
   if not is_drawn(fact):
     return record

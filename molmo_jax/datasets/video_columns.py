@@ -32,6 +32,7 @@ MVBENCH = {
 }
 TEMP_COMPASS_PROMPTS = {'multi-choice': 'Please directly give the best option:',
                         'yes_no': 'Please answer yes or no:'}
+LABELLED = re.compile(r'(?=...)(?:\(([^)]{0,2})\)|([^\W_])(?:\)[ .]|\.))')
 
 
 def stem(row: Row) -> str:
@@ -86,13 +87,13 @@ def lvbench_question(row: Row) -> str:
   """The question of LVBench; its options '(A) …', 'A) …' and 'A. …' become 'A. …', and one without
   a label gets its number.
   """
-  question, *options = [line.strip() for line in row['question'].splitlines() if line.strip()]
+  question, *options = [line.strip() for line in row['question'].split('\n') if line.strip()]
   lines = []
   for number, option in enumerate(options, start=1):
-    labelled = re.match(r'\(([^)]{1,2})\)|(\w)\)(?=[ .])\.?|(\w)\.', option)
-    label = next(filter(None, labelled.groups())) if labelled else str(number)
+    labelled = LABELLED.match(option)
+    label = number if labelled is None else labelled[1] or labelled[2] or ''
     lines.append(f'{label}. {option[labelled.end() if labelled else 0:].strip()}')
-  return '\n'.join([question, *lines, LETTER_ONLY])
+  return '\n'.join([question, '\n'.join(lines), LETTER_ONLY])
 
 
 def video_mme_subtitles(files: Files, row: Row) -> list[dict] | None:

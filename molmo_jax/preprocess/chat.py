@@ -21,7 +21,7 @@ DEMO_STYLES = frozenset({
   'video_clip_transcript_start_end', 'video_clip_transcript_start_end_in_seconds',
   'video_frame_caption_timestamp', 'video_frame_caption_timestamp_in_seconds',
   'video_point', 'video_point_count', 'video_count', 'video_count_point',
-  'video_point_track_per_frame', 'video_point_track_start_end', 'video_point_track_all_frames',
+  'video_point_track_per_frame', 'video_point_track_start_end',
   'video_single_point_track_start_end',
   'multi_image_pointing', 'multi_image_counting', 'multi_image_point_then_count',
   'multi_image_count_then_point',

@@ -26,12 +26,13 @@ from molmo_jax.datasets.dataset import Fields, table
 from molmo_jax.datasets.files import Files
 from molmo_jax.datasets.page import with_tables
 from molmo_jax.datasets.tables import TableError
+from molmo_jax.datasets.video_columns import lvbench_question
 from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.points import format_points
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.preprocess.tracks import ObjectPoint, format_tracks
 from molmo_jax.preprocess.types import ImageConfig, PreprocessConfig, TextConfig, VideoConfig
-from tests.datasets.builders import BUILDERS, picture, save_picture
+from tests.datasets.builders import BUILDERS, parquet, picture, save_picture
 
 CONFIG = PreprocessConfig(
   image=ImageConfig(crop_size=28, overlap_margins=(0, 0), mode='resize', max_images_eval=20),
@@ -156,6 +157,28 @@ def test_every_dataset_of_the_table_has_a_small_copy():
 
 def prompts(name, datasets, folder):
   return [e.conversations[0][0].content for e in build(resolve_tasks(name)[0], datasets, folder)]
+
+
+@pytest.mark.parametrize('option, line', [
+  ('(A) x', 'A. x'), ('A) x', 'A. x'), ('A.x', 'A. x'), ('A) . y', 'A. . y'), ('A).x', 'A. x'),
+  ('() x', '. x'), ('A.', '1. A.'), ('A)x', '1. A)x'), ('_. x', '1. _. x'),
+  ('(ABC) x', '1. (ABC) x'), ('x', '1. x')])
+def test_options_of_lvbench_keep_their_label_or_get_a_number(option, line):
+  lines = lvbench_question({'question': f' Q?\r\n\n{option} '}).split('\n')
+  assert lines[:-1] == ['Q?', line]
+
+
+def test_a_counting_question_of_the_conversational_set_asks_for_no_points(tmp_path):
+  root = tmp_path / 'pixmo_ask_model_anything'
+  row = {'image_url': 'http://x', 'image_sha256': 'abc', 'answer': '3'}
+  BUILDERS['pixmo_ask_model_anything'](root)
+  parquet(root / 'validation.parquet', row | {'question': 'How many dogs?'},
+          row | {'question': 'What is it?'})
+  write_manifest(TASKS['pixmo_ask_model_anything'], root, tmp_path / 'out.jsonl')
+  counting, other = read_manifest(tmp_path / 'out.jsonl')
+  assert counting.facts == ({'style': 'user_qa', 'question': 'How many dogs?',
+                             'no_pointing': True},)
+  assert not other.facts
 
 
 def test_questions_are_asked_in_the_words_of_the_published_evaluation(datasets, tmp_path):
