@@ -1,3 +1,1 @@
-"""A small synthetic dataset of ordinary files: images, clips and JSONL manifests with questions
-about them.
-"""
+"""A small synthetic dataset: images, clips, and manifests with questions about them."""

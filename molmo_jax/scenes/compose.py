@@ -1,5 +1,6 @@
-"""Draws scenes at random: which objects, where, and how they move. Every function takes its random
-generator.
+"""Draws scenes at random: which objects, where, and how they move.
+
+Every function takes its random generator.
 
 The caller may fix what a question is about (its shape, its answer); everything else is drawn
 freely.
@@ -39,9 +40,7 @@ def choose(rng: np.random.Generator, items: Iterable) -> object:
 
 
 def choose_kinds(rng: np.random.Generator, config: ScenesConfig) -> list[Kind]:
-  """(colour, shape) of the objects of an image: their number and their shapes are free, no colour
-  occurs twice.
-  """
+  """(colour, shape) of a random number of objects of an image; no colour occurs twice."""
   total = int(rng.integers(1, config.max_objects + 1))
   colours = [str(c) for c in rng.permutation(list(COLOURS))[:total]]
   return [(colour, choose(rng, SHAPES)) for colour in colours]
@@ -49,8 +48,7 @@ def choose_kinds(rng: np.random.Generator, config: ScenesConfig) -> list[Kind]:
 
 def place(rng: np.random.Generator, config: ScenesConfig, side: int,
           kinds: Sequence[Kind]) -> list[Thing]:
-  """Puts objects of `kinds` into different cells of a square of `side` pixels, each near the middle
-  of its cell.
+  """Puts objects into different cells of a square of `side` pixels, each near its cell's middle.
 
   Raises:
     ValueError: there are more objects than cells.
@@ -87,18 +85,14 @@ def background(rng: np.random.Generator, config: ScenesConfig) -> RGB:
 
 
 def cell_of(thing: Thing, side: int, config: ScenesConfig) -> tuple[int, int]:
-  """Row and column of the object's cell relative to the middle of the image: −1, 0 or 1 with three
-  cells.
-  """
+  """Row and column of the object's cell relative to the middle of the image: −1, 0 or 1."""
   middle = (side // config.cell_size - 1) / 2
   row, column = (int(v // config.cell_size - middle) for v in (thing.y, thing.x))
   return row, column
 
 
 def relation(thing: Thing, side: int, config: ScenesConfig) -> str | None:
-  """Where the object is relative to the middle: left, right, above or below; None at the middle and
-  in the corners.
-  """
+  """Where the object is relative to the middle; None at the middle and in the corners."""
   row, column = cell_of(thing, side, config)
   if row == 0 and column:
     return 'left' if column < 0 else 'right'
@@ -144,9 +138,7 @@ def moving(rng: np.random.Generator, config: ScenesConfig, direction: str) -> Cl
 
 
 def appearing(rng: np.random.Generator, config: ScenesConfig, first: str, last: str) -> Clip:
-  """An object of colour `first`, then, when it has gone, one of colour `last`; each is seen for two
-  samples or more.
-  """
+  """An object of colour `first`, then one of colour `last`, each for two samples or more."""
   things = [place(rng, config, config.clip_size, [(colour, choose(rng, SHAPES))])[0]
             for colour in (first, last)]
   step = config.clip_fps // config.sample_fps

@@ -54,8 +54,9 @@ class QuestionLimits:
 
 @dataclasses.dataclass(frozen=True)
 class LabConfig:
-  """Sizes and difficulty of the kinds for ablations. Lengths are in pixels, sizes are (height,
-  width).
+  """Sizes and difficulty of the kinds for ablations.
+
+  Lengths are in pixels, sizes are (height, width).
   """
   detail_size: tuple[int, int] = (72, 120)    # of the image
   # rings lie in the middle of different cells of this side
@@ -129,8 +130,9 @@ class LabConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScenesConfig:
-  """Everything that decides the dataset; the same configuration gives the same dataset. Lengths are
-  in pixels.
+  """Everything that decides the dataset: the same configuration gives the same dataset.
+
+  Lengths are in pixels.
 
   The defaults are easy on purpose: a tiny model learns all tasks from scratch in minutes on a CPU.
   Harder: smaller and more objects, three digits, larger jitter, a shorter way to travel.
@@ -208,7 +210,8 @@ class ScenesConfig:
 
   @property
   def clip_length(self) -> int:
-    """Encoded frames of a clip: `(clip_frames - 1) / sample_fps` seconds, so that its end is the
-    last sample.
+    """Encoded frames of a clip: `(clip_frames - 1) / sample_fps` seconds.
+
+    The last sample is the clip's end.
     """
     return (self.clip_frames - 1) * self.clip_fps // self.sample_fps

@@ -1,5 +1,4 @@
-"""Pixels: anti-aliased shapes and numbers on a plain background, and clips as H.264 files. Pillow,
-numpy and PyAV.
+"""Pixels of scenes: anti-aliased shapes and numbers on a plain background, and clips as MP4 files.
 """
 
 from __future__ import annotations
@@ -91,9 +90,7 @@ def number_size(count: int, height: float) -> tuple[float, float]:
 
 def draw_number(side: int, background: RGB, text: str, x: float, y: float, height: float,
                 rgb: RGB) -> np.ndarray:
-  """A square picture of the digits `text`, centred at (x, y) pixels and `height` pixels tall; uint8
-  [side, side, 3].
-  """
+  """A square image of the digits `text`, centred at (x, y) pixels; uint8 [side, side, 3]."""
   image = Image.new('RGB', (side * SUPERSAMPLING,) * 2, background)
   pen = ImageDraw.Draw(image)
   cell = height / GLYPH_HEIGHT
@@ -124,8 +121,9 @@ def save_image(path: Path, pixels: np.ndarray) -> None:
 
 
 def save_clip(path: Path, frames: np.ndarray, fps: Fraction | int) -> None:
-  """Writes uint8 [T, h, w, 3] with even sides as an MP4: H.264 if this PyAV has libx264, else
-  MPEG-4 part 2.
+  """Writes uint8 [T, h, w, 3] with even sides as an MP4.
+
+  H.264 if PyAV has libx264, else MPEG-4 part 2.
   """
   codec = _video_codec()
   with av.open(str(path), 'w', format='mp4') as container:

@@ -186,9 +186,7 @@ def _limited(questions: tuple[Question, ...], limits: dict[str, int],
 
 def _val_record(config: ScenesConfig, task: str, index: int, folder: Path,
                 seen: set[bytes]) -> Record:
-  """One question; the answers are balanced within every form, and the media occur nowhere in
-  training.
-  """
+  """One question, with balanced answers in every form, and media that training does not contain."""
   targets = (lab_targets if task in LAB_TASKS else balanced_targets)(task, config)
   text, answer = targets[index % len(targets)]
   kind = KIND_OF_TASK[task]

@@ -1,5 +1,4 @@
-"""The kinds of scenes: each draws one scene at random, with all its questions and a function that
-paints it.
+"""The kinds of scenes: each draws a scene at random, with its questions and a function to paint it.
 
 Here are the five of the default dataset; those for ablations are in lab/.
 """

@@ -1,6 +1,4 @@
-"""What must exist before a run can read its data: generated scenes and their tokenizer, or the
-user's own files.
-"""
+"""Prepares the data of a run: generated scenes and their tokenizer, or the user's own files."""
 
 from __future__ import annotations
 
@@ -20,8 +18,7 @@ POINT_MARKUP = ('<points coords="', '</points>')
 
 def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int,
             console: Console) -> Tokenizer:
-  """Generates the scenes and trains their tokenizer if asked for and missing, then loads the
-  tokenizer.
+  """Generates the scenes and trains their tokenizer where they are missing; loads the tokenizer.
 
   Args:
     scenes: what to generate into `config.scenes_root` if a manifest of `config` lies there;

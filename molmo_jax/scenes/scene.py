@@ -15,8 +15,9 @@ Media = tuple[np.ndarray, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """Its questions, and a function that paints it: most scenes that are drawn in search of an answer
-  never are.
+  """Its questions, and a function that paints it.
+
+  Most scenes that are drawn in search of an answer are never painted.
   """
   questions: tuple[Question, ...]
   paint: Callable[[], Media]                  # images uint8 [h,w,3], or one clip uint8 [T,h,w,3]

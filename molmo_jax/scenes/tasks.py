@@ -1,5 +1,4 @@
-"""Questions and answers about scenes. Fixed wording: a tiny model should not spend its capacity on
-language.
+"""Questions and answers about scenes; the fixed words cost a tiny model little capacity.
 
 The wording of a question never depends on its answer, so that a guess from the text alone is right
 with probability 1 / len(options) where the answers of a form are balanced (generate.py does that
@@ -59,8 +58,7 @@ def object_counts(config: ScenesConfig) -> tuple[str, ...]:
 
 
 def position_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
-  """Where an object is relative to the middle of the image, for every object with a clear
-  direction.
+  """Where an object is relative to the middle, for every object with a clear direction.
 
   The question ends like that for a shape: what a tiny model has learned for one serves the other.
   """
@@ -70,9 +68,7 @@ def position_questions(things: Sequence[Thing], side: int, config: ScenesConfig)
 
 
 def pointing_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
-  """The place of every object in an image of `side` pixels, as point text; none where there are too
-  many objects.
-  """
+  """The place of every object, as point text; none where there are too many objects."""
   questions = []
   for t in things if len(things) <= config.max_pointing_objects else ():
     label, place = f'{t.colour} object', (t.x / side, t.y / side)
@@ -83,9 +79,7 @@ def pointing_questions(things: Sequence[Thing], side: int, config: ScenesConfig)
 
 
 def caption_question(things: Sequence[Thing], side: int, config: ScenesConfig) -> Question:
-  """All objects of an image with their places, in reading order: every visual token gets something
-  to say.
-  """
+  """All objects with their places, in reading order: a text about every visual token."""
   places = sorted((cell_of(t, side, config), t) for t in things)
   names = [f'{t.colour} {t.shape} {ROWS[row]} {COLUMNS[column]}' for (row, column), t in places]
   return Question('caption', 'What is in the image?', ', '.join(names))
@@ -139,8 +133,7 @@ def order_text(moment: str) -> str:
 
 
 def balanced_targets(task: str, config: ScenesConfig) -> list[tuple[str | None, str | None]]:
-  """(question text, answer) of the questions that, asked equally often, balance the answers of
-  every form of `task`.
+  """(question text, answer) pairs that, asked equally often, balance the answers of every form.
 
   None stands for anything. A whole number of rounds through the list is balanced exactly.
   """

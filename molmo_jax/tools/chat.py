@@ -93,9 +93,7 @@ def _answer(molmo: molmo_jax.Molmo, messages: list[dict[str, Any]], max_new_toke
 
 
 def _converse(molmo: molmo_jax.Molmo, media: list[dict[str, Any]], max_new_tokens: int) -> None:
-  """Questions from standard input, each with what was said before; an empty line or the end of the
-  input ends the conversation.
-  """
+  """Answers questions from standard input, one a line, until an empty line or end of input."""
   messages: list[dict[str, Any]] = []
   with contextlib.suppress(EOFError):
     while question := input('> ' if sys.stdin.isatty() else '').strip():

@@ -66,9 +66,7 @@ def collectives(hlo: str) -> list[Collective]:
 
 
 def _trips(line: str, computations: dict[str, list[str]]) -> int:
-  """How often a loop runs: as the compiler notes it, or from a condition 'counter < constant'; 1
-  where unknown.
-  """
+  """How often a loop runs, as the compiler notes it or from 'counter < constant'; else 1."""
   known, condition = _TRIPS.search(line), _CONDITION.search(line)
   if known:
     return int(known[1])
@@ -94,8 +92,9 @@ def _computations(hlo: str) -> tuple[str, dict[str, list[str]]]:
 
 
 def _result_bytes(line: str, is_start: bool) -> int:
-  """Bytes of an instruction's result; of an asynchronous start, whose result repeats the operand,
-  the last array's.
+  """Bytes of an instruction's result.
+
+  The result of an asynchronous start repeats the operand: the last array counts.
   """
   result = line.split(' = ', 1)[1]
   result = result[:result.index(') ')] if result.startswith('(') else result.split(' ', 1)[0]

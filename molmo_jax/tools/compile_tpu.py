@@ -40,9 +40,7 @@ CAPACITY = {'TPU v5 lite': 15.75, 'TPU v5': 95.74, 'TPU v6 lite': 31.25}
 
 
 def main(arguments: list[str] | None = None) -> int:
-  """Runs the command; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does
-  not fit.
-  """
+  """Runs the command; exit status: 0 where the step fits, 1 for errors, 2 where it does not fit."""
   parser = make_parser('compile_tpu', __doc__, EXAMPLES)
   parser.add_argument('--topology', required=True, help='generation and shape of the slice: '
                       'v5e:16x16, v5p:4x4x4, v6e:16x16, …')
@@ -51,8 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def compile_for(run: Experiment, topology: str, console: Console) -> dict[str, Any]:
-  """Compiles the step, prints what there is to know, and returns the same for machines (bytes,
-  seconds).
+  """Compiles the step and prints its report; returns the same as a dict (bytes, seconds).
 
   Raises:
     ConfigError: an unknown topology, no libtpu, or a mesh that does not go with the configuration.

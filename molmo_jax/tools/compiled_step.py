@@ -1,5 +1,4 @@
-"""The training step of a configuration, compiled without data or weights, and what can be read off
-the program.
+"""The training step of a configuration, compiled without data or weights, and what it needs.
 
 Shared by `tools/compile_tpu` (another machine's devices) and `tools/memory` (those that are
 present).
@@ -40,8 +39,7 @@ GIB = 2 ** 30
 def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
                report_on: Callable[[Experiment, argparse.Namespace, Console], dict[str, Any]]
                ) -> int:
-  """Runs such a tool; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does
-  not fit.
+  """Runs such a tool; exit status: 0 where the step fits, 1 for errors, 2 where it does not fit.
 
   Args:
     arguments: default: those of the program.
@@ -65,8 +63,9 @@ def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
 
 def report_step(run: Experiment, mesh: Mesh, console: Console, *, capacity: int | None,
                 compiles: bool = True) -> tuple[dict[str, Any], Compiled | None]:
-  """Prints what a training step needs of every device, and returns the same for machines (bytes,
-  seconds), with the compiled step.
+  """Prints what a training step needs of every device.
+
+  Returns the same as a dict (bytes, seconds), with the compiled step.
 
   Args:
     run: what is trained.
@@ -209,9 +208,7 @@ def estimates(run: Experiment, mesh: Mesh) -> dict[str, int]:
 
 def suggestions(run: Experiment, mesh: Mesh, sizes: dict[str, int], whole: dict[str, int]
                 ) -> list[str]:
-  """Flags that make the step smaller, those that save most first; `sizes` as `estimates` gives
-  them.
-  """
+  """Flags that make the step smaller, the largest saving first; `sizes` as from `estimates`."""
   c, size, chunk = run.model, dict(mesh.shape), run.training.loss_chunk
   language = sizes['saved by the language model']
   saved = language + sizes['saved by the ViT']

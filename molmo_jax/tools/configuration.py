@@ -65,9 +65,7 @@ def section_of(hint: Any) -> type | None:
 
 
 def meanings(cls: type) -> dict[str, str]:
-  """What a dataclass, or one that it inherits from, says of each of its fields; '' where it says
-  nothing.
-  """
+  """What a dataclass, or one that it inherits from, says of each of its fields; '' if nothing."""
   said: dict[str, str] = {}
   for part in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
     said |= attributes(inspect.getdoc(part) or '')

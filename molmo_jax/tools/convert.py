@@ -75,8 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def convert(args: argparse.Namespace, console: Console) -> None:
-  """Reads `args.source`, a Hugging Face folder or id or the folder of a run, and writes
-  `args.destination`; see the command.
+  """Reads `args.source` (Hugging Face folder or id, or a run) and writes `args.destination`.
 
   Raises:
     MolmoError: files that do not fit, or a model that the target cannot express.
@@ -101,9 +100,7 @@ def convert(args: argparse.Namespace, console: Console) -> None:
 
 
 def _read_hugging_face(folder: Path, dtype: str | None, console: Console) -> LoadedCheckpoint:
-  """Without a dtype as stored; as float32 where the file mixes dtypes, and for float16, which only
-  float32 holds without loss.
-  """
+  """Without `dtype`: as stored, but mixed dtypes and float16 as float32, which loses nothing."""
   stored = {t.dtype for t in TensorFolder(folder).tensors.values()}
   exact = WIDEST.get(stored.pop(), 'float32') if len(stored) == 1 else 'float32'
   config = read_model_config(folder)
@@ -145,9 +142,7 @@ def _processor(workdir: Path, run: experiment.Experiment) -> Processor:
 
 
 def _write_run(source: Path, folder: Path, destination: Path, params: Any) -> None:
-  """A folder like that of a run that ended at step 0: configuration, processor and parameters, but
-  no optimiser state.
-  """
+  """A folder like that of a run that ended at step 0, without optimiser state."""
   config = experiment.complete(ConfigDict(dict(
     name=destination.name, init_from=str(source), model=dict(), preprocess=dict(),
     data=dict(train='', validation='', tokenizer='', sequence_length=36864),

@@ -28,9 +28,7 @@ EXAMPLES = """
 
 
 def main(arguments: list[str] | None = None) -> int:
-  """Runs the command; returns its exit status: 0 with scores, 3 while answers are missing, 2 for an
-  error.
-  """
+  """Runs the command; exit status: 0 with scores, 3 while answers are missing, 2 for errors."""
   parser = make_parser('judge', __doc__, EXAMPLES)
   parser.add_argument('--predictions', type=Path, required=True, help='predictions.jsonl of an '
                       'evaluation')

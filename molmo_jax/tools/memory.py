@@ -24,9 +24,7 @@ EXAMPLES = """
 
 
 def main(arguments: list[str] | None = None) -> int:
-  """Runs the command; returns its exit status: 0 where the step fits, 1 for errors, 2 where it does
-  not fit.
-  """
+  """Runs the command; exit status: 0 where the step fits, 1 for errors, 2 where it does not fit."""
   parser = make_parser('memory', __doc__, EXAMPLES)
   parser.add_argument('--shapes-only', action='store_true', help='do not compile; arithmetic on '
                       'shapes')

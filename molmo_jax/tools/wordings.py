@@ -84,8 +84,9 @@ def read_checkout(folder: Path) -> dict[str, list[str]]:
 
 
 def _lists(node: ast.AST, path: str) -> Iterator[tuple[str, list[str]]]:
-  """Every list of texts and where it is: names of classes, functions and keys with dots between.
-  The lists of a function that are not assigned to a key count from 0 where there are several.
+  """Every list of texts with its path: names of classes, functions and keys with dots between.
+
+  Where a function has several lists that are not assigned to a key, they are numbered from 0.
   """
   for child in ast.iter_child_nodes(node):
     if isinstance(child, ast.FunctionDef) and not path:

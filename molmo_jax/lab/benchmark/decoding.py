@@ -1,5 +1,4 @@
-"""Decoding throughput: tokens per second after the prompt has been read, greedy, with a key/value
-cache.
+"""Decoding throughput in tokens per second after the prefill: greedy, with a key/value cache.
 
 The prompt is read once, before the clock starts; every run continues a copy of the cache that it
 left.

@@ -9,8 +9,7 @@ HUGE_PAGES = 'glibc.malloc.hugetlb=1'
 
 
 def restart_with_huge_pages() -> None:
-  """Starts this program again with huge pages for the allocator, which glibc reads only when a
-  process starts.
+  """Restarts this program with huge pages, which glibc reads only when a process starts.
 
   Without them the allocator returns large buffers and faults them in again in every step; both
   sides get them.
@@ -23,9 +22,7 @@ def restart_with_huge_pages() -> None:
 
 
 def use_cores(count: int) -> int:
-  """Restricts this process to `count` of its cores (0: all it may use), for JAX and torch alike;
-  gives the number.
-  """
+  """Restricts this process (JAX, torch) to `count` cores (0: all); returns their number."""
   if not hasattr(os, 'sched_setaffinity'):
     return count or os.cpu_count() or 1
   allowed = sorted(os.sched_getaffinity(0))

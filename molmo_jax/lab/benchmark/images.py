@@ -14,9 +14,7 @@ from molmo_jax.preprocess.types import ImageConfig
 
 
 def picture(width: int, height: int) -> np.ndarray:
-  """uint8 [height, width, 3]: waves with a little noise, so that neither smoothness nor noise is
-  all there is.
-  """
+  """A test image, uint8 [height, width, 3]: waves with a little noise."""
   y, x = np.mgrid[:height, :width].astype(np.float32)
   waves = np.stack([np.sin(x / 40) * np.cos(y / 55), np.sin((x + y) / 70),
                     np.cos(x / 90) * np.sin(y / 30)], axis=-1)
@@ -25,9 +23,7 @@ def picture(width: int, height: int) -> np.ndarray:
 
 
 def ours(image: np.ndarray, max_crops: int, normalised: bool) -> Run:
-  """Ends with uint8 crops, which the model normalises on the device; `normalised`: with float32
-  ones, as the peer.
-  """
+  """Our crops: uint8, as the model takes them, or float32 like the peer's if `normalised`."""
   config = ImageConfig()
 
   def run() -> float:
@@ -41,9 +37,7 @@ def ours(image: np.ndarray, max_crops: int, normalised: bool) -> Run:
 
 
 def theirs(image: np.ndarray, max_crops: int, torch: Any, transformers: Any) -> Run:
-  """transformers' Molmo2ImageProcessor with the settings of the released checkpoints; ends with
-  float32 patches.
-  """
+  """The float32 patches of Molmo2ImageProcessor with the settings of the released checkpoints."""
   size = ImageConfig().crop_size
   processor = transformers.Molmo2ImageProcessor(size=dict(height=size, width=size),
                                                 max_crops=max_crops, overlap_margins=[4, 4],

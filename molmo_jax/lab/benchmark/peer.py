@@ -38,8 +38,7 @@ def import_peer(threads: int) -> tuple[Any, Any]:
 
 
 def _import_torchvision(torch: Any) -> None:
-  """torchvision beside a CPU build of torch stops where two operators of its CUDA library are
-  missing: declare them.
+  """Declares two CUDA operators that torchvision misses beside a CPU build of torch.
 
   The processors use neither.
   """

@@ -1,5 +1,6 @@
-"""Two programs timed in turns on one machine: blocks A B A B, medians and spread, disturbed turns
-left out.
+"""Times two programs in turns on one machine: blocks A B A B, medians and spread.
+
+Turns that other processes disturbed are left out.
 """
 
 from __future__ import annotations
@@ -47,9 +48,11 @@ class Timing:
 
 
 def alternate(programs: Sequence[Run], blocks: int, runs: int) -> list[Timing]:
-  """`blocks` turns of `runs` runs each, program after program; every program runs once before, and
-  every turn begins with a run that does not count: it pays for memory and threads that the one
-  before it left behind."""
+  """Times the programs in turns: `blocks` turns of `runs` runs each.
+
+  Every program runs once before, and every turn begins with a run that does not count: it pays for
+  memory and threads that the turn before it left behind.
+  """
   found: list[list[tuple[float, float]]] = [[] for _ in programs]
   for run in programs:
     run()
@@ -61,9 +64,7 @@ def alternate(programs: Sequence[Run], blocks: int, runs: int) -> list[Timing]:
 
 
 def watch(run: Run) -> tuple[float, float]:
-  """The seconds that `run` gives, and the share of all cores that other processes took while it
-  ran.
-  """
+  """The seconds that `run` returns, and the fraction of all cores that other processes used."""
   own, busy, start = time.process_time(), _busy_seconds(), time.perf_counter()
   seconds = run()
   wall = time.perf_counter() - start
@@ -74,9 +75,7 @@ def watch(run: Run) -> tuple[float, float]:
 
 
 def _busy_seconds() -> float | None:
-  """Seconds that all cores together have worked since the machine started; None where /proc has
-  none.
-  """
+  """Seconds of work of all cores since the machine started; None without /proc/stat."""
   try:
     with open('/proc/stat', encoding='ascii') as file:
       user, nice, system, _, _, irq, softirq = (int(x) for x in file.readline().split()[1:8])

@@ -109,8 +109,9 @@ def prepare_data(planned: Plan, console: Console) -> None:
 
 
 def make_report(out: Path, study: str | None, insert: str | None, console: Console) -> None:
-  """Writes the report of all studies in `out`, or those named in `study`, and shows its main
-  numbers; `insert`: also into this Markdown file.
+  """Writes the report of `study` (names with commas; None: all) and prints its main numbers.
+
+  `insert`: a Markdown file that gets the tables, too.
   """
   names = None if study in (None, 'all') else study.split(',')
   studies = read_results(out, names)

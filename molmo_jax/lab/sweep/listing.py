@@ -45,9 +45,7 @@ def lines(plan: Plan, out: Path, processes: int) -> Iterator[str]:
 
 def _estimates(left: Iterable[Run], step_seconds: float, out: Path,
                others: Iterable[str]) -> Iterator[float]:
-  """Seconds of every run: the mean of the study's finished ones; before the first, what the study
-  itself says.
-  """
+  """Seconds per run: the mean of the study's finished runs, or else the study's own estimate."""
   known = [record.read_done(out / RUNS / name)['seconds'] for name in others
            if record.is_done(out / RUNS / name)]
   for run in left:

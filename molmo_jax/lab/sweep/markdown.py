@@ -53,8 +53,7 @@ def _cell(cell: Cell) -> str:
 
 
 def insert(path: Path, studies: Sequence[StudyResult]) -> list[str]:
-  """Puts the pieces into a document, each between its two marks, and gives the names of those that
-  were put there.
+  """Puts each piece into a document between its two marks; returns the names of those inserted.
 
       <!-- sweep pooling: begin -->
       <!-- sweep pooling: end -->

@@ -53,9 +53,7 @@ def _rows(study: StudyResult, task: str) -> list[Interval]:
 
 
 def curve_panels(study: StudyResult) -> list[CurvePanel]:
-  """One panel per column of the log: the mean over the seeds, and the range from the lowest to the
-  highest seed.
-  """
+  """One panel per column of the log: the mean over the seeds, and their range."""
   panels = []
   for column, title in CURVES.items():
     lines = [_line(points, colours(study)[arm.name]) for arm in study.arms

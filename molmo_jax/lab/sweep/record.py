@@ -42,9 +42,7 @@ def read_done(folder: Path) -> dict[str, Any]:
 
 
 def lock(folder: Path) -> IO[str] | None:
-  """The open lock of a folder, to be handed to the process that works there; None if another
-  process has it.
-  """
+  """Locks a folder for the process that will work there; None if another process has the lock."""
   folder.mkdir(parents=True, exist_ok=True)
   file = open(folder / LOCK, 'a', encoding='utf-8')
   try:

@@ -29,9 +29,7 @@ def write_report(studies: Sequence[StudyResult], out: Path) -> list[Path]:
 
 
 def as_csv(studies: Sequence[StudyResult]) -> str:
-  """One line per run and task, accuracies as fractions; the task `mean` is that of the study's
-  tasks.
-  """
+  """One line per run and task, with accuracies as fractions; `mean` is over the study's tasks."""
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
   writer.writerow(COLUMNS)
@@ -46,8 +44,9 @@ def as_csv(studies: Sequence[StudyResult]) -> str:
 
 
 def as_json(studies: Sequence[StudyResult]) -> dict[str, Any]:
-  """Study → arm → means with intervals, differences with p-values, cost. Fractions; null where one
-  seed is too few.
+  """Study → arm → means with intervals, differences with p-values, and cost.
+
+  Accuracies are fractions; an interval or p-value of one seed is null.
   """
   return {study.name: {'claim': study.claim, 'tasks': study.tasks, 'baseline': study.baseline.name,
                        'arms': {arm.name: _arm(study, arm) for arm in study.arms if arm.runs}}

@@ -26,9 +26,7 @@ class Share:
 
   @contextlib.contextmanager
   def taken(self) -> Iterator[None]:
-    """Inside, processes that this thread starts are restricted to the cores, from their first
-    instruction on.
-    """
+    """Restricts processes that this thread starts to the cores, from their first instruction on."""
     if not self.cores:
       yield
       return
@@ -41,8 +39,9 @@ class Share:
 
 
 def backend() -> str:
-  """'cpu', 'gpu' or 'tpu': what train.py will run on. Another process asks JAX, so that this one
-  holds no device.
+  """What train.py will run on: 'cpu', 'gpu' or 'tpu'.
+
+  Another process asks JAX, so that this one holds no device.
   """
   asked = os.environ.get('JAX_PLATFORMS', '').split(',')[0]
   if asked == 'cpu':

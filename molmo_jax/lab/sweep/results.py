@@ -1,6 +1,4 @@
-"""What the folders of a sweep say: accuracies of every run, and per study their means and paired
-differences.
-"""
+"""The results in a sweep's folders: accuracies of runs, and means and differences of studies."""
 
 from __future__ import annotations
 
@@ -115,9 +113,7 @@ class StudyResult:
                            for side in (self.baseline, arm)))
 
   def p_over_examples(self, arm: ArmResult) -> float:
-    """Two-sided sign-flip test over the examples of the study's tasks, each with its mean score
-    over the seeds.
-    """
+    """Two-sided sign-flip test over the examples, each with its mean score over the seeds."""
     by_example: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
     for seed in self._common(arm):
       before, after = self.baseline.runs[seed].scores, arm.runs[seed].scores
@@ -142,8 +138,7 @@ def write_plan(out: Path, plan: Plan, seeds: int) -> None:
 
 
 def read_results(out: Path, names: Sequence[str] | None = None) -> list[StudyResult]:
-  """The studies that have been run in `out`: all, or those of `names`. Studies without a finished
-  run are left out.
+  """The studies in `out` (`names`: only these) that have a finished run.
 
   Raises:
     ConfigError: `out` is no folder of a sweep, has no finished run of these studies, or a run lacks

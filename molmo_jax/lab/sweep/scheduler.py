@@ -1,6 +1,4 @@
-"""Runs as processes of train.py, some at a time, until all are done, have failed, or the sweep is
-stopped.
-"""
+"""Starts runs as processes of train.py, some at a time, until all are done or it is stopped."""
 
 from __future__ import annotations
 
@@ -85,8 +83,10 @@ class Scheduler:
     self._steps = {run.name: self._steps_of(run) for run in runs}
 
   def work(self) -> Outcome:
-    """Runs everything; SIGINT or SIGTERM lets runs in flight write their checkpoints, a second
-    signal ends them.
+    """Runs everything.
+
+    At SIGINT or SIGTERM the active runs write their checkpoints and end; a second signal kills
+    them.
     """
     stop, total = Stop(), sum(run.experiment.training.steps for run in self._runs)
     begin = sum(self._steps.values())

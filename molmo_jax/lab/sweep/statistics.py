@@ -28,9 +28,7 @@ class Mean:
 
 @dataclasses.dataclass(frozen=True)
 class Paired(Mean):
-  """The mean of paired differences, and the p-value of a two-sided paired t-test of its being 0
-  (NaN if n = 1).
-  """
+  """The mean of paired differences and the p-value of a two-sided t-test (NaN if n = 1)."""
   p: float
 
 

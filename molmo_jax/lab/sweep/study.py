@@ -33,8 +33,9 @@ UNNAMED = ('scenes', 'data', 'evaluation', 'training', 'seed', 'name')
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """One question to the model, as `STUDIES` of a configuration file holds it. Flags are
-  `{'model.llm.layers': 2}`.
+  """One question to the model, an entry of `STUDIES` in a configuration file.
+
+  Flags are written `{'model.llm.layers': 2}`.
   """
   claim: str                                    # what the study asks, in one sentence
   # whose accuracy answers it; their mean is the main outcome
@@ -199,8 +200,10 @@ def _base_vocabulary(config: ConfigDict) -> int:
 
 
 def _decisive(config: ConfigDict, generated: bool) -> dict[str, Any]:
-  """What a run depends on, flat. Defaults of the program are left out: a key that is added to it
-  later, with a default that changes nothing, leaves finished runs as they are."""
+  """The configuration that a run depends on, flat, without defaults of the program.
+
+  So a key that is added later, with a default that changes nothing, leaves finished runs valid.
+  """
   defaults = flatten(with_defaults(experiment.Experiment, {}))
   if generated:
     defaults |= {f'scenes.{key}': value
@@ -215,9 +218,7 @@ def _digest(value: Any) -> str:
 
 
 def _slug(flags: Mapping[str, Any]) -> str:
-  """The start of a folder's name: what the run is about, in characters that every file system
-  takes.
-  """
+  """The start of a folder's name: what the run is about, in characters of every file system."""
   parts = [f'{key.rpartition(".")[2]}={_short(value)}' for key, value in sorted(flags.items())
            if key.partition('.')[0] not in UNNAMED and not _repeats(key, flags)]
   return re.sub(r'[^A-Za-z0-9=_.,-]+', '_', ','.join(parts))[:LONGEST_NAME] or 'base'

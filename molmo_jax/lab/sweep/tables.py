@@ -57,9 +57,7 @@ def arms(study: StudyResult) -> Table:
 
 
 def differences(study: StudyResult) -> Table:
-  """Every arm against the baseline; the last column is the test over examples, on all tasks of the
-  study.
-  """
+  """Every arm against the baseline; the last column is the test over the examples of all tasks."""
   head = ['against the baseline', *study.columns, 'n', 'p over examples']
   rows = []
   for arm in study.compared:

@@ -1,5 +1,4 @@
-"""What is drawn over the pixels that the vision tower gets, as SVG paths; walkthrough.html puts
-them over the pictures.
+"""SVG paths over the pixels of the vision tower's input; walkthrough.html lays them on the images.
 
 Coordinates are pixels of the picture. What is drawn is read off `pool_index`, `layout_index` and
 `layout_box`.
@@ -33,9 +32,7 @@ def embedded(pixels: np.ndarray) -> dict[str, Any]:
 
 
 def canvas(part: Part, w: Walkthrough) -> tuple[np.ndarray, np.ndarray]:
-  """The canvas put together from the crops again: uint8 [h,w,3], and int [n,2], each crop's left
-  top corner (y, x).
-  """
+  """The image reassembled from its crops, uint8 [h,w,3]; corners (y, x) of crops, int [n,2]."""
   size = w.run.preprocess.image.patch_size
   (rows, cols), places = canvas_places(part, w)
   out = np.zeros((rows * size, cols * size, 3), np.uint8)
@@ -71,9 +68,7 @@ def every_other(w: Walkthrough, part: Part) -> np.ndarray:
 
 
 def close_up(w: Walkthrough, view: View, height: int, width: int) -> dict[str, Any]:
-  """The pooling window in the middle of a view with its surroundings, in a picture of `height` ×
-  `width` pixels.
-  """
+  """The pooling window in the middle of a view, as a picture of `height` × `width` pixels."""
   size = w.run.preprocess.image.patch_size
   box = w.encoded.layout_box[view.rows][(view.grid[0] // 2) * view.grid[1] + view.grid[1] // 2]
   x0, y0, x1, y1 = (box * [width, height, width, height]).tolist()

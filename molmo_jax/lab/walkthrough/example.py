@@ -1,5 +1,4 @@
-"""The user's files as the arrays that training or inference gets, and where every image and view
-lies in them.
+"""The user's files as the model's arrays, and where each image and view lies in them.
 
 Everything that the walkthrough shows is read off these arrays; nothing is computed a second time.
 """
@@ -38,9 +37,7 @@ _TEXT = (*QUESTIONS, ANSWER, ' User: Assistant: user assistant\n', 'Image 1 Imag
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """A grid of pooled features that is read row by row: the global view, the stitched crops, or a
-  frame.
-  """
+  """A grid of pooled features in row-major order: the global view, stitched crops, or a frame."""
   kind: int                                   # images.GLOBAL, CROP or FRAME
   grid: tuple[int, int]                       # pooling windows (rows, columns)
   rows: slice                                 # of `pool_index`
@@ -157,9 +154,7 @@ def walk(sources: Sequence[Source], run: Experiment, question: str | None = None
 
 
 def canvas_places(part: Part, walkthrough: Walkthrough) -> tuple[tuple[int, int], np.ndarray]:
-  """The canvas of an image's crops: its patches (rows, columns), and int [n,2], each crop's (row,
-  column).
-  """
+  """Rows and columns of patches of an image's canvas, and int [n,2], each crop's (row, column)."""
   stitched = images.stitched_patches(*part.tiling, walkthrough.run.preprocess.image)
   patches = walkthrough.grid ** 2
   # one patch of every crop, and where it lies
@@ -169,9 +164,7 @@ def canvas_places(part: Part, walkthrough: Walkthrough) -> tuple[tuple[int, int]
 
 
 def _tokenizer(run: Experiment, text: str) -> tuple[Tokenizer, bool]:
-  """The configuration's tokenizer, or a stand-in in which every word of ours is a token where the
-  file is missing.
-  """
+  """The configuration's tokenizer; without its file, one in which our words are tokens."""
   first, special = run.model.llm.first_extra_id, extra_tokens(run.preprocess.layout_format)
   try:
     if Path(run.data.tokenizer).exists():

@@ -1,6 +1,4 @@
-"""The user's files: images or one video, told apart by their content, and what they are before
-preprocessing.
-"""
+"""The user's files before preprocessing: images or one video, recognised by their content."""
 
 from __future__ import annotations
 

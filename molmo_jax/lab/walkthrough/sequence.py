@@ -1,6 +1,4 @@
-"""The token sequence in readable pieces: runs of equal tokens, lines as the image's rows, and
-groups for the mask.
-"""
+"""The token sequence as runs of equal tokens, as lines, and as groups for the attention mask."""
 
 from __future__ import annotations
 
@@ -47,8 +45,9 @@ def token_name(w: Walkthrough, index: int) -> str:
 
 
 def lines(w: Walkthrough) -> list[list[Run]]:
-  """The sequence as lines of runs: one ends after BOS, after a column or end token, and where text
-  follows a view.
+  """The sequence as lines of runs.
+
+  A line ends after BOS, after a column or end token, and where text follows a view.
   """
   out: list[list[Run]] = [[]]
   for (kind, token), same in itertools.groupby(zip(w.kinds, w.encoded.tokens.tolist())):
@@ -78,9 +77,7 @@ def folded(rows: Sequence[list[Run]], head: int = 2, tail: int = 1) -> list[list
 
 
 def groups(w: Walkthrough, most_frames: int = 5) -> list[Group | None]:
-  """The sequence as groups for the mask; None where frames in the middle of a long video are left
-  out.
-  """
+  """The sequence as groups for the mask; None stands for omitted frames of a long video."""
   views = [(view, part_number) for part_number, part in enumerate(w.parts, 1)
            for view in part.views]
   out: list[Group] = [Group('BOS', 'bos', 0, 1)]
@@ -106,8 +103,7 @@ def groups(w: Walkthrough, most_frames: int = 5) -> list[Group | None]:
 
 
 def mask(w: Walkthrough, members: Sequence[Group]) -> list[list[str]]:
-  """What queries of one group (lines) see of keys of another (columns): NOTHING, PART, ALL, or
-  AHEAD.
+  """What queries of one group (row) see of keys of another (column): NOTHING, PART, ALL or AHEAD.
 
   PART: a causal triangle. AHEAD: all, though some of it comes later. Asked of the kernels' own rule
   at the first, middle and last token of each group.
@@ -131,8 +127,10 @@ def mask(w: Walkthrough, members: Sequence[Group]) -> list[list[str]]:
 
 
 def token_map(w: Walkthrough) -> list[int | View | str]:
-  """The sequence as the page maps it: a view stands for its patches and the row ends among them,
-  every other token for itself, a text for the frames that are left out.
+  """The sequence as the page maps it.
+
+  A view stands for its patches and the row ends among them, every other token for itself, and a
+  text for the omitted frames.
   """
   views = [view for part in w.parts for view in part.views]
   hidden = views[MAP_FRAMES - 4:-3] if len(views) > MAP_FRAMES else []

@@ -11,9 +11,7 @@ from molmo_jax.lab.walkthrough.table import design_note, limit_notes, stages
 
 
 def show(w: Walkthrough, console: Console) -> None:
-  """Prints the eleven rows, a column for every file and one for all of them where there are
-  several, and the notes.
-  """
+  """Prints the table, with a column per file and, for several files, one for all, and the notes."""
   several = len(w.parts) > 1
   files = [part.source.name for part in w.parts]
   table = Table(title=f'{", ".join(files)}  ·  {w.run.name}  ·  '

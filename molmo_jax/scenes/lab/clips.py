@@ -1,5 +1,4 @@
-"""Clips for ablations: every frame shows something else, so that each frame, its order and its time
-matter.
+"""Clips for ablations: every frame is different, so that each frame, its order and its time matter.
 
 A clip has as many encoded frames as moments; a reader that keeps so many frames
 (`video.max_frames`) sees each once, one that keeps fewer sees only some. `blinks` needs all frames,
@@ -23,9 +22,7 @@ FPS = Fraction(1)
 
 
 def blinks_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
-  """Objects that come and go: each is seen in 1 to `blink_most` frames, in any order; other frames
-  are empty.
-  """
+  """Objects that come and go, each in 1 to `blink_most` frames; other frames are empty."""
   lab = config.lab
   counts = {colour: int(rng.integers(1, lab.blink_most + 1))
             for colour in compose.colours(rng, lab.blink_objects)}
@@ -35,9 +32,7 @@ def blinks_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
 
 
 def when_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
-  """An object in every frame but the first and the last; the seconds between two frames are drawn
-  for each clip.
-  """
+  """An object in every frame but the first and last; the frame spacing is drawn for each clip."""
   lab = config.lab
   spacing = compose.choose(rng, lab.when_spacings)
   order = compose.colours(rng, min(lab.when_frames - 2, len(COLOURS)))
@@ -82,9 +77,7 @@ def _scattered(rng: np.random.Generator, shown: list[str], frames: int) -> list[
 
 def _clip(rng: np.random.Generator, config: ScenesConfig, moments: list[str | None], fps: Fraction,
           questions: list[lab_tasks.Question]) -> Scene:
-  """The scene of a clip that shows one object or none at every moment, near the middle of the
-  frame.
-  """
+  """The scene of a clip with at most one object at a time, near the middle of the frame."""
   side, looks = config.lab.frame_size, {}
   for colour in filter(None, moments):
     looks.setdefault(colour, (compose.choose(rng, SHAPES), float(rng.uniform(config.min_object_size,

@@ -1,5 +1,4 @@
-"""Images for ablations: each kind asks what only a certain part of the model or of the
-preprocessing can tell.
+"""Images for ablations: each kind needs one certain part of the model or of the preprocessing.
 
 `detail` needs crops, `aspect` the layout of the tokens, `tiles` every patch and its place, `match`
 two images at once.
@@ -101,9 +100,7 @@ def tiles_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
 
 
 def match_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
-  """Two images with several objects of different colours; one colour is in both, in shapes that
-  need not agree.
-  """
+  """Two images with several objects of different colours; one colour is in both."""
   n, side = config.lab.match_objects, config.tile_size
   colours = compose.colours(rng, len(COLOURS))
   common, groups = colours[0], (colours[1:n], colours[n:2 * n - 1])
