@@ -1,5 +1,4 @@
-"""Command lines: a configuration file as `--config=FILE[:options]`, its values as
-`--config.a.b=c`.
+"""Command lines: a configuration file as `--config=FILE[:options]`, flags `--config.a.b=c`.
 
 train.py and eval.py are absl programs, as these flags are ml_collections'. The tools use argparse:
 `make_parser` for their own flags, `read_config` for those of the configuration.
@@ -65,9 +64,7 @@ def define_config(default: Path | None, purpose: str) -> flags.FlagHolder:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """For `app.run(main, flags_parser=parse_flags)`: a flag that matches nothing ends with one line,
-  not a traceback; `--help` is short.
-  """
+  """For `app.run(main, flags_parser=parse_flags)`: one line for unknown flags, a short `--help`."""
   asked = {'-h', '-help', '--help', '--helpshort'} & set(argv[1:])
   with _unknown_keys_in_one_line(argv, SystemExit, 'error: '):
     rest = app.parse_flags_with_usage([a for a in argv if a not in asked])
@@ -78,9 +75,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def usage(program: str) -> str:
-  """What `--help` of train.py and eval.py prints: examples, flags, the values that are changed
-  most.
-  """
+  """What `--help` of train.py and eval.py prints: examples, flags, the most common overrides."""
   lines = [(sys.modules['__main__'].__doc__ or '').strip(), '', 'flags:']
   for flag in flags.FLAGS.get_key_flags_for_module(program):
     default = '' if flag.default in (None, '', [], False) else f' (default: {flag.default_as_str})'
@@ -105,9 +100,7 @@ def _entry(flag: str, text: str) -> list[str]:
 
 
 def make_parser(command: str, purpose: str | None, examples: str) -> argparse.ArgumentParser:
-  """The argparse parser of `molmo-jax COMMAND`: its purpose (the docstring of its module) above the
-  flags, examples below.
-  """
+  """The argparse parser of `molmo-jax COMMAND`: the module's docstring, flags, examples."""
   return argparse.ArgumentParser(prog=f'molmo-jax {command}', description=(purpose or '').strip(),
                                  allow_abbrev=False, epilog='examples:\n' + examples.strip('\n'),
                                  formatter_class=argparse.RawDescriptionHelpFormatter)

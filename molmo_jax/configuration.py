@@ -59,8 +59,7 @@ def build(cls: type[T], mapping: Mapping[str, Any], path: str = '') -> T:
 
 
 def with_defaults(cls: Any, mapping: Mapping[str, Any]) -> ConfigDict:
-  """`mapping` completed with the defaults of the dataclass `cls`, so that every key can be set by a
-  flag.
+  """`mapping` with all defaults of the dataclass `cls`, so that a flag can set every key.
 
   Keys that `cls` does not know stay for `build` to complain about. An optional section that is not
   given stays absent.

@@ -1,6 +1,4 @@
-"""One run as a whole: the configuration file, turned once into typed records, and checked across
-rooms.
-"""
+"""One run as a whole: the configuration file as typed records, checked against each other."""
 
 from __future__ import annotations
 
@@ -73,9 +71,7 @@ class Experiment:
 
 
 def complete(config: ConfigDict) -> ConfigDict:
-  """What `configs/*.py` return: with every default written out, so that `--config.any.key=value`
-  works.
-  """
+  """What `configs/*.py` return: with all defaults, so that any `--config.key=value` works."""
   return with_defaults(Experiment, config)
 
 
@@ -89,17 +85,14 @@ def from_config(config: ConfigDict | dict[str, Any]) -> Experiment:
 
 
 def check_on_mesh(run: Experiment, mesh: Mesh) -> None:
-  """Raises ConfigError, naming the flags, for a run that cannot be trained on `mesh`
-  (`parallel.mesh.check_mesh`).
-  """
+  """Raises ConfigError, naming the flags, for a run that cannot be trained on `mesh`."""
   check_mesh(mesh, kv_heads=run.model.llm.kv_heads, batch_size=run.data.batch_size,
              sequence_length=run.data.sequence_length, accumulate=run.training.accumulate,
              offload=run.model.remat == 'offload')
 
 
 def claim(workdir: Path, config: ConfigDict, writes: bool = True) -> None:
-  """Writes `<workdir>/config.json`, or checks that the run that is there already has the same
-  configuration.
+  """Writes `<workdir>/config.json`, or checks that it already has the same configuration.
 
   Args:
     writes: False in all processes but the first, which only check.

@@ -8,9 +8,7 @@ import tempfile
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:
-  """Writes `text` (UTF-8) to `path` through a file beside it that is renamed; makes the folder if
-  it is missing.
-  """
+  """Writes UTF-8 `text` to `path` by renaming a complete file; creates the folder if missing."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')

@@ -1,5 +1,4 @@
-"""The public face: a released checkpoint as one object that answers questions about images and
-videos.
+"""The public API: a released checkpoint as one object that answers about images and videos.
 
     import molmo_jax
     molmo = molmo_jax.from_pretrained('allenai/Molmo2-8B', dtype='bfloat16')
@@ -90,8 +89,9 @@ class Molmo(LoadedModel):
   serving: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def logits(self, inputs: Inputs) -> np.ndarray:
-    """Scores of the next token after every position: float32 [S, vocab], or [B, S, vocab] for a
-    batch. Those at padding have no meaning.
+    """Scores of the next token at every position: float32 [S, vocab], or [B, S, vocab] for a batch.
+
+    Those at padding have no meaning.
 
     Raises:
       EncodingError: inputs that do not fit the model or each other.
@@ -105,8 +105,7 @@ class Molmo(LoadedModel):
     return scores if is_batch else scores[0]
 
   def generate_ids(self, inputs: Inputs, max_new_tokens: int = 64, **settings: Any) -> np.ndarray:
-    """The answer as ids, greedy by default: int32 [n], n ≤ `max_new_tokens`, the end token
-    included.
+    """The answer as ids, greedy by default: int32 [n], n ≤ `max_new_tokens`, with the end token.
 
     For a batch: [B, n] with n of the longest answer; shorter ones are filled with −1. `settings`
     are the fields of `GenerationConfig`: temperature, top_p, beams, stop, … (docs/generation.md).
@@ -134,8 +133,7 @@ class Molmo(LoadedModel):
 
   def generate(self, messages: Messages | Sequence[Messages], max_new_tokens: int = 64,
                **settings: Any) -> str | list[str]:
-    """The answer to one conversation in Hugging Face's chat format; a list of conversations gives a
-    list.
+    """The answer to a conversation in Hugging Face's chat format; a list of them gives a list.
 
     `settings` are the fields of `GenerationConfig`: temperature, top_p, beams, stop, …
     (docs/generation.md). Visual features are computed once for all questions about the same media,
@@ -151,9 +149,7 @@ class Molmo(LoadedModel):
     return self.text(ids, stop) if ids.ndim == 1 else [self.text(row, stop) for row in ids]
 
   def stream(self, messages: Messages, max_new_tokens: int = 64, **settings: Any) -> Iterator[str]:
-    """The answer to one conversation, piece by piece as it is made; what may become a stop string
-    is held back.
-    """
+    """The answer to one conversation, piece by piece; a possible stop string is held back."""
     ids, shown, stop = [], '', GenerationConfig(max_new_tokens, **settings).stop
     for piece in self.stream_ids(self.processor(messages), max_new_tokens, **settings):
       ids += piece.tolist()
@@ -168,8 +164,7 @@ class Molmo(LoadedModel):
   def save_pretrained(self, directory: str | os.PathLike[str],
                       layout: Literal['hub', 'native'] = 'hub',
                       max_shard_size: int = 5_000_000_000) -> None:
-    """Writes weights, configuration, tokenizer and processor; transformers and vLLM read the
-    folder.
+    """Writes weights, configuration, tokenizer and processor, for transformers and vLLM, too.
 
     Args:
       directory: a folder that does not exist or is empty. It is written beside and renamed:
@@ -197,9 +192,7 @@ class Molmo(LoadedModel):
 
 
 def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
-  """Raises EncodingError for inputs that do not fit the model or each other, before anything is
-  compiled.
-  """
+  """Raises EncodingError, before anything is compiled, for inputs that do not fit the model."""
   needed = ['tokens', 'positions', 'segments', 'visual', 'feature_index', 'crops', 'pool_index']
   if config.connector.padding_embed is not None:
     needed.append('patch_mask')

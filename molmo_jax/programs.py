@@ -1,5 +1,4 @@
-"""Where train.py, eval.py and configs/ are: beside the package in a checkout, inside it once
-installed.
+"""Where train.py, eval.py and configs/ are: beside the package, or inside it once installed.
 
 Standard library only: the list of commands appears without waiting for JAX.
 """

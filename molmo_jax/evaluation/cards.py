@@ -35,8 +35,9 @@ def card(example: Prediction, media_loader: MediaLoader) -> str:
 
 def comparison_card(pair: tuple[Prediction, Prediction], names: tuple[str, str],
                     media_loader: MediaLoader) -> str:
-  """One example that two evaluations answered: wrong where the second scores less. The points are
-  the second's.
+  """One example that two evaluations answered: wrong where the second scores less.
+
+  The points are those of the second.
   """
   first, second = pair
   scores = f'{first.score:.2f} → {second.score:.2f}'
@@ -58,9 +59,7 @@ def _card(example: Prediction, right: bool, predictions: list[tuple[str, Predict
 
 
 def with_tracks(example: Prediction, pictures: Sequence[Picture]) -> Sequence[Picture]:
-  """The frames of a video with the tracks of the prediction on them, every object in its colour
-  with its id.
-  """
+  """The frames of a video with the predicted tracks, every object in its colour with its id."""
   if not _has_tracks(example):
     return pictures
   height, width = pictures[0].pixels.shape[:2]

@@ -86,8 +86,9 @@ def difference(scores: np.ndarray, seed: int = 0) -> Difference:
 
 
 def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
-  """p-value of the sign-flip (permutation) test: how often the mean would be at least as far from 0
-  if every difference had a random sign.
+  """p-value of the two-sided sign-flip (permutation) test.
+
+  It is the probability of a mean at least as far from 0 if every difference had a random sign.
 
   Counted over all patterns of up to `EXACT` differences that are not 0, else over `DRAWS` random
   ones, the given one among them, so that it is never 0.
@@ -105,8 +106,7 @@ def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
 
 
 def read_evaluation(folder: str | Path) -> list[Prediction]:
-  """The predictions of an evaluation: a folder with predictions.jsonl, the workdir of a run, or
-  the file itself.
+  """The predictions of an evaluation: its folder, the workdir of a run, or predictions.jsonl.
 
   Raises:
     CompareError: none of these.

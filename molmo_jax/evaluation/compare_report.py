@@ -1,6 +1,4 @@
-"""The comparison of two evaluations as one HTML file: the table, and every example that one of them
-answers better.
-"""
+"""The comparison of two evaluations as one HTML file: the table, and the examples that differ."""
 
 from __future__ import annotations
 

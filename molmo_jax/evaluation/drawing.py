@@ -1,6 +1,4 @@
-"""Draws points and tracks on images and frames, as answers give them (`preprocess.points`,
-`preprocess.tracks`).
-"""
+"""Draws predicted points and tracks on images and frames."""
 
 from __future__ import annotations
 
@@ -27,8 +25,7 @@ _NEAR_FRAME = 0.5
 
 def draw_points(image: np.ndarray, points: Sequence[tuple[float, float]], *,
                 labels: Sequence[str] | None = None, colour: Colour = COLOURS[0]) -> np.ndarray:
-  """A copy of an image with points on it: discs with a white rim, and a label next to each if
-  given.
+  """A copy of an image with points on it: discs with a white rim, and labels if given.
 
   Args:
     image: uint8 [h,w,3].
@@ -50,9 +47,7 @@ def draw_numbered_points(image: np.ndarray, points: Sequence[tuple[float, float]
 
 def draw_image_points(images: Sequence[np.ndarray], points: Sequence[tuple[int, float, float]], *,
                       colour: Colour = COLOURS[0]) -> list[np.ndarray]:
-  """Copies of several images with the points (number of the image from 1, x, y in its pixels) of an
-  answer.
-  """
+  """Copies of several images with points: (number of the image from 1, x, y in its pixels)."""
   return [draw_points(image, [(x, y) for n, x, y in points if n == number], colour=colour)
           for number, image in enumerate(images, start=1)]
 
@@ -60,8 +55,7 @@ def draw_image_points(images: Sequence[np.ndarray], points: Sequence[tuple[int, 
 def draw_video_points(frames: Sequence[np.ndarray], times: Sequence[float],
                       points: Sequence[FramePoint], *,
                       colour: Colour = COLOURS[0]) -> list[np.ndarray]:
-  """Copies of frames with the points of an answer (`points.parse_frame_points`), labelled with
-  their numbers.
+  """Copies of frames with the points of `points.parse_frame_points`, labelled with their numbers.
 
   Args:
     frames: uint8 [h,w,3] each.

@@ -82,9 +82,7 @@ class Journal:
         file.write(''.join(map(_result_line, new.items())))
 
   def finish(self) -> tuple[list[Prediction], list[str]]:
-    """The predictions in the manifest's order, also written to `predictions.jsonl`, and why other
-    examples have none.
-    """
+    """Writes and returns the predictions in the manifest's order, and why others are missing."""
     predictions = {i: r for i, r in sorted(self.done.items()) if isinstance(r, Prediction)}
     problems = {i: r for i, r in sorted(self.done.items()) if i not in predictions}
     if self.writes:
@@ -98,9 +96,7 @@ class Journal:
 
 def open_journal(folder: Path, identity: str, *, writes: bool = True,
                  overwrite: bool = False) -> Journal:
-  """Continues what is in `folder` if it has the same `identity`; otherwise, or with `overwrite`,
-  begins anew.
-  """
+  """Continues the journal in `folder` if it has the same `identity`; `overwrite`: a new one."""
   if not writes:
     return Journal(folder, identity, {}, False)
   folder.mkdir(parents=True, exist_ok=True)

@@ -62,9 +62,7 @@ def _shrink(pixels: np.ndarray) -> np.ndarray:
 
 
 def thumbnail(pixels: np.ndarray, side: int) -> tuple[Image.Image, bool]:
-  """`pixels` uint8 [h,w,3] with its longest side at most `side`, and whether it is tiny (shown
-  pixelated, lossless).
-  """
+  """`pixels` uint8 [h,w,3] shrunk to `side`, and whether they are tiny (shown pixelated)."""
   image = Image.fromarray(pixels)
   tiny = max(image.size) <= min(TINY_SIDE, side)
   if max(image.size) > side:

@@ -1,5 +1,4 @@
-"""What an evaluation writes about every example: `Prediction`, a JSON object per line of
-`predictions.jsonl`.
+"""What an evaluation writes per example: `Prediction`, one JSON object per line.
 
 Every file of an evaluation is written whole or not at all, by `write_atomically`: a run that is
 killed leaves either the old file or the new one.

@@ -13,8 +13,7 @@ from molmo_jax.preprocess.types import Example
 
 def published_numbers(predictions: Sequence[Prediction],
                       manifest: Manifest) -> dict[str, dict[str, float]]:
-  """The published numbers of every task, by name (`metrics.published`); those that are NaN are left
-  out.
+  """The published numbers of every task, by name (`metrics.published`), without NaN.
 
   Where examples of a task have several metrics, the numbers of each are under 'metric/name'.
 

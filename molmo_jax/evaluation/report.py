@@ -65,9 +65,7 @@ def write_report(
 
 
 def choose_examples(predictions: Sequence[Prediction], limit: int) -> list[Prediction]:
-  """At most `limit` examples: wrong and right ones in turn, as long as there are both, each kind in
-  its order.
-  """
+  """At most `limit` examples: wrong and right ones in turn, each kind in its order."""
   wrong = [p for p in predictions if not p.is_right]
   right = [p for p in predictions if p.is_right]
   turns = itertools.chain.from_iterable(itertools.zip_longest(wrong, right))
@@ -90,9 +88,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = '') -> dict[str, str]:
 
 def _cards_within(chosen: Mapping[str, Sequence[Prediction]], media_loader: MediaLoader, room: int
                   ) -> dict[str, list[str]]:
-  """The cards of every task that fit into `room` bytes, the first of every task before the second
-  of any.
-  """
+  """The cards that fit into `room` bytes, the first of every task before the second of any."""
   cards: dict[str, list[str]] = {task: [] for task in chosen}
   for turn in itertools.zip_longest(*chosen.values()):
     for task, example in zip(chosen, turn):

@@ -112,9 +112,7 @@ def _agree(counts: dict[RowShape, int]) -> RowShape | None:
 
 def _answer(model: LoadedModel, group: list[Waiting], shape: RowShape, rows: int,
             settings: GenerationConfig) -> list[np.ndarray]:
-  """Generated ids for every example of `group`, this process's part of a batch; what remains of
-  its `rows` is padding.
-  """
+  """Generated ids for `group`, this process's part of a batch, padded to `rows` rows."""
   spare = rows - len(group)
   batch = [pad_row(item.encoded, shape) for item in group]
   batch += [empty_row(shape, model.processor.config.image)] * spare
@@ -157,9 +155,7 @@ def _encoded(manifest: Manifest, indices: list[int], processor: Processor
 
 
 def _check_scorable(example: Example) -> None:
-  """Raises ManifestError for a record without what its metric needs, before time is spent on an
-  answer.
-  """
+  """Raises ManifestError for a record without what its metric needs, before generation."""
   try:
     score('', example, example.metric)
   except ValueError as error:

@@ -111,9 +111,7 @@ def run_evaluation(model: LoadedModel, manifest: Manifest, config: EvaluationCon
 
 
 def first_prompt(manifest: Manifest, processor: Processor) -> str:
-  """The whole text that the model reads for the first usable record, special tokens named; runs of
-  the same visual token are counted.
-  """
+  """The whole prompt of the first usable record, with equal visual tokens counted."""
   for index in range(len(manifest)):
     try:
       row = encode(manifest[index], processor.config, processor.tokenizer, training=False)

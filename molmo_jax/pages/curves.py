@@ -26,8 +26,7 @@ TITLES = {
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """The objects of a metrics JSONL. A last line without its newline (a run is writing it) is left
-  out if it cannot be read.
+  """The objects of a metrics JSONL, without a last line that is still being written.
 
   Raises:
     ValueError: a line that is not a JSON object with a numeric 'step'; the message names file and

@@ -19,8 +19,7 @@ Point = tuple[float, float]
 
 
 def smooth(values: Sequence[float], smoothing: float) -> list[float]:
-  """The average of all values around each one, a value d places away having the weight
-  smoothing^d.
+  """A weighted average around each value; a value d places away has the weight smoothing^d.
 
   The weights reach both ways, so that the line does not lag behind the points as a moving average
   of the past does.
@@ -40,9 +39,7 @@ def _decayed_sums(values: Sequence[float], decay: float) -> list[tuple[float, fl
 
 
 def thin(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
-  """At most `limit` of the points: the first, the last, and the lowest and highest of equal pieces
-  between them.
-  """
+  """At most `limit` of the points: first, last, and the extremes of equal pieces between them."""
   if len(points) <= limit:
     return list(points)
   pieces = (limit - 2) // 2

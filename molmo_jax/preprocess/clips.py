@@ -1,5 +1,4 @@
-"""Which frames of a part of a video are decoded, and the times that they are given (docs/model.md
-§7.2). numpy only.
+"""The frames of a part of a video to decode, and their times (docs/model.md §7.2). numpy only.
 
 This is how the released models were fed: times count from the start of the clip.
 """

@@ -1,5 +1,4 @@
-"""One example becomes arrays: media is read and cut, messages become tokens, and the two are tied
-together.
+"""One example as arrays: media is read and cropped, messages are tokenized, both are joined.
 
 Source: docs/model.md §5–8, docs/training.md §3. No batching and no padding here: see data/packing.
 """
@@ -101,8 +100,7 @@ def _encode(example: Example, config: PreprocessConfig, tokenizer: Tokenizer, tr
 
 
 def visual_index(tokens: np.ndarray, special: Mapping[str, int], starts: np.ndarray) -> np.ndarray:
-  """0 for text and 1 + n for visual tokens, n = number of images or frames begun so far, this one
-  included.
+  """0 for text, 1 + n for the visual tokens of the n-th image or frame (n from 1).
 
   An image or a frame begins with its first patch, or with the marker right before that: markers are
   not counted, for an image of one crop and a video without markers around its frames lack those
@@ -125,9 +123,7 @@ def visual_index(tokens: np.ndarray, special: Mapping[str, int], starts: np.ndar
 
 
 def feature_index(tokens: np.ndarray, special: Mapping[str, int]) -> np.ndarray:
-  """Row of `pool_index` whose feature is added to each token: `<im_patch>` tokens in order, −1
-  elsewhere: int32 [S].
-  """
+  """For each token the row of `pool_index` whose feature is added: int32 [S], −1 for none."""
   is_patch = tokens == special['<im_patch>']
   return np.where(is_patch, np.cumsum(is_patch) - 1, -1).astype(np.int32)
 
@@ -228,9 +224,7 @@ def first_rows(inputs: Sequence[VisualInput]) -> np.ndarray:
 
 
 def _frame_resize(config: PreprocessConfig) -> Callable[[np.ndarray], np.ndarray] | None:
-  """Brings a frame to the size of a crop as soon as it is decoded; a long video in full size would
-  fill the memory.
-  """
+  """Resizes a frame once it is decoded: a long video in full size would fill the memory."""
   size = config.image.crop_size
   # its result is float and has a mask: done later, from the full frame
   if config.image.resize == 'letterbox':

@@ -65,10 +65,12 @@ def sample_times(duration: float, max_frames: int, mode: str = 'uniform_last_fra
 def sample_frames(total_frames: int, fps: float, max_frames: int, mode: str = 'uniform_last_frame',
                   max_fps: float | Sequence[float] | None = 2.0,
                   rng: np.random.Generator | None = None) -> np.ndarray:
-  """Chooses the frames of a video, by index (docs/model.md §7.1). Modes and `rng` as in
-  `sample_times`, but: `fps` steps by a whole number of frames, at the rate that gives the most
-  frames; the modes with rates in their name spread `max_frames` frames evenly from a duration of
-  `max_frames`/rate − 1 on; `uniform_randomized` gives the same shift to all frames but the first.
+  """Chooses the frames of a video, by index (docs/model.md §7.1).
+
+  Modes and `rng` as in `sample_times`, but: `fps` steps by a whole number of frames, at the rate
+  that gives the most frames; the modes with rates in their name spread `max_frames` frames evenly
+  from a duration of `max_frames`/rate − 1 on; `uniform_randomized` shifts all frames but the first
+  by the same amount.
 
   Args:
     total_frames: frames of the video.
@@ -111,8 +113,10 @@ def sample_frames(total_frames: int, fps: float, max_frames: int, mode: str = 'u
 
 
 def _step_of_rate(total_frames: int, fps: float, max_frames: int, mode: str) -> int | None:
-  """Frames between two chosen ones: of the rates that give no more than `max_frames` steps the one
-  that gives the most, and in any case the first that gives one; None: even that is too many.
+  """Frames between two chosen ones; None: even the lowest rate gives too many.
+
+  Of the rates with at most `max_frames` steps the one with the most counts, and in any case the
+  first with a step.
   """
   chosen, steps = None, 0
   for rate in CANDIDATE_FPS:

@@ -1,5 +1,4 @@
-"""An image becomes crops, and the patches of the crops become pooling windows (docs/model.md §6).
-numpy only.
+"""An image as crops, and their patches as pooling windows (docs/model.md §6). numpy only.
 
 The image is resized twice: once to a single crop (the global view, crop 0) and once to a canvas of
 overlapping crops. The canvas' patches, each taken from one crop only, form a stitched grid; pooling
@@ -74,9 +73,7 @@ def select_tiling(height: int, width: int, window: int, max_crops: int) -> tuple
 
 @functools.lru_cache(maxsize=64)
 def _tilings(max_crops: int) -> np.ndarray:
-  """All (rows, columns) with at most `max_crops` crops, fewest crops first, then fewest rows: int64
-  [n,2].
-  """
+  """All (rows, columns) of at most `max_crops` crops, by crops, then rows: int64 [n,2]."""
   pairs = [(i, j) for i in range(1, max_crops + 1) for j in range(1, max_crops // i + 1)]
   return np.asarray(sorted(pairs, key=lambda p: (p[0] * p[1], p[0])), np.int64)
 
@@ -103,8 +100,7 @@ def fit(image: np.ndarray, height: int, width: int,
 
 
 def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
-  """Cuts an image into its global view and overlapping crops, with pooling windows (docs/model.md
-  §6.1–6.3).
+  """Cuts an image into global view and overlapping crops with pooling windows (docs/model.md §6).
 
   Crops are uint8; with `config.resize == 'letterbox'` they are float32 in 0..1, padding 0, and
   still have to be normalised (`normalize`, or the model). Mode 'resize' makes the global view only.
@@ -136,9 +132,7 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
 @functools.lru_cache(maxsize=256)
 def _image_windows(tiling: tuple[int, int] | None, config: ImageConfig
                    ) -> tuple[tuple[tuple[int, int], ...], np.ndarray, np.ndarray, np.ndarray]:
-  """`Crops.grids`, `pool_index`, `layout_index`, `layout_box` of the global view and a tiling;
-  None: no crops.
-  """
+  """Grids and arrays of `Crops` for the global view and a tiling; None: no crops."""
   patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
   views = [(pool_windows(patches, config.pooling), pooled_grid(patches.shape, config.pooling),
             grid_layout(patches.shape, config.pooling))]
@@ -178,9 +172,7 @@ def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int
 
 
 def image_tiling(height: int, width: int, config: ImageConfig, max_crops: int) -> tuple[int, int]:
-  """The tiling (rows, columns) of an image of `height` × `width` pixels: `select_tiling` without
-  the outer margins.
-  """
+  """The tiling (rows, columns) of an image: `select_tiling` without the outer margins."""
   margin = sum(config.overlap_margins) * config.patch_size
   height, width = height - margin, width - margin
   if config.clamp_small_sides:
@@ -189,8 +181,7 @@ def image_tiling(height: int, width: int, config: ImageConfig, max_crops: int) -
 
 
 def stitched_patches(rows: int, cols: int, config: ImageConfig) -> np.ndarray:
-  """Numbers (crop * P + patch, crops from 0) of the patches that make up the canvas without
-  overlaps: int32 [gh,gw].
+  """Numbers (crop * P + patch) of the patches of the canvas without overlaps: int32 [gh,gw].
 
   Inner crops give up their margins; the first keeps its left or top margin, the last its right or
   bottom one.
@@ -209,17 +200,16 @@ def stitched_patches(rows: int, cols: int, config: ImageConfig) -> np.ndarray:
 
 
 def _canvas_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
-  """Windows over the stitched patches of the canvas, row-major: int32 [V,W], their grid, and
-  `grid_layout`.
-  """
+  """Windows over the canvas, row-major: int32 [V,W], their grid, and `grid_layout`."""
   stitched = stitched_patches(rows, cols, config)
   return (pool_windows(stitched, config.pooling), pooled_grid(stitched.shape, config.pooling),
           grid_layout(stitched.shape, config.pooling))
 
 
 def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
-  """Windows over each crop, those in shared margins left out, row-major over the canvas; results as
-  `_canvas_windows`.
+  """Windows over each crop without shared margins, row-major over the canvas.
+
+  Results as `_canvas_windows`.
 
   A crop gives up the windows that start in its first margin, and keeps as many as cover what is
   left without its last. Where margins or crops are no multiple of the window, neighbouring windows
@@ -231,9 +221,7 @@ def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
                                                       -1)
 
   def kept(crops: int, pool: int, pad: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crop and row in that crop of every window along one axis, and the window's first patch in the
-    canvas.
-    """
+    """Each window's crop, row in that crop, and first patch in the canvas, along one axis."""
     places = []
     for crop in range(crops):
       left, right = before if crop else 0, after if crop < crops - 1 else 0
@@ -243,22 +231,18 @@ def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
     return crop, place, crop * step + place * pool - pad
 
   top, left = leading_pad(patches.shape, config.pooling)
-  (crop_row, row, y), (crop_col, col, x) = kept(rows, config.pooling[0],
-                                                top), kept(cols, config.pooling[1], left)
+  crop_row, row, y = kept(rows, config.pooling[0], top)
+  crop_col, col, x = kept(cols, config.pooling[1], left)
   windows = own[row[:, None], col[None, :]]
-  shift = (crop_row[:, None] * cols
-           + crop_col[None, :]).astype(np.int32)[..., None] * np.int32(patches.size)
-  windows = np.where(windows >= 0, windows + shift, np.int32(-1)).reshape(-1, own.shape[-1])
-  margins = before + after
-  return windows, (len(row),
-                   len(col)), window_layout(y, x, (step * rows + margins, step * cols + margins),
-                                            config.pooling)
+  crops = (crop_row[:, None] * cols + crop_col[None, :]).astype(np.int32)[..., None]
+  windows = np.where(windows >= 0, windows + crops * np.int32(patches.size), np.int32(-1))
+  shape = step * rows + before + after, step * cols + before + after
+  return (windows.reshape(-1, own.shape[-1]), (len(row), len(col)),
+          window_layout(y, x, shape, config.pooling))
 
 
 def normalize(crops: np.ndarray, kind: Normalization) -> np.ndarray:
-  """Crops, uint8 or float32 in 0..1, as float32 with the mean and deviation of a vision tower
-  (docs/model.md §1.1).
-  """
+  """Crops (uint8, or float32 in 0..1) as float32 with a tower's statistics (docs/model.md §1.1)."""
   if kind not in STATISTICS:
     raise ValueError(f'unknown normalisation {kind!r}; it must be one of {", ".join(STATISTICS)}')
   if crops.shape[-1:] != (3,):
@@ -300,8 +284,7 @@ def _cut(canvas: np.ndarray, rows: int, cols: int, step: int, size: int) -> list
 
 def _patch_mask(masks: list[np.ndarray | None], crops: int, config: ImageConfig, shift: bool = False
                 ) -> np.ndarray | None:
-  """Share of real pixels of every patch, float32 [C,P], or None; `masks` are bool [n,h,w], or None
-  without padding.
+  """Fraction of image pixels per patch, float32 [C,P]; `masks` bool [n,h,w], None: no padding.
 
   With `shift`, the mask of the global view is left out and a row of −1 closes the others: what the
   0924 models were trained on. An image without crops beside its global view keeps its own mask

@@ -1,5 +1,4 @@
-"""The tokens that stand for an image or a video in a sequence (docs/model.md §6.4, §7.3, §7.4,
-§10). numpy only.
+"""The tokens of an image or a video (docs/model.md §6.4, §7.3, §7.4, §10). numpy only.
 
 Layout tokens mark where a view, a row or a frame begins and ends; every `<im_patch>` receives one
 pooled feature, in the order of the rows of `pool_index`. Their strings are those of a
@@ -72,8 +71,7 @@ def prepare_image(image: np.ndarray, config: ImageConfig, max_crops: int,
 def prepare_images(images: Sequence[np.ndarray], config: ImageConfig, max_crops: int,
                    special: Mapping[str, int], tokenize: Tokenize, max_images: int | None = None,
                    layout: LayoutFormat = _RELEASED) -> list[VisualInput]:
-  """`prepare_image` for all images of an example, numbered from 1 where there is more than one (v1:
-  no numbers).
+  """`prepare_image` for all images of an example, numbered from 1 if several (v1: no numbers).
 
   Args:
     max_images: how many images an example may have; None: `config.max_images`.
@@ -167,9 +165,7 @@ def video_tokens(grid: tuple[int, int], times: Sequence[float] | np.ndarray,
 
 
 def frame_label(index: int, time: float, config: VideoConfig) -> str:
-  """The text before frame `index` (from 0) shown at `time` seconds; a blank precedes all but the
-  first.
-  """
+  """The text before frame `index` (from 0) at `time` seconds; all but the first start with ' '."""
   text = {'per-frame-compact': f'{time:.1f} ', 'per-frame': f'time {time:.2f} ',
           'numbered-frames': f'{index + 1}: ', 'none': ''}.get(config.time_mode)
   if text is None:
@@ -181,8 +177,7 @@ def frame_label(index: int, time: float, config: VideoConfig) -> str:
 def subtitle_tokens(subtitles: str | Sequence[Subtitle] | None, times: Sequence[float] | np.ndarray,
                     mode: str, tokenize: Tokenize, special: Mapping[str, int] | None = None,
                     layout: LayoutFormat = _RELEASED) -> list[int]:
-  """Ids of the subtitles that follow the last frame (docs/model.md §7.4); empty where nothing is
-  kept.
+  """Ids of the subtitles after the last frame (docs/model.md §7.4); empty if none are kept.
 
   Args:
     times: [F] seconds of the sampled frames.
@@ -211,8 +206,7 @@ def subtitle_tokens(subtitles: str | Sequence[Subtitle] | None, times: Sequence[
 
 
 def fill(template: str, special: Mapping[str, int], **values: object) -> list[int | str]:
-  """A template as pieces: ids of the markers that are single tokens, and text, in which values mean
-  what they say.
+  """A template as pieces: ids of markers that are single tokens, and text with plain values.
 
   Raises:
     ValueError: the tokenizer lacks a released token.

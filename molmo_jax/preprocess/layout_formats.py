@@ -1,5 +1,4 @@
-"""The strings around images and frames: as released, and as the design card's two texts write them
-(docs/formats.md).
+"""The strings around images and frames: as released, and as in the design card (docs/formats.md).
 
 A format is a set of templates; what the design card does not name stays as released. A part in
 angle brackets is a marker: the released ones are extra tokens of every tokenizer; one of the design

@@ -99,9 +99,7 @@ def check_known(name: str, known: Mapping[str, str], what: str) -> str:
 
 
 def frame_id(frame: int | float) -> str:
-  """A frame as it is written: the number of an image (an integer), or seconds with one decimal (a
-  float).
-  """
+  """A frame as written: an image's number (an integer), or seconds with one decimal (a float)."""
   return str(frame) if isinstance(frame, numbers.Integral) else f'{frame:.1f}'
 
 
@@ -169,8 +167,7 @@ _TRIPLE = re.compile(r'([0-9]{1,20}) ([0-9]{3,4}) ([0-9]{3,4})')
 
 
 def parse_frame_points(text: str) -> list[FramePoint]:
-  """Every point of every `<points>` and `<tracks>` tag with a coords attribute, in the order of the
-  text.
+  """All points of `<points>` and `<tracks>` tags with a coords attribute, in order of the text.
 
   The closing tag is not required. A coordinate has three or four digits, of a longer one the first
   four count; what is no triple is left out, and so is a point outside the frame (above 1000).
@@ -247,16 +244,13 @@ _V1_TAG = re.compile(
 
 
 def is_v1_points(text: str) -> bool:
-  """Whether a text is one tag of points as Molmo v1 writes it, or lines `(12.3, 45.6)`, and nothing
-  else but whitespace around it.
-  """
+  """Whether a text is only a Molmo v1 tag of points, or lines `(12.3, 45.6)`, and whitespace."""
   return _V1_TAG.fullmatch(text.strip()) is not None
 
 
 def parse_multi_image_points(text: str, sizes: Sequence[tuple[float, float]], *,
                              wrap_zero: bool = True) -> list[tuple[int, float, float]]:
-  """The points of an answer about several images: (number of the image, x, y), numbers from 1,
-  pixels of that image.
+  """The points of an answer about several images: (number of the image from 1, x, y in pixels).
 
   A point whose frame id is no number of an image is left out (upstream raises an error).
 

@@ -24,8 +24,7 @@ _NEAR_TIE = 2.0**-12
 
 
 def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Stretches an image, bilinear without antialias, with the rounding of the released Molmo2
-  processors.
+  """Resizes an image, bilinear without antialias, rounded as in the released Molmo2 processors.
 
   Both axes are interpolated in float32 (horizontal first) where `p·a + q·b` rounds the second
   product and then the fused sum once; the result is rounded half to even. Plain float32 arithmetic
@@ -95,9 +94,7 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _resize_small(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """`resize_bilinear` for small results: the weighted sum of four neighbours, each added with a
-  fused rounding.
-  """
+  """`resize_bilinear` for small results: a sum of four weighted neighbours with fused rounding."""
   *rows, y_near, y_far = _neighbours(image.shape[0], height, 1)
   *cols, x_near, x_far = _neighbours(image.shape[1], width, 1)
   total = None
@@ -112,9 +109,7 @@ def _resize_small(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _fused_values(flat: np.ndarray, rows: np.ndarray, columns: np.ndarray, y_weights: np.ndarray,
                   x_weights: np.ndarray) -> np.ndarray:
-  """Single values of the result, float32 [n]: source places and weights of their two neighbours on
-  each axis, [2,n].
-  """
+  """Single values of the result, float32 [n], from their neighbours on each axis, [2,n]."""
   upper, lower = (_fused(flat[row, columns[0]], x_weights[0], flat[row, columns[1]], x_weights[1])
                   for row in rows)
   return np.rint(_fused(upper, y_weights[0], lower, y_weights[1]))
@@ -128,9 +123,7 @@ def _fused(p: np.ndarray, a: np.ndarray, q: np.ndarray, b: np.ndarray) -> np.nda
 @functools.lru_cache(maxsize=64)
 def _neighbours(n_in: int, n_out: int,
                 channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Source indices (int64) left and right of every target pixel's centre and their float32 weights,
-  per channel.
-  """
+  """Indices (int64) left and right of every target pixel's centre, and their float32 weights."""
   scale = np.float64(np.float32(n_in) / np.float32(n_out))
   centre = np.maximum((scale * (np.arange(n_out) + 0.5) - 0.5).astype(np.float32), np.float32(0))
   near = np.minimum(centre.astype(np.int64), n_in - 1)
@@ -144,9 +137,7 @@ def _neighbours(n_in: int, n_out: int,
 
 
 def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Stretches uint8 [h,w,3] to uint8 [height,width,3], bicubic (a = −0.5) with antialias, rounded
-  once at the end.
-  """
+  """Resizes uint8 [h,w,3], bicubic (a = −0.5) with antialias, rounded once at the end."""
   if image.shape[:2] == (height, width):
     return image
   stretched = _antialias(image.astype(np.float32), height, width, _cubic, 2)
@@ -154,9 +145,7 @@ def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_antialias(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Stretches float32 [h,w,3] to float32 [height,width,3] with a triangle filter as wide as the
-  shrinkage.
-  """
+  """Resizes float32 [h,w,3] with a triangle filter as wide as the reduction."""
   if image.shape[:2] == (height, width):
     return image
   return _antialias(image, height, width, lambda x: np.maximum(np.float32(1) - x, np.float32(0)), 1)
@@ -171,18 +160,14 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 def _antialias(image: np.ndarray, height: int, width: int,
                kernel: Callable[[np.ndarray], np.ndarray], reach: int) -> np.ndarray:
-  """Separable filter of `reach` target (or source, if those are larger) pixels to each side,
-  horizontal first.
-  """
+  """Separable filter of `reach` target (or larger source) pixels to each side, horizontal first."""
   lines = _filter_rows(np.ascontiguousarray(image.transpose(1, 0, 2)), width, kernel, reach)
   return _filter_rows(np.ascontiguousarray(lines.transpose(1, 0, 2)), height, kernel, reach)
 
 
 def _filter_rows(image: np.ndarray, n_out: int, kernel: Callable[[np.ndarray], np.ndarray],
                  reach: int) -> np.ndarray:
-  """Resamples the first axis of float32 [n,…] to `n_out`; all weights in float32, as the reference
-  computes them.
-  """
+  """Resamples the first axis of float32 [n,…] to `n_out`, with float32 weights as the reference."""
   n_in = len(image)
   scale = np.float32(n_in) / np.float32(n_out)
   stretch = max(scale, np.float32(1))
@@ -201,8 +186,7 @@ def _filter_rows(image: np.ndarray, n_out: int, kernel: Callable[[np.ndarray], n
 
 
 def letterbox(image: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-  """Fits an image into a canvas with its aspect kept, centred, surrounded by zeros (docs/model.md
-  §6.2, CLIP column).
+  """Fits an image into a canvas, centred in zeros, with its aspect (docs/model.md §6.2, CLIP).
 
   Args:
     image: uint8 [h,w,3].

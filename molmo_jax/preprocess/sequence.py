@@ -1,5 +1,4 @@
-"""Message strings and media tokens as one sequence with targets, loss weights, positions and
-segments.
+"""Message strings and media tokens as one sequence: targets, loss weights, positions, segments.
 
 Source: docs/training.md §3.2–3.5, §13.6; docs/model.md §5.2, §8.1. One conversation gives
 
@@ -51,8 +50,10 @@ class LossWeight:
     return weight
 
   def with_terms(self, given: float | Mapping[str, float | bool | None] | None) -> LossWeight:
-    """What a conversation says in its own place: None, this weight; a number, that weight per token
-    and nothing else; an object, the terms that it names and the others as they are.
+    """The loss weight of a conversation that has one of its own.
+
+    None: this weight; a number: that weight per token and nothing else; an object: the terms that
+    it names, and the others as they are.
     """
     if given is None or isinstance(given, Mapping):
       terms = {'weight': 'scale', 'root_length': 'root_length', 'root_subsegments': 'root_branches'}
@@ -221,9 +222,7 @@ def _placeholders(messages: Sequence[str], media: int) -> int:
 
 def _texts_before_media(conversations: Sequence[Sequence[str]],
                         media_tokens: Sequence[np.ndarray]) -> tuple[list[str], list[list[str]]]:
-  """Moves what stands before `<|image|>` in the branches of a tree into the prefix that all
-  branches share.
-  """
+  """Moves what precedes `<|image|>` in a tree's branches into their common prefix."""
   counts = [_placeholders(c, len(media_tokens)) for c in conversations]
   if not any(counts):
     return [], [list(c) for c in conversations]

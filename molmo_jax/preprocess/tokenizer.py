@@ -1,6 +1,4 @@
-"""Text ↔ ids with Molmo's extra tokens on top of a Hugging Face `tokenizer.json` (docs/model.md
-§10).
-"""
+"""Text ↔ ids: Molmo's extra tokens on top of a `tokenizer.json` (docs/model.md §10)."""
 
 from __future__ import annotations
 
@@ -87,16 +85,13 @@ class Tokenizer:
 
   @property
   def extra_names(self) -> list[str]:
-    """Names of the fillers between the file's own tokens and the base vocabulary's end, and of the
-    extra tokens.
-    """
+    """Names of the fillers up to the base vocabulary's end, and of the extra tokens."""
     fillers = range(self.base_vocab_size - self._own_size())
     return [f'|<EXTRA_TOKENS_{n}>|' for n in fillers] + sorted(self.special,
                                                                key=self.special.__getitem__)
 
   def to_json(self) -> str:
-    """A `tokenizer.json` that has every extra token at its id, fillers in between, as the released
-    ones have.
+    """A `tokenizer.json` with every extra token at its id and fillers between, as released.
 
     Raises:
       ValueError: the file's own tokens leave ids unused, so that the others cannot follow.
@@ -148,9 +143,7 @@ class Tokenizer:
     return ids
 
   def check_plain(self, text: str, allowed: Iterable[str] = ()) -> None:
-    """Raises EncodingError where `text` contains the string of an extra or control token that is
-    not `allowed`.
-    """
+    """Raises EncodingError if `text` contains an extra or control token that is not `allowed`."""
     allowed = set(allowed)
     for match in self._reserved_pattern.finditer(text):
       if match.group() not in allowed:

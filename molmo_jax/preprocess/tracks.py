@@ -53,8 +53,7 @@ _OLD_TAG = re.compile(r'<points\s+([^/<>]*)/>')
 
 def parse_video_points(text: str, width: float, height: float, *, old_forms: bool = True,
                        ) -> list[tuple[float, float, float]]:
-  """The points of an answer about a video: (seconds, x, y), x and y in pixels of a `width`×`height`
-  frame.
+  """The points of an answer about a video: (seconds, x, y), in pixels of a `width`×`height` frame.
 
   With `old_forms`, a text without any readable coords tag is read as older models wrote points:
   `<points TIME index X Y index X Y/>` with X and Y in percent, all of its tags or none.
@@ -72,16 +71,15 @@ def parse_video_points(text: str, width: float, height: float, *, old_forms: boo
 
 def parse_video_points_with_ids(text: str, width: float,
                                 height: float) -> list[tuple[float, str, float, float]]:
-  """As `parse_video_points`, with the number of the point or of the object as it is written:
-  (seconds, id, x, y).
-  """
+  """As `parse_video_points`, with the point's or object's id as written: (seconds, id, x, y)."""
   return [(float(p.frame), p.index, p.x * width, p.y * height) for p in parse_frame_points(text)
           if float(p.frame) <= _MAX_SECONDS]
 
 
 def parse_tracks(text: str, width: float, height: float, fps: float) -> list[TrackFrame]:
-  """The tracks of an answer, moment by moment in the order of time; of an id that repeats in a
-  moment, the first point.
+  """The tracks of an answer, in the order of time.
+
+  If an id repeats in a moment, its first point counts.
 
   Args:
     text: the answer; tags of tracks and of points are read alike.
@@ -173,8 +171,9 @@ def _kept(moments: Moments, mode: str, queries: Sequence[tuple[Hashable, float]]
 
 
 def format_timestamp(seconds: float, decimals: int = 2) -> str:
-  """`seconds` as HH:MM:SS.FF. As upstream, seconds that round up to 60 are not carried over (59.96
-  → 00:00:60.0).
+  """`seconds` as HH:MM:SS.FF.
+
+  As upstream, seconds that round up to 60 are not carried over (59.96 → 00:00:60.0).
   """
   hours, rest = divmod(seconds, 3600)
   minutes, rest = divmod(rest, 60)

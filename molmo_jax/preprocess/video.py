@@ -1,5 +1,4 @@
-"""Reads the frames of a video that are shown at the sampled moments (docs/model.md §7.2). numpy and
-PyAV only.
+"""Reads the frames of a video at the sampled moments (docs/model.md §7.2). numpy and PyAV only.
 
 Times are seconds since the first frame of the video. A frame is shown from its own presentation
 time to the next frame's; the last one to the end of the video.
@@ -184,9 +183,7 @@ def _frame_ticks(stream: av.video.stream.VideoStream) -> int:
 
 
 def _scan_packets(source: str | Path, name: str) -> _Timeline | None:
-  """The timeline by the packets' stamps, nothing decoded; None where they do not tell, as in a
-  truncated file.
-  """
+  """The timeline by the packets' stamps, without decoding; None if they are incomplete."""
   container, stream = _open(source, name)
   with container:
     try:
@@ -207,9 +204,7 @@ def _scan_packets(source: str | Path, name: str) -> _Timeline | None:
 
 def _pick_by_seeking(source: str | Path, name: str, timeline: _Timeline, wanted: np.ndarray,
                      resize: Callable) -> dict[int, np.ndarray] | None:
-  """Frames by index, each decoded from the key frame before it; None if one cannot be
-  decoded that way.
-  """
+  """Frames by index, decoded from the key frame before each; None if that fails."""
   container, stream = _open(source, name)
   picked, reformatter = {}, VideoReformatter()
   with container:

@@ -1,6 +1,4 @@
-"""Pooling windows over a grid of patches: their patches, and their places in the grid
-(docs/model.md §6.3). numpy only.
-"""
+"""Pooling windows over a grid of patches, and their places (docs/model.md §6.3). numpy only."""
 
 from __future__ import annotations
 
@@ -13,8 +11,7 @@ def pooled_grid(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[int, 
 
 
 def pool_windows(patches: np.ndarray, pooling: tuple[int, int]) -> np.ndarray:
-  """Cuts a grid of patch numbers int32 [gh,gw] into windows, row-major: int32 [V, pooling rows *
-  columns].
+  """Cuts a grid of patch numbers int32 [gh,gw] into windows, row-major: int32 [V, rows * columns].
 
   Where the grid is no multiple of the window, −1 fills ⌊missing/2⌋ rows or columns before it and
   the rest after it.
@@ -41,9 +38,7 @@ def grid_layout(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[np.nd
 
 def window_layout(y: np.ndarray, x: np.ndarray, shape: tuple[int, ...], pooling: tuple[int, int]
                   ) -> tuple[np.ndarray, np.ndarray]:
-  """`grid_layout` of windows whose rows start at patches `y` and whose columns start at patches
-  `x`.
-  """
+  """`grid_layout` of windows whose rows start at patches `y`, and columns at patches `x`."""
   row, col = (axis.ravel() for axis in np.mgrid[:len(y), :len(x)].astype(np.int32))
   y0, x0 = y[row], x[col]
   edges = np.stack([x0, y0, x0 + pooling[1], y0 + pooling[0]], axis=1).astype(np.float32)
@@ -52,16 +47,12 @@ def window_layout(y: np.ndarray, x: np.ndarray, shape: tuple[int, ...], pooling:
 
 
 def leading_pad(shape: tuple[int, ...], pooling: tuple[int, int]) -> tuple[int, int]:
-  """Empty rows above and columns left of a grid of `shape`, patches: half of what is missing,
-  rounded down.
-  """
+  """Empty rows above and columns left of a grid of `shape` patches: half of the missing ones."""
   return (-shape[0] % pooling[0]) // 2, (-shape[1] % pooling[1]) // 2
 
 
 def window_index(place: np.ndarray, windows: np.ndarray, patches: int, kind: int) -> np.ndarray:
-  """Row, column (`place`, int32 [V,2]), crop of the first filled slot (of `patches` patches), kind:
-  int32 [V,4].
-  """
+  """int32 [V,4]: row, column (`place`, int32 [V,2]), crop of the first filled slot, and kind."""
   first = np.take_along_axis(windows, (windows >= 0).argmax(axis=1)[:, None], axis=1)
   return np.concatenate([place, first // patches, np.full_like(first, kind)],
                         axis=1).astype(np.int32)

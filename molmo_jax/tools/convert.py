@@ -1,5 +1,6 @@
-"""Converts checkpoints into one another: Hugging Face checkpoints, under the released names or
-those of transformers' own classes, and runs of train.py. See docs/checkpoints.md.
+"""Converts between Hugging Face checkpoints and runs of train.py (docs/checkpoints.md).
+
+Hugging Face checkpoints have the released names of tensors, or those of transformers' own classes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Measures the memory that the training step of a configuration needs on this machine's devices,
-before a run is started. For a TPU slice elsewhere: molmo-jax compile_tpu.
+"""Measures the memory that the training step of a configuration needs on this machine's devices.
+
+For a TPU slice elsewhere: molmo-jax compile_tpu.
 
 Exit status: 0 where the step fits, 1 for errors, 2 where it does not fit.
 """

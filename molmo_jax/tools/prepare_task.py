@@ -1,5 +1,6 @@
-"""Writes the manifests of benchmarks from their public files: questions, answers, and what
-their metrics need. docs/evaluation.md lists the tasks and says where to get their files.
+"""Writes the manifests of benchmarks from their public files.
+
+docs/evaluation.md lists the tasks and says where to get their files.
 """
 
 from __future__ import annotations

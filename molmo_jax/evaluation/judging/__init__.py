@@ -1,5 +1,4 @@
-"""Scores that a language model gives: what it is asked, and what its answers mean. Nothing here
-uses a network.
+"""Scores from a language model as judge: its prompts and what its replies mean, without a network.
 
 `judge` asks about predictions in rounds: it returns the requests that have no answer yet, and
 scores where all answers are there. The command is `molmo-jax judge`.

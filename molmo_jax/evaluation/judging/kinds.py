@@ -39,9 +39,11 @@ Kind = Generator[Mapping[str, Ask], Mapping[str, str], Mapping[str, float]]
 
 
 def caption(prediction: str, example: Example) -> Kind:
-  """Captions: fraction of the reference's statements that the caption states (recall), and of the
-  caption's own statements that the reference states (consistency). First the harmonic mean; then
-  both, also by category of statement."""
+  """Captions: recall and consistency of statements; the first score is their harmonic mean.
+
+  Recall: fraction of the reference's statements that the caption states; consistency: fraction of
+  the caption's own statements that the reference states. Both also by category of statement.
+  """
   data = metadata_of(example)
   expected = [re.sub(r'^\s*\d+[.)]\s*', '', statement) for statement in data['statements']]
   replied = yield {'recall': Ask(PROMPTS.stated(expected, prediction)),
@@ -63,9 +65,7 @@ def caption(prediction: str, example: Example) -> Kind:
 
 
 def events(prediction: str, example: Example) -> Kind:
-  """Dream-1K: fraction of the reference's events that the description entails (recall), and the
-  other way round.
-  """
+  """Dream-1K: fraction of the reference's events that the description entails, and vice versa."""
   reference = example.answers[0]
   expected = list(metadata_of(example)['events']) or [reference]
   replied = yield {'recall': Ask(PROMPTS.entailment(expected, prediction)),
@@ -112,9 +112,7 @@ def open_qa(prediction: str, example: Example) -> Kind:
 
 
 def math_vista(prediction: str, example: Example) -> Kind:
-  """MathVista as published: the judge extracts the short answer, then normalised and compared with
-  the reference.
-  """
+  """MathVista as published: the judge extracts the short answer; normalised, it must match."""
   data = metadata_of(example)
   extraction = _short_answer(prediction.strip(), data['answer_type'], example.options)
   if extraction is None:

@@ -1,6 +1,4 @@
-"""What the replies of a judge mean. They come from a language model: every reader takes any text
-and none fails.
-"""
+"""What the replies of a judge mean: every reader accepts any text, and none fails."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ _NUMBER = re.compile(r'^\s*\d+[.)]\s*')
 
 
 def stated(reply: str, count: int) -> list[bool | None]:
-  """For each of `count` statements whether the reply calls it stated; None where it says neither.
-  In order of lines.
-  """
+  """For each of `count` statements, in order, whether it is stated; None where unclear."""
   lines = [line.strip() for line in reply.splitlines() if line.strip()][:count]
   found = [False if _NOT_STATED.search(line) else True if _STATED.search(line) else None
            for line in lines]
@@ -40,8 +36,9 @@ def fraction(verdicts: Sequence[bool | None]) -> float:
 
 
 def statements(reply: str) -> list[tuple[str, str]]:
-  """Pairs of the lines 'statement | category'; an unknown category becomes the closest one, a
-  missing one 'Object'.
+  """(statement, category) of lines 'statement | category'.
+
+  An unknown category becomes the closest one, a missing one 'Object'.
   """
   found = []
   for line in reply.splitlines():

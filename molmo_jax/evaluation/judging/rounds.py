@@ -39,9 +39,7 @@ class Judged:
   groups: dict[int, tuple[str, ...]]
 
   def means(self) -> dict[str, float]:
-    """Mean of every score, and 'group_G' of each example's first score for the groups that examples
-    name.
-    """
+    """The mean of every score, and 'group_G' of the first scores of examples in group G."""
     columns: dict[str, list[float]] = {}
     for scores in self.scores.values():
       for name, value in scores.items():
@@ -103,8 +101,7 @@ def _request(example: Example, step: str, ask: Ask) -> Request:
 
 
 def read_answers(path: str | os.PathLike) -> dict[str, str]:
-  """Answers by id; none where there is no file yet. A later answer to the same request replaces an
-  earlier one.
+  """Answers by id; empty without a file. A later answer to a request replaces an earlier one.
 
   Raises:
     ValueError: a line that is no answer; the message names it.

@@ -259,7 +259,7 @@ def limit_notes(w: Walkthrough) -> list[str]:
 
 
 def design_note(w: Walkthrough) -> str | None:
-  """The published 'about 1,100 unique tokens' beside those of this run; None for other sizes."""
+  """The design card's 'about 1,100 unique tokens' beside this run's; None for other sizes."""
   part = w.parts[0]
   size = (part.source.width, part.source.height)
   if w.is_video or len(w.parts) > 1 or size != DESIGN_SIZE or len(part.views) < 2:
