@@ -61,9 +61,6 @@ def _example(record: Any, source: str, folder: Path | None) -> Example:
   for key, verb in (('subtitles', 'belong'), ('clip', 'belongs')):
     if key in record and 'video' not in record:
       raise ManifestError(f"'{key}' {verb} to a video; add 'video' or remove it")
-  if 'clip' in record and isinstance(record.get('subtitles'), list):
-    raise ManifestError("'subtitles' with times cannot be combined with 'clip': times are those of "
-                        'the whole video')
   facts = fact_fields(record, folder)
   conversations = () if 'facts' in record else _conversations(record)
   answers = _strings(record.get('answers', []), 'answers')

@@ -115,10 +115,25 @@ def _mantis(name: str, folder: str) -> Dataset:
                  schema='loader', training=(Training(f'mantis_{name}'),))
 
 
+def _by_question(row: Row) -> Iterator[Row]:
+  """Tables of plots may hold the questions about a picture as lists below `questions`."""
+  if 'questions' not in row:
+    yield row
+    return
+  for question, answer in zip(row['questions']['question'], row['questions']['answer']):
+    yield row | {'question': question, 'question_string': question, 'answer': str(answer)}
+
+
+def _plot(path: str):
+  """The picture of a row: in the table, or the file that a column names."""
+  return lambda row: row['image'] if 'questions' in row else path.format_map(row)
+
+
 def _plots(name: str, files: tuple[str, ...], fields: Fields, source: str, licence: str,
            **reading: Any) -> Dataset:
   """Questions about rendered plots: all about one picture make a tree."""
-  return Dataset(name, table(files, **reading), fields, source, licence, 'loader',
+  rows = table(files, each=_by_question, **reading)
+  return Dataset(name, rows, fields, source, licence, 'loader',
                  training=(Training(name, grouped=True),))
 
 
@@ -239,16 +254,16 @@ DATASETS = (
           'github.com/lupantech/PromptPG', 'CC BY-NC-SA 4.0', 'loader',
           training=(Training('tabwmp_da'),)),
   _plots('dv_qa', ('train_qa.json',),
-         Fields('question', lambda r: f'images/{r["image"]}', answers='answer', style='dv_qa'),
+         Fields('question', _plot('images/{image}'), answers='answer', style='dv_qa'),
          'github.com/kushalkafle/DVQA_dataset', 'CC BY-NC 4.0'),
   _plots('figure_qa', ('train1/qa_pairs.json',),
-         Fields('question_string', lambda r: f'train1/png/{r["image_index"]}.png',
-                answers='answer', style='figure_qa'),
+         Fields('question_string', _plot('train1/png/{image_index}.png'), answers='answer',
+                style='figure_qa'),
          'www.microsoft.com/en-us/research/project/figureqa-dataset', 'see source',
          records='qa_pairs'),
   _plots('plot_qa', ('train/qa_pairs_V2.json', '**/qa_pairs_V2.json'),
-         Fields('question_string', lambda r: f'train/png/{r["image_index"]}.png',
-                answers='answer', style='plot_qa'),
+         Fields('question_string', _plot('train/png/{image_index}.png'), answers='answer',
+                style='plot_qa'),
          'github.com/NiteshMethani/PlotQA', 'see source', records='qa_pairs'),
   _mantis('llava_665k_multi', 'llava_665k_multi'), _mantis('nlvr2', 'nlvr2'),
   _mantis('spot_the_diff', 'spot-the-diff'),

@@ -5,9 +5,12 @@ the datasets publish. Labels: `video_labels`.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
+
+from absl import logging
 
 from molmo_jax.data.facts import Fact
 from molmo_jax.datasets.dataset import (
@@ -23,7 +26,7 @@ from molmo_jax.datasets.dataset import (
   optional,
   table,
 )
-from molmo_jax.datasets.files import Files, Row
+from molmo_jax.datasets.files import Files, MissingTable, Row
 from molmo_jax.datasets.image_qa import AI2
 from molmo_jax.datasets.molmo2 import among_others
 from molmo_jax.datasets.prompts import LETTER_DIRECTLY, with_instruction
@@ -141,6 +144,28 @@ def _funqa(row: Row) -> list[Fact]:
                   else _open('instruction', 'output'))
 
 
+def _tv_questions(files: Files) -> Iterator[Row]:
+  """TVQA with what is said in the part of the episode that a question is about, in its seconds."""
+  rows = [row for row in files.tables('tvqa_train.jsonl') if 'nan' not in row['ts']]
+  try:
+    said = {} if files.pattern else {
+      row['vid_name']: row['sub'] for row in files.tables('**/tvqa_preprocessed_subtitles.jsonl')}
+  except MissingTable as error:
+    logging.warning('%s: questions without subtitles', error)
+    said = {}
+  for row in rows:
+    start, end = map(float, row['ts'].split('-'))
+    yield row | {'subtitles': [
+      {'start': max(line['start'] - start, 0.0), 'end': line['end'] - start, 'text': line['text']}
+      for line in said.get(row['vid_name']) or ()
+      if line['end'] > start and line['start'] < end]}
+
+
+def _tv_question(row: Row) -> list[Fact]:
+  style = f'{OPTIONS}_w_subtitle' if row['subtitles'] else OPTIONS
+  return facts_of(row, dataclasses.replace(_choice('q', FIVE, 'answer_idx'), style=style))
+
+
 def _camera(row: Row) -> list[Fact]:
   return [among_others(q['Question'], q['Answer'], list(q['NegativeAnswers']))
           for q in row['mc_qa_list']]
@@ -173,10 +198,10 @@ DATASETS = (
   _set('tgif', chained(*(table(f'**/Train_{part}_question.csv', separator='\t')
                          for part in ('action', 'count', 'transition', 'frameqa'))),
        'gif_name', _tgif, f'{AI2}/Molmo2-TGIF; GIFs: github.com/raingo/TGIF-Release'),
-  _set('tvqa_with_sub', table('tvqa_train.jsonl', keep=lambda row: 'nan' not in row['ts']),
-       'vid_name', _choice('q', FIVE, 'answer_idx'), 'tvqa.cs.unc.edu',
+  _set('tvqa_with_sub', _tv_questions, 'vid_name', _tv_question,
+       'tvqa.cs.unc.edu (tvqa_train.jsonl, tvqa_preprocessed_subtitles.jsonl)',
        clip=clip_of(lambda r: r['ts'].split('-')[0], lambda r: r['ts'].split('-')[1]),
-       note='without subtitles'),
+       subtitles=lambda f, r: r['subtitles']),
   _set('paxion', chained(
     table('**/antonyms/train_with_rel_path.json'),
     table('**/train.jsonl', keep=lambda r: float(r['clip_start']) < float(r['clip_end']))),

@@ -138,7 +138,7 @@ MOLMO_V1 = PreprocessConfig(
 
 @dataclasses.dataclass(frozen=True)
 class Subtitle:
-  """A line of subtitles; times in seconds of the video."""
+  """A line of subtitles; times in seconds of the video, or of its clip where there is one."""
   start: float
   end: float
   text: str

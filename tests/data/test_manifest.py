@@ -38,8 +38,6 @@ def test_a_clip_and_metadata_are_kept(tmp_path):
   ({'video': 'v', 'clip': [2, 1]}, 'must be \\[start, end\\] in seconds with 0 <= start < end'),
   ({'video': 'v', 'clip': [1]}, 'must be'),
   ({'video': 'v', 'clip': 3}, "'clip' must be a list of two numbers"),
-  ({'video': 'v', 'clip': [0, 1], 'subtitles': [{'start': 0, 'end': 1, 'text': 'x'}]},
-   'cannot be combined'),
   ({'metadata': [1]}, "'metadata' must be an object"),
 ])
 def test_clips_and_metadata_of_another_form_are_errors(fields, words):

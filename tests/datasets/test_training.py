@@ -174,7 +174,7 @@ def test_subtitles_go_with_their_questions(tmp_path):
   rows = [{'video_id': 'v', 'Question': 'What?', 'Answer': 'r', 'NegativeAnswers': ['x'],
            'Category': '',
            'subtitle': [{'start': 0.0, 'end': 1.5, 'text': 'Hi'},
-                        {'start': 3.0, 'end': 2.0, 'text': 'wrong'}]}]
+                     {'start': 3.0, 'end': 2.0, 'text': 'wrong'}]}]
   examples, _ = prepare(tmp_path, 'molmo2_syn_captions_subtitle_qa', 'data/SubtitleQA-0.parquet',
                         rows, ['v.mp4'])
   assert [(s.start, s.end, s.text) for s in examples[0].subtitles] == [(0.0, 1.5, 'Hi')]
@@ -225,6 +225,28 @@ def test_turns_with_the_same_id_make_one_tree(tmp_path):
   examples, _ = prepare(tmp_path, 'llava_video_oe_academic', file,
                         [row, row | {'id': '2'}, row], media)
   assert [len(e.facts) for e in examples] == [2, 1]
+
+
+@pytest.mark.parametrize('name, file', [
+  ('dv_qa', 'train_qa.json'), ('figure_qa', 'train1/qa_pairs.json'),
+  ('plot_qa', 'train/qa_pairs_V2.json')])
+def test_questions_about_plots_may_be_lists_by_picture(tmp_path, name, file):
+  rows = [{'image': 'a.png', 'questions': {'question': ['p?', 'q?'], 'answer': [1, 'x']}}]
+  examples, _ = prepare(tmp_path, name, file, rows if name == 'dv_qa' else {'qa_pairs': rows},
+                        ['a.png'])
+  assert [[(f['question'], f['answers']) for f in e.facts] for e in examples] == [
+    [('p?', ['1']), ('q?', ['x'])]]
+
+
+def test_what_is_said_goes_with_the_questions_of_tvqa(tmp_path):
+  file, rows, media, _ = CASES['tvqa_with_sub']              # from 1.5 s to 4 s
+  lines = [{'start': 0.0, 'end': 1.5, 'text': 'before'}, {'start': 1.0, 'end': 2.0, 'text': 'a'},
+           {'start': 3.0, 'end': 5.0, 'text': 'b'}]
+  write_table(tmp_path / 'root/tvqa_preprocessed_subtitles.jsonl',
+              [{'vid_name': 'v', 'sub': lines}])
+  (example,), _ = prepare(tmp_path, 'tvqa_with_sub', file, rows, media)
+  assert [(s.start, s.end, s.text) for s in example.subtitles] == [(0.0, 0.5, 'a'), (1.5, 3.5, 'b')]
+  assert example.facts[0]['style'] == 'video_multiple_choice_w_subtitle'
 
 
 def test_clips_of_ego4d_bring_their_questions(tmp_path):

@@ -40,6 +40,9 @@ NAMES = {'kinetics': 'kinetics710', 'kinetics_qa': 'kinetics710',
          'molmo2_video_track_ground': 'molmo2_video_ground',
          'molmo2_captions': 'molmo2_captions_min_3',
          'vixmo3_top_level_captions_min_3': 'molmo2_captions_min_3',
+         'vixmo_syn_video_capqa_v2': 'molmo2_syn_captions_qa',
+         'vixmo_syn_video_capqa_with_sub_v2': 'molmo2_syn_captions_subtitle_qa',
+         'academic_video_points': 'academic_points',
          'academic_points_clip_63s_2fps': 'academic_points'}
 SIZES = ((640, 480), (333, 777), (1200, 301), (512, 512), (1024, 768), (97, 1203))
 # The lists of these kinds are ours, so that where the original has one sentence we have many.
