@@ -75,7 +75,7 @@ def _fractions(points: Any) -> list[list[float]]:
 
 
 def _points(row: Row) -> Iterator[Fact]:
-  if row['label']:
+  if row['label'] is not None:                # '' is a label too
     yield {'style': row['mode'], 'label': row['label'], 'points': [[1, _fractions(row['points'])]]}
 
 

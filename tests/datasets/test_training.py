@@ -89,6 +89,12 @@ def test_points_become_trees_in_both_modes(tmp_path):
   assert answers['point_count'] == [f'Counting the {tag} shows a total of 2.', 'There are none.']
 
 
+def test_an_empty_label_is_asked_for_and_none_is_left_out(tmp_path):
+  rows = [points_row(0, label, 1) for label in ('cats', '', None)]
+  examples = points(tmp_path, 'pixmo_points', rows)
+  assert {tuple(f['label'] for f in e.facts) for e in examples} == {('cats', '')}
+
+
 def test_images_of_the_pointing_benchmark_are_held_out(tmp_path):
   rows = [points_row(0, 'cats', 1), points_row(1, 'dogs', 1)]
   examples = points(tmp_path, 'pixmo_points', rows, (0, 1), held_out=[0])
