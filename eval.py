@@ -64,6 +64,7 @@ STEP = flags.DEFINE_integer('step', None, 'checkpoint; default: the newest')
 
 
 def main(argv: list[str]) -> None:
+  """One evaluation, or the comparison of two."""
   if COMPARE.value:
     # --compare a b leaves b to the arguments
     folders = [str(Path(folder)) for folder in [*COMPARE.value, *argv[1:]]]
@@ -137,6 +138,7 @@ def main(argv: list[str]) -> None:
 
 
 def run_main() -> None:
+  """The program, as `python eval.py` and `molmo-jax eval` start it."""
   logging.set_verbosity(logging.WARNING)
   with processes.orderly_end():
     app.run(main, flags_parser=command_line.parse_flags)

@@ -49,6 +49,7 @@ EVALUATE = flags.DEFINE_bool('evaluate', True, 'evaluate on data.validation at t
 
 
 def main(argv: list[str]) -> None:
+  """One training run, from its configuration to the evaluation at the end."""
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like '
                          '--config.training.steps=10')
@@ -184,6 +185,7 @@ def main(argv: list[str]) -> None:
 
 
 def run_main() -> None:
+  """The program, as `python train.py` and `molmo-jax train` start it."""
   logging.set_verbosity(logging.WARNING)
   with processes.orderly_end():
     app.run(main, flags_parser=command_line.parse_flags)

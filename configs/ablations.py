@@ -59,10 +59,12 @@ def crop_size(side: int) -> dict:
 
 
 def crops(count: int) -> dict:
+  """The flags for `count` crops of an image."""
   return {'preprocess.image.max_crops': count, 'preprocess.image.max_crops_eval': count}
 
 
 def frames(count: int) -> dict:
+  """The flags for `count` frames of a video."""
   return {'preprocess.video.max_frames': count, 'preprocess.video.max_frames_eval': count}
 
 

@@ -18,6 +18,7 @@ from molmo_jax.experiment import complete
 
 
 def get_config() -> ConfigDict:
+  """Fine-tuning of a released checkpoint on one manifest."""
   c = ConfigDict()
   c.name = 'finetune'            # the run's folder is runs/finetune unless --workdir says otherwise
   c.seed = 0                     # order of the data, dropout

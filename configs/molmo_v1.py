@@ -79,6 +79,7 @@ def model(size: str, vision: str) -> ConfigDict:
 
 
 def get_config(arguments: str = 'size=7b_d') -> ConfigDict:
+  """The configuration for options such as size=7b_d,stage=captioner,vision=clip,data=FOLDER."""
   given = options(arguments, size='7b_d', stage='captioner', vision='clip', data='')
   size, stage, vision, folder = given.values()
   if size not in LLM or stage not in STAGES or vision not in TOWERS:

@@ -12,6 +12,7 @@ ROOT = 'data/scenes'
 
 
 def get_config() -> ConfigDict:
+  """Small scenes on a CPU: the default of train.py."""
   c = ConfigDict()
   c.name = 'scenes'
   c.seed = 0

@@ -18,6 +18,7 @@ from molmo_jax.experiment import complete
 
 
 def get_config(arguments: str = '') -> ConfigDict:
+  """The configuration for options such as size=8b,stage=sft,data=FOLDER."""
   o = stages.options(arguments, size='8b', stage='sft', data='')
   if o['stage'] not in ('sft', 'long_context'):
     raise ValueError(f'stage={o["stage"]} is unknown; configs/video.py has: sft, long_context')

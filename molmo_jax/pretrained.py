@@ -38,7 +38,7 @@ from molmo_jax.model import molmo as network
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import shard_batch, to_host
-from molmo_jax.preprocess.types import PADDING, EncodingError
+from molmo_jax.preprocess.types import PADDING_VALUES, EncodingError
 from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 from molmo_jax.training.state import abstract_params
@@ -184,7 +184,7 @@ class Molmo(LoadedModel):
 
   def _rows(self, inputs: Inputs) -> tuple[list[Row], bool]:
     """The checked inputs row by row, and whether they are a batch."""
-    inputs = {k: np.asarray(v) for k, v in inputs.items() if k in PADDING and v is not None}
+    inputs = {k: np.asarray(v) for k, v in inputs.items() if k in PADDING_VALUES and v is not None}
     check_inputs(inputs, self.config, self.processor.tokenizer.special['<im_patch>'])
     if inputs['tokens'].ndim == 1:
       return [inputs], False

@@ -9,7 +9,7 @@ import numpy as np
 
 from molmo_jax.preprocess.padding import pad_field
 from molmo_jax.preprocess.types import (
-  PADDING,
+  PADDING_VALUES,
   SEQUENCE_FIELDS,
   VISUAL_FIELDS,
   EncodingError,
@@ -76,8 +76,8 @@ def pad_row(encoded: Row, shape: RowShape) -> dict[str, np.ndarray]:
              shape.visual if name in VISUAL_FIELDS else shape.crops)
     return (first, shape.slots) if name == 'pool_index' else (first, *x.shape[1:])
 
-  return {name: pad_field(name, encoded[name], sizes(name, encoded[name])) for name in PADDING
-          if encoded.get(name) is not None}
+  return {name: pad_field(name, encoded[name], sizes(name, encoded[name]))
+          for name in PADDING_VALUES if encoded.get(name) is not None}
 
 
 def empty_row(shape: RowShape, image: ImageConfig) -> dict[str, np.ndarray]:

@@ -38,7 +38,6 @@ CAPTIONS = {'long_caption': 'long_caption', 'short_caption': 'short_caption',
 POINTS = {'pointing': 'pointing', 'point_count': 'point_count', 'video_point': 'pointing',
           'video_point_count': 'point_count', 'video_count': 'only_count',
           'video_count_point': 'count_then_point'}
-SEVERAL_IMAGES = ('multi_image_pointing', 'multi_image_point_then_count')
 MODES = {'pointing': 'point', 'point_count': 'point_count', 'cosyn_point': 'point',
          'video_point': 'point', 'video_point_count': 'point_count', 'video_count': 'count',
          'video_count_point': 'count_then_point', 'multi_image_pointing': 'point',
@@ -71,6 +70,7 @@ class Drawing:
     return draw(texts, self.rng, **fields)
 
   def one(self, values: Sequence[Any]) -> Any:
+    """One of the values, each with the same probability."""
     return values[self.rng.integers(len(values))]
 
 

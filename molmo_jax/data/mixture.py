@@ -42,7 +42,7 @@ class DatasetConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Dataset:
+class MixedDataset:
   """A manifest with its settings and the probability that it is sampled."""
   name: str
   records: Manifest
@@ -66,7 +66,7 @@ class Dataset:
 
 
 def read_mixture(datasets: Mapping[str, DatasetConfig],
-                 groups: Mapping[str, float]) -> tuple[Dataset, ...]:
+                 groups: Mapping[str, float]) -> tuple[MixedDataset, ...]:
   """Opens the manifests of a mixture; sorted by name.
 
   Raises:
@@ -80,7 +80,7 @@ def read_mixture(datasets: Mapping[str, DatasetConfig],
       raise ManifestError(f'data.mixture.{name}: {error}') from None
   rates = sampling_rates(datasets, {name: len(manifest) for name, manifest in manifests.items()},
                          groups)
-  return tuple(Dataset(name, manifest, datasets[name], rates[name])
+  return tuple(MixedDataset(name, manifest, datasets[name], rates[name])
                for name, manifest in manifests.items())
 
 
@@ -131,7 +131,7 @@ def _root_size(name: str, config: DatasetConfig, length: int) -> float:
 class MixedOrder(grain.MapDataset[tuple[int, int]]):
   """The endless stream of a mixture: number → (index of the dataset, index of its record)."""
 
-  def __init__(self, datasets: Sequence[Dataset], seed: int):
+  def __init__(self, datasets: Sequence[MixedDataset], seed: int):
     super().__init__()
     self._rates, self._mixture_seed = tuple(dataset.rate for dataset in datasets), seed
     # a shuffled epoch is a function of the index, and an index past the end is in a later epoch

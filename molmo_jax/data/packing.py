@@ -25,7 +25,7 @@ import numpy as np
 
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.batching import Row, RowShape, pad_row, shape_of
-from molmo_jax.preprocess.types import PADDING
+from molmo_jax.preprocess.types import PADDING_VALUES
 
 # segment = EXAMPLE_STRIDE * example + subsegment (preprocess.types.Encoded)
 EXAMPLE_STRIDE = 100_000
@@ -131,7 +131,7 @@ def concatenate(examples: Sequence[Row], patches: int) -> dict[str, np.ndarray]:
       feature_index=np.where(feature >= 0, feature + visual, -1).astype(feature.dtype),
       pool_index=np.where(pool >= 0, pool + crops * patches, -1).astype(pool.dtype)))
     crops, visual = crops + len(example['crops']), visual + len(pool)
-  return {name: np.concatenate([example[name] for example in shifted]) for name in PADDING
+  return {name: np.concatenate([example[name] for example in shifted]) for name in PADDING_VALUES
           if examples[0].get(name) is not None}
 
 

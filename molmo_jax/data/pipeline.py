@@ -20,7 +20,7 @@ from molmo_jax.data.batching import RowShape, check_fits, pad_row, stack_rows
 from molmo_jax.data.facts import FactError
 from molmo_jax.data.formatting import Formatter, Prompts
 from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
-from molmo_jax.data.mixture import Dataset, DatasetConfig, MixedOrder, read_mixture
+from molmo_jax.data.mixture import DatasetConfig, MixedDataset, MixedOrder, read_mixture
 from molmo_jax.data.packing import PackingConfig, PackRows
 from molmo_jax.errors import MolmoError
 from molmo_jax.preprocess.encode import encode, shown_times
@@ -72,14 +72,23 @@ class EncodeRecord(grain.transforms.RandomMap):
 
   The element is the number of the dataset and of its record, or the record's alone where there is
   one dataset.
+
+  Args:
+    datasets: whose records are numbered.
+    preprocess: settings of images, videos and text.
+    tokenizer: of the model.
+    shape: sizes of a row; a larger example cannot be used.
+    padded: whether an example becomes a whole row, padded; else it is packed later.
+    formatter: words the facts of a record.
   """
 
-  def __init__(self, datasets: Sequence[Dataset], preprocess: PreprocessConfig,
+  def __init__(self, datasets: Sequence[MixedDataset], preprocess: PreprocessConfig,
                tokenizer: Tokenizer, shape: RowShape, padded: bool, formatter: Formatter):
     self._datasets, self._preprocess, self._tokenizer = datasets, preprocess, tokenizer
     self._shape, self._padded, self._formatter = shape, padded, formatter
 
   def random_map(self, element: int | tuple[int, int], rng: np.random.Generator) -> dict[str, Any]:
+    """The encoded example of a record; `element` is its index, or (dataset, index) in a mixture."""
     number, index = element if isinstance(element, tuple) else (0, element)
     dataset, source = self._datasets[number], ''
     try:
@@ -182,7 +191,7 @@ class _SkipIterator(grain.DatasetIterator):
     self.skipped = {name: int(count) for name, count in state['skipped'].items()}
 
 
-def read_sources(config: DataConfig) -> Manifest | tuple[Dataset, ...]:
+def read_sources(config: DataConfig) -> Manifest | tuple[MixedDataset, ...]:
   """What `TrainingData` reads: the manifest `data.train`, or the datasets of `data.mixture` if
   there are any.
 
@@ -235,7 +244,7 @@ class TrainingData:
   """
 
   def __init__(self, config: DataConfig, preprocess: PreprocessConfig,
-               sources: Manifest | Sequence[Dataset], tokenizer: Tokenizer, slots: int,
+               sources: Manifest | Sequence[MixedDataset], tokenizer: Tokenizer, slots: int,
                process_index: int = 0, process_count: int = 1, start: int = 0):
     """Opens the data of one process.
 
@@ -255,7 +264,7 @@ class TrainingData:
       raise ConfigError(f'data.batch_size={config.batch_size} must be a multiple of the '
                         f'{process_count} processes')
     if isinstance(sources, Manifest):
-      sources = (Dataset('data.train', sources, DatasetConfig(config.train)),)
+      sources = (MixedDataset('data.train', sources, DatasetConfig(config.train)),)
     records = sum(len(dataset.records) for dataset in sources)
     if records < process_count:
       raise ConfigError(f'{config.train or "data.mixture"} has {records} records for '
@@ -299,8 +308,8 @@ class TrainingData:
 
 
 def open_data(config: DataConfig, preprocess: PreprocessConfig,
-              sources: Manifest | Sequence[Dataset], tokenizer: Tokenizer, slots: int, index: int,
-              count: int, positions: Mapping[str, Any] | None = None) -> TrainingData:
+              sources: Manifest | Sequence[MixedDataset], tokenizer: Tokenizer, slots: int,
+              index: int, count: int, positions: Mapping[str, Any] | None = None) -> TrainingData:
   """The data of shard `index` of `count`, from the beginning or from where a checkpoint was saved.
 
   Args:

@@ -206,6 +206,7 @@ def right_option(row: Row, fields: Fields, options: Sequence[str]) -> int | None
 
 
 def style_of(row: Row, fields: Fields) -> str:
+  """The style of a row, which may depend on its columns."""
   return fields.style(row) if callable(fields.style) else fields.style
 
 

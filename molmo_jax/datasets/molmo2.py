@@ -122,10 +122,6 @@ def _identity(row: Row) -> Iterator[Row]:
       yield {'question': question, 'response': row['response'], 'image': image}
 
 
-def _points_path(files: Files, row: Row) -> str:
-  return files.video(str(row['video_id']))
-
-
 DATASETS = (
   Dataset('molmo2_captions', table(
     hub('train'), keep=lambda row: (row['annotation_score'] or 0) >= LEAST_SCORE

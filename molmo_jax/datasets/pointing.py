@@ -15,6 +15,7 @@ TWO_FPS = 'videos as its card says, re-encoded at 2 frames/s as <id>_2fps.mp4'
 
 
 def count_of(row: Row) -> int:
+  """The count of a row, whose column has one of two names."""
   return int(row['count'] if 'count' in row else row['number'])
 
 

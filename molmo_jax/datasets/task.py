@@ -57,6 +57,7 @@ class Task:
 
   @property
   def asked_split(self) -> str:
+    """The split that is evaluated."""
     return self.split or self.splits[0]
 
   @property

@@ -49,6 +49,7 @@ class Reading:
 
   @property
   def fields(self) -> Fields:
+    """The columns for this use; by default those of the dataset."""
     return self.use.fields or self.dataset.fields
 
   def rows(self) -> Iterator[Row]:
@@ -102,6 +103,7 @@ class Reading:
                     if self.use.modes else [part])
 
   def reject(self, reason: str) -> None:
+    """Counts a row that cannot be used, and keeps the first reason."""
     self.counts.unusable += 1
     self.counts.first_unusable = self.counts.first_unusable or reason
 
@@ -154,12 +156,13 @@ def _even(facts: list, most: int | None) -> Iterator[list]:
     yield facts[start:start + size + (number < larger)]
 
 
-def convert(dataset: Dataset, use: Training, root: Path, out: Path, *, files: str = '',
+def convert(entry: tuple[Dataset, Training], root: Path, out: Path, *, files: str = '',
             limit: int | None = None, formatter: Formatter | None = None, seed: int = 0,
             progress: Callable[[Counts], None] = lambda counts: None) -> Counts:
   """Writes the manifest `out` for a dataset whose files are below `root`.
 
   Args:
+    entry: of `registry.TRAINING`.
     files: a pattern below `root` in the place of the dataset's.
     limit: largest number of rows that are read.
     formatter: words the facts once, so that the manifest holds conversations; None keeps facts.
@@ -168,6 +171,7 @@ def convert(dataset: Dataset, use: Training, root: Path, out: Path, *, files: st
   Raises:
     TableError: no file matches, or one cannot be read.
   """
+  dataset, use = entry
   media = out.with_name(f'{out.stem}_media')
   reading = Reading(dataset, use, Files(root, 'train', media, pattern=files), limit, progress)
   rng, counts = np.random.default_rng([seed, *use.name.encode()]), reading.counts

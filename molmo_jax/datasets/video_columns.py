@@ -36,6 +36,7 @@ LABELLED = re.compile(r'(?=...)(?:\(([^)]{0,2})\)|([^\W_])(?:\)[ .]|\.))')
 
 
 def stem(row: Row) -> str:
+  """Name of the file that the row comes from, without its suffix."""
   return PurePosixPath(row['_file']).stem
 
 
@@ -47,6 +48,7 @@ def in_folder(folder: str, name: str | Callable[[Row], str],
 
 
 def mvbench_video(files: Files, row: Row) -> str:
+  """The video of an MVBench row; its folder depends on the part."""
   part = stem(row)
   if part not in MVBENCH:
     raise TaskError(f'{row["_file"]}: MVBench has no part {part}; its parts are: '
@@ -56,6 +58,7 @@ def mvbench_video(files: Files, row: Row) -> str:
 
 
 def index_of_answer(row: Row) -> int:
+  """Index of the answer among the candidates; a TaskError if it is none of them."""
   if row['answer'] not in row['candidates']:
     raise TaskError(f"{row['_file']}: the answer {row['answer']!r} is none of the candidates "
       f"{row['candidates']}")
@@ -63,11 +66,13 @@ def index_of_answer(row: Row) -> int:
 
 
 def motionbench_video(files: Files, row: Row) -> str:
+  """The video of a MotionBench row, in one of two folders."""
   own = files.video(f'self-collected/{row["video_path"]}')
   return own if Path(own).exists() else files.video(f'public-dataset/{row["video_path"]}')
 
 
 def temp_compass_questions(row: Row) -> Iterator[Row]:
+  """The questions of a TempCompass row, with their options where the task has some."""
   task = PurePosixPath(row['_file']).parent.name
   lines = row['question'].split('\n')
   row = row | {'task': task, 'whole_question': row['question'], 'options': None}
@@ -97,6 +102,7 @@ def lvbench_question(row: Row) -> str:
 
 
 def video_mme_subtitles(files: Files, row: Row) -> list[dict] | None:
+  """Subtitles of a Video-MME video, times in seconds; None where it has none."""
   lines = _json(files, 'subtitles.json').get(row['videoID'])
   return None if lines is None else [{k: line[k] for k in ('start', 'end', 'text')}
                                      for line in lines.values()]
@@ -143,15 +149,18 @@ def mlvu_files(numbers: str) -> dict[str, str]:
 
 
 def mlvu_video(files: Files, row: Row) -> str:
+  """The video of an MLVU row; its folder depends on the split."""
   return files.video(f'video/{row["video"]}' if files.split == 'test'
                      else f'video/{stem(row)}/{row["video"]}')
 
 
 def mlvu_subset(row: Row) -> str | None:
+  """Which of the tasks of MLVU the row belongs to, from the name of its file."""
   return re.sub(r'^\d+_', '', stem(row)) if 'json/' in row['_file'] else None
 
 
 def with_kind(row: Row) -> Row:
+  """The row with its part of TemporalBench, from the name of its file."""
   return row | {'kind': stem(row).removeprefix('temporalbench_')}
 
 
@@ -177,5 +186,6 @@ def hallucer(row: Row) -> Iterator[Row]:
 
 
 def is_choice(row: Row) -> bool:
+  """Whether the question is one of multiple choice."""
   return row['eval_method'] == 'multiple_choice'
 

@@ -53,10 +53,10 @@ def _labelled(style: str, asks: str, column: str = 'label'):
   return lambda row: [{'style': style, 'asks': asks, 'answers': [row[column]]}]
 
 
-def _set(name: str, rows, video: Any, facts, source: str, clip=None, grouped: bool = True,
-         schema: str = 'loader', note: str = '') -> Dataset:
+def _set(name: str, rows, video: Any, facts, source: str, clip=None, schema: str = 'loader',
+         **training: Any) -> Dataset:
   return Dataset(name, rows, Fields(video=video, clip=clip, facts=facts), source, schema=schema,
-                 training=(Training(name, grouped=grouped, note=note),))
+                 training=(Training(name, **training),))
 
 
 def _recipe_steps(row: Row) -> Iterator[Row]:
@@ -67,6 +67,7 @@ def _recipe_steps(row: Row) -> Iterator[Row]:
 
 
 def recipe_step(row: Row) -> list[Fact]:
+  """A step of YouCook2: what is done in a part of the video, or in the whole one with times."""
   row = row | {'sentence': row['sentence'].removesuffix('.') + '.'}
   if 'start' in row:
     return _labelled('youcook2_label', 'action', 'sentence')(row)

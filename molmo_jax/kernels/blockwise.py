@@ -23,7 +23,7 @@ from einops import rearrange
 from jax import Array
 from jax.custom_derivatives import linear_call
 
-from molmo_jax.kernels.mask import PADDING, Bidirectional, Blocks, MaskInfo, rule, visible
+from molmo_jax.kernels.mask import PADDING_SEGMENT, Bidirectional, Blocks, MaskInfo, rule, visible
 from molmo_jax.kernels.reference import check_shapes
 
 
@@ -243,8 +243,8 @@ def _cut(x: Array, size: int, fill: int) -> Array:
 
 def _cut_info(info: MaskInfo, size: int) -> MaskInfo:
   """Fields [B,S] → [blocks,B,size]; what is added is padding."""
-  cut = MaskInfo(segments=_cut(info.segments, size, PADDING), visual=_cut(info.visual, size, 0),
-                 index=_cut(info.index, size, 0))
+  cut = MaskInfo(segments=_cut(info.segments, size, PADDING_SEGMENT),
+                 visual=_cut(info.visual, size, 0), index=_cut(info.index, size, 0))
   return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), cut)
 
 

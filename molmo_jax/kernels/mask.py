@@ -24,7 +24,7 @@ from jax import Array
 # segment = EXAMPLE_STRIDE * example + subsegment
 EXAMPLE_STRIDE = 100_000
 # segment of a token that nobody sees
-PADDING = -1
+PADDING_SEGMENT = -1
 
 
 @jax.tree_util.register_dataclass
@@ -71,7 +71,7 @@ class Tokens:
 
   def __init__(self, info: MaskInfo, counted: Array | None = None):
     """`counted`: bool like the fields, the tokens that are meant; None: all but padding."""
-    self.info, self.counted = info, info.segments != PADDING if counted is None else counted
+    self.info, self.counted = info, info.segments != PADDING_SEGMENT if counted is None else counted
     self.present = self.some(self.counted)
     self.example, self.segment = self.read(examples(info.segments)), self.read(info.segments)
     self.visual, self.index = self.read(info.visual), self.read(info.index)

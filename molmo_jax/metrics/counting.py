@@ -43,6 +43,7 @@ _COUNTING = re.compile(
 
 
 class CountScores(NamedTuple):
+  """Of one answer, each 0 or 1 (docs/metrics.md)."""
   correct: float
   close: float
   valid: float                                # whether a count could be read at all

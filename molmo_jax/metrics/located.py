@@ -31,6 +31,7 @@ class EncodedMasks(dict):
   """Frame → mask bool [h,w], decoded when it is asked for: most frames of a video never are."""
 
   def get(self, frame: int, default: Any = None) -> np.ndarray | None:
+    """The mask of a frame, decoded: bool [H,W], or `default` where it has none."""
     return decode_mask(self[frame]) if frame in self else default
 
 

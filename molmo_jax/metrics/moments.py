@@ -12,6 +12,7 @@ MIN_OVERLAP = 0.5                               # intersection over union
 
 
 class MomentScores(NamedTuple):
+  """Of one answer, fractions in 0…1 (docs/metrics.md)."""
   precision: float
   recall: float
   f1: float

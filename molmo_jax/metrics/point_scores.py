@@ -24,12 +24,14 @@ _EPSILON = 1e-10                                # in the divisor of F1, as upstr
 
 
 class PointScores(NamedTuple):
+  """Of one answer, fractions in 0…1 (docs/metrics.md)."""
   precision: float
   recall: float
   f1: float
 
 
 class VideoPointScores(NamedTuple):
+  """Of one answer about a video, fractions in 0…1 (docs/metrics.md)."""
   precision: float
   recall: float
   f1: float

@@ -24,6 +24,7 @@ class HotaScores(NamedTuple):
 
 
 class TrackingScores(NamedTuple):
+  """Of one answer, fractions in 0…1 (docs/metrics.md)."""
   precision: float
   recall: float
   f1: float

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from molmo_jax.kernels.mask import PADDING, MaskInfo
+from molmo_jax.kernels.mask import PADDING_SEGMENT, MaskInfo
 
 
 @jax.tree_util.register_dataclass
@@ -46,7 +46,7 @@ def extend_cache(keys: Float[Array, 'L B S K H'], values: Float[Array, 'L B S K 
     widths = [(0, slots if i == axis else 0) for i in range(x.ndim)]
     return jnp.pad(x, widths, constant_values=fill)
 
-  grown = MaskInfo(with_room(info.segments, 1, PADDING), with_room(info.visual, 1),
+  grown = MaskInfo(with_room(info.segments, 1, PADDING_SEGMENT), with_room(info.visual, 1),
                    jnp.broadcast_to(jnp.arange(length + slots), (rows, length + slots)))
   return Cache(tuple(with_room(x.transpose(0, 2, 3, 1), 3) for x in keys.astype(dtype)),
                tuple(with_room(x.swapaxes(1, 2), 2) for x in values.astype(dtype)), grown,

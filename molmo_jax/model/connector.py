@@ -53,6 +53,19 @@ class Connector(nn.Module):
                layout_index: Array | None = None, layout_box: Array | None = None,
                patch_mask: Array | None = None, dropout_key: Array | None = None
                ) -> Float[Array, 'B V D']:
+    """Visual tokens from the features of patches.
+
+    Args:
+      features: of the M patches of all crops of a row, F wide.
+      pool_index: which patches each visual token pools; −1: an empty slot.
+      layout_index: place of each visual token in its grid, for the layout embedding.
+      layout_box: its normalised box in the image, for the layout embedding.
+      patch_mask: part of each patch that is image and not padding, for `padding_embed`.
+      dropout_key: random key of the feature dropout; None: no dropout.
+
+    Raises:
+      ValueError: the configuration needs a field of the batch that is not given.
+    """
     c = self.config
     if c.padding_embed is not None:
       if patch_mask is None:

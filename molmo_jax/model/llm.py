@@ -33,6 +33,7 @@ class Embedding(nn.Module):
   config: LlmConfig
 
   def setup(self):
+    """Makes the two tables, and the output matrix where it is not tied to them."""
     c = self.config
     self.base = self.param('base', fan_in_normal(c.width), (c.vocab, c.width))
     self.extra = self.param('extra', nn.initializers.normal(0.02), (c.extra_vocab, c.width))
@@ -62,6 +63,20 @@ class Attention(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'B S D'], table: Float[Array, 'B S half 2'], info: MaskInfo,
                cache: Cache | None = None, layer: int = 0) -> tuple[Array, tuple[Array, Array]]:
+    """One layer: attention and MLP with their residual connections.
+
+    Args:
+      x: hidden states.
+      table: rotary table of this layer (`rotary_tables`).
+      info: what the attention mask is made of, [B,S] each.
+      dropout_rate: probability that a value is dropped, a scalar or per token; None: no dropout.
+      dropout_key: random key of the dropout.
+      cache: keys and values of the tokens before; None in training.
+      layer: index of this layer in the cache.
+
+    Returns:
+      The hidden states after the layer; keys and values of its tokens, [B,S,K,H] each.
+    """
     c = self.config.llm
     heads, kv_heads = (c.heads, c.head_dim), (c.kv_heads, c.head_dim)
     project = lambda name, shape: Einsum(
@@ -127,8 +142,20 @@ class Decoder(nn.Module):
   def __call__(self, x: Float[Array, 'B S D'], positions: Int[Array, 'B S'], info: MaskInfo,
                loss_weights: Array | None = None, dropout_key: Array | None = None,
                cache: Cache | None = None) -> tuple[Float[Array, 'B S D'], Any]:
-    """Returns the hidden states after the final norm, and keys and values: [L,B,S,K,H] each; with a
-    cache, a list of pairs, one per layer, which `append` writes."""
+    """All layers and the final norm.
+
+    Args:
+      x: embedded tokens, visual features added.
+      positions: for the rotary embedding.
+      info: what the attention mask is made of, [B,S] each.
+      loss_weights: [B,S]; where dropout applies to tokens with a loss only.
+      dropout_key: random key of the dropout; None: no dropout.
+      cache: keys and values of the tokens before; None in training.
+
+    Returns:
+      The hidden states after the final norm; keys and values, [L,B,S,K,H] each, or with a cache a
+      list of pairs, one per layer, which `append` writes.
+    """
     c, dtype = self.config.llm, jnp.dtype(self.config.dtype)
     block = Block(self.config, dtype, parent=None)
     tables = rotary_tables(positions, c.head_dim, c.rope_theta, c.yarn)

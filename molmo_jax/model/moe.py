@@ -91,6 +91,8 @@ def mix_sorted(x: Array, weights: Array, chosen: Array, gate: Array, up: Array,
                down: Array) -> Array:
   """`mix` by sorting: each token k times, sorted by expert, through ragged products whose groups
   are as long as experts are chosen.
+
+  Args: as `mix`.
   """
   (rows, length, width), k = x.shape, chosen.shape[-1]
   experts = chosen.reshape(-1)
@@ -109,6 +111,8 @@ def mix_every_expert(x: Array, weights: Array, chosen: Array, gate: Array, up: A
                      down: Array) -> Array:
   """`mix` without sorting: all tokens through all experts, one expert after the other; those that a
   token did not choose weigh 0.
+
+  Args: as `mix`.
   """
   is_chosen = jax.nn.one_hot(chosen, gate.shape[0], dtype=jnp.float32)
   of_expert = jnp.sum(is_chosen * weights[..., None], axis=2)

@@ -43,6 +43,7 @@ class Molmo(nn.Module):
   config: ModelConfig
 
   def setup(self):
+    """Makes the submodules; their names are the tops of parameter paths."""
     c = self.config
     dtype = jnp.dtype(c.dtype)
     if c.tower.kind not in TOWERS:

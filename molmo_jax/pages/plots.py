@@ -135,10 +135,12 @@ class CurvePanel:
 
   @functools.cached_property
   def x(self) -> Axis:
+    """The horizontal axis, over the steps of all lines."""
     return axis_over([p[0] for line in self.lines for p in line.points], LEFT, WIDTH - RIGHT)
 
   @functools.cached_property
   def y(self) -> Axis:
+    """The vertical axis, over all that is drawn."""
     values = [p[1] for line in self.lines for p in (*line.points, *line.dots, *line.band)]
     return axis_over(values, HEIGHT - BOTTOM, TOP, self.log, margin=0.05)
 
@@ -170,10 +172,12 @@ class IntervalPanel:
 
   @property
   def bottom(self) -> int:
+    """Vertical position below the last row, in pixels."""
     return self.top + self.row * len(self.rows)
 
   @property
   def height(self) -> int:
+    """Height of the drawing, in pixels."""
     return self.bottom + BOTTOM - 6
 
   @functools.cached_property

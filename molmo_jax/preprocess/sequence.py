@@ -42,6 +42,7 @@ class LossWeight:
   root_branches: bool = False                 # 1/√(number of conversations in the sequence)
 
   def value(self, loss_tokens: int, branches: int) -> float:
+    """Weight of each loss token of a conversation (docs/training.md)."""
     weight = self.scale
     if self.root_length:
       weight *= 2 / math.sqrt(max(loss_tokens, 1))

@@ -29,7 +29,8 @@ _SPLIT = r' ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+'
 class Tokenizer:
   """A tokenizer whose ids from `base_vocab_size` on are Molmo's extra tokens.
 
-  Attributes:
+  Args, also attributes but for the first:
+    inner: the tokenizer of the language model.
     base_vocab_size: size of the base vocabulary, fillers included; extra token n has the id
       base_vocab_size + n.
     special: ids of Molmo's extra tokens.

@@ -17,7 +17,7 @@ from molmo_jax.errors import MolmoError
 from molmo_jax.preprocess.frame_sampling import CANDIDATE_FPS
 
 # The fields of a row and a batch, with what fills their unused part (docs/data.md).
-PADDING = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1,
+PADDING_VALUES = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1,
                loss_weights=0, crops=0, pool_index=-1, layout_index=0, layout_box=0, patch_mask=0)
 SEQUENCE_FIELDS = ('tokens', 'targets', 'positions', 'segments', 'visual', 'feature_index',
                    'loss_weights')

@@ -42,7 +42,7 @@ from molmo_jax.preprocess.encode import (
 from molmo_jax.preprocess.padding import pad_field
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import (
-  PADDING,
+  PADDING_VALUES,
   SEQUENCE_FIELDS,
   EncodingError,
   PreprocessConfig,
@@ -250,7 +250,7 @@ def batch_rows(rows: Sequence[Mapping[str, np.ndarray]],
   batch = {}
   for name in rows[0]:
     arrays = [row[name] for row in rows]
-    if name not in PADDING:
+    if name not in PADDING_VALUES:
       batch[name] = np.concatenate(arrays)
       continue
     sizes = np.max([array.shape for array in arrays], axis=0)

@@ -90,7 +90,19 @@ def number_size(count: int, height: float) -> tuple[float, float]:
 
 def draw_number(side: int, background: RGB, text: str, x: float, y: float, height: float,
                 rgb: RGB) -> np.ndarray:
-  """A square image of the digits `text`, centred at (x, y) pixels; uint8 [side, side, 3]."""
+  """A square image of a number.
+
+  Args:
+    side: of the image, in pixels.
+    background: its colour.
+    text: the digits.
+    x, y: centre of the digits, in pixels.
+    height: of the digits, in pixels.
+    rgb: colour of the digits.
+
+  Returns:
+    uint8 [side, side, 3].
+  """
   image = Image.new('RGB', (side * SUPERSAMPLING,) * 2, background)
   pen = ImageDraw.Draw(image)
   cell = height / GLYPH_HEIGHT

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 import molmo_jax
-from molmo_jax.command_line import make_parser
+from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.evaluation.drawing import draw_points
 from molmo_jax.preprocess.reading import load_image
 from molmo_jax.preprocess.types import MediaError
@@ -30,26 +30,23 @@ EXAMPLES = """
 """
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   args = _arguments(argv)
   media = [{'type': 'image', 'image': path} for path in args.image]
   media += [{'type': 'video', 'video': args.video}] if args.video else []
-  try:
-    for part in media:   # before the weights are loaded, which takes longer
-      if not Path(part[part['type']]).is_file():
-        raise MediaError(f'{part[part["type"]]}: no such file')
-    molmo = molmo_jax.from_pretrained(args.model, dtype=args.dtype)
-    if args.question:
-      messages = [_user(args.question, media)]
-      answer = _answer(molmo, messages, args.max_new_tokens)
-      if args.draw:
-        _draw(molmo, answer, messages, args)
-    else:
-      _converse(molmo, media, args.max_new_tokens)
-  except (OSError, ValueError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
+  for part in media:   # before the weights are loaded, which takes longer
+    if not Path(part[part['type']]).is_file():
+      raise MediaError(f'{part[part["type"]]}: no such file')
+  molmo = molmo_jax.from_pretrained(args.model, dtype=args.dtype)
+  if args.question:
+    messages = [_user(args.question, media)]
+    answer = _answer(molmo, messages, args.max_new_tokens)
+    if args.draw:
+      _draw(molmo, answer, messages, args)
+  else:
+    _converse(molmo, media, args.max_new_tokens)
   return 0
 
 

@@ -22,7 +22,7 @@ from molmo_jax import experiment
 from molmo_jax.checkpoint import hf, native
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
 from molmo_jax.checkpoint.hf_files import TensorFolder, find_checkpoint, new_folder
-from molmo_jax.command_line import make_parser
+from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.configuration import ConfigError
 from molmo_jax.initial import from_checkpoint
 from molmo_jax.model.config import ModelConfig
@@ -61,16 +61,13 @@ class LoadedCheckpoint:
   serving: dict[str, Any]
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   args = _arguments(argv)
   logging.set_verbosity(logging.ERROR)   # Orbax warns of things that are as they should be
   console = Console(stderr=True)
-  try:
-    convert(args, console)
-  except (OSError, ValueError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
+  convert(args, console)
   console.print(f'{args.source} → {args.destination} ({args.layout})', highlight=False)
   return 0
 

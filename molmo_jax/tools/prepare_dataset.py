@@ -12,11 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from molmo_jax.command_line import make_parser
+from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.data.formatting import Formatter
-from molmo_jax.datasets import TRAINING, TaskError
+from molmo_jax.datasets import TRAINING
 from molmo_jax.datasets.page import training_page
-from molmo_jax.datasets.tables import TableError
 from molmo_jax.datasets.training import Counts, convert, write_urls
 from molmo_jax.progress import Display
 
@@ -33,6 +32,7 @@ EXAMPLES = """
 STAGES = {'pretrain': 'style_only', 'sft': 'molmo2', 'v1': 'molmo_v1'}   # → DataConfig.prompts
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   parser = make_parser('prepare_dataset', __doc__, EXAMPLES)
@@ -59,21 +59,17 @@ def main(arguments: list[str] | None = None) -> int:
     close = difflib.get_close_matches(options.name, TRAINING, n=3, cutoff=0.0)
     parser.error(f'there is no dataset {options.name!r}; the closest are: {", ".join(close)}')
   console = Console(stderr=True)
-  try:
-    if options.urls:
-      urls = write_urls(*TRAINING[options.name], options.root, options.urls, options.files)
-      console.print(f'{options.urls}: {urls:,} URLs', highlight=False)
-    return _prepare(options, console) if options.out else 0
-  except (TableError, TaskError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
+  if options.urls:
+    urls = write_urls(*TRAINING[options.name], options.root, options.urls, options.files)
+    console.print(f'{options.urls}: {urls:,} URLs', highlight=False)
+  return _prepare(options, console) if options.out else 0
 
 
 def _prepare(options: argparse.Namespace, console: Console) -> int:
   formatter = Formatter(STAGES[options.stage]) if options.stage else None
   with Display(console, f'preparing {options.name}', 1) as display:
     counts = convert(
-      *TRAINING[options.name], options.root, options.out, files=options.files, limit=options.limit,
+      TRAINING[options.name], options.root, options.out, files=options.files, limit=options.limit,
       formatter=formatter, seed=options.seed, progress=lambda counts: display.update(0, (
         f'{counts.rows:,} rows, {counts.records:,} records, {counts.missing:,} missing')))
   return _report(counts, options.out, console)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from molmo_jax.command_line import make_parser
+from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.data.wordings import WordingsError, fields_of, read_wordings
 from molmo_jax.files import write_atomically
 
@@ -39,6 +39,7 @@ SOURCES = {
 FIELDS = {'q': 'question', 'opts': 'options', 'instr': 'instruction', 'option_type': 'kind'}
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   parser = make_parser('wordings', __doc__, EXAMPLES)
@@ -46,11 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument('out', type=Path, help='the file to write, ….json')
   options = parser.parse_args(arguments)
   console = Console(stderr=True)
-  try:
-    found = read_checkout(options.checkout)
-  except WordingsError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
+  found = read_checkout(options.checkout)
   write_atomically(options.out, json.dumps(found, indent=1, ensure_ascii=False) + '\n')
   own = read_wordings()
   console.print(f'{options.out}: {sum(map(len, found.values()))} wordings of {len(found)} kinds',

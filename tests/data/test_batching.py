@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from molmo_jax.data.batching import RowShape, bucket, pad_row, shape_of, stack_rows
-from molmo_jax.preprocess.types import PADDING, EncodingError
+from molmo_jax.preprocess.types import PADDING_VALUES, EncodingError
 from tests.model.tiny import row
 
 EXAMPLE = row(3, -2, 2)   # 7 tokens, 1 crop, 2 visual tokens of 4 slots
@@ -34,7 +34,7 @@ def test_every_field_keeps_its_values_and_is_filled_up():
     rest = np.ones(x.shape, bool)
     rest[inside] = False
     assert rest.any(), name
-    assert (x[rest] == PADDING[name]).all(), name
+    assert (x[rest] == PADDING_VALUES[name]).all(), name
 
 
 def test_a_mask_of_patches_is_filled_up_with_crops_of_padding_and_is_absent_where_there_is_none():
@@ -49,10 +49,10 @@ def test_a_mask_of_patches_is_filled_up_with_crops_of_padding_and_is_absent_wher
 
 
 def test_padding_is_nobody_and_points_nowhere():
-  assert {name for name, value in PADDING.items() if value == -1} == {'tokens', 'targets',
+  assert {name for name, value in PADDING_VALUES.items() if value == -1} == {'tokens', 'targets',
                                                                       'segments', 'feature_index',
                                                                        'pool_index'}
-  assert PADDING['loss_weights'] == PADDING['visual'] == PADDING['crops'] == 0
+  assert PADDING_VALUES['loss_weights'] == PADDING_VALUES['visual'] == PADDING_VALUES['crops'] == 0
 
 
 def test_an_exact_fit_is_unchanged():

@@ -172,21 +172,21 @@ def test_missing_media_are_counted_for_their_dataset(tmp_path):
 
 def test_a_dataset_weights_the_conversations_that_have_no_weight():
   turn = (Message('user', 'q'), Message('assistant', 'a'))
-  dataset = mixture.Dataset('a', None, DatasetConfig('', message_weight=0.2))
+  dataset = mixture.MixedDataset('a', None, DatasetConfig('', message_weight=0.2))
   assert dataset.adapted(Example(conversations=(turn, turn))).weights == (0.2, 0.2)
   assert dataset.adapted(Example(conversations=(turn, turn), weights=(3.0, None))).weights == (3.0,
                                                                                                0.2)
   plain = Example(conversations=(turn,))
-  assert mixture.Dataset('a', None, DatasetConfig('')).adapted(plain) is plain
+  assert mixture.MixedDataset('a', None, DatasetConfig('')).adapted(plain) is plain
 
 
 def test_some_examples_of_a_dataset_take_more_crops():
-  dataset = mixture.Dataset('a', None, DatasetConfig('', p_high_res=0.3))
+  dataset = mixture.MixedDataset('a', None, DatasetConfig('', p_high_res=0.3))
   rng = np.random.default_rng(0)
   crops = [dataset.preprocess(PreprocessConfig(), rng).image.max_crops for _ in range(1000)]
   assert set(crops) == {8, 24}
   assert 0.25 < crops.count(24) / 1000 < 0.35
-  usual = mixture.Dataset('a', None, DatasetConfig(''))
+  usual = mixture.MixedDataset('a', None, DatasetConfig(''))
   assert usual.preprocess(PreprocessConfig(), rng) == PreprocessConfig()
 
 

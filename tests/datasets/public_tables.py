@@ -47,7 +47,7 @@ def prepare(tmp_path, name, file, rows, media=(), prompts=None, **options):
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_bytes(png())
   out = tmp_path / 'out' / f'{name}.jsonl'
-  counts = convert(*TRAINING[name], root, out, formatter=Formatter(prompts) if prompts else None,
+  counts = convert(TRAINING[name], root, out, formatter=Formatter(prompts) if prompts else None,
                    **options)
   return ([*read_manifest(out)] if counts.records else []), counts
 

@@ -37,7 +37,7 @@ def write_stage(folder: Path, stage: str, records: int = 4, size: int = 24) -> P
     table = root / f'{name}.jsonl'
     table.write_text(''.join(json.dumps(row) + '\n' for i in range(records)
                              for row in [_row(name, i, size)]))
-    convert(*TRAINING[name], root, folder / f'{name}.jsonl', files=table.name)
+    convert(TRAINING[name], root, folder / f'{name}.jsonl', files=table.name)
   return folder
 
 

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from molmo_jax.checkpoint import hf
 from molmo_jax.model.molmo import Molmo
-from molmo_jax.preprocess.types import PADDING
+from molmo_jax.preprocess.types import PADDING_VALUES
 from molmo_jax.training.step import batch_loss
 from tests.oracle import reference
 from tests.oracle.conversations import everyday
@@ -24,11 +24,12 @@ def lesson(rows, first_extra, seed):
   int, float [B,S].
   """
   rng = np.random.default_rng([seed, 73])
-  targets = np.pad(rows['tokens'][:, 1:], ((0, 0), (0, 1)), constant_values=PADDING['targets'])
+  targets = np.pad(rows['tokens'][:, 1:], ((0, 0), (0, 1)),
+                   constant_values=PADDING_VALUES['targets'])
   learnable = (rows['segments'] >= 0) & (targets >= 0) & (targets < first_extra)
   weights = np.where(learnable, rng.uniform(0, 2, targets.shape), 0).astype(np.float32)
-  return {k: v for k, v in rows.items() if k in PADDING} | dict(targets=targets.astype(np.int32),
-                                                                loss_weights=weights)
+  return {k: v for k, v in rows.items() if k in PADDING_VALUES} | dict(
+    targets=targets.astype(np.int32), loss_weights=weights)
 
 
 def our_gradients(molmo, batch, folder):

@@ -66,6 +66,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def compare_decoding(args: argparse.Namespace, peer: tuple[Any, Any] | None) -> None:
+  """`molmo-jax benchmark generate`."""
   model, params = small.make_model()
   their_model = small.peer_of(params, *peer) if peer else None
   for rows in args.batch:
@@ -80,6 +81,7 @@ def compare_decoding(args: argparse.Namespace, peer: tuple[Any, Any] | None) -> 
 
 
 def compare_images(args: argparse.Namespace, peer: tuple[Any, Any] | None) -> None:
+  """`molmo-jax benchmark preprocess`."""
   width, height = args.size
   image = images.picture(width, height)
   for normalised in (False, True):
@@ -91,6 +93,7 @@ def compare_images(args: argparse.Namespace, peer: tuple[Any, Any] | None) -> No
 
 
 def compare_training(args: argparse.Namespace, peer: tuple[Any, Any] | None) -> None:
+  """`molmo-jax benchmark train`."""
   model, params = small.make_model()
   tokens = decoding.prompts(1, args.prompt_tokens or 512)
   print(f'train step (AdamW), one row of {tokens.size} text tokens')

@@ -35,6 +35,7 @@ def prompts(rows: int, length: int) -> np.ndarray:
 
 
 def ours(model: Molmo, params: Any, tokens: np.ndarray, new_tokens: int) -> Side:
+  """Greedy decoding of `new_tokens` tokens by this project, compiled."""
   layers, made = unstack_blocks(params), {}
   prompt = jax.block_until_ready(begin(model, params, text_batch(tokens), new_tokens))
 

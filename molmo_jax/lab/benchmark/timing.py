@@ -32,6 +32,7 @@ class Timing:
 
   @property
   def median(self) -> float:
+    """Of the runs that count, in seconds."""
     return statistics.median(self.counted)
 
   def describe(self, work: float, unit: str) -> str:

@@ -19,6 +19,7 @@ RATE = 1e-5
 
 
 def ours(model: Molmo, params: Any, tokens: np.ndarray) -> Run:
+  """One training step of this project, compiled, as a program that can be timed."""
   batch = text_batch(tokens) | dict(targets=np.roll(tokens, -1, axis=1),
                                     loss_weights=np.ones(tokens.shape, np.float32))
   config = OptimizerConfig({'all': GroupConfig('', learning_rate=RATE, warmup=0)})

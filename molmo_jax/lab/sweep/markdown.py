@@ -40,6 +40,7 @@ def study_piece(study: StudyResult) -> str:
 
 
 def table_text(table: Table) -> str:
+  """The table in Markdown, numbers to the right."""
   lines = [table.head, ['---', *['---:'] * (len(table.head) - 1)]]
   lines += [[_cell(cell) for cell in row] for row in table.rows]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)

@@ -28,6 +28,7 @@ TAIL = 4096
 
 
 def is_done(folder: Path) -> bool:
+  """Whether the run of this folder has been finished."""
   return (folder / DONE).is_file()
 
 
@@ -38,6 +39,7 @@ def mark_done(folder: Path, model: ModelConfig, seconds: float) -> None:
 
 
 def read_done(folder: Path) -> dict[str, Any]:
+  """What `mark_done` wrote."""
   return json.loads((folder / DONE).read_text(encoding='utf-8'))
 
 

@@ -68,6 +68,7 @@ class ArmResult:
   runs: dict[int, RunResult]
 
   def mean(self, task: str) -> Mean:
+    """Mean accuracy of a task over the random seeds, with its interval."""
     return mean_of([run.accuracy[task] for run in self.runs.values()])
 
   def typical(self, measure: str) -> float:
@@ -86,6 +87,7 @@ class StudyResult:
 
   @property
   def baseline(self) -> ArmResult:
+    """The first arm, which the others are compared with."""
     return self.arms[0]
 
   @property
@@ -104,6 +106,7 @@ class StudyResult:
     return sum(self.seeds - len(arm.runs) for arm in self.arms)
 
   def chance(self, task: str) -> float:
+    """Accuracy of guessing in a task."""
     run = next(run for arm in self.arms for run in arm.runs.values())
     return run.chance[task]
 

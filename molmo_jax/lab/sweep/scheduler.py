@@ -60,6 +60,7 @@ class Stop:
 
   @contextlib.contextmanager
   def listening(self) -> Iterator[None]:
+    """While the context is open, SIGINT and SIGTERM set the flag instead of ending the program."""
     before = {number: signal.signal(number, self._received)
               for number in (signal.SIGINT, signal.SIGTERM)}
     try:

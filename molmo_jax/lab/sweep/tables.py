@@ -107,37 +107,45 @@ def notes(studies: Sequence[StudyResult]) -> list[str]:
 
 
 def accuracy_cell(found: Mean) -> Cell:
+  """Mean accuracy in %, with half of its interval."""
   return Cell(percent(found.mean), '' if math.isnan(found.half) else f'± {percent(found.half)}')
 
 
 def difference_cell(found: Paired) -> Cell:
+  """Difference to the baseline in points, with its interval."""
   interval = '' if math.isnan(found.low) else f'{signed(found.low)} … {signed(found.high)}'
   return Cell(signed(found.mean), interval, found.p < STRONG)
 
 
 def p_cell(p: float) -> Cell:
+  """A p-value with its mark of significance."""
   return Cell(p_text(p) + mark(p), strong=p < STRONG)
 
 
 def p_text(p: float) -> str:
+  """A p-value with as many digits as it deserves; – where there is none."""
   if math.isnan(p):
     return '–'
   return '< 0.0001' if p < 1e-4 else f'{p:.4f}' if p < 0.1 else f'{p:.2f}'
 
 
 def p_phrase(p: float) -> str:
+  """A p-value in a sentence: 'p = 0.03', 'p < 0.0001'."""
   return f'p {p_text(p)}' if p < 1e-4 else f'p = {p_text(p)}'
 
 
 def mark(p: float) -> str:
+  """‡ below 0.01, † below 0.05."""
   return ' ‡' if p < STRONG else ' †' if p < WEAK else ''
 
 
 def percent(fraction: float) -> str:
+  """A fraction in %, with one decimal."""
   return f'{100 * fraction:.1f}'
 
 
 def signed(fraction: float) -> str:
+  """A difference of fractions in points, with its sign."""
   return f'{100 * fraction:+.1f}'.replace('-', '−')
 
 

@@ -88,6 +88,7 @@ def strip(w: Walkthrough) -> list[tuple[int, Image.Image, str]]:
 
 
 def rectangle(x: float, y: float, width: float, height: float) -> str:
+  """The outline of a rectangle as commands of an SVG path."""
   return f'M{x:.5g} {y:.5g}h{width:.4g}v{height:.4g}h{-width:.4g}z'
 
 

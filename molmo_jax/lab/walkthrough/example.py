@@ -61,6 +61,7 @@ class Part:
 
   @property
   def rows(self) -> slice:
+    """Rows of all its views."""
     return slice(self.views[0].rows.start, self.views[-1].rows.stop)
 
   @property
@@ -70,6 +71,7 @@ class Part:
 
   @property
   def crops(self) -> range:
+    """Numbers of all its crops."""
     return range(self.views[0].crops.start, self.views[-1].crops.stop)
 
 
@@ -89,10 +91,12 @@ class Walkthrough:
 
   @property
   def is_video(self) -> bool:
+    """Whether it shows a video; images otherwise."""
     return self.parts[0].source.is_video
 
   @property
   def max_crops(self) -> int:
+    """Most crops of an image, as in training or as in evaluation."""
     image = self.run.preprocess.image
     return image.max_crops if self.training else image.max_crops_eval
 

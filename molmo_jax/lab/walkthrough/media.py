@@ -31,10 +31,12 @@ class Source:
 
   @property
   def is_video(self) -> bool:
+    """Whether the file was a video."""
     return self.frames is not None
 
   @property
   def name(self) -> str:
+    """Name of the file, without its folder."""
     return Path(self.path).name
 
 

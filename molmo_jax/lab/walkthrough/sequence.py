@@ -22,7 +22,7 @@ NOTHING, PART, AHEAD, ALL = 'nothing', 'part', 'ahead', 'all'
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class TokenRun:
   """Neighbouring tokens with the same name; text tokens are runs of one."""
   kind: str
   name: str
@@ -30,7 +30,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
+class TokenGroup:
   """Tokens that the mask treats alike."""
   label: str
   # 'bos', 'text', 'answer' or 'patch' for all tokens of a view
@@ -44,12 +44,12 @@ def token_name(w: Walkthrough, index: int) -> str:
   return w.tokenizer.decode([index], keep_special=True).replace(' ', '␣').replace('\n', '⏎')
 
 
-def lines(w: Walkthrough) -> list[list[Run]]:
+def lines(w: Walkthrough) -> list[list[TokenRun]]:
   """The sequence as lines of runs.
 
   A line ends after BOS, after a column or end token, and where text follows a view.
   """
-  out: list[list[Run]] = [[]]
+  out: list[list[TokenRun]] = [[]]
   for (kind, token), same in itertools.groupby(zip(w.kinds, w.encoded.tokens.tolist())):
     count, line = len(list(same)), out[-1]
     last = line[-1].kind if line else None
@@ -58,16 +58,18 @@ def lines(w: Walkthrough) -> list[list[Run]]:
       line = []
       out.append(line)
     name = token_name(w, token)
-    line += [Run(kind, name, 1)] * count if kind in TEXT_KINDS else [Run(kind, name, count)]
+    line += ([TokenRun(kind, name, 1)] * count if kind in TEXT_KINDS
+             else [TokenRun(kind, name, count)])
   return out
 
 
-def folded(rows: Sequence[list[Run]], head: int = 2, tail: int = 1) -> list[list[Run] | int]:
+def folded(rows: Sequence[list[TokenRun]], head: int = 2,
+           tail: int = 1) -> list[list[TokenRun] | int]:
   """`rows` with the middle of long stretches of alike ones replaced by the number of rows left out.
 
   Rows are alike if their visual tokens are equal: the times before frames differ.
   """
-  out: list[list[Run] | int] = []
+  out: list[list[TokenRun] | int] = []
   for _, stretch in itertools.groupby(
     rows, key=lambda row: [run for run in row if run.kind not in TEXT_KINDS]):
     alike = list(stretch)
@@ -76,23 +78,23 @@ def folded(rows: Sequence[list[Run]], head: int = 2, tail: int = 1) -> list[list
   return out
 
 
-def groups(w: Walkthrough, most_frames: int = 5) -> list[Group | None]:
+def groups(w: Walkthrough, most_frames: int = 5) -> list[TokenGroup | None]:
   """The sequence as groups for the mask; None stands for omitted frames of a long video."""
   views = [(view, part_number) for part_number, part in enumerate(w.parts, 1)
            for view in part.views]
-  out: list[Group] = [Group('BOS', 'bos', 0, 1)]
+  out: list[TokenGroup] = [TokenGroup('BOS', 'bos', 0, 1)]
   place, last_view = 1, views[-1][0]
   for number, (view, part_number) in enumerate(views, 1):
     if view.tokens.start > place:
-      out.append(Group('time' if w.is_video else 'label', 'text', place, view.tokens.start))
+      out.append(TokenGroup('time' if w.is_video else 'label', 'text', place, view.tokens.start))
     name = VIEW_NAMES[view.kind]
     label = f'{name} {number}' if w.is_video else f'{name} {part_number}' if len(
       w.parts) > 1 else name
-    out.append(Group(label, PATCH, view.tokens.start, view.tokens.stop))
+    out.append(TokenGroup(label, PATCH, view.tokens.start, view.tokens.stop))
     place = view.tokens.stop
   length = len(w.kinds)
   answer = w.kinds.index('answer', last_view.tokens.stop) if 'answer' in w.kinds else length
-  out += [Group(label, kind, start, stop) for label, kind, start, stop in
+  out += [TokenGroup(label, kind, start, stop) for label, kind, start, stop in
           (('question', 'text', place, answer), ('answer', 'answer', answer, length))
           if stop > start]
   if not w.is_video or len(views) <= most_frames:
@@ -102,7 +104,7 @@ def groups(w: Walkthrough, most_frames: int = 5) -> list[Group | None]:
   return [*out[:head], None, *out[-tail:]]
 
 
-def mask(w: Walkthrough, members: Sequence[Group]) -> list[list[str]]:
+def mask(w: Walkthrough, members: Sequence[TokenGroup]) -> list[list[str]]:
   """What queries of one group (row) see of keys of another (column): NOTHING, PART, ALL or AHEAD.
 
   PART: a causal triangle. AHEAD: all, though some of it comes later. Asked of the kernels' own rule
@@ -148,7 +150,7 @@ def token_map(w: Walkthrough) -> list[int | View | str]:
   return [*out, *range(place, len(w.kinds))]
 
 
-def spans(members: Sequence[Group | None]) -> list[tuple[Group | None, float, float]]:
+def spans(members: Sequence[TokenGroup | None]) -> list[tuple[TokenGroup | None, float, float]]:
   """Every group with its start and its length in the drawing of the mask, on a logarithmic scale.
   """
   out, start = [], 0.0

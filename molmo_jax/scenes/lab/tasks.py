@@ -26,6 +26,7 @@ def gap_question(colour: str, side: str) -> Question:
 
 
 def gap_text(colour: str) -> str:
+  """The question about the gap of a ring."""
   return f'On which side is the gap of the {colour} ring?'
 
 
@@ -70,6 +71,7 @@ def match_questions(common: str, shapes: Sequence[str]) -> list[Question]:
 
 
 def common_shape_text(ordinal: str) -> str:
+  """The question about the common colour in one of several images."""
   return f'What shape has the common colour in the {ordinal} image?'
 
 
@@ -80,10 +82,12 @@ def blink_questions(counts: Mapping[str, int], config: ScenesConfig) -> list[Que
 
 
 def blink_text(colour: str) -> str:
+  """The question of how often an object appears."""
   return f'How often does the {colour} object appear?'
 
 
 def blink_counts(config: ScenesConfig) -> tuple[str, ...]:
+  """The possible answers."""
   return tuple(str(n) for n in range(1, config.lab.blink_most + 1))
 
 
@@ -94,6 +98,7 @@ def when_questions(seconds: Mapping[str, int], config: ScenesConfig) -> list[Que
 
 
 def when_text(colour: str) -> str:
+  """The question of when an object appears."""
   return f'At which second does the {colour} object appear?'
 
 
