@@ -13,11 +13,16 @@ class Reference(Protocol):
   answers or points alone.
   """
   @property
-  def answers(self) -> tuple[str, ...]: ...
+  def answers(self) -> tuple[str, ...]:
+    """Correct answers."""
+
   @property
-  def options(self) -> tuple[str, ...]: ...
+  def options(self) -> tuple[str, ...]:
+    """Options of multiple choice; empty otherwise."""
+
   @property
-  def points(self) -> tuple[tuple[float, float], ...]: ...
+  def points(self) -> tuple[tuple[float, float], ...]:
+    """Points (x, y) of the reference."""
 
 
 def metadata_of(example: Reference) -> Mapping[str, Any]:

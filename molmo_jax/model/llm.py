@@ -63,19 +63,17 @@ class Attention(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'B S D'], table: Float[Array, 'B S half 2'], info: MaskInfo,
                cache: Cache | None = None, layer: int = 0) -> tuple[Array, tuple[Array, Array]]:
-    """One layer: attention and MLP with their residual connections.
+    """Attention of the tokens of x to one another, or to those of the cache as well.
 
     Args:
-      x: hidden states.
+      x: hidden states [B,S,D].
       table: rotary table of this layer (`rotary_tables`).
       info: what the attention mask is made of, [B,S] each.
-      dropout_rate: probability that a value is dropped, a scalar or per token; None: no dropout.
-      dropout_key: random key of the dropout.
       cache: keys and values of the tokens before; None in training.
       layer: index of this layer in the cache.
 
     Returns:
-      The hidden states after the layer; keys and values of its tokens, [B,S,K,H] each.
+      The output [B,S,D]; keys and values of the tokens, [B,S,K,H] each.
     """
     c = self.config.llm
     heads, kv_heads = (c.heads, c.head_dim), (c.kv_heads, c.head_dim)
@@ -112,6 +110,20 @@ class Block(nn.Module):
   def __call__(self, x: Float[Array, 'B S D'], table: Array, info: MaskInfo,
                dropout_rate: Any = None, dropout_key: Array | None = None,
                cache: Cache | None = None, layer: int = 0) -> tuple[Array, tuple[Array, Array]]:
+    """One layer: attention and MLP with their residual connections.
+
+    Args:
+      x: hidden states.
+      table: rotary table of this layer (`rotary_tables`).
+      info: what the attention mask is made of, [B,S] each.
+      dropout_rate: probability that a value is dropped, a scalar or per token; None: no dropout.
+      dropout_key: random key of the dropout.
+      cache: keys and values of the tokens before; None in training.
+      layer: index of this layer in the cache.
+
+    Returns:
+      The hidden states after the layer; keys and values of its tokens, [B,S,K,H] each.
+    """
     c = self.config.llm
     attention_norm = RMSNorm(c.norm_eps, name='attention_norm')
     mlp_norm = RMSNorm(c.norm_eps, name='mlp_norm')
