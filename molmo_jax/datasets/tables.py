@@ -90,8 +90,8 @@ def _json(path: Path, file: TextIO, records: str | None,
     raise TableError(f'{path}:{error.lineno}: not valid JSON ({error.msg})') from None
   for name in records.split('.') if records else ():
     if not isinstance(value, Mapping) or name not in value:
-      known = ', '.join(map(repr, list(value)[:10])) if isinstance(value, Mapping) else type(
-        value).__name__
+      known = (', '.join(map(repr, list(value)[:10])) if isinstance(value, Mapping)
+               else type(value).__name__)
       raise TableError(f"{path}: the records should lie under '{records}', but there is no "
         f"'{name}'; there is: {known}")
     value = value[name]

@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
   parser = make_parser('compile_tpu', __doc__, EXAMPLES)
   parser.add_argument('--topology', required=True, help='generation and shape of the slice: '
                       'v5e:16x16, v5p:4x4x4, v6e:16x16, …')
-  return run_report(parser, arguments, lambda run, args, console: compile_for(
-    run, args.topology, console))
+  return run_report(parser, arguments,
+                    lambda run, args, console: compile_for(run, args.topology, console))
 
 
 def compile_for(run: Experiment, topology: str, console: Console) -> dict[str, Any]:

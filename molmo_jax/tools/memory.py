@@ -29,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
   parser = make_parser('memory', __doc__, EXAMPLES)
   parser.add_argument('--shapes-only', action='store_true', help='do not compile; arithmetic on '
                       'shapes')
-  return run_report(parser, arguments, lambda run, args, console: measure(
-    run, not args.shapes_only, console))
+  return run_report(parser, arguments,
+                    lambda run, args, console: measure(run, not args.shapes_only, console))
 
 
 def measure(run: Experiment, compiles: bool, console: Console) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class Timing:
     note = ''
     if disturbed:
       note = f', {disturbed} of {len(self.seconds)} runs disturbed by other processes'
-    note += ' and counted all the same' if disturbed and len(self.counted) == len(
-      self.seconds) else ''
+      if len(self.counted) == len(self.seconds):
+        note += ' and counted all the same'
     return (f'{work / self.median:.1f} {unit} (from {rates[0]:.1f} to {rates[-1]:.1f}, '
             f'{len(rates)} runs{note})')
 

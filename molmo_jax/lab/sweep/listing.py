@@ -33,8 +33,8 @@ def lines(plan: Plan, out: Path, processes: int) -> Iterator[str]:
       seconds = sum(_estimates(left, study.step_seconds, out,
                                (n for runs in plan.arms[name].values() for n in runs)))
       total += seconds
-      shared = f', {len(names) - len(new)} shared with a study above' if len(new) < len(
-        names) else ''
+      known = len(names) - len(new)
+      shared = f', {known} shared with a study above' if known else ''
       yield (f'  {arm:{width}}  {len(new)} runs, {len(new) - len(left)} done{shared}; '
              f'{clock(seconds)} left')
       yield f'  {"":{width}}  {flags_text(flags)}'

@@ -156,8 +156,8 @@ class Scheduler:
       child.lock.close()
       # also of a failed run nothing is left to do
       over = not stopping or record.is_done(child.folder)
-      self._steps[child.run.name] = child.run.experiment.training.steps if over else self._steps_of(
-        child.run)
+      self._steps[child.run.name] = (child.run.experiment.training.steps if over
+                                     else self._steps_of(child.run))
 
   def _show_failure(self, child: Child) -> None:
     status = child.process.returncode

@@ -232,8 +232,8 @@ def _repeats(key: str, flags: Mapping[str, Any]) -> bool:
 def _short(value: Any) -> str:
   if isinstance(value, bool):
     return 'on' if value else 'off'
-  return 'x'.join(map(str, value)) if isinstance(value, Sequence) and not isinstance(
-    value, str) else str(value)
+  is_list = isinstance(value, Sequence) and not isinstance(value, str)
+  return 'x'.join(map(str, value)) if is_list else str(value)
 
 
 def _flag_text(value: Any) -> str:
