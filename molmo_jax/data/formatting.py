@@ -80,6 +80,11 @@ class Formatter:
   prompts: Prompts = 'molmo2'
   wordings: str = ''                        # a file that replaces wordings; '': the project's own
 
+  @property
+  def content(self) -> tuple[Prompts, Wordings]:
+    """What prompts depend on: the stage, and the wordings themselves wherever they were read."""
+    return self.prompts, read_wordings(self.wordings)
+
   def __call__(self, example: Example, rng: np.random.Generator, *, training: bool = True,
                times: Times | None = None) -> Example:
     """`example` with conversations in the place of its facts; one without facts stays as it is.
@@ -115,13 +120,13 @@ class WordedManifest:
   """A manifest whose records are formatted for evaluation, each with random numbers of its own."""
 
   def __init__(self, manifest: Manifest, formatter: Formatter):
-    self._manifest, self._formatter, self.path = manifest, formatter, manifest.path
+    self._manifest, self.formatter, self.path = manifest, formatter, manifest.path
 
   def __len__(self) -> int:
     return len(self._manifest)
 
   def __getitem__(self, index: int) -> Example:
-    return self._formatter(self._manifest[index], np.random.default_rng(index), training=False)
+    return self.formatter(self._manifest[index], np.random.default_rng(index), training=False)
 
   def __iter__(self) -> Iterator[Example]:
     return (self[index] for index in range(len(self)))

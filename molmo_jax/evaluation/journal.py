@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import Manifest
 from molmo_jax.evaluation.predictions import (
   Prediction,
@@ -37,7 +38,7 @@ PARTIAL, FINAL, INDEX = 'predictions.partial.jsonl', 'predictions.jsonl', 'predi
 Results = Mapping[int, Prediction | str]
 
 
-def identity(manifest: Manifest, settings: Any, params: Any) -> str:
+def identity(manifest: Manifest | WordedManifest, settings: Any, params: Any) -> str:
   """A short text that differs if anything differs that predictions depend on.
 
   Args:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import Manifest, ManifestError
 from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.compare import (
@@ -44,7 +45,7 @@ class Heading:
   curves: Sequence[Mapping[str, Any]] | None = None   # lines of its metrics.jsonl
 
 
-def run_evaluation(model: LoadedModel, manifest: Manifest, config: EvaluationConfig, folder: Path,
+def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest, config: EvaluationConfig, folder: Path,
                    console: Console, heading: Heading, overwrite: bool = False) -> dict[str, Any]:
   """Evaluates, writes the three files into `folder`, and prints the table.
 
@@ -68,10 +69,8 @@ def run_evaluation(model: LoadedModel, manifest: Manifest, config: EvaluationCon
     ManifestError: not one record of the manifest could be used.
   """
   total = min(len(manifest), config.limit) if config.limit else len(manifest)
-  # what predictions depend on
-  decisive = [model.processor.config, model.config, config.generation, config.limit]
-  journal = open_journal(folder, identity(manifest, decisive, model.params), writes=is_first(),
-                         overwrite=overwrite)
+  key = identity(manifest, decisive(model, manifest, config), model.params)
+  journal = open_journal(folder, key, writes=is_first(), overwrite=overwrite)
   done = from_first(sorted(journal.done))
   if done:
     console.print(f'{len(done)} of {total} examples were evaluated before (--overwrite: again)',
@@ -110,7 +109,14 @@ def run_evaluation(model: LoadedModel, manifest: Manifest, config: EvaluationCon
   return summary
 
 
-def first_prompt(manifest: Manifest, processor: Processor) -> str:
+def decisive(model: LoadedModel, manifest: Manifest | WordedManifest, config: EvaluationConfig
+             ) -> list[Any]:
+  """The settings that predictions depend on: a changed one asks again."""
+  worded = manifest.formatter.content if isinstance(manifest, WordedManifest) else None
+  return [model.processor.config, model.config, config.generation, config.limit, worded]
+
+
+def first_prompt(manifest: Manifest | WordedManifest, processor: Processor) -> str:
   """The whole prompt of the first usable record, with equal visual tokens counted."""
   for index in range(len(manifest)):
     try:

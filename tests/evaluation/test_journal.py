@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import pytest
 
+from molmo_jax.data.formatting import Formatter, WordedManifest
 from molmo_jax.data.manifest import read_manifest
 from molmo_jax.evaluation.journal import FINAL, PARTIAL, identity, open_journal
 from molmo_jax.evaluation.predictions import Prediction, read_predictions
+from molmo_jax.evaluation.runner import EvaluationConfig
+from molmo_jax.evaluation.session import decisive
+from molmo_jax.preprocess.types import PreprocessConfig
 
 
 def record(i):
@@ -78,3 +86,23 @@ def test_identity_knows_manifest_settings_and_weights(tmp_path):
   assert first != identity(read_manifest(path), {'k': 8}, {'w': params['w'] + 1})
   path.write_text('{"a": 2}\n')
   assert first != identity(read_manifest(path), {'k': 8}, params)
+
+
+def test_identity_knows_the_stage_the_wordings_and_the_style_tags(tmp_path):
+  """A changed list of wordings asks again, wherever it lies; the same list elsewhere does not."""
+  path = tmp_path / 'm.jsonl'
+  path.write_text('{"facts": [{"style": "pointing", "label": "cats"}]}\n')
+  params = {'w': jnp.ones(2)}
+
+  def key(prompts='molmo2', wordings=None, **text):
+    file = tmp_path / f'{len(list(tmp_path.iterdir()))}.json'
+    file.write_text(json.dumps({'pointing': wordings or ['Point to {label}']}))
+    preprocess = dataclasses.replace(PreprocessConfig(), text=dataclasses.replace(
+      PreprocessConfig().text, **text))
+    model = SimpleNamespace(processor=SimpleNamespace(config=preprocess), config={})
+    manifest = WordedManifest(read_manifest(path), Formatter(prompts, str(file)))
+    return identity(manifest, decisive(model, manifest, EvaluationConfig()), params)
+
+  assert key() == key()
+  others = [key('molmo_v1'), key(wordings=['Where are {label}?']), key(style_prefix='demo_or_style_v2')]
+  assert len({key(), *others}) == 4
