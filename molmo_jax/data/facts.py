@@ -20,7 +20,9 @@ Fact = Mapping[str, Any]
 # What an answer is made of: at most one of these.
 CONTENTS = ('messages', 'options', 'answers', 'texts', 'points', 'images', 'tracks')
 KEYS = ('style', 'styles', 'weight', 'question', 'questions', 'asks', 'label', *CONTENTS, 'right',
-        'order', 'unlabelled', 'pick', 'explanation', 'no_pointing', 'object', 'fps')
+        'order', 'unlabelled', 'pick', 'explanation', 'inline', 'no_pointing', 'object', 'fps')
+# in an answer: where the next of its 'inline' points go
+POINTS_HERE = '<|POINT|>'
 # Of a record, beside its media.
 RECORD_KEYS = ('facts', 'dialogue', 'backdrop', 'sampling')
 SAMPLING_KEYS = ('frame_sample_mode', 'candidate_fps')
@@ -122,6 +124,10 @@ def _places_problem(fact: Fact) -> str | None:
   try:
     for _, points in fact.get('points', ()):
       _numbers(points)
+    for part in fact.get('inline', ()):
+      _numbers(part['points'])
+      if not isinstance(part['label'] + part['alt'], str):
+        raise TypeError
     for image in fact.get('images', ()):
       _numbers(image['points'])
       if not isinstance(image['label'] + image['name'], str):
@@ -130,7 +136,11 @@ def _places_problem(fact: Fact) -> str | None:
       _numbers([(time, time), *(point[:2] for point in objects.values())])
   except (TypeError, ValueError, KeyError, AttributeError):
     return ("has places of another form than 'points': [[frame, [[x, y], …]], …], 'images': "
-            "[{name, label, points}, …] or 'tracks': [[seconds, {object: [x, y]}], …]")
+            "[{name, label, points}, …], 'inline': [{label, alt, points}, …] "
+            "or 'tracks': [[seconds, {object: [x, y]}], …]")
+  if 'inline' in fact and any(text.count(POINTS_HERE) != len(fact['inline'])
+                              for text in fact.get('answers', [''])):
+    return f"needs 'answers' with {POINTS_HERE} once for each of 'inline'"
   if 'tracks' in fact and not ('label' in fact and 'fps' in fact):
     return "has tracks, but no 'label' or no 'fps'"
   return None

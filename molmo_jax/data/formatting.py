@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from molmo_jax.data.choices import drawn_choice, plain_choice
-from molmo_jax.data.facts import TRACKING_STYLES, Fact, FactError
+from molmo_jax.data.facts import POINTS_HERE, TRACKING_STYLES, Fact, FactError
 from molmo_jax.data.manifest import Manifest
 from molmo_jax.data.wordings import Wordings, about_video, draw, read_wordings
 from molmo_jax.preprocess.points import format_points, format_points_v1
@@ -203,6 +203,8 @@ def _answer(fact: Fact, style: str, drawing: Drawing) -> str | None:
     counts = Counter(answers).most_common()
     answers = [text for text, count in counts if count == counts[0][1]]
   answer = drawing.one(answers)
+  for part in fact.get('inline', ()):
+    answer = answer.replace(POINTS_HERE, _inline(part, drawing), 1)
   return f'{fact["explanation"]} Answer: {answer}' if 'explanation' in fact else answer
 
 
@@ -211,6 +213,14 @@ def _points_text(points: dict, label: str, mode: str, drawing: Drawing) -> str:
     return format_points_v1(points.get(1, []), label, mode=mode)
   version = 'html-v1' if drawing.prompts == 'style_only' else 'html-v2'
   return format_points(points, label, mode=mode, version=version)
+
+
+def _inline(part: Fact, drawing: Drawing) -> str:
+  """Points inside of a sentence, which the label is a part of."""
+  if drawing.prompts == 'molmo_v1':
+    return format_points_v1([tuple(p) for p in part['points']], part['label'], alt=part['alt'])
+  inside = np.clip(part['points'], 0, 1).tolist()
+  return format_points({1: [tuple(p) for p in inside]}, part['label'], alt=part['alt'])
 
 
 def _choice(fact: Fact, drawing: Drawing) -> tuple[str, str | None]:

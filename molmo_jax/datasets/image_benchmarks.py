@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from typing import Any
 
-from molmo_jax.datasets.dataset import Dataset, Fields, hub, optional, table
+from molmo_jax.data.facts import Fact
+from molmo_jax.datasets.dataset import Dataset, Fields, Training, hub, optional, table
 from molmo_jax.datasets.files import Row, TaskError
 from molmo_jax.datasets.image_qa import AI2, MORE, SINGLE, TEST
 from molmo_jax.datasets.prompts import plain
@@ -61,6 +63,16 @@ def _android_box(row: Row) -> list[float] | None:
   if not box:
     return None
   return list(parse_box(box)) if isinstance(box, str) else [float(v) for v in box]
+
+
+def _android_steps(row: Row) -> Iterator[Fact]:
+  """The same step asked for by its instruction, its goal, both, and by its goal with the plan."""
+  low, goal, action = row['ll_instruction'], row['hl_instruction'], row['target_action']
+  asked = {f'low_level: {low}': action, f'high_level: {goal} low_level: {low}': action,
+           f'high_level: {goal}': action,
+           f'high_level_cot: {goal}': f'Plan: {low} Action: {action}'}
+  for question, answer in asked.items():
+    yield {'style': 'android_control', 'question': question, 'texts': [answer]}
 
 
 DATASETS = (
@@ -118,8 +130,9 @@ DATASETS = (
           Fields(lambda r: f'low_level: {r["ll_instruction"]}', 'image', answers='target_action',
                  style='android_control', metadata={'box': _android_box}),
           'github.com/google-research/google-research/tree/master/android_control, converted from '
-          'TFRecord to a table with image, ll_instruction, target_action, target_box',
-          'Apache-2.0', 'loader', training=(),
+          'TFRecord to a table with image, ll_instruction, hl_instruction (the goal), '
+          'target_action, target_box', 'Apache-2.0', 'loader', training=(
+            Training('android_control', fields=Fields(image='image', facts=_android_steps)),),
           benchmarks=(Task('android_control_ll', 'android_control',
                            splits=('test', 'validation'), max_new_tokens=16, groups=MORE,
                            version='v1'),)),

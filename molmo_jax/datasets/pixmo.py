@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from molmo_jax.data.facts import Fact
+from molmo_jax.data.facts import POINTS_HERE, Fact
 from molmo_jax.datasets.dataset import Dataset, Fields, Training, facts_of, hub, table
 from molmo_jax.datasets.files import Files, Row
 from molmo_jax.datasets.image_qa import AI2
@@ -120,6 +120,23 @@ def _explained(row: Row) -> Iterator[Fact]:
     yield {'style': row['mode'], 'question': question, 'answers': [str(answer)]}
 
 
+def _halves(files: Files) -> Iterator[Row]:
+  """Rows by image; the questions about one image are two trees."""
+  by_image: dict[str, list[Row]] = {}
+  for row in table(hub('train'), keep=lambda row: row['parsed_response'] is not None)(files):
+    by_image.setdefault(row['image_url'], []).append(row)
+  for rows in by_image.values():
+    yield from (row | {'half': i >= (len(rows) + 1) // 2} for i, row in enumerate(rows))
+
+
+def _explained_by_points(row: Row) -> Iterator[Fact]:
+  inline = [{'label': label, 'alt': alt, 'points': [[x / 100, y / 100] for x, y in points]}
+            for label, alt, points in zip(row['inline_text'], row['alt_text'], row['points'])]
+  if row['parsed_response'].count(POINTS_HERE) == len(inline):
+    yield {'style': 'point_qa', 'question': row['question'], 'answers': [row['parsed_response']],
+           'inline': inline}
+
+
 def _pointed(method: str):
   """Rows of one of the two ways of collecting, without the images of the pointing benchmark."""
   all_rows = table(hub(), keep=lambda row: row['collection_method'] == method)
@@ -183,6 +200,10 @@ DATASETS = (
           f'{AI2}/{HELD_OUT}; {BY_URL}', 'ODC-BY', 'loader', benchmarks=(
             Task('pointing_eval_v2', 'pointing', max_new_tokens=192, groups=IMAGE,
                  records=pixmo_points, aliases=('pointing_eval', 'pixmo_point_eval2')),)),
+  Dataset('pixmo_pointing_explanations', _halves,
+          Fields(image='image_url', facts=_explained_by_points),
+          f'{AI2}/pixmo-point-explanations; {BY_URL}', 'ODC-BY', 'loader',
+          training=(Training('pixmo_pointing_explanations', grouped=True, key='half'),)),
   Dataset('pixmo_count', table(hub()),
           Fields(image='image_url', facts=_counted, style='point_count'),
           f'{AI2}/pixmo-count; {BY_URL}', 'ODC-BY', 'loader',

@@ -45,8 +45,9 @@ class Heading:
   curves: Sequence[Mapping[str, Any]] | None = None   # lines of its metrics.jsonl
 
 
-def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest, config: EvaluationConfig, folder: Path,
-                   console: Console, heading: Heading, overwrite: bool = False) -> dict[str, Any]:
+def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest,
+                   config: EvaluationConfig, folder: Path, console: Console, heading: Heading,
+                   overwrite: bool = False) -> dict[str, Any]:
   """Evaluates, writes the three files into `folder`, and prints the table.
 
   Predictions are on disk as soon as they are made: an interrupted evaluation continues where it
@@ -97,6 +98,8 @@ def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest, conf
                curves=heading.curves)
   print_table(summary, console)
   print_published(summary['published'], console)
+  console.print(f'the first prompt, whole:\n{summary["first_prompt"]}', highlight=False,
+                markup=False, soft_wrap=True)
   if summary['judged']:
     console.print(f'to be judged: molmo-jax judge --predictions={folder}/predictions.jsonl '
                   f'--manifest={manifest.path} --folder={folder}/judge', highlight=False,
@@ -132,7 +135,9 @@ def write_overall(folder: Path, tasks: Sequence[str], published: Mapping[str, An
                   console: Console) -> None:
   """Writes and prints the summary of several evaluations: of the folders `tasks` in `folder`."""
   predictions = [p for task in tasks for p in read_evaluation(folder / task)]
-  summary = summarise(predictions) | {'published': published}
+  prompts = {task: json.loads((folder / task / 'summary.json').read_text())['first_prompt']
+             for task in tasks}
+  summary = summarise(predictions) | {'published': published, 'first_prompts': prompts}
   write_summary(folder / 'summary.json', summary)
   print_table(summary, console)
   console.print(f'written: {folder}/summary.json, and a folder for every task', highlight=False)

@@ -122,15 +122,17 @@ def format_points_v1(
     *,
     scale: float | tuple[float, float] = 1.0,
     mode: str = 'point',
+    alt: str | None = None,
 ) -> str:
   """The answer that points at `points` of one image, as Molmo v1 was trained on it.
 
   Args:
     points: (x, y).
-    label: what is pointed at; it is written in lower case.
+    label: what is pointed at; it is written in lower case where `alt` is None.
     scale: what stands for the full side: 1 for fractions, 100 for percent, (width, height) for
       pixels.
     mode: 'point' the tag alone, 'point_count' a sentence that also counts.
+    alt: the tag's alt attribute; None: the label.
 
   Returns:
     The text; 'There are none.' without points. Percent with one decimal, sorted by x, then y, as
@@ -148,13 +150,13 @@ def format_points_v1(
     percents = [(x * (100 / scale), y * (100 / scale)) for x, y in points]
   # Half to even on the tenths, as numpy rounds: 83.55 → 83.6, although the float is a little less.
   percents = sorted((round(10 * x) / 10, round(10 * y) / 10) for x, y in percents)
-  label = label.lower()
+  label, alt = (label.lower(), label.lower()) if alt is None else (label, alt)
   if len(percents) == 1:
     x, y = percents[0]
-    tag = f'<point x="{x:.1f}" y="{y:.1f}" alt="{label}">{label}</point>'
+    tag = f'<point x="{x:.1f}" y="{y:.1f}" alt="{alt}">{label}</point>'
   else:
     pairs = ' '.join(f'x{i}="{x:.1f}" y{i}="{y:.1f}"' for i, (x, y) in enumerate(percents, start=1))
-    tag = f'<points {pairs} alt="{label}">{label}</points>'
+    tag = f'<points {pairs} alt="{alt}">{label}</points>'
   return sentence.format(tag=tag, count=len(percents))
 
 

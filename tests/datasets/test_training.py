@@ -415,3 +415,35 @@ def test_repetitions_are_asked_about_in_the_questions_of_their_class(tmp_path):
                         'video_path,class,count\nv.mp4,squat,5\n', ['v.mp4'])
   assert examples[0].facts == ({'style': 'video_short_answer', 'answers': ['5'],
                                 'questions': ['How often?', 'How many times?']},)
+
+
+# ---- Molmo v1 ------------------------------------------------------------------------------------
+
+def test_points_stand_inside_of_explanations_and_an_image_has_two_trees(tmp_path):
+  row = {'image_url': URL.format(0), 'parsed_response': 'Look at <|POINT|> and <|POINT|>.',
+         'inline_text': ['This', 'those'], 'alt_text': ['a Cup', 'cats'],
+         'points': [[[10.0, 20.0]], [[50.0, 60.04], [30.0, 101.0]]]}
+  rows = [row | {'question': f'Why {i}?'} for i in range(3)]
+  rows += [rows[0] | {'parsed_response': text} for text in (None, 'Only <|POINT|>.')]
+  v1, _ = prepare(tmp_path / 'v1', 'pixmo_pointing_explanations', 'data/train-0.parquet', rows,
+                  image_files(0), 'molmo_v1')
+  assert [[question for question, _ in talk(e)] for e in v1] == [['Why 0?', 'Why 1?'], ['Why 2?']]
+  assert set(v1[0].styles) == {'point_qa'} and talk(v1[0])[0][1] == (
+    'Look at <point x="10.0" y="20.0" alt="a Cup">This</point> and '
+    '<points x1="30.0" y1="101.0" x2="50.0" y2="60.0" alt="cats">those</points>.')
+  molmo2, _ = prepare(tmp_path / '2', 'pixmo_pointing_explanations', 'data/train-0.parquet', rows,
+                      image_files(0), 'molmo2')
+  assert talk(molmo2[0])[0][1] == (
+    'Look at <points alt="a Cup" coords="1 1 100 200">This</points> and '
+    '<points alt="cats" coords="1 1 300 1000 2 500 600">those</points>.')
+
+
+def test_a_step_on_a_phone_is_asked_for_in_four_ways(tmp_path):
+  rows = [{'image': cell(), 'll_instruction': 'tap Mail', 'hl_instruction': 'read it',
+           'target_action': 'Click(10.0, 20.5)', 'target_box': ''}]
+  (example,), _ = prepare(tmp_path, 'android_control', 'train.parquet', rows, (), 'molmo_v1')
+  assert set(example.styles) == {'android_control'} and sorted(talk(example)) == sorted([
+    ('low_level: tap Mail', 'Click(10.0, 20.5)'),
+    ('high_level: read it low_level: tap Mail', 'Click(10.0, 20.5)'),
+    ('high_level: read it', 'Click(10.0, 20.5)'),
+    ('high_level_cot: read it', 'Plan: tap Mail Action: Click(10.0, 20.5)')])

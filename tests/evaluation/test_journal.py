@@ -104,5 +104,6 @@ def test_identity_knows_the_stage_the_wordings_and_the_style_tags(tmp_path):
     return identity(manifest, decisive(model, manifest, EvaluationConfig()), params)
 
   assert key() == key()
-  others = [key('molmo_v1'), key(wordings=['Where are {label}?']), key(style_prefix='demo_or_style_v2')]
+  others = [key('molmo_v1'), key(wordings=['Where are {label}?']),
+            key(style_prefix='demo_or_style_v2')]
   assert len({key(), *others}) == 4
