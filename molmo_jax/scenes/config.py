@@ -11,6 +11,14 @@ LAB_TASKS = ('detail', 'aspect', 'tiles', 'match', 'blinks', 'when', 'events', '
 COMPARISONS = ('same_colour', 'same_shape', 'which_image')
 
 
+def _check(config: object, *rules: tuple[bool, str, str]) -> None:
+  """Raises ValueError for the first rule that does not hold: (holds, its fields, what is asked)."""
+  for holds, names, what in rules:
+    if not holds:
+      fields = ', '.join(f'{name}={getattr(config, name)}' for name in names.split())
+      raise ValueError(f'{fields}: {what}')
+
+
 @dataclasses.dataclass(frozen=True)
 class SceneCounts:
   """Training records of every kind; each has all its questions as the branches of one message tree.
@@ -81,7 +89,7 @@ class LabConfig:
   missing_size: int = 48                      # side of the frames with several objects
   blink_frames: int = 8                       # in a clip
   blink_objects: int = 1                      # of different colours
-  blink_most: int = 6                         # an object is seen in 1 to so many frames
+  blink_most: int = 6                         # most frames in which an object is seen
   when_frames: int = 5                        # the first and the last are empty
   # seconds between frames, one of them is drawn for a clip
   when_spacings: tuple[int, ...] = (1, 2, 3)
@@ -91,41 +99,29 @@ class LabConfig:
   missing_objects: int = 4                    # of different colours
 
   def __post_init__(self):
-    self._check(all(side % 2 == 0 and side >= 16 for side in (self.frame_size, self.missing_size)),
-                f'frame_size={self.frame_size} and missing_size={self.missing_size}: H.264 needs '
-                'even sides of at least 16 px')
-    self._check(1 <= self.rings <= 6,
-                f'rings={self.rings} must lie in 1…6: each has a colour of its own')
-    self._check(self.ring_size + 2 * self.ring_jitter <= self.detail_cell,
-                f'ring_size={self.ring_size} with ring_jitter={self.ring_jitter} on both sides '
-                f'does not fit into detail_cell={self.detail_cell}')
-    self._check(all(max(grid) % min(grid) == 0 for grid in self.aspect_grids),
-                f'aspect_grids={self.aspect_grids}: the longer side must be a whole multiple of '
-                'the shorter one')
-    self._check(0 < self.aspect_scale[0] <= self.aspect_scale[1],
-                f'aspect_scale={self.aspect_scale} must be a range of positive numbers')
-    self._check(1 <= self.match_objects <= 3, f'match_objects={self.match_objects} must lie in '
-                '1…3: two images show all six colours at most, one of them twice')
-    self._check(1 <= self.blink_objects <= 6
-                and self.blink_objects * self.blink_most <= self.blink_frames,
-                f'blink_frames={self.blink_frames} must hold blink_objects={self.blink_objects} '
-                f'(1…6) in blink_most={self.blink_most} frames each')
-    self._check(self.when_frames >= 3 and 0 < min(self.when_spacings),
-                f'when_frames={self.when_frames} must be 3 or more, '
-                f'when_spacings={self.when_spacings} positive')
-    self._check((self.when_frames - 2) * max(self.when_spacings) <= 9,
-                f'when_frames={self.when_frames} with when_spacings={self.when_spacings}: answers '
-                'must be one digit')
-    self._check(2 <= self.event_objects <= min(self.event_frames, 6),
-                f'event_objects={self.event_objects} must lie in 2…6 and fit into '
-                f'event_frames={self.event_frames}')
-    self._check(self.missing_frames >= 2 and 2 <= self.missing_objects <= 6,
-                f'missing_frames={self.missing_frames} must be 2 or more, '
-                f'missing_objects={self.missing_objects} 2…6')
-
-  def _check(self, holds: bool, message: str) -> None:
-    if not holds:
-      raise ValueError(message)
+    _check(
+      self,
+      (all(side >= 16 and side % 2 == 0 for side in (self.frame_size, self.missing_size)),
+       'frame_size missing_size', 'H.264 needs even sides of at least 16 px'),
+      (1 <= self.rings <= 6, 'rings', 'must lie in 1…6: each has a colour of its own'),
+      (self.ring_size + 2 * self.ring_jitter <= self.detail_cell,
+       'ring_size ring_jitter detail_cell', 'a jittered ring does not fit into its cell'),
+      (all(max(grid) % min(grid) == 0 for grid in self.aspect_grids), 'aspect_grids',
+       'the longer side must be a whole multiple of the shorter one'),
+      (0 < self.aspect_scale[0] <= self.aspect_scale[1], 'aspect_scale',
+       'must be a range of positive numbers'),
+      (1 <= self.match_objects <= 3, 'match_objects',
+       'must lie in 1…3: two images show all six colours at most, one of them twice'),
+      (1 <= self.blink_objects <= 6 and self.blink_objects * self.blink_most <= self.blink_frames,
+       'blink_frames blink_objects blink_most', 'the frames must hold all objects (1…6)'),
+      (self.when_frames >= 3 and min(self.when_spacings) > 0, 'when_frames when_spacings',
+       'there must be 3 frames or more, and the spacings must be positive'),
+      ((self.when_frames - 2) * max(self.when_spacings) <= 9, 'when_frames when_spacings',
+       'answers must be one digit'),
+      (2 <= self.event_objects <= min(self.event_frames, 6), 'event_objects event_frames',
+       'there must be 2…6 objects, and a frame for each'),
+      (self.missing_frames >= 2 and 2 <= self.missing_objects <= 6,
+       'missing_frames missing_objects', 'there must be 2 frames or more, and 2…6 objects'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,44 +165,35 @@ class ScenesConfig:
   sample_fps: int = 2                         # the rate at which readers sample
   # frames that a reader keeps at `sample_fps`, the last frame included
   clip_frames: int = 6
-  min_travel: float = 0.6                     # way of a moving object, as a share of the free way
-  subtitle_share: float = 0.1                 # share of clips with subtitles
+  min_travel: float = 0.6                     # way of a moving object, as a fraction of the free way
+  subtitle_share: float = 0.1                 # fraction of clips with subtitles
 
   def __post_init__(self):
-    if self.clip_size % 2 or self.clip_size < 16:
-      raise ValueError(f'clip_size={self.clip_size}: H.264 needs an even side of at least 16 px')
-    if self.clip_fps % self.sample_fps:
-      raise ValueError(f'clip_fps={self.clip_fps} must be a multiple of '
-        f'sample_fps={self.sample_fps}')
-    if (self.clip_frames - 1) * self.clip_fps % self.sample_fps or self.clip_fps == self.sample_fps:
-      raise ValueError(f'clip_fps={self.clip_fps} must be larger than '
-        f'sample_fps={self.sample_fps}, so that a reader keeps clip_frames different frames')
-    if self.clip_frames < 4:
-      raise ValueError(f'clip_frames={self.clip_frames}: a clip needs at least 4 sampled frames to '
-        'show an order')
-    if not 2 <= self.max_objects <= 6:
-      raise ValueError(f'max_objects={self.max_objects} must lie in 2…6: a position needs two '
-        'objects, and each object of an image has a colour of its own')
-    if not 1 <= self.max_pointing_objects <= self.max_objects:
-      raise ValueError(f'max_pointing_objects={self.max_pointing_objects} must lie in '
-        f'1…max_objects={self.max_objects}')
-    if self.image_size // self.cell_size != 3:
-      raise ValueError(f'image_size={self.image_size} must be three times '
-        f'cell_size={self.cell_size}, or a little more: places are named by the cells')
-    for name in ('object_size', 'digit_height'):
-      low, high = getattr(self, f'min_{name}'), getattr(self, f'max_{name}')
-      if not 0 < low <= high:
-        raise ValueError(f'min_{name}={low} must be positive and not larger than max_{name}={high}')
-    if not set(self.comparisons) <= set(COMPARISONS) or not self.comparisons:
-      raise ValueError(f'comparisons={self.comparisons} must be chosen from '
-        f'{", ".join(COMPARISONS)}')
-    if self.max_object_size + 2 * self.cell_jitter > self.cell_size:
-      raise ValueError(f'max_object_size={self.max_object_size} with '
-        f'cell_jitter={self.cell_jitter} on both sides does not fit into '
-        f'cell_size={self.cell_size}')
-    for name in ('image_size', 'tile_size', 'clip_size'):
-      if getattr(self, name) < self.cell_size:
-        raise ValueError(f'cell_size={self.cell_size} is larger than {name}={getattr(self, name)}')
+    _check(
+      self,
+      (self.clip_size % 2 == 0 and self.clip_size >= 16, 'clip_size',
+       'H.264 needs an even side of at least 16 px'),
+      (self.clip_fps % self.sample_fps == 0, 'clip_fps sample_fps',
+       'clip_fps must be a multiple of sample_fps'),
+      (self.clip_fps > self.sample_fps, 'clip_fps sample_fps',
+       'clip_fps must be larger than sample_fps, so that all clip_frames frames differ'),
+      (self.clip_frames >= 4, 'clip_frames', 'an order takes at least 4 sampled frames'),
+      (2 <= self.max_objects <= 6, 'max_objects', 'must lie in 2…6: a position needs two objects, '
+       'and each object of an image has a colour of its own'),
+      (1 <= self.max_pointing_objects <= self.max_objects, 'max_pointing_objects max_objects',
+       'max_pointing_objects must lie in 1…max_objects'),
+      (self.image_size // self.cell_size == 3, 'image_size cell_size',
+       'an image must be three times a cell, or a little more: cells name the places'),
+      *((0 < getattr(self, f'min_{name}') <= getattr(self, f'max_{name}'), f'min_{name} max_{name}',
+         'must be a range of positive numbers') for name in ('object_size', 'digit_height')),
+      (self.comparisons and set(self.comparisons) <= set(COMPARISONS), 'comparisons',
+       f'must be chosen from {", ".join(COMPARISONS)}'),
+      (self.max_object_size + 2 * self.cell_jitter <= self.cell_size,
+       'max_object_size cell_jitter cell_size',
+       'an object with the jitter on both sides does not fit into the cell'),
+      *((getattr(self, name) >= self.cell_size, f'cell_size {name}',
+         f'cell_size must not be larger than {name}')
+        for name in ('image_size', 'tile_size', 'clip_size')))
 
   @property
   def clip_length(self) -> int:

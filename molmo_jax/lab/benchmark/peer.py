@@ -17,7 +17,7 @@ class PeerError(MolmoError):
 
 
 def import_peer(threads: int) -> tuple[Any, Any]:
-  """The modules torch and transformers, torch with so many threads.
+  """The modules torch and transformers, with the number of threads of torch set.
 
   Raises:
     PeerError: they are not installed, or too old for Molmo2.

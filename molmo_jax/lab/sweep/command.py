@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
   prepare_data(planned, console)
   outcome = Scheduler(list(planned.runs.values()), out, config_file, places, console).work()
   if outcome.stopped:
-    console.print('stopped; the same command goes on from there', highlight=False)
+    console.print('stopped; the same command resumes it', highlight=False)
     return 1
   if any(is_done(out / RUNS / name) for name in planned.runs):
     make_report(out, None, args.insert, console)

@@ -40,7 +40,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Child:
-  """A run in flight."""
+  """A run that has a process."""
   run: Run
   folder: Path
   process: subprocess.Popen
