@@ -165,7 +165,7 @@ class ScenesConfig:
   sample_fps: int = 2                         # the rate at which readers sample
   # frames that a reader keeps at `sample_fps`, the last frame included
   clip_frames: int = 6
-  min_travel: float = 0.6                     # way of a moving object, as a fraction of the free way
+  min_travel: float = 0.6                     # way of a moving object, fraction of the free way
   subtitle_share: float = 0.1                 # fraction of clips with subtitles
 
   def __post_init__(self):
