@@ -95,3 +95,33 @@ def test_a_file_replaces_the_kinds_that_it_has(tmp_path):
     read(pointing=['Point.'])
   with pytest.raises(WordingsError, match="did you mean 'pointing'"):
     read(pointng=['Point.'])
+
+
+def test_a_counting_question_asks_for_an_answer_without_points():
+  record = example({'style': 'user_qa', 'question': 'How many?', 'answers': ['2'],
+                    'no_pointing': True})
+  asked = questions(draws(record))
+  assert all(q.endswith('How many?') and q != 'How many?' for q in asked) and len(set(asked)) > 5
+
+
+def test_a_short_answer_about_a_video_is_asked_for_in_many_wordings():
+  asked = questions(draws(example({'style': 'video_short_answer', 'question': 'Why so?',
+                                   'answers': ['a']})))
+  assert all('Why so?' in q for q in asked) and len(set(asked)) >= 15
+
+
+def test_options_have_many_layouts_of_which_some_ask_for_the_label_or_the_text_alone():
+  drawn = draws(example(CHOICE), count=1500)
+  answers = [e.conversations[0][1].content for e in drawn]
+  assert np.mean([text == 'sun' for text in answers]) == pytest.approx(0.12, abs=0.04)
+  assert np.mean(['sun' not in text for text in answers]) == pytest.approx(0.22, abs=0.04)
+
+
+def test_one_label_is_asked_about_in_all_images_or_in_some_and_only_its_points_answer():
+  images = [{'name': name, 'label': name.title(), 'points': [[x, 0.5]]}
+            for name, x in (('cup', 0.1), ('cup', 0.2), ('cat', 0.9))]
+  drawn = draws(example({'styles': ['multi_image_pointing'], 'images': images}), count=200)
+  told = {e.conversations[0][1].content for e in drawn}
+  assert '<points coords="1 1 100 500;2 2 200 500">Cup</points>' in told
+  assert '<points coords="3 1 900 500">Cat</points>' in told and 'There are none.' in told
+  assert not any('Cup' in text and '900' in text for text in told)
