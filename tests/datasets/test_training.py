@@ -447,3 +447,47 @@ def test_a_step_on_a_phone_is_asked_for_in_four_ways(tmp_path):
     ('high_level: read it low_level: tap Mail', 'Click(10.0, 20.5)'),
     ('high_level: read it', 'Click(10.0, 20.5)'),
     ('high_level_cot: read it', 'Plan: tap Mail Action: Click(10.0, 20.5)')])
+
+
+# ---- sets of the fine-tuning stage with a form of their own --------------------------------------
+
+OWN_FORM = {   # name → file, rows, video, what the facts of the first record say
+  'camerabench_qa': ('camerabench_qa.parquet', [{'video_path': 'v.mp4', 'mc_qa_list': [
+    {'Question': 'q?', 'Answer': 'pan', 'NegativeAnswers': ['tilt', 'zoom']}]}],
+                     {'pan', 'tilt', 'zoom'}, 'pan'),
+  'funqa': ('Funqa_mcqa_v1.json', [{'visual_input': 'v.mp4', 'gt': '2', 'instruction':
+            "Watch.\nThe Question is: q?\nThe Options are: ['Options 1: x', 'Options 2: y']"}],
+            {'x', 'y'}, 'y')}
+
+
+@pytest.mark.parametrize('name', OWN_FORM)
+def test_choices_of_further_video_sets(tmp_path, name):
+  file, rows, options, right = OWN_FORM[name]
+  (example,), _ = prepare(tmp_path, name, file, rows, ['v.mp4'])
+  (fact,) = example.facts
+  assert fact['question'] == 'q?' and set(fact['options']) == options
+  assert fact['options'][fact['right']] == right
+
+
+def test_questions_about_intent_are_asked_with_options_and_without(tmp_path):
+  rows = ('video_id,question,answer,a0,a1,a2,a3,a4\nv,why,2,p,q,r,s,t\n')
+  (example,), _ = prepare(tmp_path, 'intent_qa', 'train.csv', rows, ['v.mp4'])
+  assert said(example) == [('why', 'r'), ('why', 'p', 'q', 'r', 's', 't', 2)]
+
+
+def test_academic_points_count_from_the_start_of_their_clip(tmp_path):
+  rows = [{'video_name': 'v.mp4', 'category': 'Dog', 'count': 1, 'clip_start_time': 2.0,
+           'clip_end_time': 6.0, 'timestamps': [3.0], 'points': [[{'x': 10.0, 'y': 20.0}]]}]
+  (example,), _ = prepare(tmp_path, 'academic_points', 'data/train-0.parquet', rows, ['v.mp4'])
+  assert example.clip == (2.0, 6.0) and example.facts[0]['label'] == 'dog'
+  assert example.facts[0]['points'] == [[1.0, [[0.1, 0.2]]]]
+
+
+def test_hardcodes_are_shown_with_media_of_other_sets(tmp_path):
+  rows = [{'questions': ['Who are you?'], 'images': None, 'response': 'A model.'}]
+  (example,), _ = prepare(tmp_path, 'molmo2_hardcodes', 'data/train-0.parquet', rows,
+                          ['context/a.png', 'context/v.mp4'])
+  drawn = [Formatter()(example, np.random.default_rng(i)) for i in range(400)]
+  shown = [('video' if e.video else len(e.images)) for e in drawn]
+  assert set(shown) == {'video', 0, 1, 2, 3, 4, 5}
+  assert np.mean([s == 1 for s in shown]) == pytest.approx(0.25, abs=0.07)
