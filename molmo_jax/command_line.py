@@ -21,7 +21,6 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from molmo_jax.configuration import ConfigError
-from molmo_jax.errors import MolmoError
 from molmo_jax.programs import find_config
 
 MOST_USED = {   # values of a configuration that --help of train.py shows
@@ -140,7 +139,7 @@ def one_line_errors(main: Callable[[list[str] | None], int]) -> Callable[..., in
   def guarded(arguments: list[str] | None = None) -> int:
     try:
       return main(arguments)
-    except (MolmoError, OSError) as error:
+    except (OSError, ValueError) as error:   # MolmoError is a ValueError; so are wrong arguments
       print(f'error: {error}', file=sys.stderr)
       return 1
   return guarded
