@@ -196,7 +196,8 @@ def _visual_inputs(example: Example, config: PreprocessConfig, tokenizer: Tokeni
     return [layout.prepare_video(frames, times, example.subtitles, config.image, config.video,
                                  special, tokenize, markup)]
   max_images = config.image.max_images if training else config.image.max_images_eval
-  loaded = [reading.load_image(source) for source in example.images[:max_images]]
+  mode = config.image.reading if training else 'composite'
+  loaded = [reading.load_image(source, mode=mode) for source in example.images[:max_images]]
   max_crops = config.image.max_crops if training else config.image.max_crops_eval
   if len(example.images) > 1:
     max_crops = min(max_crops, config.image.max_multi_image_crops)

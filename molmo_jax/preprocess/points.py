@@ -149,7 +149,7 @@ def format_points_v1(
   else:
     percents = [(x * (100 / scale), y * (100 / scale)) for x, y in points]
   # Half to even on the tenths, as numpy rounds: 83.55 → 83.6, although the float is a little less.
-  percents = sorted((round(10 * x) / 10, round(10 * y) / 10) for x, y in percents)
+  percents = sorted((round(10 * x, 0) / 10, round(10 * y, 0) / 10) for x, y in percents)
   label, alt = (label.lower(), label.lower()) if alt is None else (label, alt)
   if len(percents) == 1:
     x, y = percents[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -15,10 +15,20 @@ from molmo_jax.preprocess.types import MediaError
 # Pillow's one-channel modes that hold 16-bit values
 _WIDE_MODES = ('I', 'I;16', 'I;16L', 'I;16B', 'I;16N')
 
+Reading = Literal['composite', 'convert']
+
 
 def load_image(source: str | Path | bytes | Image.Image | np.ndarray, *,
-               turn_pillow_images: bool = True) -> np.ndarray:
+               turn_pillow_images: bool = True, mode: Reading = 'composite') -> np.ndarray:
   """Reads an image as uint8 RGB [h,w,3].
+
+  Args:
+    source: a file, its bytes, a Pillow image or an array.
+    turn_pillow_images: whether a Pillow image is turned by its EXIF orientation, as files are.
+    mode: 'composite' follows the rules below. 'convert' leaves every mode to Pillow's
+      `convert('RGB')`, as the training code of the released models does: transparency is dropped
+      and the colour below it shows, 16-bit grey is clipped (allenai/molmo2 f3cb108
+      olmo/preprocessing/image_preprocessor.py:54).
 
   The rules, one for each peculiarity:
     * a file is turned upright by its EXIF orientation, and so is a Pillow image that carries one,
@@ -36,17 +46,17 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, *,
       message names the file.
   """
   if isinstance(source, np.ndarray):
-    return _from_array(source)
+    return _from_array(source, mode)
   if isinstance(source, Image.Image):
     return _decode(source, f"image {getattr(source, 'filename', '') or 'in memory'}",
-                   turn_pillow_images)
+                   turn_pillow_images, mode)
   if not isinstance(source, (str, os.PathLike, bytes)):
     raise MediaError('an image must be a path, bytes, a Pillow image or a uint8 array, not '
       f'{type(source).__name__}')
   name = 'image in memory' if isinstance(source, bytes) else f'image {os.fspath(source)}'
   try:
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-      return _decode(image, name, turn=True)
+      return _decode(image, name, True, mode)
   except FileNotFoundError as error:
     raise MediaError(f'{name}: no such file') from error
   except UnidentifiedImageError as error:
@@ -55,12 +65,13 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, *,
     raise _media_error(error, name) from error
 
 
-def _decode(image: Image.Image, name: str, turn: bool) -> np.ndarray:
+def _decode(image: Image.Image, name: str, turn: bool, mode: Reading) -> np.ndarray:
   if not (image.width and image.height):
     raise MediaError(f'{name}: has no pixels ({image.width}×{image.height})')
   try:
     image.load()
-    return np.array(_to_rgb(ImageOps.exif_transpose(image) if turn else image, name))
+    upright = ImageOps.exif_transpose(image) if turn else image
+    return np.array(upright.convert('RGB') if mode == 'convert' else _to_rgb(upright, name))
   except Exception as error:
     # decoders of damaged files raise OSError, SyntaxError, struct.error, EOFError, …
     raise _media_error(error, name) from error
@@ -87,7 +98,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
   return image.convert('RGB')
 
 
-def _from_array(array: np.ndarray) -> np.ndarray:
+def _from_array(array: np.ndarray, mode: Reading) -> np.ndarray:
   shape: Any = array.shape
   if array.dtype != np.uint8:
     raise MediaError(f'an image array must be uint8 0…255, not {array.dtype}; '
@@ -100,4 +111,5 @@ def _from_array(array: np.ndarray) -> np.ndarray:
   if array.ndim == 3 and shape[2] == 3:
     return np.ascontiguousarray(array)
   flat = array[..., 0] if array.ndim == 3 and shape[2] == 1 else array
-  return np.array(_to_rgb(Image.fromarray(np.ascontiguousarray(flat)), 'image array'))
+  image = Image.fromarray(np.ascontiguousarray(flat))
+  return np.array(image.convert('RGB') if mode == 'convert' else _to_rgb(image, 'image array'))

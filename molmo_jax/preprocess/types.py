@@ -43,6 +43,8 @@ class ImageConfig:
   max_multi_image_crops: int = 8
   max_images: int = 5                         # images in one example, training
   max_images_eval: int = 20                   # images in one example, inference
+  # what training makes of transparency and 16-bit grey (`reading.load_image`)
+  reading: Literal['composite', 'convert'] = 'composite'
   # patches (left/top, right/bottom) that neighbouring crops share
   overlap_margins: tuple[int, int] = (4, 4)
   pooling: tuple[int, int] = (2, 2)           # pooling window, patches (rows, columns)

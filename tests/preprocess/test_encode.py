@@ -246,6 +246,25 @@ def test_of_more_images_than_the_limit_the_first_are_kept(tokenizer):
   assert images(True, 3) == images(True, 2) < images(False, 3)
 
 
+def test_high_resolution_reaches_a_single_image_and_never_several(tokenizer):
+  def crops(count, max_crops):
+    image = dataclasses.replace(IMAGE, max_crops=max_crops, max_multi_image_crops=2)
+    return len(encode(example(talk('what?', 'red'), images=(picture(300, 60),) * count),
+                      dataclasses.replace(CONFIG, image=image), tokenizer, training=True).crops)
+  assert crops(1, 2) < crops(1, 6)
+  assert crops(2, 2) == crops(2, 6) == 2 * crops(1, 2)
+
+
+def test_images_are_read_as_the_released_training_does_in_training_alone(tokenizer):
+  clear = Image.fromarray(np.dstack([np.asarray(picture()), np.zeros((60, 100), np.uint8)]))
+  config = dataclasses.replace(CONFIG, image=dataclasses.replace(IMAGE, reading='convert'))
+  def crops(training, image, config=config):
+    return encode(example(talk('what?', 'red'), images=(image,)), config, tokenizer,
+                  training=training).crops
+  np.testing.assert_array_equal(crops(True, clear), crops(True, picture()))
+  assert (crops(False, clear) == 255).all() and (crops(True, clear, CONFIG) == 255).all()
+
+
 def test_visual_index_counts_images_and_frames(tokenizer):
   special = tokenizer.special
   names = ['<low_res_im_start>', '<im_patch>', '<im_end>', '<im_start>', '<im_col>', None,

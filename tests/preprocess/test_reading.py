@@ -34,6 +34,29 @@ def test_exif_orientation_is_applied(tmp_path, picture, orientation, turned):
   np.testing.assert_array_equal(load_image(path), turned(picture))
 
 
+def test_convert_drops_transparency_and_clips_16_bits_as_the_released_training_does(tmp_path,
+                                                                                    picture):
+  rgba = np.dstack([picture, np.zeros((6, 9), np.uint8)])
+  Image.fromarray(rgba).save(tmp_path / 'alpha.png')
+  for source in (tmp_path / 'alpha.png', Image.open(tmp_path / 'alpha.png'), rgba):
+    np.testing.assert_array_equal(load_image(source, mode='convert'), picture)
+    assert (load_image(source) == 255).all()
+  wide = np.array([[0, 100, 255, 256, 65535]], np.uint16)
+  Image.fromarray(wide).save(tmp_path / 'wide.png')
+  grey = load_image(tmp_path / 'wide.png', mode='convert')[0, :, 0]
+  assert grey.tolist() == np.asarray(
+    Image.open(tmp_path / 'wide.png').convert('RGB'))[0, :, 0].tolist()
+  assert grey.tolist() == [0, 100, 255, 255, 255]
+
+
+def test_convert_turns_files_and_pillow_images_by_their_orientation(tmp_path, picture):
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  Image.fromarray(picture).save(tmp_path / 'a.png', exif=exif)
+  for source in (tmp_path / 'a.png', Image.open(tmp_path / 'a.png')):
+    np.testing.assert_array_equal(load_image(source, mode='convert'), np.rot90(picture, -1))
+
+
 def test_alpha_is_composited_on_white(tmp_path, picture):
   rgba = np.dstack([picture, np.zeros((6, 9), np.uint8)])
   rgba[2:, :, 3] = 255
