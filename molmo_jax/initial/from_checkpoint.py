@@ -33,7 +33,7 @@ CHOICES = frozenset(f'{section}.{name}' for section, names in {
   'model.connector': ('feature_dropout', 'layout_embedding', 'layout_grid', 'layout_crops'),
   'model.llm': ('residual_dropout', 'response_residual_dropout'),
   'preprocess.image': ('max_crops', 'max_crops_eval', 'max_multi_image_crops', 'max_images',
-                       'max_images_eval', 'clamp_small_sides'),
+                       'max_images_eval', 'clamp_small_sides', 'reading'),
   'preprocess.video': ('max_frames', 'max_frames_eval', 'max_fps', 'frame_sample_mode',
                        'subtitle_mode', 'candidate_fps'),
   'preprocess.text': ('style_prefix', 'message_weight', 'max_sequence_length',
