@@ -5,17 +5,15 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from molmo_jax.preprocess.types import MediaError
+from molmo_jax.preprocess.types import MediaError, Reading
 
 # Pillow's one-channel modes that hold 16-bit values
 _WIDE_MODES = ('I', 'I;16', 'I;16L', 'I;16B', 'I;16N')
-
-Reading = Literal['composite', 'convert']
 
 
 def load_image(source: str | Path | bytes | Image.Image | np.ndarray, *,
@@ -70,8 +68,9 @@ def _decode(image: Image.Image, name: str, turn: bool, mode: Reading) -> np.ndar
     raise MediaError(f'{name}: has no pixels ({image.width}×{image.height})')
   try:
     image.load()
-    upright = ImageOps.exif_transpose(image) if turn else image
-    return np.array(upright.convert('RGB') if mode == 'convert' else _to_rgb(upright, name))
+    if mode == 'convert':   # then turned, in the released order
+      image = image.convert('RGB')
+    return np.array(_to_rgb(ImageOps.exif_transpose(image) if turn else image, name))
   except Exception as error:
     # decoders of damaged files raise OSError, SyntaxError, struct.error, EOFError, …
     raise _media_error(error, name) from error

@@ -32,6 +32,9 @@ class EncodingError(MolmoError):
   """A record that cannot become a training sequence; the message says why."""
 
 
+Reading = Literal['composite', 'convert']
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageConfig:
   """How an image becomes crops (docs/model.md §6). Defaults: Molmo2 (SigLIP2 at 378 px)."""
@@ -44,7 +47,7 @@ class ImageConfig:
   max_images: int = 5                         # images in one example, training
   max_images_eval: int = 20                   # images in one example, inference
   # what training makes of transparency and 16-bit grey (`reading.load_image`)
-  reading: Literal['composite', 'convert'] = 'composite'
+  reading: Reading = 'composite'
   # patches (left/top, right/bottom) that neighbouring crops share
   overlap_margins: tuple[int, int] = (4, 4)
   pooling: tuple[int, int] = (2, 2)           # pooling window, patches (rows, columns)
