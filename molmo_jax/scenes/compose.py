@@ -1,9 +1,7 @@
 """Draws scenes at random: which objects, where, and how they move.
 
-Every function takes its random generator.
-
-The caller may fix what a question is about (its shape, its answer); everything else is drawn
-freely.
+Every function takes its random generator. The caller may fix what a question is about (its shape,
+its answer); everything else is drawn at random.
 """
 
 from __future__ import annotations
@@ -42,8 +40,7 @@ def choose(rng: np.random.Generator, items: Iterable) -> object:
 def choose_kinds(rng: np.random.Generator, config: ScenesConfig) -> list[Kind]:
   """(colour, shape) of a random number of objects of an image; no colour occurs twice."""
   total = int(rng.integers(1, config.max_objects + 1))
-  colours = [str(c) for c in rng.permutation(list(COLOURS))[:total]]
-  return [(colour, choose(rng, SHAPES)) for colour in colours]
+  return [(colour, choose(rng, SHAPES)) for colour in colours(rng, total)]
 
 
 def place(rng: np.random.Generator, config: ScenesConfig, side: int,
@@ -59,12 +56,22 @@ def place(rng: np.random.Generator, config: ScenesConfig, side: int,
       'px; lower max_objects or cell_size, or use a larger image')
   things = []
   for (colour, shape), cell in zip(kinds, rng.permutation(across ** 2)[:len(kinds)], strict=True):
-    x, y = ((i + 0.5) * config.cell_size
-            + float(rng.uniform(-config.cell_jitter, config.cell_jitter))
-            for i in (cell % across, cell // across))
-    size = float(rng.uniform(config.min_object_size, config.max_object_size))
-    things.append(Thing(colour, shape, x, y, size, jittered(rng, config, colour)))
+    x, y = in_cell(rng, cell, across, config.cell_size, config.cell_jitter)
+    things.append(Thing(colour, shape, x, y, object_size(rng, config),
+                        jittered(rng, config, colour)))
   return things
+
+
+def in_cell(rng: np.random.Generator, cell: int, columns: int, side: int,
+            jitter: float) -> tuple[float, float]:
+  """(x, y) near the middle of the square cell of a number, counted row by row; pixels."""
+  return tuple((i + 0.5) * side + float(rng.uniform(-jitter, jitter))
+               for i in (cell % columns, cell // columns))
+
+
+def object_size(rng: np.random.Generator, config: ScenesConfig) -> float:
+  """The diameter of an object, pixels."""
+  return float(rng.uniform(config.min_object_size, config.max_object_size))
 
 
 def colours(rng: np.random.Generator, count: int) -> list[str]:
@@ -74,14 +81,14 @@ def colours(rng: np.random.Generator, count: int) -> list[str]:
 
 def jittered(rng: np.random.Generator, config: ScenesConfig, colour: str) -> RGB:
   """The RGB of a colour word with its random change, 0…255."""
-  change = rng.integers(-config.colour_jitter, config.colour_jitter + 1, 3).tolist()
-  return tuple(min(max(v + c, 0), 255) for v, c in zip(COLOURS[colour], change, strict=True))
+  change = rng.integers(-config.colour_jitter, config.colour_jitter + 1, 3)
+  return tuple(np.clip(change + COLOURS[colour], 0, 255).tolist())
 
 
 def background(rng: np.random.Generator, config: ScenesConfig) -> RGB:
   """A light grey with a slight tint."""
   grey = rng.integers(config.background[0], config.background[1] + 1)
-  return tuple(min(max(v, 0), 255) for v in (grey + rng.integers(-4, 5, 3)).tolist())
+  return tuple(np.clip(grey + rng.integers(-4, 5, 3), 0, 255).tolist())
 
 
 def cell_of(thing: Thing, side: int, config: ScenesConfig) -> tuple[int, int]:
@@ -122,7 +129,7 @@ def number_place(rng: np.random.Generator, config: ScenesConfig) -> tuple[float,
 def moving(rng: np.random.Generator, config: ScenesConfig, direction: str) -> Clip:
   """One object that moves in a straight line at constant speed."""
   colour, shape = choose(rng, COLOURS), choose(rng, SHAPES)
-  size = float(rng.uniform(config.min_object_size, config.max_object_size))
+  size = object_size(rng, config)
   first, last = size / 2 + 1, config.clip_size - size / 2 - 1
   way = (last - first) * rng.uniform(config.min_travel, 1.0)
   start = rng.uniform(first, last - way)
@@ -132,8 +139,8 @@ def moving(rng: np.random.Generator, config: ScenesConfig, direction: str) -> Cl
   if dx + dy < 0:
     along = along[::-1]
   rgb = jittered(rng, config, colour)
-  frames = tuple((Thing(colour, shape, *((float(v), across) if dx else (across, float(v))), size,
-                        rgb),) for v in along)
+  frames = tuple((Thing(colour, shape, *((v, across) if dx else (across, v)), size, rgb),)
+                 for v in along.tolist())
   return Clip(frames, background(rng, config))
 
 

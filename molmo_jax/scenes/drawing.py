@@ -108,14 +108,12 @@ def draw_number(side: int, background: RGB, text: str, x: float, y: float, heigh
   cell = height / GLYPH_HEIGHT
   left, top = x - number_size(len(text), height)[0] / 2, y - height / 2
   for i, digit in enumerate(text):
-    for row, cells in enumerate(GLYPHS[int(digit)]):
-      for column, ink in enumerate(cells):
-        if ink == '#':
-          u, v = left + (i * (GLYPH_WIDTH + 1) + column) * cell, top + row * cell
-          x0, y0, x1, y1 = (w * SUPERSAMPLING
-                            for w in (u - BOLD * cell, v - BOLD * cell, u + (1 + BOLD) * cell,
-                                      v + (1 + BOLD) * cell))
-          pen.rectangle((x0, y0, x1 - 1, y1 - 1), rgb)
+    ink = [[mark == '#' for mark in cells] for cells in GLYPHS[int(digit)]]
+    for row, column in np.argwhere(ink).tolist():
+      u, v = left + (i * (GLYPH_WIDTH + 1) + column) * cell, top + row * cell
+      x0, y0 = ((w - BOLD * cell) * SUPERSAMPLING for w in (u, v))
+      x1, y1 = ((w + (1 + BOLD) * cell) * SUPERSAMPLING for w in (u, v))
+      pen.rectangle((x0, y0, x1 - 1, y1 - 1), rgb)
   return np.asarray(image.reduce(SUPERSAMPLING))
 
 

@@ -16,22 +16,11 @@ import numpy as np
 from molmo_jax.configuration import flatten
 from molmo_jax.data.manifest import read_manifest
 from molmo_jax.errors import MolmoError
-from molmo_jax.scenes.config import (
-  LAB_TASKS,
-  TASKS,
-  LabConfig,
-  QuestionLimits,
-  SceneCounts,
-  ScenesConfig,
-)
-from molmo_jax.scenes.drawing import save_clip, save_image
+from molmo_jax.scenes.config import LAB_TASKS, TASKS, ScenesConfig
+from molmo_jax.scenes.drawing import add_noise, save_clip, save_image
 from molmo_jax.scenes.kinds import KIND_OF_TASK, SCENES, SUBTITLED
-from molmo_jax.scenes.lab.tasks import lab_targets
 from molmo_jax.scenes.scene import Media, Scene
 from molmo_jax.scenes.tasks import Question, balanced_targets
-
-__all__ = ['LabConfig', 'QuestionLimits', 'SceneCounts', 'ScenesConfig', 'ScenesError', 'all_text',
-           'generate']
 
 FORMAT = 1                                    # raised when the same configuration gives other files
 SPLITS = ('train', 'val')
@@ -128,25 +117,18 @@ def _write(config: ScenesConfig, folder: Path,
            on_progress: Callable[[int, int], None] | None) -> None:
   counts = dataclasses.asdict(config.train)
   tasks = [task for task in (*TASKS, *LAB_TASKS) if counts[KIND_OF_TASK[task]]]
-  total = sum(counts.values()) + config.val_per_task * len(tasks)
-  done = 0
-
-  def tick(record: Record) -> Record:
-    nonlocal done
-    done += 1
-    if on_progress is not None:
-      on_progress(done, total)
-    return record
-
+  train = [(_train_record, kind, i) for kind, count in counts.items() for i in range(count)]
+  val = [(_val_record, task, i) for i in range(config.val_per_task) for task in tasks]
   seen: set[bytes] = set()                    # digests of all training media
-  train = [tick(_train_record(config, kind, i, folder, seen)) for kind, count in counts.items()
-           for i in range(count)]
-  val = [tick(_val_record(config, task, i, folder, seen)) for i in range(config.val_per_task)
-         for task in tasks]
+  lines: list[str] = []
+  for make, name, index in (*train, *val):
+    record = make(config, name, index, folder, seen)
+    lines.append(json.dumps(record, ensure_ascii=False) + '\n')
+    if on_progress is not None:
+      on_progress(len(lines), len(train) + len(val))
   order = np.random.default_rng([config.seed, len(SPLITS)]).permutation(len(train))
-  for name, records in (('train', [train[i] for i in order]), ('val', val)):
-    lines = ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in records)
-    (folder / f'{name}.jsonl').write_text(lines, encoding='utf-8')
+  for name, members in (('train', [lines[i] for i in order]), ('val', lines[len(train):])):
+    (folder / f'{name}.jsonl').write_text(''.join(members), encoding='utf-8')
   (folder / 'dataset.json').write_text(_description(config))
 
 
@@ -160,13 +142,11 @@ def _train_record(config: ScenesConfig, kind: str, index: int, folder: Path,
   """One scene with its questions as the branches of a message tree."""
   rng = _stream(config, 'train', kind, index)
   scene = SCENES[kind](rng, config)
-  media = scene.paint()
+  media = _painted(scene, config, rng)
   seen.update(_digests(media))
-  questions = scene.questions
-  if kind == 'objects':
-    questions = _limited(questions, dataclasses.asdict(config.questions), rng)
-  elif kind == 'tiles':
-    questions = _limited(questions, {'tiles': config.lab.tile_questions}, rng)
+  limits = {'objects': dataclasses.asdict(config.questions),
+            'tiles': {'tiles': config.lab.tile_questions}}
+  questions = _limited(scene.questions, limits[kind], rng) if kind in limits else scene.questions
   name = f'train-{kind}-{index:05d}'
   conversations = [[{'role': 'user', 'content': q.text}, {'role': 'assistant', 'content': q.answer}]
                    for q in questions]
@@ -187,7 +167,7 @@ def _limited(questions: tuple[Question, ...], limits: dict[str, int],
 def _val_record(config: ScenesConfig, task: str, index: int, folder: Path,
                 seen: set[bytes]) -> Record:
   """One question, with balanced answers in every form, and media that training does not contain."""
-  targets = (lab_targets if task in LAB_TASKS else balanced_targets)(task, config)
+  targets = balanced_targets(task, config)
   text, answer = targets[index % len(targets)]
   kind = KIND_OF_TASK[task]
   rng = _stream(config, 'val', task, index)
@@ -196,7 +176,7 @@ def _val_record(config: ScenesConfig, task: str, index: int, folder: Path,
     question = _matching(scene, task, text, answer, rng)
     if question is None:
       continue
-    media = scene.paint()
+    media = _painted(scene, config, rng)
     if seen.isdisjoint(_digests(media)):
       break
   else:
@@ -218,6 +198,12 @@ def _matching(scene: Scene, task: str, text: str | None, answer: str | None,
   fits = [q for q in scene.questions if q.task == task and text in (None, q.text)
           and answer in (None, q.answer)]
   return fits[rng.integers(len(fits))] if fits else None
+
+
+def _painted(scene: Scene, config: ScenesConfig, rng: np.random.Generator) -> Media:
+  """The pixels of a scene; images with their noise."""
+  media = scene.paint()
+  return media if scene.fps else tuple(add_noise(image, config.noise, rng) for image in media)
 
 
 def _digests(media: Media) -> list[bytes]:

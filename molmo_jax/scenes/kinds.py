@@ -11,9 +11,9 @@ import numpy as np
 
 from molmo_jax.scenes import compose, tasks
 from molmo_jax.scenes.config import LAB_TASKS, ScenesConfig
-from molmo_jax.scenes.drawing import COLOURS, SHAPES, add_noise, draw_number, draw_things
+from molmo_jax.scenes.drawing import COLOURS, SHAPES, draw_number, draw_things
 from molmo_jax.scenes.lab import clips, images
-from molmo_jax.scenes.scene import Media, Scene
+from molmo_jax.scenes.scene import Scene
 
 
 def objects_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
@@ -21,26 +21,22 @@ def objects_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   side = config.image_size
   things = compose.place(rng, config, side, compose.choose_kinds(rng, config))
   background = compose.background(rng, config)
-  questions = (tasks.colour_questions(things) + tasks.shape_questions(things)
-               + [tasks.count_question(things, config)]
+  questions = (tasks.colour_questions(things, config) + tasks.shape_questions(things, config)
+               + [tasks.ask(config, 'count', tasks.COUNT, str(len(things)))]
                + tasks.position_questions(things, side, config)
                + tasks.pointing_questions(things, side, config)
                + [tasks.caption_question(things, side, config)])
-  return Scene(tuple(questions),
-               lambda: (add_noise(draw_things(side, background, things), config.noise, rng),))
+  return Scene(tuple(questions), lambda: (draw_things(side, background, things),))
 
 
 def reading_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """One image with a number of `config.digits` digits, the first of them not 0."""
   number = str(rng.integers(10 ** (config.digits - 1), 10 ** config.digits))
-  x, y, height = compose.number_place(rng, config)
+  place = compose.number_place(rng, config)
   background = compose.background(rng, config)
   rgb = compose.jittered(rng, config, compose.choose(rng, COLOURS))
-
-  def paint() -> Media:
-    return (add_noise(draw_number(config.image_size, background, number, x, y, height, rgb),
-                      config.noise, rng),)
-  return Scene(tuple(tasks.reading_questions(number)), paint)
+  return Scene(tuple(tasks.reading_questions(number)),
+               lambda: (draw_number(config.image_size, background, number, *place, rgb),))
 
 
 def comparison_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
@@ -52,28 +48,28 @@ def comparison_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   things = [compose.place(rng, config, config.tile_size, [kind])[0]
             for kind in zip(*pairs, strict=True)]
   backgrounds = [compose.background(rng, config) for _ in things]
-
-  def paint() -> Media:
-    return tuple(add_noise(draw_things(config.tile_size, b, [t]), config.noise, rng)
-                 for b, t in zip(backgrounds, things, strict=True))
-  return Scene(tuple(tasks.comparison_questions(*things, config.comparisons)), paint)
+  return Scene(tuple(tasks.comparison_questions(*things, config)),
+               lambda: tuple(draw_things(config.tile_size, background, [thing])
+                             for background, thing in zip(backgrounds, things, strict=True)))
 
 
 def motion_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """A clip with one moving object."""
   direction = compose.choose(rng, compose.DIRECTIONS)
   clip = compose.moving(rng, config, direction)
-  questions = [tasks.motion_question(direction), *tasks.colour_questions(clip.frames[0]),
-               *tasks.shape_questions(clip.frames[0])]
+  questions = [tasks.ask(config, 'motion', tasks.MOTION, direction),
+               *tasks.colour_questions(clip.frames[0], config),
+               *tasks.shape_questions(clip.frames[0], config)]
   return Scene(tuple(questions), lambda: clip.paint(config.clip_size), config.clip_fps)
 
 
 def order_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """A clip with two objects of different colours, one after the other."""
-  first, last = (tuple(COLOURS)[i] for i in rng.permutation(len(COLOURS))[:2])
-  clip = compose.appearing(rng, config, first, last)
-  return Scene(tuple(tasks.order_questions(first, last)), lambda: clip.paint(config.clip_size),
-               config.clip_fps)
+  moments = dict(zip(('first', 'last'), compose.colours(rng, 2)))
+  clip = compose.appearing(rng, config, *moments.values())
+  return Scene(tuple(tasks.ask(config, 'order', tasks.ORDER.format(moment), colour)
+                     for moment, colour in moments.items()),
+               lambda: clip.paint(config.clip_size), config.clip_fps)
 
 
 SCENES: dict[str, Callable[[np.random.Generator, ScenesConfig], Scene]] = {

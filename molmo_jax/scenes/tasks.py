@@ -8,8 +8,9 @@ for validation).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from molmo_jax.preprocess.points import format_points
 from molmo_jax.scenes.compose import DIRECTIONS, RELATIONS, cell_of, relation
@@ -18,10 +19,26 @@ from molmo_jax.scenes.drawing import COLOURS, SHAPES, Thing
 
 YES_NO = ('yes', 'no')
 ORDINALS = ('first', 'second')
-MOMENTS = ('first', 'last')
 ROWS, COLUMNS = {-1: 'top', 0: 'middle', 1: 'bottom'}, {-1: 'left', 0: 'centre', 1: 'right'}
-COUNT_TEXT = 'How many objects are there?'
-PLACES = ('first', 'second', 'third')
+SIDES = ('left', 'right', 'above', 'below')
+OUTLINES = ('wide', 'tall', 'square')
+
+# Wordings; {} is filled in
+COLOUR, SHAPE = 'What colour is the {}?', 'What shape is the {} object?'
+COUNT = 'How many objects are there?'
+# ends like the question for a shape: what a tiny model has learned for one serves the other
+POSITION = 'Relative to the middle, where is the {} object?'
+SAME, WHICH = 'Do the two images show the same {}?', 'Which image shows the {} object?'
+MOTION, ORDER = 'In which direction does the object move?', 'Which colour appears {}?'
+GAP = 'On which side is the gap of the {} ring?'
+OUTLINE = 'Is the picture wide, tall or square?'
+RATIO = 'How many times as long is the long side as the short side?'
+TILE = 'Which colour is in row {}, column {}?'
+COMMON = 'Which colour is in both images?'
+COMMON_SHAPE = 'What shape has the common colour in the {} image?'
+BLINKS, WHEN = 'How often does the {} object appear?', 'At which second does the {} object appear?'
+NEIGHBOUR = 'Which colour appears right {} {}?'
+MISSING = 'Which colour is gone at the end?'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,36 +52,87 @@ class Question:
   points: tuple[tuple[float, float], ...] = ()
 
 
-def colour_questions(things: Sequence[Thing]) -> list[Question]:
+@functools.cache
+def forms(task: str, config: ScenesConfig) -> list[tuple[str | None, tuple[str | None, ...]]]:
+  """The forms of a task, (question text, possible answers).
+
+  None stands for anything: a text that need not be balanced, or an answer that is uniform as it is
+  drawn (reading and pointing).
+  """
+  colours, lab = tuple(COLOURS), config.lab
+  compared = {'same_colour': (SAME.format('colour'), YES_NO),
+              'same_shape': (SAME.format('shape'), YES_NO)}
+  outlines = {outline(grid) for grid in lab.aspect_grids}
+  seconds = {k * s for k in range(1, lab.when_frames - 1) for s in lab.when_spacings}
+  cells = {cell for grid in lab.tile_grids for cell in itertools.product(*map(range, grid))}
+  return {
+    'colour': [(COLOUR.format(shape), colours) for shape in SHAPES],
+    'shape': [(SHAPE.format(colour), SHAPES) for colour in COLOURS],
+    'count': [(COUNT, _numbers(range(1, config.max_objects + 1)))],
+    'position': [(None, RELATIONS)],
+    'comparison': [compared.get(kind, (WHICH.format(colour), ORDINALS)) for colour in COLOURS
+                   for kind in COMPARISONS if kind in config.comparisons],
+    'motion': [(MOTION, tuple(DIRECTIONS))],
+    'order': [(ORDER.format(moment), colours) for moment in ('first', 'last')],
+    'detail': [(GAP.format(colour), SIDES) for colour in COLOURS],
+    'aspect': [(OUTLINE, tuple(name for name in OUTLINES if name in outlines)),
+               (RATIO, _numbers({ratio(grid) for grid in lab.aspect_grids}))],
+    'tiles': [(TILE.format(row + 1, column + 1), colours) for row, column in sorted(cells)],
+    'match': [(COMMON, colours), *((COMMON_SHAPE.format(name), SHAPES) for name in ORDINALS)],
+    'blinks': [(BLINKS.format(colour), _numbers(range(1, lab.blink_most + 1)))
+               for colour in COLOURS],
+    'when': [(WHEN.format(colour), _numbers(seconds)) for colour in COLOURS],
+    'events': [(NEIGHBOUR.format(side, colour), tuple(c for c in COLOURS if c != colour))
+               for side in ('before', 'after') for colour in COLOURS],
+    'missing': [(MISSING, colours)],
+  }.get(task, [(None, (None,))])
+
+
+def _numbers(values: Iterable[int]) -> tuple[str, ...]:
+  return tuple(map(str, sorted(values)))
+
+
+def balanced_targets(task: str, config: ScenesConfig) -> list[tuple[str | None, str | None]]:
+  """(question text, answer) pairs that, asked equally often, balance the answers of every form.
+
+  None stands for anything. A whole number of rounds through the list is balanced exactly.
+  """
+  return [(text, answer) for text, answers in forms(task, config) for answer in answers]
+
+
+def ask(config: ScenesConfig, task: str, text: str, answer: str) -> Question:
+  """A question with the possible answers of its form."""
+  options = dict(forms(task, config))
+  return Question(task, text, answer, options.get(text) or options[None])
+
+
+def outline(grid: tuple[int, int]) -> str:
+  """wide, tall or square: of a (height, width)."""
+  height, width = grid
+  return OUTLINES[2] if height == width else OUTLINES[height > width]
+
+
+def ratio(grid: tuple[int, int]) -> int:
+  """The longer side of a (height, width), in shorter ones."""
+  return max(grid) // min(grid)
+
+
+def colour_questions(things: Sequence[Thing], config: ScenesConfig) -> list[Question]:
   """The colour of every object whose shape is unique."""
-  return [Question('colour', f'What colour is the {t.shape}?', t.colour, tuple(COLOURS))
-          for t in things if sum(u.shape == t.shape for u in things) == 1]
+  return [ask(config, 'colour', COLOUR.format(t.shape), t.colour) for t in things
+          if sum(u.shape == t.shape for u in things) == 1]
 
 
-def shape_questions(things: Sequence[Thing]) -> list[Question]:
+def shape_questions(things: Sequence[Thing], config: ScenesConfig) -> list[Question]:
   """The shape of every object; colours are unique in an image."""
-  return [Question('shape', f'What shape is the {t.colour} object?', t.shape, SHAPES)
-          for t in things]
-
-
-def count_question(things: Sequence[Thing], config: ScenesConfig) -> Question:
-  """How many objects there are."""
-  return Question('count', COUNT_TEXT, str(len(things)), object_counts(config))
-
-
-def object_counts(config: ScenesConfig) -> tuple[str, ...]:
-  """The possible numbers of objects in an image."""
-  return tuple(str(n) for n in range(1, config.max_objects + 1))
+  return [ask(config, 'shape', SHAPE.format(t.colour), t.shape) for t in things]
 
 
 def position_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
-  """Where an object is relative to the middle, for every object with a clear direction.
-
-  The question ends like that for a shape: what a tiny model has learned for one serves the other.
-  """
+  """Where an object is relative to the middle, for every object with a clear direction."""
   directions = [(t.colour, relation(t, side, config)) for t in things]
-  return [Question('position', f'Relative to the middle, where is the {colour} object?', answer,
-                   RELATIONS) for colour, answer in directions if answer]
+  return [ask(config, 'position', POSITION.format(colour), answer)
+          for colour, answer in directions if answer]
 
 
 def pointing_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
@@ -86,74 +154,16 @@ def caption_question(things: Sequence[Thing], side: int, config: ScenesConfig) -
 
 
 def reading_questions(number: str) -> list[Question]:
-  """The number that is written in the image, and each of its digits."""
+  """The number that is written in the image, and each of its first three digits."""
   digits = [Question('digit', f'What is the {name} digit?', digit, tuple('0123456789'))
-            for name, digit in zip(PLACES, number, strict=False)]
+            for name, digit in zip(('first', 'second', 'third'), number, strict=False)]
   return [Question('reading', 'What number is written?', number), *digits]
 
 
-def comparison_questions(first: Thing, second: Thing, kinds: Sequence[str]) -> list[Question]:
-  """Questions of `kinds` about two images with one object each; `which_image` needs two colours."""
-  questions = []
-  for kind, name in itertools.product(kinds, ('colour', 'shape')):
-    if kind == f'same_{name}':
-      same = getattr(first, name) == getattr(second, name)
-      questions.append(Question('comparison', same_text(name), YES_NO[not same], YES_NO))
-  if 'which_image' in kinds and first.colour != second.colour:
-    questions += [Question('comparison', which_text(t.colour), ordinal, ORDINALS)
-                  for t, ordinal in zip((first, second), ORDINALS, strict=True)]
-  return questions
-
-
-def same_text(name: str) -> str:
-  """The question whether two images agree in `name`: colour or shape."""
-  return f'Do the two images show the same {name}?'
-
-
-def which_text(colour: str) -> str:
-  """The question in which of two images the object of `colour` is."""
-  return f'Which image shows the {colour} object?'
-
-
-def motion_question(direction: str) -> Question:
-  """The direction in which the object of a clip moves."""
-  return Question('motion', 'In which direction does the object move?', direction,
-                  tuple(DIRECTIONS))
-
-
-def order_questions(first: str, last: str) -> list[Question]:
-  """Which of two colours comes first, and which last."""
-  return [Question('order', order_text(moment), colour, tuple(COLOURS))
-          for moment, colour in zip(MOMENTS, (first, last), strict=True)]
-
-
-def order_text(moment: str) -> str:
-  """The question for the colour at `moment`: first or last."""
-  return f'Which colour appears {moment}?'
-
-
-def balanced_targets(task: str, config: ScenesConfig) -> list[tuple[str | None, str | None]]:
-  """(question text, answer) pairs that, asked equally often, balance the answers of every form.
-
-  None stands for anything. A whole number of rounds through the list is balanced exactly.
-  """
-  if task == 'colour':
-    return [(f'What colour is the {shape}?', colour) for shape in SHAPES for colour in COLOURS]
-  if task == 'shape':
-    return [(f'What shape is the {colour} object?', shape) for colour in COLOURS
-            for shape in SHAPES]
-  if task == 'count':
-    return [(COUNT_TEXT, count) for count in object_counts(config)]
-  if task == 'position':
-    return [(None, answer) for answer in RELATIONS]
-  if task == 'comparison':
-    texts = {'same_colour': same_text('colour'), 'same_shape': same_text('shape')}
-    return [(texts.get(kind, which_text(colour)), answer) for colour in COLOURS
-            for kind in COMPARISONS if kind in config.comparisons
-            for answer in (YES_NO if kind in texts else ORDINALS)]
-  if task == 'motion':
-    return [(None, answer) for answer in DIRECTIONS]
-  if task == 'order':
-    return [(order_text(moment), colour) for moment in MOMENTS for colour in COLOURS]
-  # reading and pointing: answers are uniform as they are drawn
-  return [(None, None)]
+def comparison_questions(first: Thing, second: Thing, config: ScenesConfig) -> list[Question]:
+  """Questions about two images with one object each; `which_image` needs two colours."""
+  asked = [(SAME.format(name), YES_NO[getattr(first, name) != getattr(second, name)])
+           for name in ('colour', 'shape') if f'same_{name}' in config.comparisons]
+  if 'which_image' in config.comparisons and first.colour != second.colour:
+    asked += [(WHICH.format(t.colour), ordinal) for t, ordinal in zip((first, second), ORDINALS)]
+  return [ask(config, 'comparison', text, answer) for text, answer in asked]

@@ -18,7 +18,7 @@ from molmo_jax.preprocess.types import VideoConfig
 from molmo_jax.preprocess.video import read_video
 from molmo_jax.scenes.config import LAB_TASKS, TASKS, LabConfig, SceneCounts, ScenesConfig
 from molmo_jax.scenes.generate import generate
-from molmo_jax.scenes.lab.tasks import lab_targets
+from molmo_jax.scenes.tasks import balanced_targets
 from tests.scenes.test_scenes import components, nearest_colour
 
 NO_DEFAULTS = dict(objects=0, reading=0, comparison=0, motion=0, order=0)
@@ -211,7 +211,7 @@ def test_fewer_frames_show_fewer_moments(records):
 def test_a_blind_guess_is_right_as_often_as_chance_says(task, tmp_path):
   config = dataclasses.replace(CONFIG,
                                train=dataclasses.replace(SceneCounts(**NO_DEFAULTS), **{task: 1}))
-  config = dataclasses.replace(config, val_per_task=len(lab_targets(task, config)))
+  config = dataclasses.replace(config, val_per_task=len(balanced_targets(task, config)))
   generate(config, tmp_path / 'd')
   forms = collections.defaultdict(list)
   for e in read_manifest(tmp_path / 'd/val.jsonl'):

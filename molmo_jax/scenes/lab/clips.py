@@ -11,10 +11,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from molmo_jax.scenes import compose
+from molmo_jax.scenes import compose, tasks
 from molmo_jax.scenes.config import ScenesConfig
 from molmo_jax.scenes.drawing import COLOURS, SHAPES, Thing
-from molmo_jax.scenes.lab import tasks as lab_tasks
 from molmo_jax.scenes.scene import Scene
 
 # so slow that no reader of as many frames leaves one out
@@ -26,9 +25,10 @@ def blinks_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   lab = config.lab
   counts = {colour: int(rng.integers(1, lab.blink_most + 1))
             for colour in compose.colours(rng, lab.blink_objects)}
-  shown = [colour for colour, n in counts.items() for _ in range(n)]
-  return _clip(rng, config, _scattered(rng, shown, lab.blink_frames), FPS,
-               lab_tasks.blink_questions(counts, config))
+  moments = [colour for colour, n in counts.items() for _ in range(n)]
+  moments += [None] * (lab.blink_frames - len(moments))
+  return _clip(rng, config, [moments[i] for i in rng.permutation(lab.blink_frames)], FPS,
+               [('blinks', tasks.BLINKS.format(colour), str(n)) for colour, n in counts.items()])
 
 
 def when_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
@@ -36,24 +36,20 @@ def when_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   lab = config.lab
   spacing = compose.choose(rng, lab.when_spacings)
   order = compose.colours(rng, min(lab.when_frames - 2, len(COLOURS)))
-  places = sorted(rng.permutation(lab.when_frames - 2)[:len(order)].tolist())
-  moments: list[str | None] = [None] * lab.when_frames
-  for place, colour in zip(places, order, strict=True):
-    moments[place + 1] = colour
-  seconds = {colour: (place + 1) * spacing for place, colour in zip(places, order, strict=True)}
+  moments = [None, *_in_turn(rng, order, lab.when_frames - 2), None]
   # the last frame is sampled at the end of the clip: the other samples are `spacing` apart
   fps = Fraction(lab.when_frames, (lab.when_frames - 1) * spacing)
-  return _clip(rng, config, moments, fps, lab_tasks.when_questions(seconds, config))
+  return _clip(rng, config, moments, fps,
+               [('when', tasks.WHEN.format(c), str(moments.index(c) * spacing)) for c in order])
 
 
 def events_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """Objects of different colours, each in one frame; other frames are empty."""
   order = compose.colours(rng, config.lab.event_objects)
-  places = sorted(rng.permutation(config.lab.event_frames)[:len(order)].tolist())
-  moments: list[str | None] = [None] * config.lab.event_frames
-  for place, colour in zip(places, order, strict=True):
-    moments[place] = colour
-  return _clip(rng, config, moments, FPS, lab_tasks.event_questions(order))
+  pairs = list(zip(order, order[1:]))
+  return _clip(rng, config, _in_turn(rng, order, config.lab.event_frames), FPS,
+               [('events', tasks.NEIGHBOUR.format('after', a), b) for a, b in pairs]
+               + [('events', tasks.NEIGHBOUR.format('before', b), a) for a, b in pairs])
 
 
 def missing_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
@@ -66,22 +62,27 @@ def missing_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
                                      [k for k in kinds if k != gone or i < last]))
                  for i in range(lab.missing_frames))
   clip = compose.Clip(frames, compose.background(rng, config))
-  return Scene((lab_tasks.missing_question(gone[0]),), lambda: clip.paint(lab.missing_size), FPS)
+  return Scene((tasks.ask(config, 'missing', tasks.MISSING, gone[0]),),
+               lambda: clip.paint(lab.missing_size), FPS)
 
 
-def _scattered(rng: np.random.Generator, shown: list[str], frames: int) -> list[str | None]:
-  """`shown` at different moments of `frames`, in any order; None at the others."""
-  moments = shown + [None] * (frames - len(shown))
-  return [moments[i] for i in rng.permutation(frames)]
+def _in_turn(rng: np.random.Generator, order: list[str], frames: int) -> list[str | None]:
+  """`order` at different moments of `frames`, one colour after the other; None at the others."""
+  moments: list[str | None] = [None] * frames
+  for place, colour in zip(sorted(rng.permutation(frames)[:len(order)]), order, strict=True):
+    moments[place] = colour
+  return moments
 
 
 def _clip(rng: np.random.Generator, config: ScenesConfig, moments: list[str | None], fps: Fraction,
-          questions: list[lab_tasks.Question]) -> Scene:
-  """The scene of a clip with at most one object at a time, near the middle of the frame."""
+          asked: list[tuple[str, str, str]]) -> Scene:
+  """The scene of a clip with at most one object at a time, near the middle of the frame.
+
+  `asked`: (task, question text, answer).
+  """
   side, looks = config.lab.frame_size, {}
   for colour in filter(None, moments):
-    looks.setdefault(colour, (compose.choose(rng, SHAPES), float(rng.uniform(config.min_object_size,
-                                                                          config.max_object_size)),
+    looks.setdefault(colour, (compose.choose(rng, SHAPES), compose.object_size(rng, config),
                               compose.jittered(rng, config, colour)))
   free = max((side - config.max_object_size) / 2 - 1, 0.0)
 
@@ -89,6 +90,8 @@ def _clip(rng: np.random.Generator, config: ScenesConfig, moments: list[str | No
     shape, size, rgb = looks[colour]
     x, y = (side / 2 + float(rng.uniform(-free, free)) for _ in 'xy')
     return Thing(colour, shape, x, y, size, rgb)
+
   frames = tuple(() if colour is None else (thing(colour),) for colour in moments)
   clip = compose.Clip(frames, compose.background(rng, config))
-  return Scene(tuple(questions), lambda: clip.paint(side), fps)
+  return Scene(tuple(tasks.ask(config, *question) for question in asked),
+               lambda: clip.paint(side), fps)
