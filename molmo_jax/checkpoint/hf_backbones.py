@@ -11,28 +11,17 @@ where files leave them out; what Molmo takes of a tower is in docs/model.md §2.
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from molmo_jax.checkpoint.hf_config import ACTIVATIONS, SIZES, read_rope
 from molmo_jax.checkpoint.hf_config_v1 import TOWERS
 from molmo_jax.checkpoint.hf_files import listing
-from molmo_jax.checkpoint.hf_table import (
-  BASE,
-  HEAD,
-  TRANSFORMERS_TOWER,
-  TableEntry,
-  decoder,
-  entry,
-  experts,
-  linear,
-  modules,
-  norm,
-)
+from molmo_jax.checkpoint.hf_table import WEIGHTS, TableEntry, read_table
 from molmo_jax.errors import CheckpointError
 from molmo_jax.json_section import Key, Section
 from molmo_jax.model.config import LlmConfig, VitConfig
@@ -40,94 +29,27 @@ from molmo_jax.model.config import LlmConfig, VitConfig
 BICUBIC = -0.75   # torch's coefficient
 
 
-def _language_model(attention_norm: str, mlp_norm: str) -> tuple[TableEntry, ...]:
-  """Tables may be padded beyond the vocabulary of the configuration; experts have a matrix each."""
-  return (entry('model.embed_tokens.weight', BASE, 'table', spare=True),
-          entry('lm_head.weight', HEAD, 'table', spare=True),
-          *decoder('model', attention_norm, mlp_norm), *experts('model.layers.{i}'))
-
-
-_PRE = _language_model('input_layernorm', 'post_attention_layernorm')
-_POST = _language_model('post_attention_layernorm', 'post_feedforward_layernorm')
 # By `model_type` of config.json: the tensors, and the settings that no key tells.
 LANGUAGE_MODELS: dict[str, tuple[tuple[TableEntry, ...], dict[str, Any]]] = {
-  'qwen2': (_PRE, dict(norm_order='pre', qkv_bias=True, qk_norm='none')),
-  'qwen3': (_PRE, dict(norm_order='pre', qkv_bias=False, qk_norm='head')),
-  'olmo2': (_POST, dict(norm_order='post', qkv_bias=False, qk_norm='full')),
-  'olmo3': (_POST, dict(norm_order='post', qkv_bias=False, qk_norm='full')),
-  'olmoe': (_PRE, dict(norm_order='pre', qkv_bias=False, qk_norm='full'))}
-LANGUAGE_MODEL_UNUSED = {
-  r'model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq': 'a constant, which old files store'}
+  family: (read_table('language model', model='model', block='model.layers.{i}',
+                      **WEIGHTS['norms'][settings['norm_order']]), settings)
+  for family, settings in WEIGHTS['language_models'].items()}
+STEMS = ('patches', 'class', 'positions')   # kinds that `stem_from_file` makes parameters of
 
 
-@dataclasses.dataclass(frozen=True)
-class Stem:
-  """A tensor of a tower's first layer. Leading axes of length one do not count.
-
-  Attributes:
-    name: of the tensor.
-    path: of the parameter.
-    kind: 'patches' a convolution [E, 3, p, p] → [p·p·3, E], pixels in the order row, column,
-      channel; 'class' [E]; 'positions' [rows, E], the class token's row first if there is one.
-  """
-  name: str
-  path: str
-  kind: Literal['patches', 'class', 'positions']
-
-
-@dataclasses.dataclass(frozen=True)
-class TowerTable:
-  """The tensors of an image tower.
-
-  Attributes:
-    stem: of the first layer; what a tower has not is passed over.
-    entries: all other tensors that are read.
-    block: name of the blocks, with '{i}' for their number.
-    unused: what is not read: pattern (`re.fullmatch`) → reason. Blocks above those that exist in
-      our model are not read either.
-  """
-  stem: tuple[Stem, ...]
-  entries: tuple[TableEntry, ...]
-  block: str
-  unused: dict[str, str]
-
-
-def _tower(prefix: str, patches: str, class_token: str, positions: str, blocks: str,
-           names: dict[str, str], unused: dict[str, str]) -> TowerTable:
-  block, patches = f'{prefix}{blocks}.{{i}}', f'{prefix}embeddings.{patches}'
-  return TowerTable(
-    (Stem(f'{patches}.weight', 'vit/patch_embedding/kernel', 'patches'),
-     Stem(f'{prefix}embeddings.{class_token}', 'vit/class_embedding', 'class'),
-     Stem(f'{prefix}embeddings.{positions}', 'vit/position_embedding', 'positions')),
-    (*linear(patches, 'vit/patch_embedding')[1:], *norm(f'{prefix}pre_layrnorm', 'vit/pre_norm'),
-     *modules(block, 'vit/blocks', names),
-     entry(f'{block}.layer_scale1.lambda1', 'vit/blocks/attention_scale', 'vector'),
-     entry(f'{block}.layer_scale2.lambda1', 'vit/blocks/mlp_scale', 'vector')), block, unused)
-
-
-def tower_table(family: str, prefix: str) -> TowerTable:
-  """The table of a family of towers.
+def tower_table(family: str, prefix: str) -> tuple[tuple[TableEntry, ...], str, Mapping[str, str]]:
+  """The tensors of a family of towers, the name of its blocks with '{i}' for their number, and the
+  tensors that are not read: pattern (`re.fullmatch`) → reason. Blocks above those that exist in our
+  model are not read either.
 
   Args:
-    family: a key of `FAMILIES`.
+    family: 'clip', 'siglip' or 'dinov2'.
     prefix: 'vision_model.' where the tower stands beside a text tower, else ''.
   """
-  if family == 'dinov2':
-    return _tower(
-      prefix, 'patch_embeddings.projection', 'cls_token', 'position_embeddings', 'encoder.layer', {
-        'query': 'attention.attention.query', 'key': 'attention.attention.key',
-        'value': 'attention.attention.value', 'out': 'attention.output.dense', 'up': 'mlp.fc1',
-        'down': 'mlp.fc2', 'attention_norm': 'norm1', 'mlp_norm': 'norm2'}, {
-        r'embeddings\.mask_token': 'for pretraining with hidden patches',
-        r'layernorm\.(weight|bias)': 'a norm above the last block, where nothing is read'})
-  return _tower(
-    prefix, 'patch_embedding', 'class_embedding', 'position_embedding.weight', 'encoder.layers',
-    TRANSFORMERS_TOWER, {
-      r'text_model\..*': 'the text tower', r'logit_(scale|bias)': 'of the contrastive loss',
-      r'(visual|text)_projection\.weight': 'into the space of texts and images',
-      r'(vision_model\.)?embeddings\.position_ids': 'a constant',
-      r'(vision_model\.)?post_layernorm\.(weight|bias)': 'a norm above the last block',
-      r'(vision_model\.)?head\..*': 'the pooling head, above the last block'})
+  tower = WEIGHTS['towers'][family]
+  block = prefix + tower['block']
+  return (read_table(tower['table'], prefix=prefix, block=block, out='out_proj'), block,
+          WEIGHTS['unused'][tower['table']])
 
 
 def stem_misfit(kind: str, stored: tuple[int, ...], shape: tuple[int, ...],
@@ -183,16 +105,6 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
   return np.where(x <= 1, near, a * x ** 3 - 5 * a * x ** 2 + 8 * a * x - 4 * a)
 
 
-_CLIP = dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
-# Defaults of a family's keys, and its kind of tower.
-FAMILIES: dict[str, tuple[dict[str, Any], str]] = {
-  'clip': (dict(_CLIP, patch_size=32, hidden_act='quick_gelu', layer_norm_eps=1e-5), 'openai'),
-  'siglip': (dict(_CLIP, patch_size=16, hidden_act='gelu_pytorch_tanh', layer_norm_eps=1e-6),
-             'siglip'),
-  'dinov2': (dict(_CLIP, patch_size=14, hidden_act='gelu', layer_norm_eps=1e-6, mlp_ratio=4),
-             'dino')}
-MODEL_TYPES = {'clip': 'clip', 'clip_vision_model': 'clip', 'siglip': 'siglip',
-               'siglip_vision_model': 'siglip', 'dinov2': 'dinov2'}
 _TOWER_KEYS = (*SIZES, Key('patch_size', 'patch_size'),
                Key('activation', 'hidden_act', words=ACTIVATIONS),
                Key('norm_eps', 'layer_norm_eps', kind=float))
@@ -239,13 +151,13 @@ def check_vit(folder: Path, vit: VitConfig) -> tuple[str, int]:
       blocks.
   """
   top = Section.read(Path(folder) / 'config.json')
-  family = top.choose('model_type', words=MODEL_TYPES)
+  family = top.choose('model_type', words=WEIGHTS['model_types'])
   part = top.section('vision_config') if top.has('vision_config') else top
-  defaults, kind = FAMILIES[family]
-  s = Section(part.file, defaults | {k: v for k, v in part.values.items() if v is not None},
-              part.name)
+  tower = WEIGHTS['towers'][family]
+  given = {key: value for key, value in part.values.items() if value is not None}
+  s = Section(part.file, tower['defaults'] | given, part.name)
   s.demand(num_channels=3, qkv_bias=True, use_swiglu_ffn=False)
-  found = s.fields(_TOWER_KEYS) | TOWERS[kind] | dict(normalize=kind)
+  found = s.fields(_TOWER_KEYS) | TOWERS[tower['normalize']] | dict(normalize=tower['normalize'])
   layers, width = found.pop('layers'), found['width']
   found['head_dim'] = width // found['heads']
   if family == 'dinov2':

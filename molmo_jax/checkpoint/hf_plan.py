@@ -164,7 +164,7 @@ def _spans(findings: Findings, names: tuple[str, ...], needed: tuple[int, ...],
       if each and shape != each:
         findings.misfit(name, list(shape), list(each))
   elif any(shape[1:] != needed[1:] for shape in shapes) or not (
-      sum(heights) == needed[0] or (entry.spare and sum(heights) > needed[0])):
+      sum(heights) == needed[0] or (entry.kind == 'padded_table' and sum(heights) > needed[0])):
     findings.misfit(' + '.join(names), ' + '.join(str(list(s)) for s in shapes), list(needed))
   ends = np.cumsum(heights).tolist()
   return tuple((n, end - height, end) for n, height, end in zip(names, heights, ends))

@@ -25,9 +25,8 @@ from rich.console import Console
 
 from molmo_jax.checkpoint.hf import counter, load_leaf
 from molmo_jax.checkpoint.hf_backbones import (
-  LANGUAGE_MODEL_UNUSED,
   LANGUAGE_MODELS,
-  Stem,
+  STEMS,
   check_llm,
   check_vit,
   stem_from_file,
@@ -43,7 +42,7 @@ from molmo_jax.checkpoint.hf_plan import (
   check_tied_head,
   match_table,
 )
-from molmo_jax.checkpoint.hf_table import BASE, HEAD
+from molmo_jax.checkpoint.hf_table import BASE, HEAD, WEIGHTS, TableEntry
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import Experiment
 from molmo_jax.model.config import LlmConfig, VitConfig
@@ -140,7 +139,7 @@ def plan_llm(folder: Path, llm: LlmConfig, shapes: Shapes) -> Backbone:
   if copies_head:
     sources[HEAD] = sources[BASE]
     remarks.append(f'the head starts as a copy of {base}: the language model has none of its own')
-  _settle_unused(findings, LANGUAGE_MODEL_UNUSED)
+  _settle_unused(findings, WEIGHTS['unused']['language model'])
   check_tied_head(findings, table, wanted, sources)
   findings.finish()
   rows = files.tensors[base].shape[0]
@@ -156,15 +155,16 @@ def plan_vit(folder: Path, vit: VitConfig, shapes: Shapes) -> Backbone:
   family, blocks = check_vit(folder, vit)
   files = TensorFolder(folder)
   is_part = any(name.startswith('vision_model.') for name in files.tensors)
-  table, findings = tower_table(family, 'vision_model.' if is_part else ''), Findings(files)
-  stems, remarks = {stem.path: stem for stem in table.stem if stem.path in shapes}, []
-  sources: dict[str, Rows | Whole] = match_table(findings, table.entries, {
+  table, block, unused = tower_table(family, 'vision_model.' if is_part else '')
+  findings, remarks = Findings(files), []
+  stems = {e.paths[0]: e for e in table if e.kind in STEMS and e.paths[0] in shapes}
+  sources: dict[str, Rows | Whole] = match_table(findings, table, {
     path: shape for path, shape in shapes.items() if path.startswith('vit/') and path not in stems})
   for path, stem in stems.items():
     sources[path] = _match_stem(findings, stem, shapes[path], vit.class_token, remarks)
-  _settle_unused(findings, table.unused)
+  _settle_unused(findings, unused)
   built = shapes['vit/blocks/query/kernel'][0]
-  above = tuple(f'{table.block.format(i=i)}.' for i in range(built, blocks))
+  above = tuple(f'{block.format(i=i)}.' for i in range(built, blocks))
   unread = {name for name in files.tensors if name.startswith(above)}
   findings.settled |= unread
   if unread:
@@ -173,18 +173,19 @@ def plan_vit(folder: Path, vit: VitConfig, shapes: Shapes) -> Backbone:
   return Backbone(files, sources, remarks)
 
 
-def _match_stem(findings: Findings, stem: Stem, shape: tuple[int, ...], class_rows: int,
+def _match_stem(findings: Findings, stem: TableEntry, shape: tuple[int, ...], class_rows: int,
                 remarks: list[str]) -> Whole:
-  stored = findings.look_up(stem.name)
+  name = stem.names[0]
+  stored = findings.look_up(name)
   if stored is not None:
     needed = stem_misfit(stem.kind, stored.shape, shape, class_rows)
     if needed:
-      findings.misfit(stem.name, list(stored.shape), needed)
+      findings.misfit(name, list(stored.shape), needed)
     elif stem.kind == 'positions' and stored.shape[-2] != shape[0]:
       own, ours = stored.shape[-2] - class_rows, shape[0] - class_rows
-      remarks.append(f'{stem.name}: resized from {own} to {ours} patches; '
+      remarks.append(f'{name}: resized from {own} to {ours} patches; '
                      f'model.vit.positions={own} keeps it as it is')
-  return Whole(stem.name, functools.partial(stem_from_file, stem.kind, shape=shape,
+  return Whole(name, functools.partial(stem_from_file, stem.kind, shape=shape,
                                             class_rows=class_rows))
 
 

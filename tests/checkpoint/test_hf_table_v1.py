@@ -9,13 +9,13 @@ import pytest
 
 from configs import molmo_v1
 from molmo_jax import experiment
-from molmo_jax.checkpoint.hf_table import V1, V1_EXPERTS_HUB, V1_HUB, file_shape, from_file, to_file
+from molmo_jax.checkpoint.hf_table import NAMINGS, file_shape, from_file, to_file
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.state import init_params
 
 
-def tensors(size, entries=V1):
+def tensors(size, entries=NAMINGS['v1'][1]):
   """Names of the tensors of a released size, and the shape of what is joined in each entry."""
   run = experiment.from_config(molmo_v1.get_config(f'size={size}'))
   params = flatten_paths(jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0))))
@@ -58,11 +58,12 @@ def test_tensors_have_the_released_shapes():
 
 
 def test_names_on_the_hub_have_a_prefix():
-  assert {f'model.{name}' for name in tensors('7b_o')} == tensors('7b_o', V1_HUB).keys()
+  hub = tensors('7b_o', NAMINGS['v1 hub'][1])
+  assert {f'model.{name}' for name in tensors('7b_o')} == hub.keys()
 
 
 def test_parts_of_molmoe_have_other_names_on_the_hub():
-  shapes = tensors('1b_e', V1_EXPERTS_HUB)
+  shapes = tensors('1b_e', NAMINGS['v1 experts hub'][1])
   block = 'model.transformer.blocks.15'
   assert shapes[f'{block}.attn.att_proj.weight'] == (6144, 2048)
   assert shapes[f'{block}.attn.attn_norm.weight'] == shapes[f'{block}.mlp.ff_norm.weight'] == (2048,
