@@ -21,7 +21,7 @@ from molmo_jax.metrics.choices import (
   real_world_qa,
   select_option,
 )
-from molmo_jax.metrics.clock import BENCHMARK, TRAINING, ClockVariant, clock_scores
+from molmo_jax.metrics.clock import clock_scores
 from molmo_jax.metrics.counting import point_count, video_point_count
 from molmo_jax.metrics.located import LOCATED
 from molmo_jax.metrics.moments import moment_scores
@@ -45,6 +45,7 @@ from molmo_jax.metrics.versions import MOLMO2
 from molmo_jax.metrics.video_answers import (
   contains_answer,
   lv_bench,
+  mlvu_multiple_choice,
   parse_long_video_bench,
   parse_perception_test,
   parse_video_mme,
@@ -98,8 +99,12 @@ def ai2d_names(example: Reference) -> tuple[str, ...]:
   return tuple(example.options) if unlabelled else option_letters(example)
 
 
-def _selected(text: str, names: Sequence[str], example: Reference, version: str = MOLMO2) -> bool:
-  return names[select_option(text, names, version=version)] == example.answers[0]
+def _option_letter(text: str, example: Reference, data: Mapping[str, Any]) -> bool:
+  return _selected(text, option_letters(example), example, data)
+
+
+def _selected(text: str, names: Sequence[str], example: Reference, data: Mapping[str, Any]) -> bool:
+  return names[select_option(text, names, version=_version(data))] == example.answers[0]
 
 
 def _letter(text: str, example: Reference, data: Mapping[str, Any], guess: bool = True) -> bool:
@@ -135,7 +140,7 @@ def _temp_compass(text: str, example: Reference, data: Mapping[str, Any]) -> flo
 
 def _temporal_bench(text: str, example: Reference, data: Mapping[str, Any]) -> bool:
   if example.options:
-    return _selected(text.strip(), option_letters(example), example)
+    return _option_letter(text, example, data)
   return text.strip().lower()[:1] == example.answers[0].strip().lower()[:1]
 
 
@@ -155,23 +160,17 @@ def _ego3d(text: str, example: Reference, data: Mapping[str, Any]) -> Scores:
           'squared_error': math.nan if missing else error, 'missing': float(missing)}
 
 
-def _clock(variant: ClockVariant) -> Benchmark:
-  def rule(text: str, example: Reference, data: Mapping[str, Any]) -> Scores:
-    scores = clock_scores(text, data['hour'], data['minute'], data['second'], variant)
-    return {'overall_exact': scores['overall_exact']} | scores
-  return Benchmark(rule, answers=False, cleaned=False, metadata=('hour', 'minute', 'second'))
-
-
-def _moments(text: str, example: Reference, data: Mapping[str, Any]) -> Scores:
-  scores = moment_scores(text, data['windows'])
-  return {'f1': scores.f1} | scores._asdict()
+def _clock(dial: bool) -> Benchmark:
+  keys = ('hour', 'minute', 'second')
+  return Benchmark(lambda p, e, d: clock_scores(p, *(d[key] for key in keys), dial=dial),
+                   answers=False, cleaned=False, metadata=keys)
 
 
 def _video_ocr(text: str, example: Reference, data: Mapping[str, Any]) -> float:
   if data['eval_method'] == 'multiple_choice':
     return parse_video_mme(text) == example.answers[0]
-  return contains_answer(example.answers[0],
-                         text) if data['eval_method'] == 'containment_match' else 0.0
+  contained = data['eval_method'] == 'containment_match'
+  return contained and contains_answer(example.answers[0], text)
 
 
 def _charts(text: str, example: Reference, data: Mapping[str, Any]) -> Scores:
@@ -189,9 +188,8 @@ BENCHMARKS: dict[str, Benchmark] = {
   'chart_qa': Benchmark(_charts),
   'doc_qa': Benchmark(lambda p, e, d: {'anls': anls(e.answers, p),
                                        'exact': exact_answer(e.answers, p)}),
-  'letter_choice': Benchmark(lambda p, e, d: _selected(p, option_letters(e), e, _version(d)),
-                             options=True),
-  'ai2d': Benchmark(lambda p, e, d: _selected(p, ai2d_names(e), e, _version(d)), options=True,
+  'letter_choice': Benchmark(_option_letter, options=True),
+  'ai2d': Benchmark(lambda p, e, d: _selected(p, ai2d_names(e), e, d), options=True,
                     metadata=('unlabelled', 'abc_label', 'has_transparent_box')),
   'mmmu': Benchmark(_mmmu, metadata=('question_type',)),
   'letter': Benchmark(_letter, options=True),
@@ -202,12 +200,11 @@ BENCHMARKS: dict[str, Benchmark] = {
   'math_vista': Benchmark(_math_vista, cleaned=False, metadata=('question_type', 'answer_type')),
   'vsi_bench': Benchmark(_vsi, metadata=('question_type',)),
   'ego3d': Benchmark(_ego3d, metadata=('question_type', 'category')),
-  'clock': _clock(BENCHMARK),
-  'clock_training': _clock(TRAINING),
+  'clock': _clock(dial=True),
+  'clock_training': _clock(dial=False),
   'android_control': Benchmark(lambda p, e, d: android_step(e.answers[0], p, d['box']),
                                cleaned=False, metadata=('box',)),
-  'tomato': Benchmark(lambda p, e, d: _selected(p.strip(), option_letters(e), e), options=True,
-                      cleaned=False),
+  'tomato': Benchmark(_option_letter, options=True, cleaned=False),
   'ego_schema': Benchmark(
       lambda p, e, d: LETTERS[parse_ego_schema(p, e.options)] == e.answers[0], options=True),
   'nextqa': Benchmark(lambda p, e, d: parse_next_qa(p, e.options) == e.answers[0], options=True),
@@ -217,6 +214,8 @@ BENCHMARKS: dict[str, Benchmark] = {
                          metadata=('duration', 'sub_category', 'task_type')),
   'long_video_bench': Benchmark(lambda p, e, d: parse_long_video_bench(p) == e.answers[0],
                                 cleaned=False),
+  'mlvu_multiple_choice': Benchmark(lambda p, e, d: mlvu_multiple_choice(e.answers[0], p),
+                                    cleaned=False),
   'lvbench': Benchmark(lambda p, e, d: lv_bench(e.answers[0], p), cleaned=False),
   'vinoground': Benchmark(lambda p, e, d: vinoground(e.answers[0], p), cleaned=False,
                           metadata=('kind', 'pair', 'side')),
@@ -226,12 +225,12 @@ BENCHMARKS: dict[str, Benchmark] = {
   'temporal_bench': Benchmark(_temporal_bench, cleaned=False, metadata=_VIDEO),
   'temporal_bench_published': Benchmark(
       lambda p, e, d: not e.options or _temporal_bench(p, e, d), cleaned=False, metadata=_VIDEO),
-  'qv_highlights': Benchmark(_moments, answers=False, cleaned=False, metadata=('windows',)),
-  'point_count': Benchmark(
-      lambda p, e, d: point_count(p, d['count'], version=_version(d))._asdict(), answers=False,
-      cleaned=False, metadata=('count',)),
-  'video_point_count': Benchmark(lambda p, e, d: video_point_count(p, d['count'])._asdict(),
-                                 answers=False, cleaned=False, metadata=('count', 'subset')),
+  'qv_highlights': Benchmark(lambda p, e, d: moment_scores(p, d['windows'])._asdict(),
+                             answers=False, cleaned=False, metadata=('windows',)),
+  'point_count': Benchmark(lambda p, e, d: point_count(p, d['count'], version=_version(d)),
+                           answers=False, cleaned=False, metadata=('count',)),
+  'video_point_count': Benchmark(lambda p, e, d: video_point_count(p, d['count']), answers=False,
+                                 cleaned=False, metadata=('count', 'subset')),
   **{name: Benchmark(lambda p, e, d, rule=rule: rule(p, d), answers=False, cleaned=False,
                      metadata=metadata) for name, (rule, metadata) in LOCATED.items()},
   'mme_videoocr': Benchmark(_video_ocr, cleaned=False, metadata=('eval_method',)),

@@ -7,6 +7,7 @@ A response that names nothing is a guess upstream; here too, unless `guess` is F
 
 from __future__ import annotations
 
+import operator
 import re
 import string
 import zlib
@@ -38,14 +39,14 @@ def select_option(prediction: str, options: Sequence[str], *, version: str = MOL
   """
   if not options:
     raise ValueError('select_option needs at least one option')
-  beginnings = not is_v1(version)
   said = _SAID.search(prediction) if read_sentences else None
   text = (said.group(1) if said else prediction).lower().strip()
   names = [option.lower().strip() for option in options]
+  rules = (text.startswith, lambda name: name.startswith(text), lambda name: text in name)
+  rules = rules[2:] if is_v1(version) else rules
   if text in names:
     return names.index(text)
-  rules = (text.startswith, lambda name: name.startswith(text), lambda name: text in name)
-  for rule in rules if beginnings else rules[2:]:
+  for rule in rules:
     fitting = [i for i, name in enumerate(names) if rule(name)]
     if len(fitting) == 1:
       return fitting[0]
@@ -65,6 +66,7 @@ def real_world_qa(target: str, prediction: str, question_type: str, *,
 
 # Up to as many words, the texts of the options are not looked for.
 _FEW_WORDS = 5
+_PLACE = operator.itemgetter(0)                 # of a place and a letter
 
 
 def parse_letter(response: str, options: Sequence[str], *, version: str = MOLMO2,
@@ -112,25 +114,24 @@ def parse_ego_schema(response: str, options: Sequence[str], *, guess: bool = Tru
   letter, and of each text, the last occurrence counts; the first of these is taken.
   """
   letters, text = LETTERS[:len(options)], _padded(response)
-  found = [(text.rfind(form.format(letter)), letter)
-           for form in ('({})', '{} ', '{}.') for letter in letters]
-  found = [place for place in found if place[0] >= 0]
-  if not found:
-    found = _texts_of_options(text, [option.strip() for option in options])
-  letter = (min(found, key=lambda place: place[0])[1] if found
-            else guess_letter(response, letters, guess, rng))
+  found = (_last_places(text, ('({})', '{} ', '{}.'), letters)
+           or _texts_of_options(text, [option.strip() for option in options]))
+  letter = min(found, key=_PLACE)[1] if found else guess_letter(response, letters, guess, rng)
   return None if letter is None else letters.index(letter)
 
 
 def _last(response: str, options: Sequence[str], forms: Sequence[str]) -> str | None:
   """The letter at the last place of the first form that occurs; else of the last option's text."""
-  text = _padded(response)
-  for form in forms:
-    found = [(text.rfind(form.format(letter)), letter) for letter in LETTERS[:len(options)]]
-    if any(place >= 0 for place, _ in found):
-      return max(found, key=lambda place: place[0])[1]
-  found = _texts_of_options(text, options)
-  return max(found, key=lambda place: place[0])[1] if found else None
+  text, letters = _padded(response), LETTERS[:len(options)]
+  found = next(filter(None, (_last_places(text, [form], letters) for form in forms)),
+               None) or _texts_of_options(text, options)
+  return max(found, key=_PLACE)[1] if found else None
+
+
+def _last_places(text: str, forms: Sequence[str], letters: str) -> list[tuple[int, str]]:
+  """Last place and letter of every form of a letter that occurs."""
+  return [(text.rfind(form.format(letter)), letter) for form in forms for letter in letters
+          if form.format(letter) in text]
 
 
 def _padded(response: str) -> str:
@@ -142,8 +143,8 @@ def _padded(response: str) -> str:
 def _texts_of_options(text: str, options: Sequence[str]) -> list[tuple[int, str]]:
   """Last place and letter of every option whose text occurs in a text of more than five words."""
   lower = text.lower()
-  found = [(lower.rfind(option.lower()), letter) for letter, option in zip(LETTERS, options)]
-  return [place for place in found if place[0] >= 0] if len(text.split()) > _FEW_WORDS else []
+  return [(lower.rfind(option.lower()), letter) for letter, option in zip(LETTERS, options)
+          if option.lower() in lower and len(text.split()) > _FEW_WORDS]
 
 
 def guess_letter(response: str, letters: str, guess: bool, rng: np.random.Generator | None,

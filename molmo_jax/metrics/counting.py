@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from molmo_jax.metrics.means import mean_by, mean_of
 from molmo_jax.metrics.numeric_answers import NUMBER_WORDS, to_int
@@ -42,13 +42,6 @@ _COUNTING = re.compile(
     r'\b', re.IGNORECASE)
 
 
-class CountScores(NamedTuple):
-  """Of one answer, each 0 or 1 (docs/metrics.md)."""
-  correct: float
-  close: float
-  valid: float                                # whether a count could be read at all
-
-
 def is_counting_question(question: str) -> bool:
   """Whether a question asks for a count, and so for points.
 
@@ -63,9 +56,10 @@ def is_counting_question(question: str) -> bool:
 
 
 def point_count(prediction: str, count: int, *, version: str = MOLMO2, read_text: bool = False,
-                read_none: bool = False) -> CountScores:
+                read_none: bool = False) -> dict[str, float]:
   """CountBench and PixMo-Count: the count that a text gives against the right one; close is a
-  difference of 1. Case does not count.
+  difference of 1. Case does not count. Returns 'correct', 'close', and 'valid' (whether a count
+  could be read at all), each 0 or 1.
 
   Molmo2: the number of points in the text. Upstream bug, reproduced: a number that the text names
   is not looked at, so that '5' counts as 0; `read_text` takes the named number where there are no
@@ -97,10 +91,10 @@ def _found(match: re.Match | None) -> int | None:
   return to_int(match.group(1)) if match else None
 
 
-def _scores(given: int | None, count: int, margin: int) -> CountScores:
-  if given is None:
-    return CountScores(0.0, 0.0, 0.0)
-  return CountScores(float(given == count), float(abs(given - count) <= margin), 1.0)
+def _scores(given: int | None, count: int, margin: int) -> dict[str, float]:
+  close = given is not None and abs(given - count) <= margin
+  return {'correct': float(given == count), 'close': float(close),
+          'valid': float(given is not None)}
 
 
 def point_count_means(rows: Sequence[Mapping[str, Any]], *, version: str = MOLMO2,
@@ -110,16 +104,16 @@ def point_count_means(rows: Sequence[Mapping[str, Any]], *, version: str = MOLMO
   """
   scores = [point_count(row['prediction'], row['count'], version=version) for row in rows]
   pairs = zip(rows, scores, strict=True)
-  return _means(scores) | mean_by(((row['count'], s.correct) for row, s in pairs), 'correct_')
+  return _means(scores) | mean_by(((row['count'], s['correct']) for row, s in pairs), 'correct_')
 
 
-def _means(scores: Sequence[CountScores]) -> dict[str, float]:
-  return {name: mean_of(getattr(s, name) for s in scores) for name in CountScores._fields}
+def _means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+  return {name: mean_of(s[name] for s in scores) for name in ('correct', 'close', 'valid')}
 
 
-def video_point_count(prediction: str, count: int, *, read_none: bool = False) -> CountScores:
+def video_point_count(prediction: str, count: int, *, read_none: bool = False) -> dict[str, float]:
   """Counting in videos: an integer (final periods allowed), 'a total of N' or 'the total number of
-  … is: N', the first that occurs.
+  … is: N', the first that occurs. Returns what `point_count` does.
 
   Close is a difference of at most 1 + 5 % of the count, rounded down. Upstream bug, reproduced:
   'There are none.' is not valid; `read_none` reads it as 0.
@@ -143,5 +137,5 @@ def video_point_count_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, floa
   edges = (*_BIN_EDGES, max((row['count'] for row in rows), default=0) + 1)
   for low, high in zip(edges, edges[1:]):
     means[f'correct_{low}_{high}'] = mean_of(
-        s.correct for row, s in pairs if low <= row['count'] < high)
-  return means | mean_by(((row['subset'], s.correct) for row, s in pairs), 'acc_')
+        s['correct'] for row, s in pairs if low <= row['count'] < high)
+  return means | mean_by(((row['subset'], s['correct']) for row, s in pairs), 'acc_')

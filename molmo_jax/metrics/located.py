@@ -13,14 +13,12 @@ import numpy as np
 
 from molmo_jax.metrics.masks import decode_mask
 from molmo_jax.metrics.point_scores import (
-  PointScores,
-  VideoPointScores,
   point_bench,
   point_in_box,
   pointing_scores,
   video_point_scores,
 )
-from molmo_jax.metrics.track_scores import TrackingScores, tap_vid_scores, tracking_scores
+from molmo_jax.metrics.track_scores import tap_vid_scores, tracking_scores
 from molmo_jax.metrics.versions import MOLMO2
 from molmo_jax.preprocess.tracks import parse_tracks
 
@@ -35,14 +33,10 @@ class EncodedMasks(dict):
     return decode_mask(self[frame]) if frame in self else default
 
 
-def _f1_first(scores: PointScores | VideoPointScores | TrackingScores) -> dict[str, float]:
-  return {'f1': scores.f1} | scores._asdict()
-
-
 def _pointing(prediction: str, data: Metadata) -> Mapping[str, float]:
-  return _f1_first(pointing_scores(
+  return pointing_scores(
       prediction, data['width'], data['height'], data['references'],
-      [decode_mask(mask) for mask in data['masks']], version=data.get('version', MOLMO2)))
+      [decode_mask(mask) for mask in data['masks']], version=data.get('version', MOLMO2))._asdict()
 
 
 def _point_bench(prediction: str, data: Metadata) -> Mapping[str, float]:
@@ -56,19 +50,18 @@ def _point_in_box(prediction: str, data: Metadata) -> Mapping[str, float]:
 
 def _video_pointing(prediction: str, data: Metadata) -> Mapping[str, float]:
   masks = [EncodedMasks({float(t): mask for t, mask in of_object}) for of_object in data['masks']]
-  return _f1_first(video_point_scores(prediction, data['width'], data['height'], data['duration'],
-                                      data['references'], masks))
+  return video_point_scores(prediction, data['width'], data['height'], data['duration'],
+                            data['references'], masks)
 
 
 def _tracking(prediction: str, data: Metadata) -> Mapping[str, float]:
   tracks = {int(frame): objects for frame, objects in data['tracks'].items()}
   masks = {name: EncodedMasks({int(frame): mask for frame, mask in frames.items()})
            for name, frames in data['masks'].items()}
-  scores = _f1_first(tracking_scores(
+  scores = tracking_scores(
       prediction, data['width'], data['height'], data['fps'], tracks, masks,
-      **{option: bool(data.get(option)) for option in ('align_masks', 'count_present')}))
-  overlap, _ = scores.pop('hota'), scores.pop('frames')
-  return scores | {name: getattr(overlap, name) for name in ('HOTA', 'DetA', 'AssA')}
+      **{option: bool(data.get(option)) for option in ('align_masks', 'count_present')})
+  return {name: scores[name] for name in ('f1', 'precision', 'recall', 'HOTA', 'DetA', 'AssA')}
 
 
 def _tap_vid(prediction: str, data: Metadata) -> Mapping[str, float]:

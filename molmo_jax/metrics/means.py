@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import (
-  Callable,
-  Iterable,
-  Mapping,
-  Sequence,
-)
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from molmo_jax.metrics.choices import select_option
 from molmo_jax.metrics.numeric_answers import relaxed_correctness, scientific_relaxed_correctness
@@ -31,6 +26,13 @@ TEXT_METRICS: dict[str, Callable[[Sequence[str], str], float]] = {
   'em_start': starts_with_answer,
   'scifi_relaxed_correctness': scientific_relaxed_correctness,
 }
+
+
+class F1Scores(NamedTuple):
+  """Of one answer, fractions in 0…1; F1 first, as it is the score."""
+  f1: float
+  precision: float
+  recall: float
 
 
 def mean_of(scores: Iterable[float]) -> float:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from molmo_jax.metrics.means import F1Scores
 
 _SEGMENT = re.compile(r'(?<!\d)(\d++(?:\.\d*+)?+)\s*+-\s*+(\d++(?:\.\d*+)?+)')
 
 MIN_OVERLAP = 0.5                               # intersection over union
-
-
-class MomentScores(NamedTuple):
-  """Of one answer, fractions in 0…1 (docs/metrics.md)."""
-  precision: float
-  recall: float
-  f1: float
 
 
 def parse_segments(text: str) -> list[tuple[float, float]]:
@@ -26,7 +20,7 @@ def parse_segments(text: str) -> list[tuple[float, float]]:
   return [(start, end) for start, end in found if start < end]
 
 
-def moment_scores(prediction: str, windows: Sequence[tuple[float, float]]) -> MomentScores:
+def moment_scores(prediction: str, windows: Sequence[tuple[float, float]]) -> F1Scores:
   """Precision, recall and F1 of predicted moments.
 
   In the order of the references, each takes the first prediction that is still free and overlaps it
@@ -34,7 +28,7 @@ def moment_scores(prediction: str, windows: Sequence[tuple[float, float]]) -> Mo
   """
   segments = parse_segments(prediction)
   if not segments and not windows:
-    return MomentScores(1.0, 1.0, 1.0)
+    return F1Scores(1.0, 1.0, 1.0)
   free = list(segments)
   for window in windows:
     match = next((s for s in free if _overlap(window, s) >= MIN_OVERLAP), None)
@@ -42,9 +36,9 @@ def moment_scores(prediction: str, windows: Sequence[tuple[float, float]]) -> Mo
       free.remove(match)
   matched = len(segments) - len(free)
   if not matched:
-    return MomentScores(0.0, 0.0, 0.0)
+    return F1Scores(0.0, 0.0, 0.0)
   precision, recall = matched / len(segments), matched / len(windows)
-  return MomentScores(precision, recall, 2 * precision * recall / (precision + recall))
+  return F1Scores(2 * precision * recall / (precision + recall), precision, recall)
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> float:

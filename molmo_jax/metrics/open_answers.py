@@ -33,15 +33,9 @@ def math_vista_correct(response: str, answer: str, *, question_type: str,
                                         **kind)
 
 
-def normalise_extraction(
-    extraction: str,
-    *,
-    question_type: str,
-    answer_type: str,
-    choices: Sequence[str] | None = None,
-    precision: float | None = None,
-    fix_precision: bool = False,
-) -> str | None:
+def normalise_extraction(extraction: str, *, question_type: str, answer_type: str,
+                         choices: Sequence[str] | None = None, precision: float | None = None,
+                         fix_precision: bool = False) -> str | None:
   """An extracted answer in the form in which MathVista compares it; None if it has no such form.
 
   Upstream bug, reproduced: the data gives `precision` as a float (1.0), with which rounding fails,
@@ -62,13 +56,13 @@ def normalise_extraction(
   if answer_type == 'integer':
     number = truncated(extraction)
     return None if number is None else str(number)
-  if answer_type == 'float':
-    try:
-      return str(round(float(extraction), int(precision) if fix_precision and precision is not None
-                       else precision))
-    except (TypeError, ValueError, OverflowError):
-      return None
-  return extraction
+  if answer_type != 'float':
+    return extraction
+  digits = int(precision) if fix_precision and precision is not None else precision
+  try:
+    return str(round(float(extraction), digits))
+  except (TypeError, ValueError, OverflowError):
+    return None
 
 
 def _choice(extraction: str, choices: Sequence[str]) -> str | None:
@@ -127,11 +121,9 @@ def _shortest_tail(line: str, keys: Sequence[str]) -> str:
   As upstream, an empty text counts as the shortest, but the next key's text replaces it.
   """
   shortest = ''
-  for key in keys:
-    if key in line:
-      tail = line.rpartition(key)[2].strip()
-      if not shortest or len(tail) < len(shortest):
-        shortest = tail
+  for tail in (line.rpartition(key)[2].strip() for key in keys if key in line):
+    if not shortest or len(tail) < len(shortest):
+      shortest = tail
   return shortest
 
 

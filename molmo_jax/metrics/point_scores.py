@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from molmo_jax.metrics.means import F1Scores
 from molmo_jax.metrics.versions import MOLMO2, is_v1
 from molmo_jax.preprocess.points import is_v1_points, parse_points, parse_points_v1
 from molmo_jax.preprocess.tracks import parse_video_points
@@ -21,21 +21,6 @@ from molmo_jax.preprocess.tracks import parse_video_points
 Point = Sequence[float]
 
 _EPSILON = 1e-10                                # in the divisor of F1, as upstream
-
-
-class PointScores(NamedTuple):
-  """Of one answer, fractions in 0…1 (docs/metrics.md)."""
-  precision: float
-  recall: float
-  f1: float
-
-
-class VideoPointScores(NamedTuple):
-  """Of one answer about a video, fractions in 0…1 (docs/metrics.md)."""
-  precision: float
-  recall: float
-  f1: float
-  valid: float                                # whether the text has any point
 
 
 def is_inside(point: Point, mask: np.ndarray | None,
@@ -50,7 +35,7 @@ def is_inside(point: Point, mask: np.ndarray | None,
 
 
 def matched_scores(predicted: Sequence[Point], references: Sequence[Point],
-                   is_right: Callable[[int, int], bool], total: int | None = None) -> PointScores:
+                   is_right: Callable[[int, int], bool], total: int | None = None) -> F1Scores:
   """Precision, recall and F1 of points that are paired, one to one, so that the sum of the
   distances is smallest. No references: 1 without predictions, else 0.
 
@@ -61,15 +46,15 @@ def matched_scores(predicted: Sequence[Point], references: Sequence[Point],
     total: what recall divides by; None: the number of references.
   """
   if not references or not predicted:
-    return PointScores(*[float(not references and not predicted)] * 3)
+    return F1Scores(*[float(not references and not predicted)] * 3)
   pairs = zip(*linear_sum_assignment(cdist(predicted, references)), strict=True)
   right = sum(is_right(i, j) for i, j in pairs)
   precision, recall = right / len(predicted), right / (total or len(references))
-  return PointScores(precision, recall, 2 * precision * recall / (precision + recall + _EPSILON))
+  return F1Scores(2 * precision * recall / (precision + recall + _EPSILON), precision, recall)
 
 
 def pointing_scores(prediction: str, width: int, height: int, references: Sequence[Point],
-                    masks: Sequence[np.ndarray], *, version: str = MOLMO2) -> PointScores:
+                    masks: Sequence[np.ndarray], *, version: str = MOLMO2) -> F1Scores:
   """PixMo points: predicted and reference points are matched; a pair is right if the predicted
   point is in the mask.
 
@@ -113,12 +98,12 @@ def point_in_box(prediction: str, width: int, height: int, box: Sequence[float])
 
 def video_point_scores(prediction: str, width: int, height: int, duration: float,
                        references: Sequence[Point],
-                       masks: Sequence[Mapping[float, np.ndarray]]) -> VideoPointScores:
+                       masks: Sequence[Mapping[float, np.ndarray]]) -> dict[str, float]:
   """Pointing in a video: (t, x, y) are matched as percent of duration, width and height with one
   decimal.
 
   A pair is right if the predicted point is in the reference object's mask at exactly the predicted
-  time.
+  time. Returns 'f1', 'precision', 'recall', and 'valid': whether the text has any point.
 
   Args:
     prediction: the generated text.
@@ -134,4 +119,4 @@ def video_point_scores(prediction: str, width: int, height: int, duration: float
       for points in (predicted, references)]
   scores = matched_scores(*percents, lambda i, j: is_inside(
       predicted[i][1:], masks[j].get(predicted[i][0])))
-  return VideoPointScores(*scores, valid=float(bool(predicted)))
+  return scores._asdict() | {'valid': float(bool(predicted))}

@@ -106,8 +106,13 @@ def score(prediction: str, example: Reference, metric: str) -> float:
   Raises:
     ValueError: a metric that does not exist, or an example that the metric cannot use.
   """
-  value = next(iter(sub_scores(prediction, example, metric).values()))
-  return 0.0 if math.isnan(value) else float(value)
+  return headline(sub_scores(prediction, example, metric))
+
+
+def headline(scores: Mapping[str, float]) -> float:
+  """The score of an example among its sub-scores: the first, or 0 where that does not apply."""
+  first = next(iter(scores.values()))
+  return 0.0 if math.isnan(first) else float(first)
 
 
 def sub_scores(prediction: str, example: Reference, metric: str) -> Mapping[str, float]:
@@ -148,30 +153,22 @@ def chance(examples: Sequence[Reference], metric: str) -> float:
   _named(metric)
   if not examples:
     raise ValueError('chance needs at least one example')
-  guesses = [1 / len(e.options) for e in examples if e.options]
+  guesses = sum(1 / len(e.options) for e in examples if e.options)
   rest = [e for e in examples if not e.options]
-  constant = _best_constant(rest, metric) if rest else 0
-  return (sum(guesses) + constant) / len(examples)
+  return (guesses + (_best_constant(rest, metric) if rest else 0)) / len(examples)
 
 
 def _best_constant(examples: Sequence[Reference], metric: str) -> float:
   """The sum of scores over `examples` that one text, the same for all, reaches."""
   if metric == 'points':
     return _best_constant_points(examples)
-  if metric == 'exact_match':
-    return _best_constant_answer(examples)
   if metric in BENCHMARKS:
     return 0.0
-  frequent = collections.Counter(answer for e in examples
-                                 for answer in e.answers).most_common(_CONSTANTS)
-  return max((sum(METRICS[metric](answer, e) for e in examples) for answer, _ in frequent),
-             default=0.0)
-
-
-def _best_constant_answer(examples: Sequence[Reference]) -> int:
-  """How many examples accept the most widely accepted answer."""
-  accepted = collections.Counter(a for e in examples for a in {_normalise(a) for a in e.answers})
-  return max(accepted.values(), default=0)
+  if metric == 'exact_match':   # equal answers are written in several ways
+    accepted = collections.Counter(a for e in examples for a in set(map(_normalise, e.answers)))
+    return max(accepted.values(), default=0)
+  frequent = collections.Counter(a for e in examples for a in e.answers).most_common(_CONSTANTS)
+  return max((sum(METRICS[metric](a, e) for e in examples) for a, _ in frequent), default=0.0)
 
 
 def _best_constant_points(examples: Sequence[Reference]) -> int:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import (
-  Callable,
-  Iterable,
-  Mapping,
-  Sequence,
-)
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from molmo_jax.metrics.benchmarks import BENCHMARKS, ai2d_names
 from molmo_jax.metrics.counting import point_count_means, video_point_count_means
-from molmo_jax.metrics.means import (
-  ai2d_means,
-  mean_by,
-  mean_of,
-  text_metric_means,
-)
+from molmo_jax.metrics.means import ai2d_means, mean_by, mean_of, text_metric_means
 from molmo_jax.metrics.references import Reference, metadata_of
-from molmo_jax.metrics.scoring import score, sub_scores
+from molmo_jax.metrics.scoring import headline, sub_scores
 from molmo_jax.metrics.versions import MOLMO2
 from molmo_jax.metrics.video_answers import video_mme_means
 
@@ -47,29 +36,33 @@ def published(metric: str, pairs: Pairs) -> dict[str, float]:
   Raises:
     ValueError: a metric that does not exist, or an example that it cannot use.
   """
-  rows = [dict(metadata_of(example)) | {'prediction': prediction, 'answers': list(example.answers),
-                                        'answer': example.answers[0] if example.answers else '',
-                                        'score': score(prediction, example, metric)}
-          for prediction, example in pairs]
-  summary = SUMMARIES.get(metric, functools.partial(_sub_score_means, metric=metric))
-  means = summary(rows, pairs)
-  return means | mean_by(((group, row['score']) for row in rows for group in row.get('groups', ())),
-                         'group_')
+  rows = [_row(prediction, example, metric) for prediction, example in pairs]
+  return SUMMARIES.get(metric, _sub_score_means)(rows) | mean_by(
+    ((group, row['score']) for row in rows for group in row.get('groups', ())), 'group_')
 
 
-def _sub_score_means(rows: Rows, pairs: Pairs, metric: str) -> dict[str, float]:
-  scores = [sub_scores(prediction, example, metric) for prediction, example in pairs]
+def _row(prediction: str, example: Reference, metric: str) -> dict[str, Any]:
+  """What the summaries read of one prediction: the example's metadata are among it."""
+  scores = sub_scores(prediction, example, metric)
+  return dict(metadata_of(example)) | {
+    'prediction': prediction, 'example': example, 'answers': example.answers,
+    'answer': (*example.answers, '')[0], 'sub_scores': scores, 'score': headline(scores)}
+
+
+def _sub_score_means(rows: Rows) -> dict[str, float]:
+  scores = [row['sub_scores'] for row in rows]
   return {name: mean_of(s[name] for s in scores if not math.isnan(s[name]))
           for name in (scores[0] if scores else ())}
 
 
-def _charts(rows: Rows, pairs: Pairs) -> dict[str, float]:
+def _charts(rows: Rows) -> dict[str, float]:
   return text_metric_means(rows, ['relaxed_correctness', 'scifi_relaxed_correctness', 'em'])
 
 
-def _ai2d(rows: Rows, pairs: Pairs) -> dict[str, float]:
-  named = [row | {'option_names': ai2d_names(e), 'answer_idx': ai2d_names(e).index(e.answers[0])}
-           for row, (_, e) in zip(rows, pairs, strict=True)]
+def _ai2d(rows: Rows) -> dict[str, float]:
+  names = [ai2d_names(row['example']) for row in rows]
+  named = [row | {'option_names': of_row, 'answer_idx': of_row.index(row['answer'])}
+           for row, of_row in zip(rows, names, strict=True)]
   return ai2d_means(named, version=_version(rows))
 
 
@@ -77,38 +70,21 @@ def _version(rows: Rows) -> str:
   return rows[0].get('version', MOLMO2) if rows else MOLMO2
 
 
-def _point_bench(rows: Rows, pairs: Pairs) -> dict[str, float]:
+def _point_bench(rows: Rows) -> dict[str, float]:
   """Mean over the examples, and over the categories (the paper's number)."""
   by_category = mean_by((row.get('category', ''), row['score']) for row in rows)
   return {'accuracy': mean_of(row['score'] for row in rows),
           'category_mean': mean_of(by_category.values())}
 
 
-def _ego3d(rows: Rows, pairs: Pairs) -> dict[str, float]:
-  scores = [sub_scores(prediction, example, 'ego3d') for prediction, example in pairs]
+def _ego3d(rows: Rows) -> dict[str, float]:
   means = {}
   for name, column in (('MSE', 'squared_error'), ('ACC', 'accuracy')):
-    values = [(row['category'], s[column]) for row, s in zip(rows, scores, strict=True)
-              if not math.isnan(s[column])]
+    values = [(row['category'], row['sub_scores'][column]) for row in rows
+              if not math.isnan(row['sub_scores'][column])]
     means[f'All_{name}'] = mean_of(value for _, value in values)
     means |= {f'{category}_{name}': mean for category, mean in mean_by(values).items()}
-  return means | {'All_MISSING': math.fsum(s['missing'] for s in scores)}
-
-
-SUMMARIES: dict[str, Callable[[Rows, Pairs], dict[str, float]]] = {
-  'chart_qa': _charts,
-  'ai2d': _ai2d,
-  'point_count': lambda rows, pairs: point_count_means(rows, version=_version(rows)),
-  'video_point_count': lambda rows, pairs: video_point_count_means(rows),
-  'video_mme': lambda rows, pairs: video_mme_means(rows),
-  'video_hallucer': lambda rows, pairs: video_hallucer_means(rows),
-  'vinoground': lambda rows, pairs: vinoground_means(rows),
-  'temporal_bench': lambda rows, pairs: temporal_bench_means(rows),
-  'temporal_bench_published': lambda rows, pairs: temporal_bench_means(rows),
-  'point_bench': _point_bench,
-  'ego3d': _ego3d,
-  'predictions_only': lambda rows, pairs: {},
-} | {name: lambda rows, pairs: {} for name, benchmark in BENCHMARKS.items() if benchmark.judged}
+  return means | {'All_MISSING': math.fsum(row['sub_scores']['missing'] for row in rows)}
 
 
 def all_right(pairs: Iterable[tuple[Any, float]]) -> dict[Any, float]:
@@ -172,3 +148,19 @@ def temporal_bench_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
            'multiple_binary_all': mean_of(videos.values())}
           | mean_by(((row['kind'], row['score']) for row in rows), 'binary_')
           | mean_by(((kind, score) for (kind, _), score in videos.items()), 'multiple_binary_'))
+
+
+SUMMARIES: dict[str, Callable[[Rows], dict[str, float]]] = {
+  'chart_qa': _charts,
+  'ai2d': _ai2d,
+  'point_count': lambda rows: point_count_means(rows, version=_version(rows)),
+  'video_point_count': video_point_count_means,
+  'video_mme': video_mme_means,
+  'video_hallucer': video_hallucer_means,
+  'vinoground': vinoground_means,
+  'temporal_bench': temporal_bench_means,
+  'temporal_bench_published': temporal_bench_means,
+  'point_bench': _point_bench,
+  'ego3d': _ego3d,
+  'predictions_only': lambda rows: {},
+} | {name: lambda rows: {} for name, benchmark in BENCHMARKS.items() if benchmark.judged}

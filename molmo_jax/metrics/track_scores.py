@@ -8,28 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from molmo_jax.metrics.means import mean_of
-from molmo_jax.metrics.point_scores import Point, PointScores, is_inside, matched_scores
+from molmo_jax.metrics.means import F1Scores, mean_of
+from molmo_jax.metrics.point_scores import Point, is_inside, matched_scores
 from molmo_jax.preprocess.tracks import parse_tracks
-
-
-class HotaScores(NamedTuple):
-  """All 0…1; their names are those of the paper."""
-  HOTA: float                                 # sqrt(DetA · AssA)
-  DetA: float                                 # matches / (matches + misses + false points)
-  AssA: float                                 # how well identities agree, mean over the matches
-  DetRe: float
-  DetPr: float
-  LocA: float                                 # mean similarity of the matches; 1 without any
-
-
-class TrackingScores(NamedTuple):
-  """Of one answer, fractions in 0…1 (docs/metrics.md)."""
-  precision: float
-  recall: float
-  f1: float
-  hota: HotaScores
-  frames: int                                 # frames with a reference or a prediction
 
 
 class FrameSimilarity(NamedTuple):
@@ -39,19 +20,12 @@ class FrameSimilarity(NamedTuple):
   similarity: np.ndarray                      # float [N,M], 0…1
 
 
-def tracking_scores(
-    prediction: str,
-    width: int,
-    height: int,
-    fps: float,
-    references: Mapping[int, Mapping[Hashable, Point]],
-    masks: Mapping[Hashable, Mapping[int, np.ndarray]],
-    *,
-    align_masks: bool = False,
-    count_present: bool = False,
-) -> TrackingScores:
-  """Precision, recall, F1 (mean over the frames with a reference or a prediction; 1 without any)
-  and HOTA of a video.
+def tracking_scores(prediction: str, width: int, height: int, fps: float,
+                    references: Mapping[int, Mapping[Hashable, Point]],
+                    masks: Mapping[Hashable, Mapping[int, np.ndarray]], *,
+                    align_masks: bool = False, count_present: bool = False) -> dict[str, float]:
+  """'f1', 'precision' and 'recall' (means over the frames with a reference or a prediction, whose
+  number is 'frames'; 1 without any), and what `hota` says of the video.
 
   In a frame, predicted and reference points are matched by distance; a pair is right if the
   predicted point is in the object's mask. A frame without references scores 1 if nothing is
@@ -88,17 +62,21 @@ def tracking_scores(
     inside = [[is_inside(tracks[i], mask) for i in ids] for mask in masks_of(names)]
     similarities.append(FrameSimilarity(
         names, ids, np.asarray(inside, np.float64).reshape(len(names), len(ids))))
-  means = [mean_of(getattr(s, name) for s in scores) if scores else 1.0
-           for name in PointScores._fields]
-  return TrackingScores(*means, hota(similarities), len(scores))
+  means = {name: mean_of(values) for name, values in zip(
+    F1Scores._fields, zip(*scores or [F1Scores(1.0, 1.0, 1.0)]))}
+  return means | hota(similarities) | {'frames': len(scores)}
 
 
 _THRESHOLD = 0.5                                # of a similarity that is 0 or 1
 
 
-def hota(frames: Sequence[FrameSimilarity]) -> HotaScores:
+def hota(frames: Sequence[FrameSimilarity]) -> dict[str, float]:
   """HOTA (Luiten et al. 2021, arXiv 2009.07736) of a video: one number for where objects are and
   for which is which. Neither references nor predictions at all: 1; only one of them: 0.
+
+  The names are those of the paper: 'HOTA' √(DetA · AssA); 'DetA' matches / (matches + misses +
+  false points), with recall 'DetRe' and precision 'DetPr'; 'AssA' how well identities agree, mean
+  over the matches; 'LocA' mean similarity of the matches, 1 without any.
 
   In every frame points are matched, one to one, so that the sum of similarity × how much the two
   identities overlap in the whole video is largest. Similarities are 1 inside an object's mask and 0
@@ -108,7 +86,7 @@ def hota(frames: Sequence[FrameSimilarity]) -> HotaScores:
   tracks = _numbered(identity for frame in frames for identity in frame.tracks)
   if not objects or not tracks:
     same = float(not objects and not tracks)
-    return HotaScores(same, same, same, same, same, 1.0)
+    return dict.fromkeys(('HOTA', 'DetA', 'AssA', 'DetRe', 'DetPr'), same) | {'LocA': 1.0}
   present, overlap = np.zeros((2, len(objects), len(tracks)))   # float [objects,tracks] both
   references = predictions = 0
   places = []
@@ -134,9 +112,9 @@ def hota(frames: Sequence[FrameSimilarity]) -> HotaScores:
   right = float(matches.sum())
   detection = right / (references + predictions - right)
   association = float((matches ** 2 / np.maximum(present - matches, 1)).sum()) / max(right, 1)
-  return HotaScores(HOTA=(detection * association) ** 0.5, DetA=detection, AssA=association,
-                    DetRe=right / references, DetPr=right / predictions,
-                    LocA=located / right if right else 1.0)
+  return {'HOTA': (detection * association) ** 0.5, 'DetA': detection, 'AssA': association,
+          'DetRe': right / references, 'DetPr': right / predictions,
+          'LocA': located / right if right else 1.0}
 
 
 def _numbered(identities: Iterable[Hashable]) -> dict[Hashable, int]:
@@ -146,15 +124,9 @@ def _numbered(identities: Iterable[Hashable]) -> dict[Hashable, int]:
 TAP_VID_THRESHOLDS = (1, 2, 4, 8, 16)           # pixels
 
 
-def tap_vid_scores(
-    query_frames: np.ndarray,
-    occluded: np.ndarray,
-    tracks: np.ndarray,
-    predicted_occluded: np.ndarray,
-    predicted_tracks: np.ndarray,
-    *,
-    query_mode: str = 'first',
-) -> dict[str, float]:
+def tap_vid_scores(query_frames: np.ndarray, occluded: np.ndarray, tracks: np.ndarray,
+                   predicted_occluded: np.ndarray, predicted_tracks: np.ndarray, *,
+                   query_mode: str = 'first') -> dict[str, float]:
   """TAP-Vid, tracking of any point with occlusion (arXiv 2211.03726): the scores of one video, over
   its points and evaluated frames together.
 

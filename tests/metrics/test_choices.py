@@ -110,17 +110,17 @@ def test_temp_compass_captions_are_multiple_choice_unless_told_otherwise():
 
 
 def test_moments_are_taken_greedily():
-  assert moments.moment_scores('[2-10], [20-30]', [(0, 10)]) == pytest.approx((0.5, 1, 2 / 3))
+  assert moments.moment_scores('[2-10], [20-30]', [(0, 10)]) == pytest.approx((2 / 3, 0.5, 1))
   assert moments.moment_scores('[0-4]', [(0, 10)]) == (0, 0, 0)
   assert moments.moment_scores('[0-10] [0-10]', [(0, 10), (1, 11)]) == (1, 1, 1)
 
 
 def test_clocks_are_close_hand_by_hand():
-  training = clock.clock_scores('3:16:31', 3, 15, 30, clock.TRAINING)
+  training = clock.clock_scores('3:16:31', 3, 15, 30, dial=False)
   assert training['overall_close'] == 1 and training['overall_exact'] == 0
-  assert clock.clock_scores('3:20:30', 3, 15, 30, clock.TRAINING)['overall_close'] == 0
+  assert clock.clock_scores('3:20:30', 3, 15, 30, dial=False)['overall_close'] == 0
   assert clock.clock_scores('3:17:30', 3, 15, 30)['overall_close'] == 0
-  assert clock.clock_scores('3:15 PM', 15, 15, -1, clock.TRAINING)['overall_exact'] == 1
+  assert clock.clock_scores('3:15 PM', 15, 15, -1, dial=False)['overall_exact'] == 1
   assert clock.clock_scores('3:15 PM', 3, 15, -1)['overall_exact'] == 1
   assert clock.clock_scores('unreadable', -1, -1, -1)['correctly_declines_to_answer'] == 1
   assert math.isnan(clock.clock_scores('3:15', -1, -1, -1)['hour_correct'])
@@ -140,27 +140,31 @@ def test_steps_on_a_phone():
     android.parse_box('__import__("os")')
 
 
+def counted(*args, **options):
+  return tuple(counting.point_count(*args, **options).values())
+
+
 def test_counts_of_points_ignore_the_number_in_the_text_unless_told_otherwise():
   tag = '<points coords="1 1 100 200 2 300 400 3 500 600">x</points>'
-  assert counting.point_count(f'Counting the {tag} shows a total of 4.', 3) == (1, 1, 1)
-  assert counting.point_count('5', 5) == (0, 0, 1)
-  assert counting.point_count('5', 5, read_text=True) == (1, 1, 1)
-  assert counting.point_count(f'{tag} 5', 3, read_text=True) == (1, 1, 1)
+  assert counted(f'Counting the {tag} shows a total of 4.', 3) == (1, 1, 1)
+  assert counted('5', 5) == (0, 0, 1)
+  assert counted('5', 5, read_text=True) == (1, 1, 1)
+  assert counted(f'{tag} 5', 3, read_text=True) == (1, 1, 1)
 
 
 def test_counts_of_v1_are_the_last_word_and_none_is_not_valid_unless_told_otherwise():
   texts = ('There are 5', 'five', 'shows a total of 5.', 'a total of 5 dogs')
-  assert [counting.point_count(t, 5, version='v1').correct for t in texts] == [1] * 4
-  assert counting.point_count('There are none.', 0, version='v1') == (0, 0, 0)
-  assert counting.point_count('There are none.', 0, version='v1', read_none=True) == (1, 1, 1)
+  assert [counting.point_count(t, 5, version='v1')['correct'] for t in texts] == [1] * 4
+  assert counted('There are none.', 0, version='v1') == (0, 0, 0)
+  assert counted('There are none.', 0, version='v1', read_none=True) == (1, 1, 1)
 
 
 def test_counts_in_videos_are_close_within_a_share():
-  assert [counting.video_point_count('There is a total of 7.', n).close
+  assert [counting.video_point_count('There is a total of 7.', n)['close']
           for n in (5, 6, 8, 9)] == [0, 1, 1, 0]
-  assert [counting.video_point_count(str(n), 60).close for n in (55, 56, 64, 65)] == [0, 1, 1, 0]
-  assert counting.video_point_count('There are none.', 0).valid == 0
-  assert counting.video_point_count('There are none.', 0, read_none=True).correct == 1
+  assert [counting.video_point_count(str(n), 60)['close'] for n in (55, 56, 64, 65)] == [0, 1, 1, 0]
+  assert counting.video_point_count('There are none.', 0)['valid'] == 0
+  assert counting.video_point_count('There are none.', 0, read_none=True)['correct'] == 1
 
 
 def test_counting_questions_are_about_things():

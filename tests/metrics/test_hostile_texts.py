@@ -140,7 +140,7 @@ FUNCTIONS = {
   'mean_relative_accuracy': lambda t: numeric_answers.mean_relative_accuracy(t, '10'),
   'ego3d': lambda t: numeric_answers.ego3d_squared_error(t, '10'),
   'clock': lambda t: clock.clock_scores(t, 3, 15, -1),
-  'clock, training': lambda t: clock.clock_scores(t, 3, 15, 2, clock.TRAINING),
+  'clock, training': lambda t: clock.clock_scores(t, 3, 15, 2, dial=False),
   'android': lambda t: android.android_step('click 1 1', f'click {t}', (0, 0, 10, 10)),
   'counting question': counting.is_counting_question,
   'point_count': lambda t: counting.point_count(t, 3, read_text=True),

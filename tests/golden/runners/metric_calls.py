@@ -76,7 +76,7 @@ def _video_points(i: dict[str, Any]) -> dict[str, float]:
            for of_object in i['gt_masks']]
   return point_scores.video_point_scores(i['prediction'], i['width'], i['height'],
                                          i['video_duration'],
-                                     i['gt_triplets_t_x_y'], masks)._asdict()
+                                         i['gt_triplets_t_x_y'], masks)
 
 
 def _tracking(i: dict[str, Any]) -> dict[str, float]:
@@ -85,10 +85,8 @@ def _tracking(i: dict[str, Any]) -> dict[str, float]:
            for name, of_object in i['gt_masks'].items()}
   references = {frame['frame']: frame['points'] for frame in i['gt_tracks']}
   scores = track_scores.tracking_scores(i['prediction'], i['width'], i['height'], i['video_fps'],
-                                    references, masks)
-  return {'precision': scores.precision, 'recall': scores.recall, 'f1': scores.f1,
-          'num_frames': scores.frames,
-          **scores.hota._asdict()}
+                                        references, masks)
+  return scores | {'num_frames': scores['frames']}
 
 
 def _tap_vid(i: dict[str, Any]) -> dict[str, float]:
@@ -99,8 +97,8 @@ def _tap_vid(i: dict[str, Any]) -> dict[str, float]:
 
 
 def _clock(i: dict[str, Any]) -> dict[str, dict[str, float]]:
-  return {name: clock.clock_scores(i['prediction'], i['hour'], i['minute'], i['second'], variant)
-          for name, variant in (('train', clock.TRAINING), ('test', clock.BENCHMARK))}
+  return {name: clock.clock_scores(i['prediction'], i['hour'], i['minute'], i['second'], dial=dial)
+          for name, dial in (('train', False), ('test', True))}
 
 
 def _moments(i: dict[str, Any]) -> dict[str, Any]:
@@ -258,14 +256,12 @@ CALLS: dict[str, Call] = {
   'android_control_step': _call(_android, 'target prediction box'),
   # counting, pointing, tracking
   'detect_counting_question': _call(counting.is_counting_question),
-  'point_count': _call(lambda i: counting.point_count(**i)._asdict(), 'prediction count',
-                       float32=True,
-                       v1=lambda i: counting.point_count(**i, version='v1')._asdict()),
+  'point_count': _call(lambda i: counting.point_count(**i), 'prediction count', float32=True,
+                       v1=lambda i: counting.point_count(**i, version='v1')),
   'point_count_aggregated': _call(counting.point_count_means, 'prediction count', float32=True,
                                   v1=lambda rows: counting.point_count_means(rows, version='v1')),
-  'video_point_count': _call(
-    lambda i: counting.video_point_count(i['prediction'], i['count'])._asdict(),
-    'prediction count subset', float32=True),
+  'video_point_count': _call(lambda i: counting.video_point_count(i['prediction'], i['count']),
+                             'prediction count subset', float32=True),
   'video_point_count_aggregated': _call(counting.video_point_count_means, 'prediction count subset',
                                         float32=True),
   'pointing_eval': _call(lambda i: _pointing(i, 'prediction_m2', 'molmo2'),
