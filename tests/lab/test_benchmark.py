@@ -56,7 +56,7 @@ def test_without_the_peer_ours_is_printed_alone(capsys, monkeypatch):
   monkeypatch.setattr(command, 'use_cores', lambda count: count)
   command.main(['preprocess', '--size=60,40', '--blocks=1', '--runs=1'])
   out = capsys.readouterr().out
-  assert re.search(r'preprocess: .* 1 core\(s\) for either side, float32, jax .* GLIBC_TUNABLES=',
+  assert re.search(r'preprocess: .* 1 core\(s\) for each side, float32, jax .* GLIBC_TUNABLES=',
                    out)
   assert len(re.findall(r'  ours: [\d.]+ images/s', out)) == 2
   assert 'ratio' not in out

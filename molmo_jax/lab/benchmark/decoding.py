@@ -1,7 +1,6 @@
 """Decoding throughput in tokens per second after the prefill: greedy, with a key/value cache.
 
-The prompt is read once, before the clock starts; every run continues a copy of the cache that it
-left.
+The prefill runs once, before the clock starts; every run continues from a copy of its cache.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import numpy as np
 
 from molmo_jax.inference.generate import begin, extend
 from molmo_jax.inference.unstack import unstack_blocks
+from molmo_jax.lab.benchmark.peer import Peer
 from molmo_jax.lab.benchmark.small import SMALL, text_batch
 from molmo_jax.lab.benchmark.timing import Run
 from molmo_jax.model.molmo import Molmo
@@ -24,13 +24,13 @@ from molmo_jax.model.molmo import Molmo
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-  """One program: its timed run, and the tokens that its last run made."""
+  """One program: its timed run, and the tokens that the last run generated."""
   run: Run
   tokens: dict[str, np.ndarray]
 
 
 def prompts(rows: int, length: int) -> np.ndarray:
-  """int32 [rows, length]: random tokens of the base vocabulary."""
+  """Random tokens of the base vocabulary, int32 [rows, length]."""
   return np.random.default_rng(0).integers(3, SMALL.llm.vocab, (rows, length)).astype(np.int32)
 
 
@@ -50,11 +50,12 @@ def ours(model: Molmo, params: Any, tokens: np.ndarray, new_tokens: int) -> Side
   return Side(run, made)
 
 
-def theirs(model: Any, torch: Any, transformers: Any, tokens: np.ndarray, new_tokens: int) -> Side:
-  """`generate` of transformers; the clock starts when the scores after the prompt are there."""
+def theirs(model: Any, peer: Peer, tokens: np.ndarray, new_tokens: int) -> Side:
+  """`generate` of transformers; the clock starts with the logits after the prompt."""
+  torch, transformers = peer.torch, peer.transformers
   ids, made = torch.from_numpy(tokens.astype(np.int64)), {}
   seen, arrivals = torch.ones_like(ids), []
-  with torch.no_grad():   # all but the last token, which `generate` reads itself
+  with torch.no_grad():   # all tokens but the last, which `generate` reads itself
     prompt = model(input_ids=ids[:, :-1], attention_mask=seen[:, :-1], use_cache=True,
                    logits_to_keep=1).past_key_values
 
@@ -65,7 +66,7 @@ def theirs(model: Any, torch: Any, transformers: Any, tokens: np.ndarray, new_to
 
   def run() -> float:
     arrivals.clear()
-    # one token more: `new_tokens` decoding steps lie between the first and the last scores
+    # one more token: `new_tokens` decoding steps lie between the first and the last logits
     with torch.no_grad():
       out = model.generate(input_ids=ids, attention_mask=seen,
                            past_key_values=copy.deepcopy(prompt), max_new_tokens=new_tokens + 1,

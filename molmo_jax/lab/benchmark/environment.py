@@ -1,4 +1,4 @@
-"""What must be set before any other module is imported. Standard library only."""
+"""What must be set before any other module is imported; needs the standard library alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ HUGE_PAGES = 'glibc.malloc.hugetlb=1'
 
 
 def restart_with_huge_pages() -> None:
-  """Restarts this program with huge pages, which glibc reads only when a process starts.
+  """Restarts this program with huge pages, a setting that glibc reads when a process starts.
 
-  Without them the allocator returns large buffers and faults them in again in every step; both
-  sides get them.
+  Without them the allocator gives large buffers back and faults them in again in every step. They
+  hold for both sides.
   """
   tunables = os.environ.get('GLIBC_TUNABLES', '')
   if sys.platform != 'linux' or 'glibc.malloc.hugetlb' in tunables:

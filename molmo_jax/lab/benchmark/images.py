@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import numpy as np
 
-from molmo_jax.lab.benchmark.timing import Run
+from molmo_jax.lab.benchmark.peer import Peer
+from molmo_jax.lab.benchmark.timing import Run, timed
 from molmo_jax.preprocess.images import crop_image, normalize
 from molmo_jax.preprocess.types import ImageConfig
 
@@ -26,27 +24,23 @@ def ours(image: np.ndarray, max_crops: int, normalised: bool) -> Run:
   """Our crops: uint8, as the model takes them, or float32 like the peer's if `normalised`."""
   config = ImageConfig()
 
-  def run() -> float:
-    start = time.perf_counter()
-    crops = crop_image(image, config, max_crops)
+  def work() -> None:
+    crops = crop_image(image, config, max_crops).crops
     if normalised:
-      normalize(crops.crops, 'siglip')
-    return time.perf_counter() - start
+      normalize(crops, 'siglip')
 
-  return run
+  return timed(work)
 
 
-def theirs(image: np.ndarray, max_crops: int, torch: Any, transformers: Any) -> Run:
+def theirs(image: np.ndarray, max_crops: int, peer: Peer) -> Run:
   """The float32 patches of Molmo2ImageProcessor with the settings of the released checkpoints."""
   size = ImageConfig().crop_size
-  processor = transformers.Molmo2ImageProcessor(size=dict(height=size, width=size),
-                                                max_crops=max_crops, overlap_margins=[4, 4],
-                                                patch_size=14, pooling_size=[2, 2])
+  processor = peer.transformers.Molmo2ImageProcessor(
+    size=dict(height=size, width=size), max_crops=max_crops, overlap_margins=[4, 4], patch_size=14,
+    pooling_size=[2, 2])
 
-  def run() -> float:
-    start = time.perf_counter()
-    with torch.no_grad():
+  def work() -> None:
+    with peer.torch.no_grad():
       processor(images=[image], return_tensors='pt')
-    return time.perf_counter() - start
 
-  return run
+  return timed(work)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from molmo_jax.errors import MolmoError
@@ -13,11 +13,24 @@ INSTALL = 'pip install -r requirements-oracle.txt'
 
 
 class PeerError(MolmoError):
-  """torch or transformers with Molmo2 are not there."""
+  """torch, or a version of transformers that has Molmo2, is not installed."""
 
 
-def import_peer(threads: int) -> tuple[Any, Any]:
-  """The modules torch and transformers, with the number of threads of torch set.
+@dataclasses.dataclass(frozen=True)
+class Peer:
+  """The two modules."""
+  torch: Any
+  transformers: Any
+
+  @property
+  def versions(self) -> list[str]:
+    """What the numbers of the peer depend on."""
+    return [f'torch {self.torch.__version__}', f'transformers {self.transformers.__version__}',
+            'sdpa attention']
+
+
+def import_peer(threads: int) -> Peer:
+  """Imports torch, which gets `threads` threads, and transformers.
 
   Raises:
     PeerError: they are not installed, or too old for Molmo2.
@@ -29,18 +42,18 @@ def import_peer(threads: int) -> tuple[Any, Any]:
     import transformers
     transformers.Molmo2ForConditionalGeneration, transformers.Molmo2ImageProcessor   # noqa: B018 (imported on use)
   except (ImportError, AttributeError) as error:
-    raise PeerError(f'--peer needs torch, torchvision and transformers with Molmo2 ({error}): '
-      f'{INSTALL}') from None
+    raise PeerError('--peer needs torch, torchvision and transformers with Molmo2 '
+                    f'({error}): {INSTALL}') from None
   torch.set_num_threads(threads)
   transformers.utils.logging.set_verbosity_error()
   transformers.utils.logging.disable_progress_bar()
-  return torch, transformers
+  return Peer(torch, transformers)
 
 
 def _import_torchvision(torch: Any) -> None:
-  """Declares two CUDA operators that torchvision misses beside a CPU build of torch.
+  """Imports torchvision; beside a CPU build of torch, declares two CUDA operators that it needs.
 
-  The processors use neither.
+  The processors use neither of them.
   """
   try:
     import torchvision  # noqa: F401
@@ -50,18 +63,12 @@ def _import_torchvision(torch: Any) -> None:
       raise
   for name in [name for name in sys.modules if name.partition('.')[0] == 'torchvision']:
     del sys.modules[name]
-  # lives as long as its object
+  # the declarations live as long as this object
   _import_torchvision.declared = torch.library.Library('torchvision', 'FRAGMENT')
   for operator in ('nms', 'qnms'):
     try:
-      _import_torchvision.declared.define(f'{operator}(Tensor dets, Tensor scores, float '
-        'iou_threshold) -> Tensor')
+      _import_torchvision.declared.define(
+        f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
     except RuntimeError:
-      pass   # the first attempt has declared it
+      pass   # the first attempt declared it
   import torchvision  # noqa: F401
-
-
-def load_model(transformers: Any, torch: Any, folder: Path) -> Any:
-  """The checkpoint of a folder in float32, on CPU, for inference."""
-  model = transformers.Molmo2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-  return model.eval()

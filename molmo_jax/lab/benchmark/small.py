@@ -1,4 +1,4 @@
-"""The model that is timed: Molmo2's architecture with 111 M parameters, random ones."""
+"""The model that is measured: Molmo2's architecture with 111 M random parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from molmo_jax.checkpoint import hf
-from molmo_jax.lab.benchmark import peer
+from molmo_jax.lab.benchmark.peer import Peer
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.training.state import init_params
@@ -31,7 +31,7 @@ def make_model() -> tuple[Molmo, Any]:
 
 
 def text_batch(tokens: np.ndarray) -> dict[str, np.ndarray]:
-  """The batch of int32 [B,S] text tokens: one example a row, no crops."""
+  """A batch of text tokens, int32 [B,S]: one example in a row, no crops."""
   rows, length = tokens.shape
   zeros, size = np.zeros_like(tokens), SMALL.tower.image_size
   return dict(tokens=tokens, positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
@@ -40,8 +40,9 @@ def text_batch(tokens: np.ndarray) -> dict[str, np.ndarray]:
               pool_index=np.zeros((rows, 0, SMALL.connector.pool_slots), np.int32))
 
 
-def peer_of(params: Any, torch: Any, transformers: Any) -> Any:
-  """transformers' model with the same parameters, by way of a checkpoint."""
+def peer_model(params: Any, peer: Peer) -> Any:
+  """transformers' model with the same parameters, in float32; they go through a checkpoint."""
   with tempfile.TemporaryDirectory() as folder:
     hf.save_params(params, SMALL, Path(folder), 'native')
-    return peer.load_model(transformers, torch, Path(folder))
+    load = peer.transformers.Molmo2ForConditionalGeneration.from_pretrained
+    return load(folder, dtype=peer.torch.float32).eval()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import jax
 import numpy as np
 
+from molmo_jax.lab.benchmark.peer import Peer
 from molmo_jax.lab.benchmark.small import text_batch
-from molmo_jax.lab.benchmark.timing import Run
+from molmo_jax.lab.benchmark.timing import Run, timed
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.training.optimizer import GroupConfig, OptimizerConfig, make_optimizer
 from molmo_jax.training.state import state_from
@@ -19,38 +19,35 @@ RATE = 1e-5
 
 
 def ours(model: Molmo, params: Any, tokens: np.ndarray) -> Run:
-  """One training step of this project, compiled, as a program that can be timed."""
+  """One training step of this library, compiled."""
   batch = text_batch(tokens) | dict(targets=np.roll(tokens, -1, axis=1),
                                     loss_weights=np.ones(tokens.shape, np.float32))
   config = OptimizerConfig({'all': GroupConfig('', learning_rate=RATE, warmup=0)})
   optimizer = make_optimizer(config, 1000, params)
   step = jax.jit(make_train_step(model, optimizer, TrainingConfig(), config), donate_argnums=0)
-  # donated in every step
+  # every step takes the memory of the state before it
   held = [state_from(jax.tree.map(lambda x: x + 0, params), optimizer, jax.random.key(0))]
 
-  def run() -> float:
-    start = time.perf_counter()
+  def work() -> None:
     held[0], metrics = step(held[0], batch)
     jax.block_until_ready((held[0], metrics))
-    return time.perf_counter() - start
 
-  return run
+  return timed(work)
 
 
-def theirs(model: Any, torch: Any, tokens: np.ndarray) -> Run:
+def theirs(model: Any, peer: Peer, tokens: np.ndarray) -> Run:
   """The same with torch: cross-entropy of the next token, gradients clipped, AdamW."""
+  torch = peer.torch
   ids = torch.from_numpy(tokens.astype(np.int64))
   model.train()
   used = [p for p in model.parameters() if p.requires_grad]
   optimizer = torch.optim.AdamW(used, lr=RATE, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.0)
 
-  def run() -> float:
-    start = time.perf_counter()
+  def work() -> None:
     optimizer.zero_grad(set_to_none=True)
     model(input_ids=ids, attention_mask=torch.ones_like(ids),
           mm_token_type_ids=torch.zeros_like(ids), labels=ids).loss.backward()
     torch.nn.utils.clip_grad_norm_(used, 1.0)
     optimizer.step()
-    return time.perf_counter() - start
 
-  return run
+  return timed(work)
