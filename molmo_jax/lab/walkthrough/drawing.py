@@ -33,7 +33,7 @@ def embedded(pixels: np.ndarray) -> dict[str, Any]:
 
 def canvas(part: Part, w: Walkthrough) -> tuple[np.ndarray, np.ndarray]:
   """The image reassembled from its crops, uint8 [h,w,3]; corners (y, x) of crops, int [n,2]."""
-  size = w.run.preprocess.image.patch_size
+  size = w.image.patch_size
   (rows, cols), places = canvas_places(part, w)
   out = np.zeros((rows * size, cols * size, 3), np.uint8)
   crops = as_uint8(w.encoded.crops[part.crops.start + 1:part.crops.stop])
@@ -69,7 +69,7 @@ def every_other(w: Walkthrough, part: Part) -> np.ndarray:
 
 def close_up(w: Walkthrough, view: View, height: int, width: int) -> dict[str, Any]:
   """The pooling window in the middle of a view, as a picture of `height` × `width` pixels."""
-  size = w.run.preprocess.image.patch_size
+  size = w.image.patch_size
   box = w.encoded.layout_box[view.rows][(view.grid[0] // 2) * view.grid[1] + view.grid[1] // 2]
   x0, y0, x1, y1 = (box * [width, height, width, height]).tolist()
   reach = min(10 * size, width, height)
@@ -100,7 +100,7 @@ def boxes(box: np.ndarray, height: int, width: int) -> str:
 
 def cells(flags: np.ndarray, w: Walkthrough) -> str:
   """Rectangles over the true patches, bool [P], of a crop; neighbours of a row in one."""
-  size, out = w.run.preprocess.image.patch_size, []
+  size, out = w.image.patch_size, []
   for row, line in enumerate(flags.reshape(w.grid, w.grid).astype(np.int8)):
     edges = np.flatnonzero(np.diff(line, prepend=0, append=0)).reshape(-1, 2)
     out += [rectangle(start * size, row * size, (stop - start) * size, size)

@@ -19,16 +19,16 @@ from molmo_jax.preprocess import images
 from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.layout import extra_tokens
 from molmo_jax.preprocess.tokenizer import CHAT_TOKENS, Tokenizer, train_tokenizer
-from molmo_jax.preprocess.types import Encoded, Example, Message
+from molmo_jax.preprocess.types import Encoded, Example, ImageConfig, Message
 
 QUESTIONS = ('What is in this image?', 'What is in these images?', 'What happens in this video?')
 ANSWER = 'This is where the answer stands.'
 
 PATCH, ROW_END, START, END = 'patch', 'column', 'start', 'end'
 KINDS = {'<im_patch>': PATCH, '<im_low>': PATCH, '<im_col>': ROW_END, '<row_end>': ROW_END,
-         '<im_start>': START,
-         '<low_res_im_start>': START, '<frame_start>': START, '<img_start_lowres>': START,
-         '<image_start>': START, '<im_end>': END, '<frame_end>': END, '<image_end>': END}
+         '<im_start>': START, '<low_res_im_start>': START, '<frame_start>': START,
+         '<img_start_lowres>': START, '<image_start>': START, '<im_end>': END, '<frame_end>': END,
+         '<image_end>': END}
 
 # What the stand-in for a tokenizer is trained on, beside the user's question and answer.
 _TEXT = (*QUESTIONS, ANSWER, ' User: Assistant: user assistant\n', 'Image 1 Image 2\n',
@@ -60,14 +60,9 @@ class Part:
   tiling: tuple[int, int] | None              # crops (rows, columns); None without crops
 
   @property
-  def rows(self) -> slice:
-    """Rows of all its views."""
-    return slice(self.views[0].rows.start, self.views[-1].rows.stop)
-
-  @property
   def features(self) -> int:
     """Pooled features."""
-    return self.rows.stop - self.rows.start
+    return sum(view.features for view in self.views)
 
   @property
   def crops(self) -> range:
@@ -95,28 +90,50 @@ class Walkthrough:
     return self.parts[0].source.is_video
 
   @property
+  def has_crops(self) -> bool:
+    """Whether an image has crops besides its global view."""
+    return any(part.tiling for part in self.parts)
+
+  @property
+  def image(self) -> ImageConfig:
+    """How images are cut."""
+    return self.run.preprocess.image
+
+  @property
   def max_crops(self) -> int:
     """Most crops of an image, as in training or as in evaluation."""
-    image = self.run.preprocess.image
-    return image.max_crops if self.training else image.max_crops_eval
+    return self.image.max_crops if self.training else self.image.max_crops_eval
 
   @property
   def grid(self) -> int:
     """Patches along one side of a crop."""
-    return self.run.preprocess.image.grid
+    return self.image.grid
 
   @property
   def side(self) -> int:
     """Pixels along one side of a crop."""
-    return self.run.preprocess.image.crop_size
+    return self.image.crop_size
+
+  @property
+  def patches(self) -> int:
+    """Patches of all crops."""
+    return len(self.encoded.crops) * self.grid ** 2
+
+  @property
+  def features(self) -> int:
+    """Pooled features of all files."""
+    return len(self.encoded.pool_index)
 
   def kept(self, crops: range) -> np.ndarray:
     """Patches of `crops` that some pooling window reads: bool [n,P]."""
-    patches = self.grid ** 2
     index = self.encoded.pool_index
-    flags = np.zeros(len(self.encoded.crops) * patches, bool)
+    flags = np.zeros(self.patches, bool)
     flags[index[index >= 0]] = True
-    return flags.reshape(-1, patches)[crops.start:crops.stop]
+    return flags.reshape(-1, self.grid ** 2)[crops.start:crops.stop]
+
+  def visual_tokens(self, tokens: slice = slice(None)) -> int:
+    """Tokens that are no text: patches and layout tokens."""
+    return sum(kind in KINDS.values() for kind in self.kinds[tokens])
 
 
 def walk(sources: Sequence[Source], run: Experiment, question: str | None = None,
@@ -138,28 +155,27 @@ def walk(sources: Sequence[Source], run: Experiment, question: str | None = None
   """
   if question is None:
     question = QUESTIONS[2 if sources[0].is_video else len(sources) > 1]
-  messages = (Message('user', question), Message('assistant', answer))
   paths = tuple(source.path for source in sources)
-  example = Example(conversations=(messages,),
-                    **{'video': paths[0]} if sources[0].is_video else {'images': paths})
+  media = {'video': paths[0]} if sources[0].is_video else {'images': paths}
+  example = Example(conversations=((Message('user', question), Message('assistant', answer)),),
+                    **media)
   tokenizer, real = _tokenizer(run, f'{question} {answer}')
   config = dataclasses.replace(run.preprocess, text=dataclasses.replace(
       run.preprocess.text, max_sequence_length=None, max_sequence_length_eval=None))
   encoded = encode(example, config, tokenizer, training=training)
   kinds = _kinds(encoded, tokenizer, training)
-  max_crops = config.image.max_crops if training else config.image.max_crops_eval
-  groups = _views_of_parts(_views(encoded, config.image.grid ** 2, kinds))
+  w = Walkthrough(run, training, (), encoded, tokenizer, real, kinds)
   parts = []
-  for source, views in zip(sources, groups, strict=True):
-    tiling = images.image_tiling(source.height, source.width, config.image, max_crops)
+  for source, views in zip(sources, _views_of_parts(_views(w)), strict=True):
+    tiling = images.image_tiling(source.height, source.width, w.image, w.max_crops)
     parts.append(Part(source, views, slice(views[0].tokens.start, views[-1].tokens.stop),
                       tiling if views[-1].kind == images.CROP else None))
-  return Walkthrough(run, training, tuple(parts), encoded, tokenizer, real, kinds)
+  return dataclasses.replace(w, parts=tuple(parts))
 
 
 def canvas_places(part: Part, walkthrough: Walkthrough) -> tuple[tuple[int, int], np.ndarray]:
   """Rows and columns of patches of an image's canvas, and int [n,2], each crop's (row, column)."""
-  stitched = images.stitched_patches(*part.tiling, walkthrough.run.preprocess.image)
+  stitched = images.stitched_patches(*part.tiling, walkthrough.image)
   patches = walkthrough.grid ** 2
   # one patch of every crop, and where it lies
   _, first = np.unique(stitched // patches, return_index=True)
@@ -195,24 +211,23 @@ def _kinds(encoded: Encoded, tokenizer: Tokenizer, training: bool) -> tuple[str,
   return tuple(kinds)
 
 
-def _views(encoded: Encoded, patches: int, kinds: tuple[str, ...]) -> list[View]:
+def _views(w: Walkthrough) -> list[View]:
   """Views in order: each begins with the window at row 0, column 0 of its grid."""
-  index = encoded.layout_index
-  starts = np.flatnonzero((index[:, 0] == 0) & (index[:, 1] == 0))
-  places = np.flatnonzero(encoded.feature_index >= 0)
+  index = w.encoded.layout_index
+  starts = np.flatnonzero((index[:, :2] == 0).all(axis=1)).tolist()
+  places = np.flatnonzero(w.encoded.feature_index >= 0).tolist()
   views = []
-  for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(index)], strict=True):
-    windows = encoded.pool_index[start:stop]
-    crops = windows[windows >= 0] // patches
-    first, last = int(places[start]), int(places[stop - 1]) + 1
-    while kinds[first - 1] == START:
+  for start, stop in zip(starts, [*starts[1:], len(index)], strict=True):
+    windows = w.encoded.pool_index[start:stop]
+    crops = (windows[windows >= 0] // w.grid ** 2).tolist()
+    first, last = places[start], places[stop - 1] + 1
+    while w.kinds[first - 1] == START:
       first -= 1
-    while last < len(kinds) and kinds[last] in (ROW_END, END):
+    while last < len(w.kinds) and w.kinds[last] in (ROW_END, END):
       last += 1
-    views.append(View(int(index[start, 3]),
-                      (int(index[start:stop, 0].max()) + 1, int(index[start:stop, 1].max()) + 1),
-                      slice(start, stop), range(int(crops.min()), int(crops.max()) + 1),
-                      slice(first, last)))
+    grid = (index[start:stop, :2].max(axis=0) + 1).tolist()
+    views.append(View(int(index[start, 3]), tuple(grid), slice(start, stop),
+                      range(min(crops), max(crops) + 1), slice(first, last)))
   return views
 
 

@@ -17,7 +17,6 @@ def page(w: Walkthrough) -> str:
 
 def _facts(w: Walkthrough) -> list[tuple[int, str]]:
   return [(len(w.encoded.crops), 'frames' if w.is_video else 'crops, global view included'),
-          (len(w.encoded.crops) * w.grid ** 2, 'patches in the vision tower'),
-          (len(w.encoded.pool_index), 'patch tokens'),
-          (sum(table.visual_tokens(w, part) for part in w.parts), 'visual tokens'),
+          (w.patches, 'patches in the vision tower'), (w.features, 'patch tokens'),
+          (w.visual_tokens(), 'visual tokens'),
           (len(w.encoded.tokens), 'tokens in all')]

@@ -57,9 +57,8 @@ def lines(w: Walkthrough) -> list[list[TokenRun]]:
     if ends or (last is not None and last not in TEXT_KINDS and kind in TEXT_KINDS):
       line = []
       out.append(line)
-    name = token_name(w, token)
-    line += ([TokenRun(kind, name, 1)] * count if kind in TEXT_KINDS
-             else [TokenRun(kind, name, count)])
+    each, times = (1, count) if kind in TEXT_KINDS else (count, 1)
+    line += [TokenRun(kind, token_name(w, token), each)] * times
   return out
 
 
@@ -70,9 +69,9 @@ def folded(rows: Sequence[list[TokenRun]], head: int = 2,
   Rows are alike if their visual tokens are equal: the times before frames differ.
   """
   out: list[list[TokenRun] | int] = []
-  for _, stretch in itertools.groupby(
-    rows, key=lambda row: [run for run in row if run.kind not in TEXT_KINDS]):
-    alike = list(stretch)
+  for _, alike in itertools.groupby(rows, lambda row: [run for run in row
+                                                       if run.kind not in TEXT_KINDS]):
+    alike = list(alike)
     hidden = len(alike) - head - tail
     out += [*alike[:head], hidden, *alike[-tail:]] if hidden > 1 else alike
   return out
@@ -82,21 +81,18 @@ def groups(w: Walkthrough, most_frames: int = 5) -> list[TokenGroup | None]:
   """The sequence as groups for the mask; None stands for omitted frames of a long video."""
   views = [(view, part_number) for part_number, part in enumerate(w.parts, 1)
            for view in part.views]
-  out: list[TokenGroup] = [TokenGroup('BOS', 'bos', 0, 1)]
-  place, last_view = 1, views[-1][0]
+  out, place, length = [TokenGroup('BOS', 'bos', 0, 1)], 1, len(w.kinds)
   for number, (view, part_number) in enumerate(views, 1):
     if view.tokens.start > place:
       out.append(TokenGroup('time' if w.is_video else 'label', 'text', place, view.tokens.start))
-    name = VIEW_NAMES[view.kind]
-    label = f'{name} {number}' if w.is_video else f'{name} {part_number}' if len(
-      w.parts) > 1 else name
-    out.append(TokenGroup(label, PATCH, view.tokens.start, view.tokens.stop))
+    counted = f' {number if w.is_video else part_number}' if w.is_video or len(w.parts) > 1 else ''
+    out.append(TokenGroup(VIEW_NAMES[view.kind] + counted, PATCH, view.tokens.start,
+                          view.tokens.stop))
     place = view.tokens.stop
-  length = len(w.kinds)
-  answer = w.kinds.index('answer', last_view.tokens.stop) if 'answer' in w.kinds else length
-  out += [TokenGroup(label, kind, start, stop) for label, kind, start, stop in
-          (('question', 'text', place, answer), ('answer', 'answer', answer, length))
-          if stop > start]
+  answer = w.kinds.index('answer', place) if 'answer' in w.kinds else length
+  out += [TokenGroup(*group) for group in (('question', 'text', place, answer),
+                                           ('answer', 'answer', answer, length))
+          if group[3] > group[2]]
   if not w.is_video or len(views) <= most_frames:
     return out
   each = 1 + sum(group.label == 'time' for group in out) // len(views)
@@ -115,17 +111,11 @@ def mask(w: Walkthrough, members: Sequence[TokenGroup]) -> list[list[str]]:
   row = places.reshape(1, -1)
   info = MaskInfo(w.encoded.segments[row], w.encoded.visual[row], row)
   seen = np.asarray(visible(info, info, w.run.model.bidirectional))[0]
-  seen = seen.reshape(len(members), 3, len(members), 3).transpose(0, 2, 1, 3)
-  later = (places[None, :, None, :] > places[:, None, :, None])   # the key comes after the query
-
-  def state(q: int, k: int) -> str:
-    if not seen[q, k].any():
-      return NOTHING
-    if not seen[q, k].all():
-      return PART
-    return AHEAD if later[q, k].any() else ALL
-
-  return [[state(q, k) for k in range(len(members))] for q in range(len(members))]
+  seen = seen.reshape(len(members), 3, len(members), 3)   # query, place in it, key, place in it
+  later = places > places[:, :, None, None]               # the key comes after the query
+  states = np.select([~seen.any(axis=(1, 3)), ~seen.all(axis=(1, 3)), later.any(axis=(1, 3))],
+                     [NOTHING, PART, AHEAD], ALL)
+  return states.tolist()
 
 
 def token_map(w: Walkthrough) -> list[int | View | str]:

@@ -9,19 +9,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from molmo_jax.lab.walkthrough.example import (
-  END,
-  PATCH,
-  ROW_END,
-  START,
-  Part,
-  Walkthrough,
-  canvas_places,
-)
+from molmo_jax.lab.walkthrough.example import END, ROW_END, START, Part, Walkthrough, canvas_places
 from molmo_jax.preprocess import images
 from molmo_jax.preprocess.reading import load_image
 
@@ -32,7 +25,7 @@ DESIGN_SIZE = (1920, 1080)                      # the design card's own example,
 class Stage:
   """One row of the table."""
   name: str
-  values: tuple[str, ...]                     # one per file; empty where only the whole counts
+  values: Sequence[str]                       # one per file; empty where only the whole counts
   total: str                                  # of all files
   note: str
 
@@ -45,32 +38,15 @@ class Stage:
 
 def stages(w: Walkthrough) -> list[Stage]:
   """The eleven rows."""
-  if w.is_video:
-    middle = (_no_overlap, _pooled)
-  elif w.run.preprocess.image.pool_per_crop:
-    middle = (_pooled_crops, _unique_windows)
-  else:
-    middle = (_unique_patches, _pooled)
+  pool_first = w.image.pool_per_crop and not w.is_video
+  middle = (_pooled_crops, _unique_windows) if pool_first else (_unique_patches, _pooled)
   return [row(w) for row in (_input, _frames if w.is_video else _tiling, _resized, _crops, _patches,
                              _features, *middle, _projected, _layout, _sequence)]
 
 
-def visual_tokens(w: Walkthrough, part: Part) -> int:
-  """Tokens of a file that are no text: patches and layout tokens."""
-  return sum(kind in (PATCH, ROW_END, START, END) for kind in w.kinds[part.tokens])
-
-
-def _per_file(w: Walkthrough, value: Callable[[Part], str]) -> tuple[str, ...]:
-  return tuple(map(value, w.parts))
-
-
-def _has_crops(w: Walkthrough) -> bool:
-  return any(part.tiling for part in w.parts)
-
-
 def _input(w: Walkthrough) -> Stage:
   source = w.parts[0].source
-  values = _per_file(w, lambda part: f'{part.source.width} × {part.source.height} px')
+  values = [f'{part.source.width} × {part.source.height} px' for part in w.parts]
   if not w.is_video:
     return Stage('image', values, f'{len(values)} images', 'width × height, upright, RGB, uint8')
   frames = f'{source.frames:,} frames' if source.frames else 'the file does not say how many frames'
@@ -87,29 +63,28 @@ def _frames(w: Walkthrough) -> Stage:
 
 
 def _tiling(w: Walkthrough) -> Stage:
-  values = _per_file(w, lambda part: '{} × {} crops'.format(*part.tiling) if part.tiling else
-                     'one crop')
-  total = sum(int(np.prod(part.tiling or 1)) for part in w.parts)
-  note = f'image.mode={w.run.preprocess.image.mode}: the global view alone'
-  if _has_crops(w):
+  values = ['{} × {} crops'.format(*p.tiling) if p.tiling else 'one crop' for p in w.parts]
+  total = sum(math.prod(part.tiling or ()) for part in w.parts)
+  note = f'image.mode={w.image.mode}: the global view alone'
+  if w.has_crops:
     note = (f'rows × columns, at most K = {w.max_crops} for an image: the least that shrinks it '
             'nowhere, or else the one that shrinks it least')
   return Stage('tiling', values, f'{total:,} crops', note)
 
 
 def _resized(w: Walkthrough) -> Stage:
-  image, view = w.run.preprocess.image, f'{w.side} × {w.side} px'
+  view = f'{w.side} × {w.side} px'
   way = {'stretch': 'stretched, bilinear without antialias',
          'stretch_bicubic': 'stretched, bicubic with antialias',
-         'letterbox': 'aspect kept, bilinear with antialias, black around it'}[image.resize]
+         'letterbox': 'aspect kept, bilinear with antialias, black around it'}[w.image.resize]
   if w.is_video:
     return Stage('resized', (), view, f'every frame on its own: {way}')
-  values = _per_file(w, lambda part: '{2} and {1} × {0} px'.format(*_canvas(w, part), view)
-                     if part.tiling else view)
-  crops = ' and canvas of the crops, both from the original' * _has_crops(w)
+  values = ['{2} and {1} × {0} px'.format(*_canvas(w, p), view) if p.tiling else view
+            for p in w.parts]
+  crops = ' and canvas of the crops, both from the original' * w.has_crops
   note = f'global view{crops}: {way}'
-  if image.resize == 'letterbox' and len(w.parts) == 1 and w.parts[0].tiling:
-    _, real = images.fit(load_image(w.parts[0].source.path), *_canvas(w, w.parts[0]), image)
+  if w.image.resize == 'letterbox' and len(w.parts) == 1 and w.has_crops:
+    _, real = images.fit(load_image(w.parts[0].source.path), *_canvas(w, w.parts[0]), w.image)
     width, height = (real.any(axis=axis).sum() for axis in (0, 1))
     note += f' ({width} × {height} px of the canvas are picture)'
   return Stage('resized', values, 'each on its own', note)
@@ -118,25 +93,27 @@ def _resized(w: Walkthrough) -> Stage:
 def _canvas(w: Walkthrough, part: Part) -> tuple[int, int]:
   """Height and width of the canvas, pixels."""
   (rows, cols), _ = canvas_places(part, w)
-  return rows * w.run.preprocess.image.patch_size, cols * w.run.preprocess.image.patch_size
+  return rows * w.image.patch_size, cols * w.image.patch_size
 
 
 def _crops(w: Walkthrough) -> Stage:
-  image, crops = w.run.preprocess.image, w.encoded.crops
-  values = () if w.is_video else _per_file(
-    w, lambda part: f'1 + {len(part.crops) - 1} = {len(part.crops)}' if part.tiling else '1')
-  margin = sum(image.overlap_margins)
+  crops, margin = w.encoded.crops, sum(w.image.overlap_margins)
+  values = () if w.is_video else [f'1 + {len(p.crops) - 1} = {len(p.crops)}' if p.tiling else '1'
+                                  for p in w.parts]
   what = 'every frame is one crop' if w.is_video else 'the global view'
-  if _has_crops(w):
-    what += (f' and the crops; neighbours share {margin} patches = {margin * image.patch_size} px')
+  if w.has_crops:
+    what += f' and the crops; neighbours share {margin} patches = {margin * w.image.patch_size} px'
   return Stage('crops', values, f'{len(crops):,}', f'{what}: {crops.dtype} {list(crops.shape)}')
 
 
 def _patches(w: Walkthrough) -> Stage:
-  values = _per_file(w, lambda part: f'{len(part.crops)} × {w.grid} × {w.grid} = '
-                     f'{len(part.crops) * w.grid ** 2:,}')
-  return Stage('patches', values, f'{len(w.encoded.crops) * w.grid ** 2:,}',
-               f'{w.run.preprocess.image.patch_size} px each; the vision tower sees all of them')
+  return Stage('patches', _per_crop(w, w.grid, w.grid), f'{w.patches:,}',
+               f'{w.image.patch_size} px each; the vision tower sees all of them')
+
+
+def _per_crop(w: Walkthrough, rows: int, columns: int) -> list[str]:
+  return [f'{len(p.crops)} × {rows} × {columns} = {len(p.crops) * rows * columns:,}'
+          for p in w.parts]
 
 
 def _features(w: Walkthrough) -> Stage:
@@ -144,62 +121,51 @@ def _features(w: Walkthrough) -> Stage:
   width = f'{tower.width * len(layers):,}'
   blocks = ' and '.join(map(str, w.run.model.read))
   joined = f' of {tower.width:,} each, side by side' if len(layers) > 1 else ''
-  return Stage('ViT features',
-               _per_file(w, lambda part: f'{len(part.crops) * w.grid ** 2:,} × {width}'),
-               f'{len(w.encoded.crops) * w.grid ** 2:,} × {width}',
-               f'outputs of block{"s" * (len(layers) > 1)} {blocks} of {tower.layers} (counted '
-               f'from 0){joined}')
-
-
-def _no_overlap(w: Walkthrough) -> Stage:
-  return Stage('overlap removal', (), f'{w.kept(w.parts[0].crops).sum():,}',
-               'frames do not overlap: every patch stays')
+  return Stage('ViT features', [f'{len(p.crops) * w.grid ** 2:,} × {width}' for p in w.parts],
+               f'{w.patches:,} × {width}', f'outputs of block{"s" * (len(layers) > 1)} {blocks} of '
+               f'{tower.layers} (counted from 0){joined}')
 
 
 def _unique_patches(w: Walkthrough) -> Stage:
   kept = [w.kept(part.crops) for part in w.parts]
-  values = tuple(f'{k[0].sum():,} + {k[1:].sum():,} = {k.sum():,}' if len(k) > 1 else
-                 f'{k.sum():,}' for k in kept)
-  dropped = sum((~k).sum() for k in kept)
-  note = f'global view + crops; {dropped:,} patches in inner margins are left to the neighbour'
-  return Stage('overlap removal', values, f'{sum(k.sum() for k in kept):,}',
-               note if _has_crops(w) else 'nothing overlaps: every patch stays')
+  values = () if w.is_video else [f'{k[0].sum():,} + {k[1:].sum():,} = {k.sum():,}' if len(k) > 1
+                                  else f'{k.sum():,}' for k in kept]
+  note = f'{"frames do not overlap" if w.is_video else "nothing overlaps"}: every patch stays'
+  if w.has_crops:
+    dropped = sum((~k).sum() for k in kept)
+    note = f'global view + crops; {dropped:,} patches in inner margins are left to the neighbour'
+  return Stage('overlap removal', values, f'{sum(k.sum() for k in kept):,}', note)
 
 
 def _pooled_crops(w: Walkthrough) -> Stage:
-  rows, columns = images.pooled_grid((w.grid, w.grid), w.run.preprocess.image.pooling)
-  values = _per_file(w, lambda part: f'{len(part.crops)} × {rows} × {columns} = '
-                     f'{len(part.crops) * rows * columns:,}')
-  return Stage('pooling', values, f'{len(w.encoded.crops) * rows * columns:,}',
+  grid = images.pooled_grid((w.grid, w.grid), w.image.pooling)
+  return Stage('pooling', _per_crop(w, *grid), f'{len(w.encoded.crops) * math.prod(grid):,}',
                f'{_window(w)}, crop by crop')
 
 
 def _unique_windows(w: Walkthrough) -> Stage:
-  grid = images.pooled_grid((w.grid, w.grid), w.run.preprocess.image.pooling)
-  dropped = len(w.encoded.crops) * int(np.prod(grid)) - len(w.encoded.pool_index)
-  return Stage('overlap removal', _per_file(w, _grids), f'{len(w.encoded.pool_index):,}',
-               f'global view + crops; {dropped:,} pooled features in inner margins are left to the '
-               'neighbour')
+  grid = images.pooled_grid((w.grid, w.grid), w.image.pooling)
+  dropped = len(w.encoded.crops) * math.prod(grid) - w.features
+  return Stage('overlap removal', _grids(w), f'{w.features:,}', f'global view + crops; {dropped:,} '
+               'pooled features in inner margins are left to the neighbour')
 
 
 def _pooled(w: Walkthrough) -> Stage:
-  empty = (w.encoded.pool_index[:, :int(np.prod(_pooling(w)))] < 0).sum()
+  empty = (w.encoded.pool_index[:, :math.prod(_pooling(w))] < 0).sum()
   over = 'every frame' if w.is_video else 'the global view'
-  over += ' and the stitched crops' * _has_crops(w)
+  over += ' and the stitched crops' * w.has_crops
   slots = f'; {empty:,} slots of windows at an edge are empty' if empty else ''
-  return Stage('pooling', _per_file(w, _grids), f'{len(w.encoded.pool_index):,}',
-               f'{_window(w)}, over {over}{slots}')
+  return Stage('pooling', _grids(w), f'{w.features:,}', f'{_window(w)}, over {over}{slots}')
 
 
-def _grids(part: Part) -> str:
-  grids = ['{} × {}'.format(*view.grid) for view in part.views]
-  if part.source.is_video:
-    return f'{len(grids)} × {grids[0]} = {part.features:,}'
-  return f'{" + ".join(grids)} = {part.features:,}'
+def _grids(w: Walkthrough) -> list[str]:
+  grids = [['{} × {}'.format(*view.grid) for view in part.views] for part in w.parts]
+  sums = [f'{len(g)} × {g[0]}' if w.is_video else ' + '.join(g) for g in grids]
+  return [f'{text} = {part.features:,}' for text, part in zip(sums, w.parts)]
 
 
 def _pooling(w: Walkthrough) -> tuple[int, int]:
-  return (w.run.preprocess.video if w.is_video else w.run.preprocess.image).pooling
+  return (w.run.preprocess.video if w.is_video else w.image).pooling
 
 
 def _window(w: Walkthrough) -> str:
@@ -211,29 +177,27 @@ def _window(w: Walkthrough) -> str:
 def _projected(w: Walkthrough) -> Stage:
   width = f'{w.run.model.llm.width:,}'
   layout = ', plus a learned layout embedding' if w.run.model.connector.layout_embedding else ''
-  return Stage('projector', _per_file(w, lambda part: f'{part.features:,} × {width}'),
-               f'{len(w.encoded.pool_index):,} × {width}', 'to the width of the language '
-               f'model{layout}; added to the embeddings of as many <im_patch>')
+  return Stage('projector', [f'{part.features:,} × {width}' for part in w.parts],
+               f'{w.features:,} × {width}', f'to the width of the language model{layout}; added to '
+               'the embeddings of as many <im_patch>')
 
 
 def _layout(w: Walkthrough) -> Stage:
   names = {index: name for name, index in w.tokenizer.special.items()}
-  tokens = [(token, kind) for part in w.parts for token, kind in
-            zip(w.encoded.tokens[part.tokens].tolist(), w.kinds[part.tokens], strict=True)]
-  counts = collections.Counter(names[token] for token, kind in tokens
-                               if kind in (ROW_END, START, END))
-  text = sum(kind == 'text' for _, kind in tokens)
-  visual = [visual_tokens(w, part) for part in w.parts]
-  values = tuple(f'{part.features:,} + {n - part.features:,} = {n:,}'
-                 for part, n in zip(w.parts, visual))
-  listed = ' '.join(f'{n:,} {name}' for name, n in counts.items())
+  inside = [i for part in w.parts for i in range(part.tokens.start, part.tokens.stop)]
+  counts = collections.Counter(names[w.encoded.tokens[i]] for i in inside
+                               if w.kinds[i] in (ROW_END, START, END))
+  listed = ' '.join(f'{n:,} {name}' for name, n in counts.items()) or 'none'
+  text = sum(w.kinds[i] == 'text' for i in inside)
   between = f', and {text:,} text tokens in between' if text else ''
+  visual = [w.visual_tokens(part.tokens) for part in w.parts]
+  values = [f'{p.features:,} + {n - p.features:,} = {n:,}' for p, n in zip(w.parts, visual)]
   return Stage('layout tokens', values, f'{sum(visual):,}',
-               f'<im_patch> + layout: {listed or "none"}{between}')
+               f'<im_patch> + layout: {listed}{between}')
 
 
 def _sequence(w: Walkthrough) -> Stage:
-  visual, length = sum(visual_tokens(w, part) for part in w.parts), len(w.encoded.tokens)
+  visual, length = w.visual_tokens(), len(w.encoded.tokens)
   stand_in = '' if w.real_tokenizer else ' (text counted by a stand-in for the tokenizer)'
   loss = f'; {(w.encoded.loss_weights > 0).sum()} of them carry loss' if w.training else ''
   return Stage('sequence', (), f'1 + {visual:,} + {length - 1 - visual:,} = {length:,}',
@@ -249,13 +213,11 @@ def limit_notes(w: Walkthrough) -> list[str]:
   if longest == data.sequence_length:
     key = 'data.sequence_length'
   cut = 'cut' if w.parts[-1].tokens.stop <= longest else 'refuse'
-  sizes = ((key, 'tokens', w.encoded.tokens, longest, cut),
-           ('data.crops', 'crops', w.encoded.crops, data.crops, 'refuse'),
-           ('data.visual_tokens', 'pooled features', w.encoded.pool_index, data.visual_tokens,
-            'refuse'))
-  return [f'{len(array):,} {what} do not fit into {key}={limit}: training would {verb} this '
-          f'example; set --config.{key}={len(array)} or more'
-          for key, what, array, limit, verb in sizes if len(array) > limit]
+  sizes = ((key, 'tokens', len(w.encoded.tokens), longest, cut),
+           ('data.crops', 'crops', len(w.encoded.crops), data.crops, 'refuse'),
+           ('data.visual_tokens', 'pooled features', w.features, data.visual_tokens, 'refuse'))
+  return [f'{n:,} {what} do not fit into {key}={limit}: training would {verb} this example; set '
+          f'--config.{key}={n} or more' for key, what, n, limit, verb in sizes if n > limit]
 
 
 def design_note(w: Walkthrough) -> str | None:
