@@ -21,7 +21,6 @@ from molmo_jax.checkpoint import native
 from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import read_manifest
 from molmo_jax.data.pipeline import check_loss_tokens, open_data, read_sources
-from molmo_jax.data.prefetch import Prefetched
 from molmo_jax.evaluation.session import Heading, run_evaluation
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.initial import from_backbones, from_checkpoint
@@ -102,8 +101,8 @@ def main(argv: list[str]) -> None:
     state = jax.jit(lambda: init_state(model, optimizer, key), out_shardings=shardings)()
 
   shard, shards = data_shard(mesh)   # every process reads its own part of the examples
-  data = Prefetched(open_data(run.data, run.preprocess, read_sources(run.data), tokenizer,
-                              run.model.connector.pool_slots, shard, shards, positions))
+  data = open_data(run.data, run.preprocess, read_sources(run.data), tokenizer,
+                   run.model.connector.pool_slots, shard, shards, positions)
 
   # ---- loop --------------------------------------------------------------------------------------
   train_step = jax.jit(make_train_step(model, optimizer, run.training, run.optimizer),

@@ -5,6 +5,7 @@ Schema with examples: docs/data.md.
 
 from __future__ import annotations
 
+import array
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from molmo_jax.data.record import ManifestError, parse_record
+from molmo_jax.data.forms import ManifestError
+from molmo_jax.data.record import parse_record
 from molmo_jax.preprocess.types import Example
 
 
@@ -24,16 +26,25 @@ class Manifest:
   worker processes.
   """
 
-  def __init__(self, path: Path, starts: np.ndarray, lengths: np.ndarray, numbers: np.ndarray):
-    """Keeps `starts` and `lengths` int64 [n] in bytes, and `numbers` int64 [n], the lines' numbers
-    from 1.
+  def __init__(self, path: Path, lines: np.ndarray):
+    """Keeps `lines` int64 [n,3]: of each record its line's number from 1, and where it starts and
+    how long it is in bytes.
     """
-    self.path = path
-    self._starts, self._lengths, self._numbers = starts, lengths, numbers
+    self.path, self._lines = path, lines
     self._file: BinaryIO | None = None
 
   def __len__(self) -> int:
-    return len(self._starts)
+    return len(self._lines)
+
+  def source(self, index: int) -> str:
+    """File and line of a record: 'file.jsonl:12'.
+
+    Raises:
+      IndexError: there is no such record.
+    """
+    if not -len(self) <= index < len(self):
+      raise IndexError(f'{self.path} has {len(self)} records; there is no record {index}')
+    return f'{self.path}:{self._lines[index, 0]}'
 
   def __getitem__(self, index: int) -> Example:
     """Parses one record.
@@ -42,22 +53,16 @@ class Manifest:
       IndexError: there is no such record.
       ManifestError: the line is not a valid record.
     """
-    if not -len(self) <= index < len(self):
-      raise IndexError(f'{self.path} has {len(self)} records; there is no record {index}')
-    source = f'{self.path}:{self._numbers[index]}'
+    source = self.source(index)
+    if self._file is None:
+      self._file = open(self.path, 'rb')
+    _, start, length = self._lines[index].tolist()
     try:
-      record = json.loads(self._read(index))
+      record = json.loads(os.pread(self._file.fileno(), length, start).decode('utf-8-sig'))
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
       raise ManifestError(f'{source}: the line is not valid JSON in UTF-8 ({error}); '
                           'write one JSON object per line') from None
     return parse_record(record, source, self.path.parent)
-
-  def _read(self, index: int) -> str:
-    file = self._file
-    if file is None:
-      file = self._file = open(self.path, 'rb')
-    data = os.pread(file.fileno(), int(self._lengths[index]), int(self._starts[index]))
-    return data.decode('utf-8-sig')
 
   def __getstate__(self) -> dict[str, Any]:
     return self.__dict__ | {'_file': None}
@@ -72,22 +77,17 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
   Raises:
     ManifestError: the file cannot be read, or it holds no record.
   """
-  path = Path(path)
-  starts, lengths, numbers = [], [], []
-  offset = 0
+  path, lines, offset = Path(path), array.array('q'), 0
   try:
     with open(path, 'rb') as file:
       for number, line in enumerate(file, start=1):
         if line.strip():
-          starts.append(offset)
-          lengths.append(len(line))
-          numbers.append(number)
+          lines.extend((number, offset, len(line)))
         offset += len(line)
   except OSError as error:
     raise ManifestError(f'{path}: cannot read the manifest ({error.strerror}); '
                         'give the path of a .jsonl file with one record per line') from None
-  if not starts:
+  if not lines:
     raise ManifestError(f'{path}: the manifest is empty; write one JSON object per line '
                         '(docs/data.md)')
-  return Manifest(path, np.array(starts, np.int64), np.array(lengths, np.int64),
-                  np.array(numbers, np.int64))
+  return Manifest(path, np.array(lines).reshape(-1, 3))

@@ -1,6 +1,4 @@
-"""Order, workers and position of the training data (Grain), and what happens to records that cannot
-be used.
-"""
+"""Order, workers and position of the training data (Grain)."""
 
 from __future__ import annotations
 
@@ -13,23 +11,27 @@ from typing import Any, Literal
 
 import grain
 import numpy as np
-from absl import logging
 
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.batching import RowShape, check_fits, pad_row, stack_rows
-from molmo_jax.data.facts import FactError
-from molmo_jax.data.formatting import Formatter, Prompts
-from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
+from molmo_jax.data.conversations import Prompts
+from molmo_jax.data.formatting import Formatter
+from molmo_jax.data.manifest import ManifestError, read_manifest
 from molmo_jax.data.mixture import DatasetConfig, MixedDataset, MixedOrder, read_mixture
 from molmo_jax.data.packing import PackingConfig, PackRows
-from molmo_jax.errors import MolmoError
+from molmo_jax.data.unusable import (
+  ALL,
+  LONGEST_PATIENCE,
+  BadRecordError,
+  Shard,
+  SkipBadRecords,
+  record_at,
+)
 from molmo_jax.preprocess.encode import encode, shown_times
 from molmo_jax.preprocess.tokenizer import Tokenizer
-from molmo_jax.preprocess.types import EncodingError, MediaError, PreprocessConfig
+from molmo_jax.preprocess.types import PreprocessConfig
 
-LONGEST_PATIENCE = 10_000      # unusable records in a row, after which a run ends
-# faults of a record, as opposed to faults of the program
-USABLE_ERRORS = (ManifestError, FactError, MediaError, EncodingError)
+AHEAD = 2      # batches that are made while the devices compute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +64,6 @@ class DataConfig:
     return Formatter(self.prompts, self.wordings)
 
 
-class BadRecordError(MolmoError):
-  """A record that cannot be used, with `data.on_error='raise'`, or data without a usable record."""
-
-
 class EncodeRecord(grain.transforms.RandomMap):
   """Which record is next → the arrays of its example, or `{'error': message, 'dataset': name}` for
   a record that cannot be used.
@@ -90,29 +88,24 @@ class EncodeRecord(grain.transforms.RandomMap):
   def random_map(self, element: int | tuple[int, int], rng: np.random.Generator) -> dict[str, Any]:
     """The encoded example of a record; `element` is its index, or (dataset, index) in a mixture."""
     number, index = element if isinstance(element, tuple) else (0, element)
-    dataset, source = self._datasets[number], ''
+    dataset = self._datasets[number]
     try:
-      record = dataset.records[index]
-      source = record.source
-      example = dataset.adapted(self._formatter(
-        record, rng, times=lambda: shown_times(record, self._preprocess.video, training=True)))
-      preprocess = dataset.preprocess(self._preprocess, rng)
-      encoded = vars(encode(example, preprocess, self._tokenizer, training=True, rng=rng))
-      if self._padded:
-        return pad_row(encoded, self._shape)
-      check_fits(encoded, self._shape)
-      return {name: x for name, x in encoded.items() if x is not None}
-    except USABLE_ERRORS as error:
-      return {'error': with_source(error, source), 'dataset': dataset.name}
+      with record_at(dataset.records.source(index)):
+        record = dataset.records[index]
+        example = dataset.adapted(self._formatter(
+          record, rng, times=lambda: shown_times(record, self._preprocess.video, training=True)))
+        encoded = vars(encode(example, dataset.preprocess(self._preprocess, rng), self._tokenizer,
+                              training=True, rng=rng))
+        if self._padded:
+          return pad_row(encoded, self._shape)
+        check_fits(encoded, self._shape)
+        return {name: x for name, x in encoded.items() if x is not None}
+    except BadRecordError as error:
+      return {'error': str(error), 'dataset': dataset.name}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state)
     end_with_parent()                # unpickled: this is a worker
-
-
-def with_source(error: Exception, source: str) -> str:
-  """The message, with the file and line of the record in front where it does not name them."""
-  return str(error) if source in str(error) else f'{source}: {error}'
 
 
 def end_with_parent() -> None:
@@ -130,77 +123,15 @@ def end_with_parent() -> None:
   threading.Thread(target=watch, name=end_with_parent.__name__, daemon=True).start()
 
 
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  """The records of one process, by their numbers in the common order: start + index, then every
-  `count`-th.
-  """
-  start: int
-  index: int
-  count: int
-
-
-class SkipBadRecords(grain.IterDataset):
-  """Drops the records that could not be used, counts them, and names each one in the log once."""
-
-  def __init__(self, parent: grain.IterDataset, on_error: str, patience: int, shard: Shard):
-    super().__init__(parent)
-    self.on_error, self.patience, self.shard = on_error, patience, shard
-
-  def __iter__(self) -> grain.DatasetIterator:
-    return _SkipIterator(self._parent.__iter__(), self)
-
-
-class _SkipIterator(grain.DatasetIterator):
-  """`skipped` counts by dataset and over the whole run: it is part of the state that is saved with
-  a checkpoint. `position` counts what the parent gave: that of the newest element, from 0.
-  """
-
-  def __init__(self, parent: grain.DatasetIterator, dataset: SkipBadRecords):
-    super().__init__(parent)
-    self._dataset, self._named = dataset, set()
-    self.position, self.skipped = -1, {}
-
-  def __next__(self) -> Mapping[str, np.ndarray]:
-    for _ in range(self._dataset.patience):
-      record = next(self._parent)
-      self.position += 1
-      if 'error' not in record:
-        return record
-      message, name = str(record['error']), str(record['dataset'])
-      if self._dataset.on_error == 'raise':
-        raise BadRecordError(message)
-      self.skipped[name] = self.skipped.get(name, 0) + 1
-      if message not in self._named:
-        self._named.add(message)
-        logging.warning('record skipped: %s', message)
-    raise BadRecordError(f'{self._dataset.patience} records in a row could not be used; the last: '
-                         f'{message}')
-
-  def get_state(self) -> dict[str, Any]:
-    return {'parent': self._parent.get_state(), 'position': self.position,
-            'skipped': dict(self.skipped), 'shard': dataclasses.asdict(self._dataset.shard)}
-
-  def set_state(self, state: Mapping[str, Any]) -> None:
-    shard = dataclasses.asdict(self._dataset.shard)
-    if state['shard'] != shard:
-      raise ValueError(f'the saved position is that of {state["shard"]}, this is {shard}; with '
-                       'another number of processes, begin at start=next_start(states)')
-    self._parent.set_state(state['parent'])
-    self.position = int(state['position'])
-    self.skipped = {name: int(count) for name, count in state['skipped'].items()}
-
-
-def read_sources(config: DataConfig) -> Manifest | tuple[MixedDataset, ...]:
-  """What `TrainingData` reads: the manifest `data.train`, or the datasets of `data.mixture` if
-  there are any.
+def read_sources(config: DataConfig) -> tuple[MixedDataset, ...]:
+  """The datasets of `data.mixture`, or, if there are none, the manifest `data.train` as one.
 
   Raises:
     ManifestError: a manifest cannot be read, or the rates of a mixture make no sense.
   """
   if config.mixture:
     return read_mixture(config.mixture, config.groups)
-  return read_manifest(config.train)
+  return (MixedDataset('data.train', read_manifest(config.train), DatasetConfig(config.train)),)
 
 
 def check_loss_tokens(batch: Mapping[str, np.ndarray], manifest: str) -> None:
@@ -219,11 +150,8 @@ def next_start(states: Sequence[Mapping[str, Any]]) -> int:
   Args:
     states: `TrainingData.position()` of every process, in any order.
   """
-  ends = []
-  for state in map(_skip_state, states):
-    shard = Shard(**state['shard'])
-    ends.append(shard.start + (state['position'] + 1) * shard.count)
-  return max(ends)
+  return max(state['shard']['start'] + (state['position'] + 1) * state['shard']['count']
+             for state in map(_skip_state, states))
 
 
 def _skip_state(state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -235,8 +163,8 @@ def _skip_state(state: Mapping[str, Any]) -> Mapping[str, Any]:
 class TrainingData:
   """An endless iterator of batches (numpy), shuffled anew every epoch, whose position can be saved.
 
-  Every process reads its own shard of the examples and gets `batch_size / process_count` rows of
-  every batch. `iterator` is what a checkpoint saves.
+  Every process reads its own shard of the examples and gets `batch_size / count` rows of every
+  batch. `iterator` is what a checkpoint saves.
 
   How a run resumes to the same bytes: which record comes when, and its random choices, follow from
   the seed and a number that counts records. Nothing is replayed; the position (and, with packing,
@@ -244,8 +172,8 @@ class TrainingData:
   """
 
   def __init__(self, config: DataConfig, preprocess: PreprocessConfig,
-               sources: Manifest | Sequence[MixedDataset], tokenizer: Tokenizer, slots: int,
-               process_index: int = 0, process_count: int = 1, start: int = 0):
+               sources: Sequence[MixedDataset], tokenizer: Tokenizer, slots: int,
+               shard: Shard = ALL, ahead: int = 0):
     """Opens the data of one process.
 
     Args:
@@ -254,43 +182,39 @@ class TrainingData:
       sources: of the records (`read_sources`).
       tokenizer: of the run.
       slots: W of a pooling window.
-      process_index, process_count: which shard of the records this is.
-      start: records that all processes together have read before (`next_start`).
+      shard: which of the records are read.
+      ahead: batches that a thread makes before they are asked for.
 
     Raises:
       ConfigError: rows or records cannot be divided among the processes.
     """
-    if config.batch_size % process_count:
+    if config.batch_size % shard.count:
       raise ConfigError(f'data.batch_size={config.batch_size} must be a multiple of the '
-                        f'{process_count} processes')
-    if isinstance(sources, Manifest):
-      sources = (MixedDataset('data.train', sources, DatasetConfig(config.train)),)
+                        f'{shard.count} processes')
     records = sum(len(dataset.records) for dataset in sources)
-    if records < process_count:
+    if records < shard.count:
       raise ConfigError(f'{config.train or "data.mixture"} has {records} records for '
-                        f'{process_count} processes')
+                        f'{shard.count} processes')
     shape = RowShape(config.sequence_length, config.crops, config.visual_tokens, slots)
     packed = config.packing.buffer > 0
-
-    if len(sources) == 1:
-      order = grain.MapDataset.range(records).seed(config.seed).shuffle().repeat()
-    else:
-      order = MixedOrder(sources, config.seed).seed(config.seed)
-    encode_record = EncodeRecord(sources, preprocess, tokenizer, shape, not packed,
-                                 config.formatter())
+    order = (grain.MapDataset.range(records).seed(config.seed).shuffle().repeat()
+             if len(sources) == 1 else MixedOrder(sources, config.seed).seed(config.seed))
     # in this order: the random choices for a record are those of its number in the common order
-    examples = order.random_map(encode_record)[start + process_index::process_count]
+    examples = order.random_map(EncodeRecord(
+      sources, preprocess, tokenizer, shape, not packed, config.formatter()))[
+        shard.start + shard.index::shard.count]
     rows = examples.to_iter_dataset(
       grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch))
     if config.workers:
       rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
-    patience = min(max(records // process_count, 100), LONGEST_PATIENCE)
-    rows = SkipBadRecords(rows, config.on_error, patience,
-                          Shard(start, process_index, process_count))
+    patience = min(max(records // shard.count, 100), LONGEST_PATIENCE)
+    rows = SkipBadRecords(rows, config.on_error, patience, shard)
     if packed:
       rows = PackRows(rows, config.packing, shape, preprocess.image.grid ** 2,
                       lambda position: _read_again(examples, position), config.threads)
-    self.iterator = iter(rows.batch(config.batch_size // process_count, batch_fn=stack_rows))
+    rows = rows.batch(config.batch_size // shard.count, batch_fn=stack_rows)
+    self.iterator = iter(grain.experimental.ThreadPrefetchIterDataset(
+      rows, prefetch_buffer_size=ahead))
 
   def __next__(self) -> dict[str, np.ndarray]:
     return next(self.iterator)
@@ -303,14 +227,21 @@ class TrainingData:
     return {k: int(n) for k, n in _skip_state(self.position())['skipped'].items()}
 
   def position(self) -> dict[str, Any]:
-    """Where this process is in its shard: plain values, for `open_data`."""
+    """Where this process is in its shard, after the batch given last: plain values, for
+    `open_data`.
+    """
     return self.iterator.get_state()
 
+  def close(self) -> None:
+    """Ends the thread that makes batches ahead."""
+    self.iterator.close()
 
-def open_data(config: DataConfig, preprocess: PreprocessConfig,
-              sources: Manifest | Sequence[MixedDataset], tokenizer: Tokenizer, slots: int,
-              index: int, count: int, positions: Mapping[str, Any] | None = None) -> TrainingData:
-  """The data of shard `index` of `count`, from the beginning or from where a checkpoint was saved.
+
+def open_data(config: DataConfig, preprocess: PreprocessConfig, sources: Sequence[MixedDataset],
+              tokenizer: Tokenizer, slots: int, index: int, count: int,
+              positions: Mapping[str, Any] | None = None) -> TrainingData:
+  """The data of shard `index` of `count`, from the beginning or from where a checkpoint was saved,
+  with batches made ahead, so that the devices never wait for the host to pack and pad.
 
   Args:
     config, preprocess, sources, tokenizer, slots: see `TrainingData`.
@@ -323,7 +254,8 @@ def open_data(config: DataConfig, preprocess: PreprocessConfig,
   if positions:
     start = (_skip_state(positions['0'])['shard']['start'] if exactly else
              next_start(list(positions.values())))
-  data = TrainingData(config, preprocess, sources, tokenizer, slots, index, count, start)
+  data = TrainingData(config, preprocess, sources, tokenizer, slots, Shard(index, count, start),
+                      AHEAD)
   if exactly:
     data.iterator.set_state(positions[str(index)])
   return data

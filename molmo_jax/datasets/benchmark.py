@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from molmo_jax.data.formatting import is_drawn
+from molmo_jax.data.conversations import is_drawn
 from molmo_jax.data.record import parse_record
 from molmo_jax.datasets.dataset import get, media_of, style_of
 from molmo_jax.datasets.files import Files, Row, TaskError

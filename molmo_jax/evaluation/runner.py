@@ -17,8 +17,8 @@ import numpy as np
 from absl import logging
 
 from molmo_jax.data.batching import RowShape, bucket, empty_row, pad_row, shape_of, stack_rows
-from molmo_jax.data.manifest import Manifest, ManifestError
-from molmo_jax.data.pipeline import USABLE_ERRORS
+from molmo_jax.data.manifest import Manifest
+from molmo_jax.data.unusable import BadRecordError, record_at
 from molmo_jax.evaluation.predictions import Prediction, prediction_from
 from molmo_jax.inference.generator import content_seed
 from molmo_jax.inference.loaded import LoadedModel
@@ -138,28 +138,19 @@ def _encoded(manifest: Manifest, indices: list[int], processor: Processor
              ) -> Iterator[tuple[int, Waiting | str]]:
   """Encodes in threads, a bounded number ahead; gives a message where an example has a fault."""
   def one(index: int) -> Waiting | str:
-    source = ''
     try:
-      example = manifest[index]
-      source = example.source
-      _check_scorable(example)
-      encoded = encode(example, processor.config, processor.tokenizer, training=False)
-      return Waiting(index, example, vars(encoded))
-    except USABLE_ERRORS as error:
-      return str(error) if source in str(error) else f'{source}: {error}'
+      with record_at(manifest.source(index)):
+        example = manifest[index]
+        score('', example, example.metric)   # has it what its metric needs?
+        encoded = encode(example, processor.config, processor.tokenizer, training=False)
+        return Waiting(index, example, vars(encoded))
+    except BadRecordError as error:
+      return str(error)
 
   with ThreadPoolExecutor(max_workers=2) as pool:
     for start in range(0, len(indices), AHEAD):
       some = indices[start:start + AHEAD]
       yield from zip(some, pool.map(one, some))
-
-
-def _check_scorable(example: Example) -> None:
-  """Raises ManifestError for a record without what its metric needs, before generation."""
-  try:
-    score('', example, example.metric)
-  except ValueError as error:
-    raise ManifestError(str(error)) from None
 
 
 def _prediction(example: Example, text: str, times: np.ndarray) -> Prediction:

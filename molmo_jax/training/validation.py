@@ -9,9 +9,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from molmo_jax.data.manifest import read_manifest
 from molmo_jax.data.packing import PackingConfig
-from molmo_jax.data.pipeline import DataConfig, TrainingData
+from molmo_jax.data.pipeline import DataConfig, TrainingData, read_sources
+from molmo_jax.data.unusable import Shard
 from molmo_jax.model.molmo import Molmo
 from molmo_jax.parallel.sharding import data_shard, shard_batch
 from molmo_jax.preprocess.tokenizer import Tokenizer
@@ -38,13 +38,13 @@ def make_validation(model: Molmo, training: TrainingConfig, config: DataConfig,
   """
   config = dataclasses.replace(config, train=config.validation, mixture={}, groups={},
                                packing=PackingConfig(), workers=0)
-  manifest, shard = read_manifest(config.validation), data_shard(mesh)
+  sources, shard = read_sources(config), Shard(*data_shard(mesh))
   measure = jax.jit(lambda params, batch: batch_loss(
     model, params, batch, 0.0, training.loss_chunk)[1])
 
   def validate(params: Any) -> dict[str, float]:
-    data = TrainingData(config, preprocess, manifest, tokenizer, model.config.connector.pool_slots,
-                        *shard)
+    data = TrainingData(config, preprocess, sources, tokenizer, model.config.connector.pool_slots,
+                        shard)
     measured = jax.device_get([measure(params, shard_batch(next(data), mesh))
                                for _ in range(training.validation_batches)])
     weight = sum(float(m['loss_weight']) for m in measured)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from molmo_jax.data.manifest import read_manifest
-from molmo_jax.data.pipeline import DataConfig, TrainingData
+from molmo_jax.data.pipeline import DataConfig, TrainingData, read_sources
+from molmo_jax.data.unusable import Shard
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.preprocess.types import ImageConfig, PreprocessConfig, TextConfig, VideoConfig
 
@@ -44,14 +44,13 @@ def tokenizer_in(folder: Path) -> Tokenizer:
 
 
 def training_data(manifest: Path, process: int = 0, processes: int = 1, start: int = 0,
-                  **fields) -> TrainingData:
+                  ahead: int = 0, **fields) -> TrainingData:
   """The training data of a manifest; `fields` replace those of the configuration."""
   config = DataConfig(**dict(train=str(manifest), validation='', tokenizer='', batch_size=2,
                              sequence_length=40,
                              crops=1, visual_tokens=4, threads=1, prefetch=2) | fields)
-  return TrainingData(config, PREPROCESS, read_manifest(manifest), tokenizer_in(manifest.parent), 4,
-                      process, processes,
-                      start)
+  return TrainingData(config, PREPROCESS, read_sources(config), tokenizer_in(manifest.parent), 4,
+                      Shard(process, processes, start), ahead)
 
 
 def skipped(data: TrainingData) -> int:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from molmo_jax.data.facts import FactError, check_facts
+from molmo_jax.data.facts import fact
 from molmo_jax.data.formatting import Formatter, WordedManifest
 from molmo_jax.data.manifest import ManifestError, read_manifest
 from molmo_jax.data.record import parse_record
@@ -60,21 +60,22 @@ def test_benchmarks_ask_without_an_answer_and_always_alike(tmp_path):
   assert manifest[0] == manifest[0] and len(manifest) == 1
 
 
-@pytest.mark.parametrize('fact, message', [
+@pytest.mark.parametrize('value, message', [
   ({'question': 'q?'}, "'facts\\[0\\]' needs 'style'"),
-  ({'style': 's', 'qestion': 'q?'}, "unknown key 'qestion'; did you mean 'question'"),
+  ({'style': 's', 'qestion': 'q?'}, 'unknown key "qestion"; did you mean "question"'),
   (CHOICE | {'right': 2}, "'right' 2; it must be the number of an option"),
-  (CHOICE | {'order': 'mixed'}, "'order' 'mixed'"),
+  (CHOICE | {'order': 'mixed'}, 'is "mixed"; it must be one of given, any, insert'),
   (CHOICE | {'answers': ['a']}, 'an answer is made of one of them'),
   ({'style': 's', 'messages': ['alone']}, 'as many answers as questions'),
-  ({'style': 's', 'question': 'q?', 'weight': {'wieght': 1}}, 'an object may have weight')])
-def test_facts_that_cannot_be_worded_are_named(fact, message):
-  with pytest.raises(FactError, match=message):
-    check_facts([fact])
+  ({'style': 's', 'question': 'q?', 'weight': {'wieght': 1}},
+   'has an unknown key "wieght"; did you mean "weight"')])
+def test_facts_that_cannot_be_worded_are_named(value, message):
+  with pytest.raises(ManifestError, match=message):
+    fact(value, 'facts[0]')
 
 
 def test_facts_and_text_do_not_stand_side_by_side():
-  with pytest.raises(ManifestError, match="m.jsonl:1: 'question' stands beside 'facts'"):
+  with pytest.raises(ManifestError, match='m.jsonl:1: .*exactly one of .*, not question and facts'):
     example(CHOICE, question='q?')
 
 

@@ -21,6 +21,7 @@ from molmo_jax.data.mixture import (
 )
 from molmo_jax.data.packing import PackingConfig
 from molmo_jax.data.pipeline import DataConfig, TrainingData, read_sources
+from molmo_jax.data.unusable import Shard
 from molmo_jax.preprocess.types import Example, Message, PreprocessConfig
 from tests.data.records import PREPROCESS, tokenizer_in, write_records
 
@@ -107,8 +108,8 @@ def mixed_data(folder, configs, process=0, processes=1, **fields):
   config = DataConfig(**dict(train='', validation='', tokenizer='', batch_size=2,
                              sequence_length=40, crops=1,
                              visual_tokens=4, threads=1, prefetch=2, mixture=configs) | fields)
-  return TrainingData(config, PREPROCESS, read_sources(config), tokenizer_in(folder), 4, process,
-                      processes)
+  return TrainingData(config, PREPROCESS, read_sources(config), tokenizer_in(folder), 4,
+                      Shard(process, processes))
 
 
 def colours(data, batches):

@@ -14,7 +14,8 @@ from PIL import Image
 
 from molmo_jax.data.batching import RowShape, pad_row, stack_rows
 from molmo_jax.data.packing import EXAMPLE_STRIDE, PackingConfig, choose, concatenate, next_row
-from molmo_jax.data.pipeline import BadRecordError, next_start
+from molmo_jax.data.pipeline import next_start
+from molmo_jax.data.unusable import BadRecordError
 from molmo_jax.kernels import mask
 from tests.data.records import PREPROCESS, skipped, training_data
 from tests.model import tiny

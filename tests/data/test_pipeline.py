@@ -9,7 +9,8 @@ import pytest
 from absl import flags
 from absl import logging as absl_logging
 
-from molmo_jax.data.pipeline import BadRecordError, next_start
+from molmo_jax.data.pipeline import next_start
+from molmo_jax.data.unusable import BadRecordError
 from tests.data.records import numbers, skipped, training_data, write_records
 
 flags.FLAGS.mark_as_parsed()   # Grain's workers read flags
@@ -100,7 +101,7 @@ def test_bad_records_are_skipped_counted_and_named_once(tmp_path, warnings):
 
 
 @pytest.mark.parametrize('line, message', [
-  ('{"image": "0.png", "question": 3}', "train.jsonl:4.*'question' must be a string"),
+  ('{"image": "0.png", "question": 3}', "train.jsonl:4.*'question' is 3; it must be a string"),
   ('{"image": "missing.png", "question": "a", "answer": "b"}', 'train.jsonl:4.*missing.png'),
   ('{"question": "a", "answer": "%s"}' % ('word ' * 60), 'train.jsonl:4.*data.sequence_length=20'),
   ('not json', 'train.jsonl:4.*not valid JSON')])

@@ -1,0 +1,102 @@
+"""Records that cannot be used: what counts as a record's fault, and what a run does about one.
+
+Whatever goes wrong while one record is read, worded or encoded is its own fault and becomes one
+sentence with its file and line; no list of exception types says what may go wrong in the files of
+others. Only what ends the process itself is passed on: `MemoryError`, and what is no `Exception`,
+such as Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import grain
+import numpy as np
+from absl import logging
+
+from molmo_jax.errors import MolmoError
+
+LONGEST_PATIENCE = 10_000      # unusable records in a row, after which a run ends
+
+
+class BadRecordError(MolmoError):
+  """A record that cannot be used, or data without a usable record."""
+
+
+@contextlib.contextmanager
+def record_at(source: str) -> Iterator[None]:
+  """Turns any fault inside into a BadRecordError that says 'file.jsonl:12: reason'."""
+  try:
+    yield
+  except MemoryError:
+    raise
+  except Exception as error:     # a record comes from others and may fail in any way
+    reason = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
+    raise BadRecordError(reason if source in reason else f'{source}: {reason}') from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """The records of one process, by their numbers in the common order: start + index, then every
+  `count`-th.
+  """
+  index: int = 0
+  count: int = 1
+  start: int = 0                # records that all processes together have read before
+
+
+ALL = Shard()
+
+
+class SkipBadRecords(grain.IterDataset):
+  """Drops the records that could not be used, counts them, and names each one in the log once."""
+
+  def __init__(self, parent: grain.IterDataset, on_error: str, patience: int, shard: Shard):
+    super().__init__(parent)
+    self.on_error, self.patience, self.shard = on_error, patience, shard
+
+  def __iter__(self) -> grain.DatasetIterator:
+    return _SkipIterator(self._parent.__iter__(), self)
+
+
+class _SkipIterator(grain.DatasetIterator):
+  """`skipped` counts by dataset and over the whole run: it is part of the state that is saved with
+  a checkpoint. `position` counts what the parent gave: that of the newest element, from 0.
+  """
+
+  def __init__(self, parent: grain.DatasetIterator, dataset: SkipBadRecords):
+    super().__init__(parent)
+    self._dataset, self._named = dataset, set()
+    self.position, self.skipped = -1, {}
+
+  def __next__(self) -> Mapping[str, np.ndarray]:
+    for _ in range(self._dataset.patience):
+      record = next(self._parent)
+      self.position += 1
+      if 'error' not in record:
+        return record
+      message, name = str(record['error']), str(record['dataset'])
+      if self._dataset.on_error == 'raise':
+        raise BadRecordError(message)
+      self.skipped[name] = self.skipped.get(name, 0) + 1
+      if message not in self._named:
+        self._named.add(message)
+        logging.warning('record skipped: %s', message)
+    raise BadRecordError(f'{self._dataset.patience} records in a row could not be used; the last: '
+                         f'{message}')
+
+  def get_state(self) -> dict[str, Any]:
+    return {'parent': self._parent.get_state(), 'position': self.position,
+            'skipped': dict(self.skipped), 'shard': dataclasses.asdict(self._dataset.shard)}
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    shard = dataclasses.asdict(self._dataset.shard)
+    if state['shard'] != shard:
+      raise ValueError(f'the saved position is that of {state["shard"]}, this is {shard}; with '
+                       'another number of processes, begin at start=next_start(states)')
+    self._parent.set_state(state['parent'])
+    self.position = int(state['position'])
+    self.skipped = {name: int(count) for name, count in state['skipped'].items()}
