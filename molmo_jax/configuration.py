@@ -6,6 +6,7 @@ module only converts. A key that no dataclass knows is an error that names the c
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import difflib
 import types
@@ -131,6 +132,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if not hasattr(value, 'items'):
       raise ConfigError(f"'{where}' must be a mapping, not {value!r}")
     return {k: _convert(args[1], v, f'{where}.{k}') for k, v in value.items()}
+  if origin is collections.abc.Callable and not callable(value):
+    raise ConfigError(f"'{where}' must be a text or a function, not {value!r}")
   if origin is typing.Literal:
     if value not in args:
       raise ConfigError(f"'{where}' is {value!r}; it must be one of {', '.join(map(repr, args))}")

@@ -60,8 +60,7 @@ def records(task: Task, root: Path, media: Path) -> Iterator[Record]:
 
 
 def _from_rows(task: Task, files: Files) -> Iterator[Record]:
-  rows = task.dataset.questions(files, task.rows, task.fields, arrange=task.arrange)
-  for number, row in enumerate(rows):
+  for number, row in enumerate(task.questions(files)):
     yield record_of(row, task, files, number)
 
 
@@ -71,31 +70,32 @@ def record_of(row: Row, task: Task, files: Files, number: int) -> Record:
   Raises:
     TaskError: a column that does not exist; the message names the file and the columns that do.
   """
-  fields = task.fields or task.dataset.fields
-  options = get(row, fields.options)
+  options = get(row, task.options)
   options = None if options is None else [str(option) for option in options]
   name = f'{number:06d}'
-  unlabelled = options is not None and fields.unlabelled is not None and fields.unlabelled(row)
-  record: Record = {'id': name if fields.id is None else str(get(row, fields.id)),
-                    **media_of(row, fields, files, name)}
-  if fields.question is not None:
-    question = str(get(row, fields.question))
-    ask = choose_unlabelled if unlabelled else fields.prompt
+  unlabelled = options is not None and get(row, task.unlabelled)
+  given = get(row, task.id)
+  record: Record = {'id': name if given is None else str(given),
+                    **media_of(row, task, files, name)}
+  row = row | {'_size': lambda: files.size(record['image'])}
+  if task.question:
+    question = str(get(row, task.question))
+    ask = choose_unlabelled if unlabelled else task.prompt
     record['question'] = ask(question, options, files.version) if options else question
-    if fields.counting and is_counting_question(question):
+    if task.counting and is_counting_question(question):
       record['no_pointing'] = True
-  for key, of in fields.more.items():
+  for key, of in task.more.items():
     if key in ('label', 'object', 'fps') and (value := get(row, of)) is not None:
       record[key] = value
   if options:
     record['options'] = options
-  answers = _answers(*(get(row, v) for v in (fields.index, fields.letter, fields.answers)))
+  answers = _answers(*(get(row, v) for v in (task.index, task.letter, task.answers)))
   if answers is not None:
     record['answers'] = [options[LETTERS.index(answers[0])]] if unlabelled else answers
-  if not task.style and (style := style_of(row, fields)):
+  if style := style_of(row, task):
     record['style'] = style
-  metadata = {part: get(row, value) for part, value in fields.metadata.items()}
-  groups = [str(group) for group in (get(row, value) for value in fields.groups)
+  metadata = {part: get(row, value) for part, value in task.metadata.items()}
+  groups = [str(group) for group in (get(row, value) for value in task.group_by)
             if group is not None]
   if metadata or groups:
     record['metadata'] = metadata | ({'groups': groups} if groups else {})
@@ -138,7 +138,7 @@ def write_manifest(task: Task, root: str | os.PathLike, out: str | os.PathLike) 
   root, out = Path(root), Path(out)
   if not root.is_dir():
     raise TaskError(f'{root}: there is no such folder; task {task.name} comes from '
-                    f'{task.dataset.source}')
+                    f'{task.source}')
   media = out.resolve().with_suffix('').with_name(f'{out.stem}_media')
   lines = [json.dumps(relative(record, out.resolve().parent), ensure_ascii=False, allow_nan=False)
            + '\n' for record in records(task, root.resolve(), media)]

@@ -1,8 +1,8 @@
 """What a public dataset declares: where its files are, how a row is read, and what it is used for.
 
-A `Dataset` is data. Its `rows` come from tables; `Fields` say which column is what. Training
-(`datasets.training`) takes the facts of a row; a benchmark (`datasets.benchmark`) asks with the
-same facts and keeps what an answer is scored by. A new dataset is one entry for both.
+The declarations are TOML files beside the modules, `image_qa.toml` beside `image_qa.py`, and
+`datasets.declarations` reads them. Training (`datasets.training`) takes the facts of a row; a
+benchmark (`datasets.benchmark`) asks with the same facts and keeps what an answer is scored by.
 """
 
 from __future__ import annotations
@@ -20,53 +20,101 @@ from molmo_jax.datasets.prompts import Prompt, choose
 from molmo_jax.metrics.choices import LETTERS
 from molmo_jax.metrics.counting import is_counting_question
 
-# a column (dots lead into objects), or a function of the row
+# What stands for a value of a row (`get`): a column, a text with columns in braces, or a function
+# of the row. In a TOML file a function is '@name'.
 Value = str | Callable[[Row], Any] | None
 Rows = Callable[[Files], Iterator[Row]]
 # How the columns were checked: 'card' the dataset's card on the Hub; 'loader' the code that trained
 # or evaluated the released models reads them so; 'fork' a fork of it does; 'reader' other public
 # code does; 'own' a table that a user writes; 'memory' none of these.
-Schema = Literal['card', 'loader', 'fork', 'reader', 'own', 'memory']
+Checked = Literal['card', 'loader', 'fork', 'reader', 'own', 'memory']
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Fields:
-  """Where in a row the parts of a question are. What is None is not there."""
+  """Where in a row the parts of a question are. What is empty is not there."""
   question: Value = None
   image: Value = None                         # path, URL, bytes or the Hub's picture
   images: Value = None                        # a list of these
-  # a column with the name of a video, or its path
+  # name or path of a video
   video: str | Callable[[Files, Row], str] | None = None
-  options: Value = None                       # texts of the options, without letters
+  # texts of the options, without letters; or columns that have one each
+  options: str | tuple[str, ...] | Callable[[Row], Any] | None = None
   index: Value = None                         # of the right option, from 0
   letter: Value = None                        # of the right option
   answers: Value = None                       # a text, or a list of accepted ones
-  style: str | Callable[[Row], str] = ''
+  style: str | Callable[[Row], str] = ''      # a text, with columns in braces
   parts: Value = None                         # a list of questions about the same media
-  clip: Callable[[Row], tuple[float, float] | None] | None = None
-  subtitles: Callable[[Files, Row], list[dict] | str | None] | None = None
+  # the columns with start and end, in seconds
+  clip: tuple[str, str] | Callable[[Row], tuple[float, float] | None] | None = None
+  subtitles: str | Callable[[Files, Row], list[dict] | str | None] | None = None
   sampling: Callable[[Row], dict[str, Any]] | None = None   # of frames, where not as configured
   # training alone
-  # instead of those of question and answer
+  # instead of those of question and answer; without a style of their own they get `style`
   facts: Callable[[Row], Iterable[Fact]] | None = None
-  more: Mapping[str, Value] = dataclasses.field(default_factory=dict)   # further keys of the fact
+  asks: str = ''                              # kind of request, where there is no question
+  more: dict[str, Value] = dataclasses.field(default_factory=dict)   # further keys of the fact
   # questions that count ask for an answer without points
   counting: bool = False
   unlabelled: Callable[[Row], bool] | None = None   # whether the options are labels themselves
   # benchmarks alone
   prompt: Prompt = choose                     # for a question with options
-  metadata: Mapping[str, Value] = dataclasses.field(default_factory=dict)
-  # names of the groups of the summary that the row belongs to
-  groups: Sequence[Value] = ()
+  metadata: dict[str, Value] = dataclasses.field(default_factory=dict)
+  group_by: tuple[Value, ...] = ()            # groups of the summary that the row belongs to
   id: Value = None                            # None: the number of the row
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class TableFormat:
+  """How a table file is read: the arguments of `tables.read_table`."""
+  records: str | None = None
+  key: str | None = None
+  separator: str | None = None
+  columns: tuple[str, ...] | None = None
+  kind: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Use(Fields):
+  """One use of a public dataset: which rows, and what is in them."""
+  name: str = ''
+  folder: str = ''                            # the dataset's name, and its folder in a data root
+  source: str = ''                            # where to get the files
+  licence: str = 'see source'                 # from memory: the dataset's own words count
+  checked: Checked = 'memory'
+  # patterns below the folder, the first that any file fits counts; or those of each split
+  files: str | dict[str, str | tuple[str, ...]] | tuple[str, ...] = 'hub:{split}'
+  table: TableFormat = TableFormat()
+  rows: Rows | None = None                    # instead of `files` and `table`
+  each: Callable[[Row], Iterable[Row]] | None = None   # turns a row into several
+  keep: Value = None                          # true for the rows that stay
+  # shuffles, cuts or holds out questions of a split
+  arrange: Callable[[list[Row], str], list[Row]] | None = None
+  note: str = ''
+
+  def read(self, files: Files) -> Iterator[Row]:
+    """The rows of a split."""
+    if self.rows is not None:
+      found: Iterable[Row] = self.rows(files)
+    else:
+      patterns = self.files if isinstance(self.files, str | tuple) else self.files[files.split]
+      found = files.tables(patterns, **vars(self.table))
+    if self.each is not None:
+      found = itertools.chain.from_iterable(map(self.each, found))
+    return (row for row in found if not self.keep or get(row, self.keep))
+
+  def questions(self, files: Files, flat: bool = True) -> Iterator[Row]:
+    """The arranged rows of a split; with `flat`, a row for every one of its questions."""
+    found = self.read(files)
+    if flat and self.parts:
+      found = (row | {'_part': part} | part for row in found
+               for part in get(row, self.parts) or ())
+    return iter(self.arrange(list(found), files.split)) if self.arrange else found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training(Use):
   """A dataset as training uses it: which rows make a record."""
-  name: str
-  rows: Rows | None = None                    # None: the dataset's
-  fields: Fields | None = None                # None: the dataset's
   flat: bool = False                          # every one of `parts` is a record of its own
   # rows about the same media become one message tree; a function: those rows that it takes
   grouped: bool | Callable[[Row], Any] = False
@@ -78,51 +126,6 @@ class Training:
   modes: tuple[str, ...] = ()                 # every record once in each of these: row['mode']
   dialogue: float = 0.0                       # probability that a tree becomes one dialogue
   backdrop: str = ''                          # folder of media for records that are about none
-  note: str = ''
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-  """A public dataset and its uses."""
-  folder: str                                 # its name, and that of its folder below a data root
-  rows: Rows
-  fields: Fields
-  source: str = ''                            # where to get the files
-  licence: str = 'see source'                 # from memory: the dataset's own words count
-  schema: Schema = 'memory'
-  # shuffles, cuts or holds out questions of a split
-  arrange: Callable[[list[Row], str], list[Row]] | None = None
-  training: tuple[Training, ...] = ()
-  benchmarks: tuple[Any, ...] = ()            # `task.Task`
-
-  def questions(self, files: Files, rows: Rows | None = None, fields: Fields | None = None,
-                flat: bool = True,
-                arrange: Callable[[list[Row], str], list[Row]] | None = None) -> Iterator[Row]:
-    """The rows of a split; with `flat`, a row for every one of its questions."""
-    fields, arrange = fields or self.fields, arrange or self.arrange
-    found: Iterable[Row] = (rows or self.rows)(files)
-    if flat and fields.parts is not None:
-      found = (row | {'_part': part} | part for row in found for part in get(row, fields.parts))
-    return iter(arrange(list(found), files.split) if arrange else found)
-
-
-def table(files: str | tuple[str, ...] | Mapping[str, str | tuple[str, ...]], *,
-          each: Callable[[Row], Iterable[Row]] | None = None,
-          keep: Callable[[Row], Any] | None = None, **reading: Any) -> Rows:
-  """Rows of the tables that fit a pattern (the first that any fits counts), or that of the split.
-
-  Args:
-    each: turns a row into several.
-    keep: which rows stay.
-    reading: `records`, `key`, `separator`, `columns`, `kind` of `tables.read_table`.
-  """
-  def rows(source: Files) -> Iterator[Row]:
-    patterns = files[source.split] if isinstance(files, Mapping) else files
-    found: Iterable[Row] = source.tables(patterns, **reading)
-    if each is not None:
-      found = itertools.chain.from_iterable(map(each, found))
-    return iter(filter(keep, found) if keep is not None else found)
-  return rows
 
 
 def chained(*sources: Rows) -> Rows:
@@ -143,54 +146,72 @@ def chained(*sources: Rows) -> Rows:
   return rows
 
 
-def get(row: Row, value: Value) -> Any:
-  """The value of a column or of a function of the row."""
-  return None if value is None else value(row) if callable(value) else column(row, value)
+def get(row: Row, value: Value | tuple[str, ...]) -> Any:
+  """What `value` stands for in a row: the result of a function; of several columns the list of
+  those that have something; or what a text says.
+
+  'a' is a column, 'a?' one that may be absent (None), 'a.b' the field b of the object in column a
+  (of each object, if a holds a list), 'photos/{a}.jpg' a text with the values of columns, and
+  'a|b' the first of several that has a value.
+
+  Raises:
+    TaskError: a column does not exist.
+  """
+  if not value:
+    return None
+  if callable(value):
+    return value(row)
+  if isinstance(value, tuple):
+    return [found for name in value if (found := row.get(name)) not in (None, '')]
+  *others, last = value.split('|')
+  return (next((found for name in others if (found := _one(row, f'{name}?'))), None)
+          or _one(row, last))
+
+
+def _one(row: Row, name: str) -> Any:
+  bare = name.removesuffix('?')
+  if '{' not in bare:
+    return column(row, bare) if bare == name or bare in row else None
+  return bare.format_map(_Columns(row))
+
+
+class _Columns(dict):
+  """The columns of a row, for a text with braces."""
+
+  def __missing__(self, name: str) -> Any:
+    return column(self, name)
 
 
 def column(row: Row, name: str) -> Any:
-  """The value of a column; 'a.b' is the field b of the object in column a.
+  """The value of a column; 'a.b' is the field b of the object in column a, or of each in its list.
 
   Raises:
     TaskError: there is none.
   """
   value: Any = row
   for part in name.split('.'):
-    if not isinstance(value, Mapping) or part not in value:
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(v, Mapping) and part in v for v in values):
       there = ', '.join(k for k in row if k[:1] != '_')
       raise TaskError(f"{row.get('_file', 'the row')}: there is no column '{name}'; the columns "
                       f'are: {there}. Is this the file that the page of the dataset names?')
-    value = value[part]
+    value = [v[part] for v in values] if isinstance(value, list) else value[part]
   return value
 
 
-def optional(name: str) -> Callable[[Row], Any]:
-  """The value of a column, None where there is none."""
-  return lambda row: row.get(name)
+def clip_of(row: Row, fields: Fields) -> tuple[float, float] | None:
+  """The part of a video that a row is about, in seconds; None: all of it."""
+  if not isinstance(fields.clip, tuple):
+    return get(row, fields.clip)
+  start, end = (row.get(name) for name in fields.clip)
+  return None if start is None or end is None else (float(start), float(end))
 
 
-def columns(*names: str) -> Callable[[Row], list[Any]]:
-  """Options that lie in columns of their own."""
-  return lambda row: [row[name] for name in names if row.get(name) not in (None, '')]
-
-
-def clip_of(start: Value, end: Value) -> Callable[[Row], tuple[float, float] | None]:
-  """The part of a video between two columns, seconds; None where a row has no such part."""
-  def clip(row: Row) -> tuple[float, float] | None:
-    ends = [row.get(v) if isinstance(v, str) else get(row, v) for v in (start, end)]
-    return None if None in ends else (float(ends[0]), float(ends[1]))
-  return clip
-
-
-def hub(split: str = '{split}', folder: str = '') -> tuple[str, ...]:
-  """Where the parquet files of a split may lie in a copy of a Hub dataset.
-
-  Args:
-    folder: of a configuration.
-  """
-  inside = f'{folder}/' if folder else ''
-  return (f'{inside}data/{split}-*.parquet', f'{inside}{split}-*.parquet',
-          f'{inside}{split}/*.parquet', f'**/{inside}{split}-*.parquet')
+def video_of(row: Row, fields: Fields, files: Files) -> str:
+  """Path of the video of a row."""
+  if callable(fields.video):
+    return fields.video(files, row)
+  return files.video(str(get(row, fields.video)))
 
 
 def right_option(row: Row, fields: Fields, options: Sequence[str]) -> int | None:
@@ -207,18 +228,26 @@ def right_option(row: Row, fields: Fields, options: Sequence[str]) -> int | None
 
 def style_of(row: Row, fields: Fields) -> str:
   """The style of a row, which may depend on its columns."""
-  return fields.style(row) if callable(fields.style) else fields.style
+  return fields.style if is_fixed(fields.style) else get(row, fields.style)
+
+
+def is_fixed(style: str | Callable) -> bool:
+  """Whether all rows of a use have the same style."""
+  return isinstance(style, str) and '{' not in style
 
 
 def facts_of(row: Row, fields: Fields) -> list[Fact]:
   """What a row holds for training; empty where it has no answer."""
-  if fields.parts is not None and '_part' not in row:
-    return [fact for part in get(row, fields.parts)
+  if fields.parts and '_part' not in row:
+    return [fact for part in get(row, fields.parts) or ()
             for fact in facts_of(row | {'_part': part} | part, fields)]
+  style = style_of(row, fields)
+  fact: dict[str, Any] = {'style': style} if style else {}
   if fields.facts is not None:
-    return list(fields.facts(row))
-  fact: dict[str, Any] = {'style': style_of(row, fields)}
-  if fields.question is not None:
+    return [found if 'styles' in found else fact | found for found in fields.facts(row)]
+  if fields.asks:
+    fact['asks'] = fields.asks
+  if fields.question:
     fact['question'] = str(get(row, fields.question))
   options, answers = get(row, fields.options), get(row, fields.answers)
   if options is not None:
@@ -242,19 +271,21 @@ def facts_of(row: Row, fields: Fields) -> list[Fact]:
 def media_of(row: Row, fields: Fields, files: Files, name: str = '') -> dict[str, Any]:
   """The media part of a record, with whole paths; of a file that is nowhere, where it should be."""
   record: dict[str, Any] = {}
-  if fields.image is not None and (image := get(row, fields.image)) is not None:
+  if (image := get(row, fields.image)) is not None:
     record['image'] = files.picture(image, name)
-  if fields.images is not None:
+  if fields.images:
     pictures = [files.picture(image, name and f'{name}_{i}')
                 for i, image in enumerate(get(row, fields.images), start=1)]
     if pictures:
       record |= {'image': pictures[0]} if len(pictures) == 1 else {'images': pictures}
-  if fields.video is not None:
-    record['video'] = (fields.video(files, row) if callable(fields.video)
-                       else files.video(str(column(row, fields.video))))
-    for key, of in (('clip', fields.clip), ('sampling', fields.sampling)):
-      if of is not None and (value := of(row)):
-        record[key] = list(value) if key == 'clip' else value
-    if fields.subtitles is not None and (subtitles := fields.subtitles(files, row)):
+  if fields.video:
+    record['video'] = video_of(row, fields, files)
+    if clip := clip_of(row, fields):
+      record['clip'] = list(clip)
+    if sampling := get(row, fields.sampling):
+      record['sampling'] = sampling
+    subtitles = (fields.subtitles(files, row) if callable(fields.subtitles)
+                 else get(row, fields.subtitles))
+    if subtitles:
       record['subtitles'] = subtitles
   return record

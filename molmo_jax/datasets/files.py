@@ -50,15 +50,17 @@ class Files:
     '_file' is the file's path below the root.
 
     Args:
-      patterns: below the root; '{split}' is the split's name.
+      patterns: below the root; '{split}' is the split's name. 'hub:folder/split' are the parquet
+        files of a split of the configuration `folder`, as a copy of a Hub dataset may have them.
       reading: as `tables.read_table` takes it.
 
     Raises:
       MissingTable: no file fits.
     """
-    wanted = [p.replace('{split}', self.split)
-              for p in ([self.pattern] if self.pattern
-                        else [patterns] if isinstance(patterns, str) else patterns)]
+    given = self.pattern or patterns
+    wanted = [found.replace('{split}', self.split)
+              for pattern in ([given] if isinstance(given, str) else given)
+              for found in _of_hub(pattern)]
     for pattern in wanted:
       names = sorted(name for name in glob.glob(pattern, root_dir=self.root, recursive=True)
                      if name.removesuffix('.gz').endswith(SUFFIXES))
@@ -139,6 +141,15 @@ class Files:
     except (OSError, UnidentifiedImageError) as error:
       raise MediaError(f'{path}: cannot be read as a picture ({error})') from None
     return (height, width) if turned else (width, height)
+
+
+def _of_hub(pattern: str) -> tuple[str, ...]:
+  if not pattern.startswith('hub:'):
+    return (pattern,)
+  folder, slash, split = pattern.removeprefix('hub:').rpartition('/')
+  inside = folder + slash
+  return (f'{inside}data/{split}-*.parquet', f'{inside}{split}-*.parquet',
+          f'{inside}{split}/*.parquet', f'**/{inside}{split}-*.parquet')
 
 
 @functools.lru_cache(maxsize=1)

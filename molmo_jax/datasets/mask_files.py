@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from molmo_jax.datasets.dataset import Value, get
 from molmo_jax.datasets.files import Files, Row, TaskError
 from molmo_jax.metrics.masks import encode_mask
 
@@ -58,28 +59,29 @@ def _of_lists(by_object: Mapping[str, Sequence[Any]]) -> Masks:
   return masks
 
 
-def as_pictures(folder: Callable[[Row], str], by_number: bool = False) -> MaskSource:
+def as_pictures(folder: Value, by_number: bool = False) -> MaskSource:
   """Masks as one picture per frame.
 
   Args:
-    folder: of a row's pictures, anywhere below the root.
+    folder: of a row's pictures, anywhere below the root: a text with columns, or a function.
     by_number: the value of a pixel is the number of its object (DAVIS); else white is the one
       object.
   """
   def source(files: Files, row: Row) -> Masks:
-    paths = [path for path in sorted(files.root.glob(f'**/{folder(row)}/*.png'))]
+    name = get(row, folder)
+    paths = sorted(files.root.glob(f'**/{name}/*.png'))
     if not paths:
-      raise TaskError(f'{files.root}: there are no masks {folder(row)}/*.png for {row["id"]}')
+      raise TaskError(f'{files.root}: there are no masks {name}/*.png for {row["id"]}')
     values = {str(name): int(value)
               for name, value in zip(row['mask_id'], row['obj_id'])} if by_number else {}
     size = int(row['width']), int(row['height'])
 
-    def masks(name: str, frame: int) -> dict[str, Any] | None:
+    def masks(of_object: str, frame: int) -> dict[str, Any] | None:
       if frame >= len(paths):
         return None
       with Image.open(paths[frame]) as image:
         pixels = np.asarray((image if by_number
                              else image.convert('L')).resize(size, Image.Resampling.NEAREST))
-      return encode_mask(pixels == values[name] if by_number else pixels == 255)
+      return encode_mask(pixels == values[of_object] if by_number else pixels == 255)
     return masks
   return source

@@ -1,5 +1,5 @@
-"""The video sets that were released with Molmo2, and its text: parquet files of the Hub, videos
-beside them.
+"""The video sets that were released with Molmo2, and its text: what the declarations in
+`molmo2.toml` need code for.
 """
 
 from __future__ import annotations
@@ -8,21 +8,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from molmo_jax.data.facts import Fact
-from molmo_jax.datasets.dataset import Dataset, Fields, Training, hub, table
 from molmo_jax.datasets.files import Files, Row
-from molmo_jax.datasets.image_qa import AI2
 
 # column → style, in the order of the released code
 CAPTIONS = {'merged_caption': 'video_merged_caption', 'video_caption': 'video_short_caption',
             'video_frame_merged_caption': 'video_long_caption'}
-LEAST_SCORE, MOST_CAPTIONS = 3, 4
+LEAST_SCORE = 3
 DAMAGED = frozenset({                       # videos that were left out
   '0OfUqrbRa2Y', 'mTXBQzptWAg', 'NyuA4FatDQk', 'a_', 'gsfIHiBB6xE', 'bXApJtAf6Qo', 'N8BlpYSpgg4'})
 LONGEST_CLIP = 63.0                         # seconds of a pointing example
 STEP = 0.5                                  # seconds between the frames that were annotated
-DIALOGUES = 0.2                             # probability that a tree becomes one dialogue
 POINT_STYLES = ['video_point_count', 'video_point']
-POINT_RANGES = {'0_5': (0, 5), '6_25': (6, 25), '26_60': (26, 60)}
+MOST_POINTS = 60
 # sources of molmo2-tulu4-classified that are left out: identity answers, puzzles, verifiable
 # reasoning
 OMITTED_TEXT = frozenset({
@@ -31,7 +28,18 @@ OMITTED_TEXT = frozenset({
   'allenai/verifiable-reasoning-filtered-o4-mini-filtered'})
 
 
-def _captions(row: Row) -> Iterator[Fact]:
+def is_well_described(row: Row) -> bool:
+  """Whether the captions were rated well and the video is whole."""
+  return (row['annotation_score'] or 0) >= LEAST_SCORE and row['video_id'] not in DAMAGED
+
+
+def stripped(row: Row) -> list[Row]:
+  """Texts without white space around them."""
+  return [{key: value.strip() if isinstance(value, str) else value for key, value in row.items()}]
+
+
+def captions(row: Row) -> Iterator[Fact]:
+  """Three captions of a video."""
   for column, style in CAPTIONS.items():
     if row[column]:
       yield {'style': style, 'texts': [row[column]]}
@@ -43,11 +51,13 @@ def among_others(question: str, right: str, wrong: list[str]) -> Fact:
           'right': 0, 'order': 'insert'}
 
 
-def _synthetic_question(row: Row) -> Iterator[Fact]:
+def synthetic_question(row: Row) -> Iterator[Fact]:
+  """A question with wrong answers."""
   yield among_others(row['Question'], row['Answer'], list(row['NegativeAnswers']))
 
 
-def _subtitles(files: Files, row: Row) -> list[dict[str, Any]]:
+def subtitles(files: Files, row: Row) -> list[dict[str, Any]]:
+  """What is said in the video."""
   return [{key: s[key] for key in ('start', 'end', 'text')} for s in row['subtitle'] or ()
           if 0 <= s['start'] <= s['end']]
 
@@ -70,7 +80,8 @@ def shown_part(row: Row) -> tuple[float, float] | None:
   return (float(start), float(end)) if usable else None
 
 
-def _video_points(row: Row) -> Iterator[Fact]:
+def video_points(row: Row) -> Iterator[Fact]:
+  """A question that is answered by points."""
   yield _points(row['label'], shown_part(row)[0], row['two_fps_timestamps'] or (),
                 row['points'] or ()) | {'question': row['question']}
 
@@ -82,21 +93,39 @@ def _points(label: str, start: float, times: Any, points: Any) -> dict[str, Any]
     for t, frame in zip(times, points)]}
 
 
-def _academic_points(row: Row) -> Iterator[Fact]:
+def academic_points(row: Row) -> Iterator[Fact]:
+  """Points of a video in the order of time."""
   frames = sorted(zip(row['timestamps'], row['points']), key=lambda frame: frame[0])
   yield _points(row['category'].lower(), row['clip_start_time'], *zip(*frames))
 
 
-def _is_pointed(row: Row) -> bool:
-  return (row['count'] <= POINT_RANGES['26_60'][1]
+def is_pointed(row: Row) -> bool:
+  """Whether there are few enough points, close enough in time."""
+  return (row['count'] <= MOST_POINTS
           and max(row['timestamps']) - min(row['timestamps']) <= LONGEST_CLIP)
 
 
-def _in_range(least: int, most: int):
-  return lambda row: least <= row['count'] <= most and shown_part(row) is not None
+def has_0_to_5(row: Row) -> bool:
+  """Few objects, in a part of the video that can be shown."""
+  return 0 <= row['count'] <= 5 and shown_part(row) is not None
 
 
-def _text(row: Row) -> Iterator[Fact]:
+def has_6_to_25(row: Row) -> bool:
+  """Some objects, in a part of the video that can be shown."""
+  return 6 <= row['count'] <= 25 and shown_part(row) is not None
+
+
+def has_26_to_60(row: Row) -> bool:
+  """Many objects, in a part of the video that can be shown."""
+  return 26 <= row['count'] <= MOST_POINTS and shown_part(row) is not None
+
+
+def is_shown_whole(row: Row) -> bool:
+  """Whether the whole video is short enough."""
+  return row['video_duration'] <= LONGEST_CLIP
+
+
+def text(row: Row) -> Iterator[Fact]:
   """A chat; a system message becomes the beginning of the first question."""
   messages = [(m['role'], m['content']) for m in row['messages']]
   if messages and messages[0][0] == 'system':
@@ -106,59 +135,23 @@ def _text(row: Row) -> Iterator[Fact]:
   if len(messages) % 2:
     messages.pop()                          # a question without an answer
   if messages and [r for r, _ in messages] == ['user', 'assistant'] * (len(messages) // 2):
-    yield {'style': 'text_sft', 'messages': [text for _, text in messages]}
+    yield {'messages': [text for _, text in messages]}
 
 
-def _is_general_text(longest: int):
-  return lambda row: (row['category'] not in ('code', 'non-english')
-                      and row['source'] not in OMITTED_TEXT and not row['empty_messages']
-                      and not row['has_special_token']
-                      and row['first_message_qwen3_tokens'] <= longest)
+def is_general_text(row: Row, longest: int = 4096) -> bool:
+  """Whether a chat is trained on: `longest` is the number of tokens of its first message."""
+  return (row['category'] not in ('code', 'non-english') and row['source'] not in OMITTED_TEXT
+          and not row['empty_messages'] and not row['has_special_token']
+          and row['first_message_qwen3_tokens'] <= longest)
 
 
-def _identity(row: Row) -> Iterator[Row]:
+def is_short_general_text(row: Row) -> bool:
+  """General text that fits into a row of pretraining."""
+  return is_general_text(row, 2304)
+
+
+def identity(row: Row) -> Iterator[Row]:
+  """Every question about the model, about each of the images."""
   for question in row['questions']:
     for image in row['images'] or (None,):
       yield {'question': question, 'response': row['response'], 'image': image}
-
-
-DATASETS = (
-  Dataset('molmo2_captions', table(
-    hub('train'), keep=lambda row: (row['annotation_score'] or 0) >= LEAST_SCORE
-    and row['video_id'] not in DAMAGED),
-          Fields(video='video_id', facts=_captions), f'{AI2}/Molmo2-Cap', 'ODC-BY', 'loader',
-          training=(Training('molmo2_captions_min_3', most=MOST_CAPTIONS),)),
-  Dataset('molmo2_human_qa', table(hub('HumanQA')),
-          Fields(lambda r: r['question'].strip(), video='video_id', style='user_qa',
-                 answers=lambda r: r['answer'].strip()),
-          f'{AI2}/Molmo2-AskModelAnything', 'ODC-BY', 'loader',
-          training=(Training('molmo2_human_qa', grouped=True),)),
-  Dataset('molmo2_syn_captions_qa', table(hub('CapQA')),
-          Fields(video='video_id', facts=_synthetic_question), f'{AI2}/Molmo2-VideoCapQA',
-          'ODC-BY', 'loader', training=(Training('molmo2_syn_captions_qa', grouped=True),)),
-  Dataset('molmo2_syn_captions_subtitle_qa', table(hub('SubtitleQA')),
-          Fields(video='video_id', subtitles=_subtitles, facts=_synthetic_question),
-          f'{AI2}/Molmo2-VideoSubtitleQA', 'ODC-BY', 'loader',
-          training=(Training('molmo2_syn_captions_subtitle_qa', grouped=True),)),
-  Dataset('molmo2_video_points', table(hub('train')),
-          Fields(video='video_id', clip=shown_part, facts=_video_points),
-          f'{AI2}/Molmo2-VideoPoint', 'ODC-BY', 'card', training=tuple(
-            Training(f'molmo2_video_points_{name}', table(hub('train'), keep=_in_range(*limits)),
-                     grouped=lambda row: row['video_duration'] <= LONGEST_CLIP,
-                     dialogue=DIALOGUES) for name, limits in POINT_RANGES.items())),
-  Dataset('academic_points', table(hub('train'), keep=_is_pointed),
-          Fields(video='video_name', facts=_academic_points,
-                 clip=lambda r: (r['clip_start_time'], r['clip_end_time'])),
-          f'{AI2}/molmo2-academic-video-points', schema='loader',
-          training=(Training('academic_points'),)),
-  Dataset('tulu4', table(hub('train')), Fields(facts=_text),
-          f'{AI2}/molmo2-tulu4-classified', schema='loader', training=tuple(
-            Training(name, table(hub('train'), keep=_is_general_text(longest)))
-            for name, longest in (('tulu4', 4096), ('tulu4_max_2304', 2304)))),
-  Dataset('molmo2_hardcodes', table(hub('train'), each=_identity),
-          Fields('question', 'image', answers='response', style='user_qa'),
-          f'{AI2}/molmo2-hardcodes; pictures and videos of other sets in context/', schema='loader',
-          training=(Training('molmo2_hardcodes', backdrop='context',
-                             note='in a quarter of the draws with an image of context/, in a '
-                                  'quarter with a video, in 15 % with two to five images'),)),
-)

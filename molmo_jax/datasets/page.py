@@ -48,8 +48,8 @@ def _how(task: Task) -> Sequence[str]:
 
 
 def _where(task: Task) -> Sequence[str]:
-  return (f'`{task.name}`', f'`{task.folder}/`', task.dataset.source, task.dataset.licence,
-          CHECKED[task.dataset.schema], task.note)
+  return (f'`{task.name}`', f'`{task.folder}/`', task.source, task.licence, CHECKED[task.checked],
+          task.note)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -98,5 +98,5 @@ def _line(entry: Entry) -> Sequence[str]:
            ', '.join(extras))
   if entry.name not in TRAINING:
     return (*start, '', '', 'not read yet: write the manifest yourself', '')
-  dataset, use = TRAINING[entry.name]
-  return (*start, dataset.source, dataset.licence, CHECKED[dataset.schema], use.note)
+  use = TRAINING[entry.name]
+  return (*start, use.source, use.licence, CHECKED[use.checked], use.note)

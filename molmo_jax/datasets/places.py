@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from molmo_jax.datasets.benchmark import Record
-from molmo_jax.datasets.dataset import hub
 from molmo_jax.datasets.files import Files, Row, TaskError
 from molmo_jax.datasets.mask_files import MaskSource, plain_mask
 from molmo_jax.datasets.tracking_rows import frame_sampling
@@ -25,7 +24,7 @@ Records = Callable[[Files], Iterator[Record]]
 
 def pixmo_points(files: Files) -> Iterator[Record]:
   """PixMo points: points in percent and one mask for each."""
-  for number, row in enumerate(files.tables(hub())):
+  for number, row in enumerate(files.tables('hub:{split}')):
     masks = np.asarray(row['masks'], bool)
     if masks.ndim != 3 or len(masks) != len(row['points']):
       raise TaskError(f'{row["_file"]}: question {number} has {len(row["points"])} points and '
@@ -65,37 +64,9 @@ def _mask_of_picture(path: Path) -> np.ndarray:
   return bright if bright.ndim == 2 else bright.any(axis=2)
 
 
-def screens(tables: str | tuple[str, ...], folder: str, corner_and_size: bool,
-            groups: Sequence[str], prompt: str = '{}') -> Records:
-  """Records for pictures of screens with an instruction and the box of what it means.
-
-  Args:
-    tables: pattern of the tables.
-    folder: of the pictures, below the root.
-    corner_and_size: whether a box is x, y, width, height; else x0, y0, x1, y1.
-    groups: templates of the names of the groups that a row belongs to.
-    prompt: what is asked, with the instruction in the place of {}.
-  """
-  def records(files: Files) -> Iterator[Record]:
-    for number, row in enumerate(files.tables(tables)):
-      name = f'{number:06d}'
-      image = files.picture(row['image'], name) if row.get('image') else files.file(
-        f'{folder}/{row["img_filename"]}')
-      width, height = files.size(image)
-      x, y, *rest = row['bbox'] if 'bbox' in row else row['box_coordinates']
-      box = [x, y, x + rest[0], y + rest[1]] if corner_and_size else [x, y, *rest]
-      parts = row | {'kind': Path(row['_file']).stem.removeprefix('screenspot_').removesuffix(
-        '_v2')}
-      yield {'id': str(row.get('id', name)), 'image': image,
-             'question': prompt.format(row['instruction']),
-             'metadata': {'width': width, 'height': height, 'box': box,
-                          'groups': [group.format_map(parts) for group in groups]}}
-  return records
-
-
 def video_points(files: Files) -> Iterator[Record]:
   """Molmo2's video pointing: one reference point per object, its masks at 2 frames a second."""
-  for number, row in enumerate(files.tables(hub())):
+  for number, row in enumerate(files.tables('hub:{split}')):
     references = [[t, p['x'], p['y']] for t, p in zip(row['two_fps_timestamps'], row['points'])]
     masks = [[[mask['frame_id'] / 2, plain_mask(mask['rle'])] for mask in of_object]
              for of_object in row['masks']]
@@ -133,7 +104,7 @@ def video_tracks(videos: str, source: MaskSource) -> Records:
     source: of the masks.
   """
   def records(files: Files) -> Iterator[Record]:
-    for row in files.tables(hub()):
+    for row in files.tables('hub:{split}'):
       if row.get('sampling_fps', TRACKING_FPS) != TRACKING_FPS or row['fps'] % TRACKING_FPS:
         continue
       names = [str(name) for name in row['mask_id']]

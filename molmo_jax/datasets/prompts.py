@@ -48,15 +48,24 @@ def choose_unlabelled(question: str, options: Sequence[str], version: str = MOLM
   return plain_choice(question, options, unlabelled=True)[0]
 
 
-def with_instruction(instruction: str) -> Prompt:
-  """Options with letters, then `instruction`."""
-  return lambda question, options, version=MOLMO2: '\n'.join(
-    [question, *lettered(options), instruction])
+def letter_only(question: str, options: Sequence[str], version: str = MOLMO2) -> str:
+  """Options with letters, and the letter alone is asked for."""
+  return '\n'.join([question, *lettered(options), LETTER_ONLY])
 
 
-def options_as_given(instruction: str) -> Prompt:
-  """Options that bring their letters with them, then `instruction`."""
-  return lambda question, options, version=MOLMO2: '\n'.join([question, *options, instruction])
+def letter_directly(question: str, options: Sequence[str], version: str = MOLMO2) -> str:
+  """Options with letters, and the letter is asked for in other words."""
+  return '\n'.join([question, *lettered(options), LETTER_DIRECTLY])
+
+
+def given_letter_only(question: str, options: Sequence[str], version: str = MOLMO2) -> str:
+  """As `letter_only`, with options that bring their letters."""
+  return '\n'.join([question, *options, LETTER_ONLY])
+
+
+def given_letter_directly(question: str, options: Sequence[str], version: str = MOLMO2) -> str:
+  """As `letter_directly`, with options that bring their letters."""
+  return '\n'.join([question, *options, LETTER_DIRECTLY])
 
 
 def video_mme(question: str, options: Sequence[str], version: str = MOLMO2) -> str:

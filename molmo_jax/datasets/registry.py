@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from pathlib import Path
 
 from molmo_jax.datasets import (
   image_benchmarks,
@@ -11,25 +12,32 @@ from molmo_jax.datasets import (
   molmo2,
   multi_image,
   pixmo,
+  places,
   pointing,
+  prompts,
+  tap,
   tracking,
+  tracking_rows,
   video_benchmarks,
   video_labels,
   video_qa,
 )
-from molmo_jax.datasets.dataset import Dataset, Training
+from molmo_jax.datasets.dataset import Training
+from molmo_jax.datasets.declarations import read_declarations
 from molmo_jax.datasets.files import TaskError
 from molmo_jax.datasets.task import Task
 from molmo_jax.metrics.versions import MOLMO2, is_v1
 
-MODULES = (image_qa, image_benchmarks, multi_image, pixmo, pointing, molmo2, video_qa, video_labels,
-           video_benchmarks, tracking)
-DATASETS: dict[str, Dataset] = {dataset.folder: dataset for module in MODULES
-                                for dataset in module.DATASETS}
-TRAINING: dict[str, tuple[Dataset, Training]] = {
-  use.name: (dataset, use) for dataset in DATASETS.values() for use in dataset.training}
-TASKS: dict[str, Task] = {task.name: dataclasses.replace(task, dataset=dataset)
-                          for dataset in DATASETS.values() for task in dataset.benchmarks}
+# The modules that have declarations beside them, in the order of the pages, and others whose
+# functions these name.
+DECLARED = (image_qa, image_benchmarks, multi_image, pixmo, pointing, molmo2, video_qa,
+            video_labels, video_benchmarks, tracking)
+MODULES = {module.__name__.rpartition('.')[2]: module
+           for module in (*DECLARED, places, prompts, tap, tracking_rows)}
+USES = [use for module in DECLARED
+        for use in read_declarations(Path(module.__file__).with_suffix('.toml'), MODULES)]
+TRAINING: dict[str, Training] = {use.name: use for use in USES if isinstance(use, Training)}
+TASKS: dict[str, Task] = {use.name: use for use in USES if isinstance(use, Task)}
 GROUPS: dict[str, tuple[str, ...]] = {}
 for _task in TASKS.values():
   for _group in _task.groups:
@@ -97,5 +105,5 @@ def as_v1(task: Task) -> Task:
   short = task.max_new_tokens <= 64 and task.metric != 'android_control'
   return dataclasses.replace(
       task, version='v1', max_crops=V1_HIGH_RES_CROPS if task.name in V1_HIGH_RES else V1_CROPS,
-      max_images=1 if task.media == 'image' else task.max_images,
+      max_images=task.max_images if task.images else 1,
       max_new_tokens=V1_TOKENS if short else task.max_new_tokens)

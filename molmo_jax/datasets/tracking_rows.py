@@ -32,18 +32,15 @@ def can_be_sampled(row: Row) -> bool:
   return row['fps'] > 0 and row['sampling_fps'] > 0 and row['fps'] % row['sampling_fps'] == 0
 
 
-def track_facts(style: str):
-  """Facts of a row with 'frame_trajectories': one expression, and points by time and object."""
-  def facts(row: Row) -> Iterator[Fact]:
-    known = {str(name): number for number, name in enumerate(row['mask_id'])}
-    moments = []
-    for frame in sorted(row['frame_trajectories'] or (), key=lambda f: f['frame']):
-      objects = {}
-      for point in frame['points']:
-        if str(point['id']) in known and point['point']:
-          x, y = point['point'][0] / row['width'], point['point'][1] / row['height']
-          objects[str(known[str(point['id'])])] = [x, y, True] if point['occluded'] else [x, y]
-      moments.append([seconds(frame['time']), objects])
-    yield {'style': style, 'label': row['expression'], 'fps': row['sampling_fps'],
-           'tracks': moments}
-  return facts
+def track_facts(row: Row) -> Iterator[Fact]:
+  """One expression, and in 'frame_trajectories' points by time and object."""
+  known = {str(name): number for number, name in enumerate(row['mask_id'])}
+  moments = []
+  for frame in sorted(row['frame_trajectories'] or (), key=lambda f: f['frame']):
+    objects = {}
+    for point in frame['points']:
+      if str(point['id']) in known and point['point']:
+        x, y = point['point'][0] / row['width'], point['point'][1] / row['height']
+        objects[str(known[str(point['id'])])] = [x, y, True] if point['occluded'] else [x, y]
+    moments.append([seconds(frame['time']), objects])
+  yield {'label': row['expression'], 'fps': row['sampling_fps'], 'tracks': moments}

@@ -18,7 +18,7 @@ import numpy as np
 from molmo_jax.data.facts import Fact
 from molmo_jax.data.formatting import Formatter
 from molmo_jax.data.record import ManifestError, parse_record
-from molmo_jax.datasets.dataset import Dataset, Fields, Training, facts_of, get, media_of
+from molmo_jax.datasets.dataset import Training, clip_of, facts_of, get, media_of
 from molmo_jax.datasets.files import Files, Row, TaskError, url_name
 from molmo_jax.datasets.tables import TableError
 from molmo_jax.files import write_atomically
@@ -40,21 +40,15 @@ class Counts:
 @dataclasses.dataclass
 class Reading:
   """One pass over the files of a dataset for training."""
-  dataset: Dataset
   use: Training
   files: Files
   limit: int | None = None                # largest number of rows that are read
   progress: Callable[[Counts], None] = lambda counts: None
   counts: Counts = dataclasses.field(default_factory=Counts)
 
-  @property
-  def fields(self) -> Fields:
-    """The columns for this use; by default those of the dataset."""
-    return self.use.fields or self.dataset.fields
-
   def rows(self) -> Iterator[Row]:
     """The rows, counted; errors name the row and the dataset."""
-    for row in self.dataset.questions(self.files, self.use.rows, self.fields, self.use.flat):
+    for row in self.use.questions(self.files, self.use.flat):
       if self.limit is not None and self.counts.rows >= self.limit:
         return
       self.counts.rows += 1
@@ -65,7 +59,7 @@ class Reading:
   def records(self) -> Iterator[dict[str, Any]]:
     """The records, with media named by whole paths; what cannot be one is counted."""
     for rows in self.trees():
-      record = media_of(rows[0], self.fields, self.files)
+      record = media_of(rows[0], self.use, self.files)
       if self.use.backdrop and not record:
         record['backdrop'] = self._backdrop()
       paths = [path for key in MEDIA_KEYS if key in record
@@ -75,7 +69,7 @@ class Reading:
         self.counts.missing += 1
         self.counts.first_missing = self.counts.first_missing or self._absent(missing, rows[0])
         continue
-      facts = [fact for row in rows for fact in facts_of(self._sized(row, record), self.fields)]
+      facts = [fact for row in rows for fact in facts_of(self._sized(row, record), self.use)]
       if not facts:
         self.reject(f'a row without an answer: {str(rows[0])[:200]}')
         continue
@@ -108,18 +102,14 @@ class Reading:
     self.counts.first_unusable = self.counts.first_unusable or reason
 
   def _absent(self, path: str, row: Row) -> str:
-    fields = self.fields
-    images = [get(row, fields.image), *(get(row, fields.images) or ())]
-    url = next((u for u in images if isinstance(u, str) and u and Path(path).name == url_name(u)),
-               '')
+    url = next((url for url in urls_of(row, self.use) if Path(path).name == url_name(url)), '')
     return f'no file {path}' + (f' of {url}' if url else '')
 
   def _about(self, row: Row) -> Hashable:
-    fields = self.fields
-    video = fields.video(self.files, row) if callable(fields.video) else get(row, fields.video)
-    clip = fields.clip(row) if fields.clip else None
-    return json.dumps([video, clip, get(row, fields.image), get(row, fields.images),
-                       self.use.key and row.get(self.use.key)], default=repr)
+    use = self.use
+    video = use.video(self.files, row) if callable(use.video) else get(row, use.video)
+    return json.dumps([video, clip_of(row, use), get(row, use.image), get(row, use.images),
+                       use.key and row.get(use.key)], default=repr)
 
   def _parts(self, rows: list[Row]) -> Iterator[list[Row]]:
     part, spent = [], 0
@@ -156,13 +146,19 @@ def _even(facts: list, most: int | None) -> Iterator[list]:
     yield facts[start:start + size + (number < larger)]
 
 
-def convert(entry: tuple[Dataset, Training], root: Path, out: Path, *, files: str = '',
+def urls_of(row: Row, use: Training) -> list[str]:
+  """The images that a row names by URL."""
+  images = [get(row, use.image), *(get(row, use.images) or ())]
+  return [image for image in images if isinstance(image, str) and '://' in image]
+
+
+def convert(use: Training, root: Path, out: Path, *, files: str = '',
             limit: int | None = None, formatter: Formatter | None = None, seed: int = 0,
             progress: Callable[[Counts], None] = lambda counts: None) -> Counts:
   """Writes the manifest `out` for a dataset whose files are below `root`.
 
   Args:
-    entry: of `registry.TRAINING`.
+    use: of `registry.TRAINING`.
     files: a pattern below `root` in the place of the dataset's.
     limit: largest number of rows that are read.
     formatter: words the facts once, so that the manifest holds conversations; None keeps facts.
@@ -171,9 +167,8 @@ def convert(entry: tuple[Dataset, Training], root: Path, out: Path, *, files: st
   Raises:
     TableError: no file matches, or one cannot be read.
   """
-  dataset, use = entry
   media = out.with_name(f'{out.stem}_media')
-  reading = Reading(dataset, use, Files(root, 'train', media, pattern=files), limit, progress)
+  reading = Reading(use, Files(root, 'train', media, pattern=files), limit, progress)
   rng, counts = np.random.default_rng([seed, *use.name.encode()]), reading.counts
   out.parent.mkdir(parents=True, exist_ok=True)
   temporary = out.with_name(f'.{out.name}.tmp')
@@ -196,7 +191,7 @@ def convert(entry: tuple[Dataset, Training], root: Path, out: Path, *, files: st
     reason = f'no column {error}' if isinstance(error, KeyError) else str(error)
     raise TableError(f'{use.name}: row {counts.rows} cannot be read ({reason}): the files below '
                      f'{root} are others than the dataset expects (its columns were checked '
-                     f'against: {dataset.schema})') from error
+                     f'against: {use.checked})') from error
   finally:
     temporary.unlink(missing_ok=True)
   return counts
@@ -219,17 +214,14 @@ def relative(record: dict[str, Any], folder: Path) -> dict[str, Any]:
   return record | moved
 
 
-def write_urls(dataset: Dataset, use: Training, root: Path, out: Path, files: str = '') -> int:
+def write_urls(use: Training, root: Path, out: Path, files: str = '') -> int:
   """Writes a line 'URL, tab, file below the root' for every image that the dataset names by URL;
   returns how many lines.
 
   Raises:
     TableError: no file matches, or one cannot be read.
   """
-  reading = Reading(dataset, use, Files(root, 'train', out.parent, pattern=files))
-  urls: dict[str, None] = {}
-  for row in reading.rows():
-    images = [get(row, reading.fields.image), *(get(row, reading.fields.images) or ())]
-    urls |= {source: None for source in images if isinstance(source, str) and '://' in source}
+  reading = Reading(use, Files(root, 'train', out.parent, pattern=files))
+  urls = dict.fromkeys(url for row in reading.rows() for url in urls_of(row, use))
   write_atomically(out, ''.join(f'{url}\timages/{url_name(url)}\n' for url in urls))
   return len(urls)

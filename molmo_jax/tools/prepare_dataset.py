@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.error(f'there is no dataset {options.name!r}; the closest are: {", ".join(close)}')
   console = Console(stderr=True)
   if options.urls:
-    urls = write_urls(*TRAINING[options.name], options.root, options.urls, options.files)
+    urls = write_urls(TRAINING[options.name], options.root, options.urls, options.files)
     console.print(f'{options.urls}: {urls:,} URLs', highlight=False)
   return _prepare(options, console) if options.out else 0
 

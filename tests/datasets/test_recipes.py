@@ -68,7 +68,7 @@ def test_pointing_and_tracking_weigh_less_and_see_more():
 def test_every_dataset_has_one_name_a_source_and_a_licence(stage):
   entries = [e for group in STAGES[stage].values() for e in group.entries]
   assert max(Counter(e.name for e in entries).values()) == 1
-  known = [TRAINING[e.name][0] for e in entries if e.name in TRAINING]
+  known = [TRAINING[e.name] for e in entries if e.name in TRAINING]
   assert all(dataset.source and dataset.licence for dataset in known)
   assert {e.name for e in entries} <= TRAINING.keys()
 

@@ -22,11 +22,10 @@ from molmo_jax.datasets import (
   task_manifest,
   write_manifest,
 )
-from molmo_jax.datasets.dataset import Fields, table
 from molmo_jax.datasets.files import Files
 from molmo_jax.datasets.page import with_tables
 from molmo_jax.datasets.tables import TableError
-from molmo_jax.datasets.video_columns import lvbench_question
+from molmo_jax.datasets.video_benchmarks import lvbench_question
 from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.points import format_points
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
@@ -134,7 +133,8 @@ def test_a_task_is_built_from_its_public_files_loaded_encoded_and_scored(name, d
   config = task.preprocess(CONFIG)
   for example in examples:
     assert example.task == name and example.style
-    assert example.video if task.media == 'video' else example.images
+    assert bool(example.video) != bool(example.images)
+    assert not task.video or example.video
     encoded = encode(example, config, tokenizer, training=False)
     assert len(encoded.crops) and (encoded.tokens == tokenizer.special['<im_patch>']).any()
     if example.metric in UNSCORED:
@@ -241,9 +241,8 @@ def test_a_task_raises_the_limits_of_the_configuration_and_never_lowers_them():
   many = dataclasses.replace(
     CONFIG, image=dataclasses.replace(CONFIG.image, max_crops_eval=48, max_images_eval=30),
     text=dataclasses.replace(CONFIG.text, max_sequence_length_eval=None))
-  config = dataclasses.replace(TASKS['chart_qa'], max_frames=7).preprocess(many)
-  assert (config.image.max_crops_eval, config.image.max_images_eval,
-          config.video.max_frames_eval) == (48, 30, 7)
+  config = TASKS['chart_qa'].preprocess(many)
+  assert (config.image.max_crops_eval, config.image.max_images_eval) == (48, 30)
   assert config.text.max_sequence_length_eval is None
 
 
@@ -373,8 +372,7 @@ def test_ids_are_unique_where_a_dataset_repeats_them(tmp_path):
   rows = [{'image': 'a.png', 'question': q} for q in ('one', 'two')]
   (tmp_path / 'test.jsonl').write_text('\n'.join(map(json.dumps, rows)))
   save_picture(tmp_path / 'a.png')
-  same = dataclasses.replace(TASKS['user_qa'], rows=table('test.jsonl'), fields=Fields(
-    question='question', image='image', id='image'))
+  same = dataclasses.replace(TASKS['user_qa'], files='test.jsonl', id='image')
   write_manifest(same, tmp_path, tmp_path / 'm.jsonl')
   assert [e.id for e in (read_manifest(tmp_path / 'm.jsonl')[i] for i in (0, 1))] == ['a.png',
                                                                                       'a.png#2']

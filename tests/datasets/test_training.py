@@ -402,7 +402,7 @@ def test_rows_without_an_answer_are_counted(tmp_path):
 
 def test_the_images_to_download_are_listed_once(tmp_path):
   write_table(tmp_path / 'data/train-0.parquet', CAPTIONS[:2] * 2)
-  assert write_urls(*TRAINING['pixmo_cap'], tmp_path, tmp_path / 'urls.tsv') == 2
+  assert write_urls(TRAINING['pixmo_cap'], tmp_path, tmp_path / 'urls.tsv') == 2
   line = (tmp_path / 'urls.tsv').read_text().splitlines()[1]
   assert line == f'{URL.format(1)}\t{image_files(1)[0]}'
 

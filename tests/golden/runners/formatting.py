@@ -119,8 +119,7 @@ def _use(name: str):
 
 def _records(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """The manifest records that the project makes of rows."""
-  dataset, use = _use(name)
-  reading = Reading(dataset, use, GivenRows(Path(), 'train', Path(), rows=tuple(rows)))
+  reading = Reading(_use(name), GivenRows(Path(), 'train', Path(), rows=tuple(rows)))
   try:
     trees = list(reading.trees())
   except Exception:   # the rows are what is left of an example: no media, or one step of a video
@@ -130,10 +129,10 @@ def _records(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
   records = []
   for tree in trees:
     try:
-      record = media_of(tree[0], reading.fields, reading.files)
+      record = media_of(tree[0], reading.use, reading.files)
     except Exception:
       record = {}
-    facts = [fact for row in tree for fact in facts_of(reading._sized(row, record), reading.fields)]
+    facts = [fact for row in tree for fact in facts_of(reading._sized(row, record), reading.use)]
     if facts:
       records += [record | part for part in reading.parts(facts)]
   return records
