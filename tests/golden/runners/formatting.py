@@ -119,7 +119,8 @@ def _use(name: str):
 
 def _records(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """The manifest records that the project makes of rows."""
-  reading = Reading(_use(name), GivenRows(Path(), 'train', Path(), rows=tuple(rows)))
+  use = _use(name)
+  reading = Reading(use, GivenRows(Path(), 'train', Path(), rows=tuple(rows)))
   try:
     trees = list(reading.trees())
   except Exception:   # the rows are what is left of an example: no media, or one step of a video
