@@ -51,7 +51,7 @@ def test_a_dataset_with_names_stands_for_several(tmp_path):
   ('question = "@long"', r"mine.toml \[pets\] pets: there is no function 'long' in mine.py"),
   ('question = "@away.short"', r"there is no function 'short' in away.py"),
   ('question = 3', r"mine.toml \[pets\] pets.question' must be a text or a function, not 3"),
-  ('checked = "perhaps"', r"mine.toml \[pets\] pets.checked' is 'perhaps'; it must be one of 'card'"),
+  ('checked = "perhaps"', r"mine.toml \[pets\] pets.checked' is 'perhaps'; it must be one of 'car"),
   ('counting = "yes"', r"pets.counting' must be of type bool, not 'yes'"),
   ('table = { sep = ";" }', r"pets.table.sep'; did you mean 'separator'"),
   ('group_by = ["a", 3]', r"pets.group_by\[1\]' must be a text or a function, not 3"),
