@@ -14,7 +14,6 @@ from molmo_jax.preprocess import chat, images, layout, reading, video
 from molmo_jax.preprocess.sequence import (
   IMAGE_PLACEHOLDER,
   LOSS_WEIGHTS,
-  TREE_FORMATS,
   SequenceRules,
   build_sequence,
 )
@@ -85,7 +84,7 @@ def _encode(example: Example, config: PreprocessConfig, tokenizer: Tokenizer, tr
   inputs = _visual_inputs(example, config, tokenizer, training, rng if training else None)
   text = config.text
   rules = SequenceRules(
-    loss_weight, tree_format=TREE_FORMATS[text.tree_format],
+    loss_weight, eos_between=text.tree_format == 'molmo_v1',
     max_sequence_length=text.max_sequence_length if training else text.max_sequence_length_eval,
     max_text_tokens=text.max_text_tokens)
   sequence = build_sequence(

@@ -214,19 +214,27 @@ class VisualInput:
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoded:
-  """One example as arrays: what is packed into rows and batched.
+class TokenSequence:
+  """A sequence without its visual arrays.
 
   `segments` is 100000·example + subsegment: 10000 for the shared prefix of a message tree, i for
   branch i; one constant where there is one conversation; −1 is padding. A token may attend to
-  another of the same example only if its subsegment is not larger. `visual` is 0 for text and 1 + n
-  for visual tokens, n = running count of `<low_res_im_start>` and `<frame_start>`.
+  another of the same example only if its subsegment is not larger.
   """
   tokens: np.ndarray                          # int32 [S]
   targets: np.ndarray                         # int32 [S]
   loss_weights: np.ndarray                    # float32 [S]
   positions: np.ndarray                       # int32 [S]
   segments: np.ndarray                        # int32 [S]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded(TokenSequence):
+  """One example as arrays: what is packed into rows and batched.
+
+  `visual` is 0 for text and 1 + n for visual tokens, n = running count of `<low_res_im_start>` and
+  `<frame_start>`.
+  """
   visual: np.ndarray                          # int32 [S]
   # int32 [S]: row of `pool_index` whose feature is added here, −1 none
   feature_index: np.ndarray

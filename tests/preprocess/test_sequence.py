@@ -10,7 +10,6 @@ import pytest
 
 from molmo_jax.preprocess.sequence import (
   LOSS_WEIGHTS,
-  TREE_FORMATS,
   LossWeight,
   SequenceRules,
   build_sequence,
@@ -67,7 +66,7 @@ def test_a_message_tree_of_the_specification():
 
 
 def test_in_a_tree_of_molmo_v1_eos_stays_between_branches_that_count_from_one():
-  s = build([*TREE, ['7', '8']], [MEDIA], tree_format=TREE_FORMATS['molmo_v1'],
+  s = build([*TREE, ['7', '8']], [MEDIA], eos_between=True,
             loss_weight=LOSS_WEIGHTS['root_subsegments'])
   assert s.tokens.tolist() == [0, 901, 902, 267, 298, 299, 307, 0, 291, 304, 300, 0, 7, 8]
   assert s.targets.tolist() == [901, 902, 267, 298, 299, 307, 0, 291, 304, 300, 0, 7, 8, 0]
@@ -79,8 +78,7 @@ def test_in_a_tree_of_molmo_v1_eos_stays_between_branches_that_count_from_one():
 
 def test_molmo_v1_differs_in_trees_only():
   for conversations in ([['1', '2', '3', '4']], [['1', '2', '3']]):
-    ours, v1 = (build(conversations, [MEDIA], tree_format=TREE_FORMATS[name])
-                for name in ('molmo2', 'molmo_v1'))
+    ours, v1 = (build(conversations, [MEDIA], eos_between=v1) for v1 in (False, True))
     for field, value in vars(ours).items():
       np.testing.assert_array_equal(getattr(v1, field), value)
 
@@ -90,7 +88,7 @@ def test_limits_of_a_v1_tree_count_the_eos_between_branches():
   # Of Molmo v1 the second answer is token 10 of the sequence, counted from 0: one EOS stands before
   # it.
   for limit, segments in ((10, {10000, 1}), (11, {10000, 1, 2})):
-    found = build(three, [MEDIA], max_sequence_length=limit, tree_format=TREE_FORMATS['molmo_v1'])
+    found = build(three, [MEDIA], max_sequence_length=limit, eos_between=True)
     assert set(found.segments) == segments
 
 

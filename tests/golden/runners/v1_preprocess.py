@@ -24,7 +24,6 @@ from molmo_jax.preprocess.layout import prepare_images
 from molmo_jax.preprocess.resize import letterbox
 from molmo_jax.preprocess.sequence import (
   LOSS_WEIGHTS,
-  TREE_FORMATS,
   LossWeight,
   SequenceRules,
   TokenSequence,
@@ -188,7 +187,7 @@ def _sequence(case: dict[str, Any], inputs: Sequence[VisualInput], cases: dict[s
       conversations, [visual.tokens for visual in inputs], tokenize=tokenize,
       bos_id=cases['bos_token_id'],
       eos_id=cases['eos_token_id'],
-      rules=SequenceRules(default, tree_format=TREE_FORMATS['molmo_v1']),
+      rules=SequenceRules(default, eos_between=True),
       branch_weights=[None if w is None
                       else LossWeight(w, default.root_length, default.root_branches)
                       for w in weights])
