@@ -90,8 +90,9 @@ def build_sequence(conversations: Sequence[Sequence[str]], media_tokens: Sequenc
   Args:
     conversations: message strings of every conversation, user first, alternating. One conversation
       with an odd number of messages is a prompt: its last target is a dummy 0, its weights mean
-      nothing. `<|image|>` says where media goes: once per media input in one conversation,
-      or once in the first message of every branch of a tree over one input. Without it all media follows BOS.
+      nothing. `<|image|>` says where media goes: once per media input in one conversation, or once
+      in the first message of every branch of a tree over one input. Without it all media follows
+      BOS.
     media_tokens: int [T] tokens of every image, or of the video, in order.
     tokenize: text → ids, without BOS and EOS; the text is trusted, role markers become special
       tokens.
