@@ -9,16 +9,14 @@ from molmo_jax.model.tower import VITS
 # the language models: Qwen3-4B-Instruct-2507, Qwen3-8B, Olmo-3-7B-Instruct
 LLM = {
   '4b': dict(vocab=151936, width=2560, layers=36, heads=32, kv_heads=8, head_dim=128, mlp=9728,
-             rope_theta=5e6,
-             qk_norm='head', norm_order='pre'),
+             rope_theta=5e6, qk_norm='head', norm_order='pre'),
   '8b': dict(vocab=151936, width=4096, layers=36, heads=32, kv_heads=8, head_dim=128, mlp=12288,
-             rope_theta=1e6,
-             qk_norm='head', norm_order='pre'),
+             rope_theta=1e6, qk_norm='head', norm_order='pre'),
   # YaRN on every fourth layer, the ones with full attention in Olmo 3; a released checkpoint's own
   # list wins
   'o7b': dict(vocab=100278, width=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp=11008,
-              rope_theta=5e5,
-              qk_norm='full', norm_order='post', yarn=dict(layers=tuple(range(3, 32, 4)))),
+              rope_theta=5e5, qk_norm='full', norm_order='post',
+              yarn=dict(layers=tuple(range(3, 32, 4)))),
 }
 
 
@@ -30,21 +28,18 @@ def model(size: str) -> ConfigDict:
   return ConfigDict(dict(
     vit=VITS['siglip'],
     connector=dict(vit_layers=(-3, -9), pooling='attention_meanq', pooling_mask=True,
-                   projector='mlp', heads=16,
-                   kv_heads=16, head_dim=72, width=1152, pool_slots=9, hidden=llm['mlp'],
-                   layout_embedding=False),
+                   projector='mlp', heads=16, kv_heads=16, head_dim=72, width=1152, pool_slots=9,
+                   hidden=llm['mlp'], layout_embedding=False),
     llm=dict(llm, extra_vocab=128, tied=False),
     bidirectional='image_tokens', attention='auto', blind=False, dtype='bfloat16', remat='full'))
 
 
 def optimizer(connector: float, vit: float, llm: float, warmup: dict[str, int]) -> ConfigDict:
   """The released recipe: three groups clipped on their own, the base embedding frozen."""
-  return ConfigDict(dict(b1=0.9, b2=0.95, eps=1e-6, weight_decay=0.0, clip_norm=1.0,
-                         min_lr_ratio=0.1,
-                         groups=dict(
-                           frozen=dict(pattern='embedding/base$', frozen=True),
-                           connector=dict(pattern='connector/|embedding/extra$',
-                                          learning_rate=connector, warmup=warmup['connector']),
-                           vit=dict(pattern='vit/', learning_rate=vit, warmup=warmup['vit']),
-                           llm=dict(pattern='decoder/|embedding/', learning_rate=llm,
-                                    warmup=warmup['llm']))))
+  return ConfigDict(dict(
+    b1=0.9, b2=0.95, eps=1e-6, weight_decay=0.0, clip_norm=1.0, min_lr_ratio=0.1, groups=dict(
+      frozen=dict(pattern='embedding/base$', frozen=True),
+      connector=dict(pattern='connector/|embedding/extra$', learning_rate=connector,
+                     warmup=warmup['connector']),
+      vit=dict(pattern='vit/', learning_rate=vit, warmup=warmup['vit']),
+      llm=dict(pattern='decoder/|embedding/', learning_rate=llm, warmup=warmup['llm']))))

@@ -29,18 +29,14 @@ from molmo_jax.preprocess.types import MOLMO_V1
 # of OLMo are padded, and the extra tokens lie in their padding. `hidden` is the connector's.
 LLM = {
   '7b_d': dict(vocab=152064, width=3584, layers=28, heads=28, kv_heads=4, mlp=18944, rope_theta=1e6,
-               norm_eps=1e-6,
-               qk_norm='none', norm_order='pre', qkv_bias=True),
+               norm_eps=1e-6, qk_norm='none', norm_order='pre', qkv_bias=True),
   '7b_o': dict(vocab=100352, extra_from=100278, width=4096, layers=32, heads=32, kv_heads=32,
-               mlp=11008, rope_theta=5e5,
-               norm_eps=1e-6, qk_norm='full', norm_order='post'),
+               mlp=11008, rope_theta=5e5, norm_eps=1e-6, qk_norm='full', norm_order='post'),
   '72b': dict(vocab=152064, width=8192, layers=80, heads=64, kv_heads=8, mlp=29568, rope_theta=1e6,
-              norm_eps=1e-5,
-              qk_norm='none', norm_order='pre', qkv_bias=True),
+              norm_eps=1e-5, qk_norm='none', norm_order='pre', qkv_bias=True),
   '1b_e': dict(vocab=50304, extra_from=50280, width=2048, layers=16, heads=16, kv_heads=16,
-               mlp=1024, experts=64,
-               experts_per_token=8, rope_theta=1e4, norm_eps=1e-5, qk_norm='full',
-               norm_order='pre'),
+               mlp=1024, experts=64, experts_per_token=8, rope_theta=1e4, norm_eps=1e-5,
+               qk_norm='full', norm_order='pre'),
 }
 
 TOWERS = {name: dict(row, keep_unread=True) for name, row in VITS.items()}
@@ -97,9 +93,8 @@ def get_config(arguments: str = 'size=7b_d') -> ConfigDict:
   c.preprocess.text.update(s['text'])
   c.data = ConfigDict(dict(
     train='data/train.jsonl', validation='data/val.jsonl', tokenizer='data/tokenizer.json',
-    batch_size=s['rows'],
-    sequence_length=2304, crops=13, visual_tokens=1932 if vision == 'siglip' else 1344, workers=2,
-    seed=s['seed'], prompts=s['prompts']))
+    batch_size=s['rows'], sequence_length=2304, crops=13, workers=2, seed=s['seed'],
+    visual_tokens=1932 if vision == 'siglip' else 1344, prompts=s['prompts']))
   if folder:
     c.data.update(recipe(f'v1_{stage}', folder, present_only=True))
   c.optimizer = molmo2.optimizer(*s['recipe'])

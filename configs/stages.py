@@ -45,9 +45,9 @@ def config(name: str, size: str, stage: str, folder: str) -> ConfigDict:
   c.preprocess = ConfigDict(dict(
     image=dict(crop_size=378, patch_size=14, max_crops=8, max_crops_eval=24, max_images=5,
                overlap_margins=(4, 4), pooling=(2, 2)),
-    video=dict(max_frames=frames, max_frames_eval=384, max_fps=2.0,
-               frame_sample_mode='uniform_last_frame',
-               pooling=(3, 3), time_mode='per-frame-compact', subtitle_mode='frame_1'),
+    video=dict(max_frames=frames, max_frames_eval=384, max_fps=2.0, pooling=(3, 3),
+               frame_sample_mode='uniform_last_frame', time_mode='per-frame-compact',
+               subtitle_mode='frame_1'),
     text=dict(message_format='qwen3',
               message_weight='none' if pretrain else 'root_subsegments_root_tokens',
               style_prefix='style_and_length_v2' if pretrain else 'demo_or_style_v2')))
@@ -60,8 +60,8 @@ def config(name: str, size: str, stage: str, folder: str) -> ConfigDict:
     prompts='style_only' if pretrain else 'molmo2'))
   if folder:
     c.data.update(recipe(stage, folder, present_only=True))
-  warmup = dict(connector=200, vit=2000, llm=2000) if pretrain else dict(connector=200, vit=200,
-                                                                         llm=200)
+  slow = 2000 if pretrain else 200
+  warmup = dict(connector=200, vit=slow, llm=slow)
   c.optimizer = molmo2.optimizer(*((2e-4, 6e-6, 2e-5) if pretrain else (5e-6, 5e-6, 1e-5)), warmup)
   c.training = ConfigDict(dict(steps=steps, log_every=20,
                                checkpoint_every=4000 if pretrain else 2000,
