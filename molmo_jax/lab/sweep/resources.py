@@ -8,7 +8,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from molmo_jax.configuration import ConfigError
@@ -23,19 +23,6 @@ class Share:
   """What one process gets."""
   cores: frozenset[int] = frozenset()           # empty: not restricted
   environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-  @contextlib.contextmanager
-  def taken(self) -> Iterator[None]:
-    """Restricts processes that this thread starts to the cores, from their first instruction on."""
-    if not self.cores:
-      yield
-      return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, self.cores)
-    try:
-      yield
-    finally:
-      os.sched_setaffinity(0, before)
 
 
 def backend() -> str:
@@ -71,17 +58,16 @@ def shares(processes: int | None, kind: str) -> list[Share]:
     memory = {'XLA_PYTHON_CLIENT_MEM_FRACTION': f'{0.9 / count:.3f}'} if count > 1 else {}
     return [Share(environment=memory) for _ in range(count)]
   cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
-  count = processes or max(
-    1, min(len(cores) or os.cpu_count() or 1, int(_free_memory() // MEMORY_PER_RUN)))
-  return [_cpu_share(cores, i, count) for i in range(count)]
-
-
-def _cpu_share(cores: list[int], index: int, count: int) -> Share:
-  mine = cores[index * len(cores) // count:(index + 1) * len(cores) // count] if count <= len(
-    cores) else (cores[index % len(cores):][:1] if cores else [])
-  threads = str(max(len(mine), 1))
-  return Share(frozenset(mine), {'OMP_NUM_THREADS': threads, 'OPENBLAS_NUM_THREADS': threads,
-                                 'JAX_PLATFORMS': 'cpu'})
+  free = int(min(_free_memory() // MEMORY_PER_RUN, len(cores) or os.cpu_count() or 1))
+  count, found = processes or max(free, 1), []
+  for i in range(count):
+    mine = cores[i * len(cores) // count:(i + 1) * len(cores) // count]
+    if len(cores) < count:
+      mine = [cores[i % len(cores)]] if cores else []
+    threads = str(max(len(mine), 1))
+    found.append(Share(frozenset(mine), {'OMP_NUM_THREADS': threads, 'JAX_PLATFORMS': 'cpu',
+                                         'OPENBLAS_NUM_THREADS': threads}))
+  return found
 
 
 def _free_memory() -> float:
