@@ -17,7 +17,6 @@ from absl import logging
 from rich.console import Console
 
 from molmo_jax.command_line import add_config, make_parser, one_line_errors, positive, read_config
-from molmo_jax.configuration import ConfigError
 from molmo_jax.lab.sweep import listing, markdown, tables
 from molmo_jax.lab.sweep.record import is_done
 from molmo_jax.lab.sweep.report import write_report
@@ -50,8 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
   given = read_config(args.config, rest)
   path, colon, options = given.file.partition(':')
   studies = read_studies(path)
-  planned = plan(given.config, given.overrides, choose(studies, args.study or _missing(studies)),
-                 args.seeds, out)
+  planned = plan(given.config, given.overrides, choose(studies, args.study), args.seeds, out)
   config_file = str(Path(path).resolve()) + colon + options
   if args.dry_run:
     for run in planned.runs.values():
@@ -101,10 +99,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def prepare_data(planned: Plan, console: Console) -> None:
   """Generates the scenes of every data setting, once, before the runs that read them."""
-  prepared: set[str] = set()
-  for run in (run.experiment for run in planned.runs.values()):
-    if run.scenes is not None and run.data.scenes_root not in prepared:
-      prepared.add(run.data.scenes_root)
+  settings = {run.experiment.data.scenes_root: run.experiment for run in planned.runs.values()}
+  for run in settings.values():
+    if run.scenes is not None:
       prepare(run.data, run.scenes, run.model.llm.first_extra_id, console)
 
 
@@ -138,7 +135,3 @@ def show(study: StudyResult, console: Console) -> None:
       line += (f'; difference {tables.difference_cell(found).text}, {tables.p_phrase(found.p)}'
                f'{tables.mark(found.p)}')
     console.print(line, highlight=False, markup=False)
-
-
-def _missing(studies: dict) -> str:
-  raise ConfigError(f'--study is missing; there are: {", ".join(studies)}, all')

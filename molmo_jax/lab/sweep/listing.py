@@ -18,8 +18,7 @@ AROUND = 30.0
 def lines(plan: Plan, out: Path, processes: int) -> Iterator[str]:
   """Two lines per arm, and the sum; a run that several arms share is counted where it comes first.
   """
-  counted: set[str] = set()
-  total = 0.0
+  counted, total = set(), 0.0
   for name, study in plan.studies.items():
     yield f'{name}: {study.claim}'
     yield f'  tasks: {", ".join(study.tasks)}'
@@ -49,5 +48,5 @@ def _estimates(left: Iterable[Run], step_seconds: float, out: Path,
   known = [record.read_done(out / RUNS / name)['seconds'] for name in others
            if record.is_done(out / RUNS / name)]
   for run in left:
-    yield statistics.fmean(
-      known) if known else AROUND + step_seconds * run.experiment.training.steps
+    guess = AROUND + step_seconds * run.experiment.training.steps
+    yield statistics.fmean(known) if known else guess

@@ -42,13 +42,11 @@ def accuracy_panels(study: StudyResult) -> list[IntervalPanel]:
 
 def _rows(study: StudyResult, task: str) -> list[Interval]:
   rows = []
-  for arm in study.arms:
-    if arm.runs:
-      found = arm.mean(task)
-      low, high = (None if math.isnan(b) else 100 * b for b in (found.low, found.high))
-      rows.append(Interval(arm.name, colours(study)[arm.name],
-                           [100 * run.accuracy[task] for run in arm.runs.values()],
-                           100 * found.mean, low, high))
+  for arm in filter(lambda arm: arm.runs, study.arms):
+    found = arm.mean(task)
+    low, high = (None if math.isnan(b) else 100 * b for b in (found.low, found.high))
+    values = [100 * run.accuracy[task] for run in arm.runs.values()]
+    rows.append(Interval(arm.name, colours(study)[arm.name], values, 100 * found.mean, low, high))
   return rows
 
 

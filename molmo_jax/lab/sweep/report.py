@@ -38,8 +38,8 @@ def as_csv(studies: Sequence[StudyResult]) -> str:
       for seed, run in arm.runs.items():
         for task, accuracy in run.accuracy.items():
           writer.writerow([study.name, arm.name, seed, task, accuracy, run.chance[task],
-                           run.parameters,
-                           f'{run.flops:.6g}', f'{run.step_seconds:.6g}', run.folder.name])
+                           run.parameters, f'{run.flops:.6g}', f'{run.step_seconds:.6g}',
+                           run.folder.name])
   return text.getvalue()
 
 

@@ -31,6 +31,11 @@ class Paired(Mean):
   """The mean of paired differences and the p-value of a two-sided t-test (NaN if n = 1)."""
   p: float
 
+  @property
+  def strong(self) -> bool:
+    """Whether it is marked as a difference."""
+    return self.p < STRONG
+
 
 def mean_of(values: Sequence[float], confidence: float = 0.95) -> Mean:
   """Mean and t-interval of at least one value."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import json
 import re
 import runpy
@@ -47,11 +48,10 @@ class Study:
 
   def __post_init__(self):
     if len(self.arms) < 2:
-      raise ValueError(f'arms: {list(self.arms)}; a study needs a baseline and at least one other '
-        'arm')
+      raise ValueError('arms: a study needs a baseline and at least one other arm, not '
+                       f'{list(self.arms)}')
     if not self.tasks:
-      raise ValueError(
-        'tasks: at least one task must be named, whose accuracy answers the question')
+      raise ValueError('tasks: the study names no task whose accuracy answers its question')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +64,12 @@ class Run:
 
   def arguments(self, config_file: str, workdir: Path) -> list[str]:
     """The flags of train.py."""
-    return [f'--config={config_file}',
-            *(f'--config.{key}={_flag_text(value)}' for key, value in self.flags.items()),
-            f'--workdir={workdir}']
+    return [f'--config={config_file}', *flag_texts(self.flags), f'--workdir={workdir}']
+
+
+def flag_texts(flags: Mapping[str, Any]) -> list[str]:
+  """Configuration values as they are typed on a command line."""
+  return [f'--config.{key}={value}' for key, value in flags.items()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,20 +98,21 @@ def read_studies(path: str) -> dict[str, Study]:
           for name, study in found.items()}
 
 
-def choose(studies: Mapping[str, Study], names: str) -> dict[str, Study]:
+def choose(studies: Mapping[str, Study], names: str | None) -> dict[str, Study]:
   """The studies of a list such as 'pooling,layers'; 'all' are all.
 
   Raises:
-    ConfigError: a name that does not exist; the message names the closest.
+    ConfigError: no list, or a name that does not exist; the message names the closest.
   """
-  if names == 'all':
-    return dict(studies)
-  for name in names.split(','):
+  there = f'there are: {", ".join(studies)}, all'
+  if names is None:
+    raise ConfigError(f'--study is missing; {there}')
+  chosen = list(studies) if names == 'all' else names.split(',')
+  for name in chosen:
     if name not in studies:
       close = difflib.get_close_matches(name, studies, n=1, cutoff=0.0)[0]
-      raise ConfigError(f"--study: there is no '{name}'; did you mean '{close}'? There are: "
-        f"{', '.join(studies)}, all")
-  return {name: studies[name] for name in names.split(',')}
+      raise ConfigError(f"--study: there is no '{name}'; did you mean '{close}'? {there}")
+  return {name: studies[name] for name in chosen}
 
 
 def plan(base: ConfigDict, given: Mapping[str, Any], studies: Mapping[str, Study], seeds: int,
@@ -127,63 +131,59 @@ def plan(base: ConfigDict, given: Mapping[str, Any], studies: Mapping[str, Study
   runs: dict[str, Run] = {}
   names: dict[str, dict[str, list[str]]] = {study: {arm: [] for arm in studies[study].arms}
                                             for study in studies}
-  for seed in range(seeds):
-    for name, study in studies.items():
-      shared = {key: value for key, value in study.settings.items() if key not in given}
-      for arm, flags in study.arms.items():
-        run = _run(base, {**given, **shared, **flags}, set(given), seed, out,
-                   f'study {name}, arm {arm}')
-        if run.experiment.scenes is not None:
-          _check_tasks(study, run.experiment.scenes, f'study {name}, arm {arm}')
-        same = [other for other, made in names[name].items() if run.name in made]
-        if same:
-          raise ConfigError(f"study {name}: the arms '{same[0]}' and '{arm}' are the same run; "
-            "their flags must differ")
-        runs.setdefault(run.name, run)
-        names[name][arm].append(run.name)
+  for seed, (name, study) in itertools.product(range(seeds), studies.items()):
+    shared = {key: value for key, value in study.settings.items() if key not in given}
+    for arm, flags in study.arms.items():
+      try:
+        run = _run(base, {**given, **shared, **flags, 'seed': seed, 'data.seed': seed}, set(given),
+                   out)
+        _check_tasks(study, run.experiment.scenes)
+      except ConfigError as error:
+        raise ConfigError(f'study {name}, arm {arm}: {error}') from None
+      same = [other for other, made in names[name].items() if run.name in made]
+      if same:
+        raise ConfigError(f"study {name}: the arms '{same[0]}' and '{arm}' are the same run; their "
+                          'flags must differ')
+      runs.setdefault(run.name, run)
+      names[name][arm].append(run.name)
   return Plan(dict(studies), runs,
               {s: {a: tuple(made) for a, made in arms.items()} for s, arms in names.items()})
 
 
-def _check_tasks(study: Study, scenes: ScenesConfig, where: str) -> None:
-  there = [task for task, kind in KIND_OF_TASK.items() if getattr(scenes.train, kind)]
+def _check_tasks(study: Study, scenes: ScenesConfig | None) -> None:
+  there = [task for task, kind in KIND_OF_TASK.items() if scenes and getattr(scenes.train, kind)]
   absent = [task for task in study.tasks if task not in there]
-  if absent:
-    raise ConfigError(f'{where}: the scenes that are asked for have no task {", ".join(absent)}; '
-      f'they have: {", ".join(there) or "none"} (scenes.train counts the training records of every '
-      'kind)')
+  if scenes and absent:
+    raise ConfigError(f'the scenes that are asked for have no task {", ".join(absent)}; they have: '
+                      f'{", ".join(there) or "none"} (scenes.train counts the training records of '
+                      'every kind)')
 
 
-def _run(base: ConfigDict, flags: dict[str, Any], given: set[str], seed: int, out: Path,
-         where: str) -> Run:
-  flags = {**flags, 'seed': seed, 'data.seed': seed}
-  config = _with_flags(base, flags, where)
-  before = flatten(base)
+def _run(base: ConfigDict, flags: dict[str, Any], given: set[str], out: Path) -> Run:
+  config, before, seed = _with_flags(base, flags), flatten(base), flags['seed']
   slug = _slug({k: v for k, v in flags.items() if k in given or before.get(k) != v})
   generated = config.get('scenes') is not None and bool(config.data.scenes_root)
   name = f'{slug}-seed{seed}-{_digest(_decisive(config, generated))}'
   places: dict[str, Any] = {'name': f'{slug}, seed {seed}'}
   if generated:
-    folder = out / DATA / f'scenes-{_digest([config.scenes.to_dict(), _base_vocabulary(config)])}'
+    vocabulary = experiment.from_config(config).model.llm.first_extra_id   # of the tokenizer
+    folder = out / DATA / f'scenes-{_digest([config.scenes.to_dict(), vocabulary])}'
     places |= {'data.scenes_root': str(folder), 'data.train': str(folder / 'train.jsonl'),
                'data.validation': str(folder / 'val.jsonl'),
                'data.tokenizer': str(folder / 'tokenizer.json')}
-  config = _with_flags(config, places, where)
-  try:
-    return Run(name, seed, flags | places, experiment.from_config(config))
-  except ConfigError as error:
-    raise ConfigError(f'{where}: {error}') from None
+  config.update_from_flattened_dict(places)
+  return Run(name, seed, flags | places, experiment.from_config(config))
 
 
-def _with_flags(config: ConfigDict, flags: Mapping[str, Any], where: str) -> ConfigDict:
+def _with_flags(config: ConfigDict, flags: Mapping[str, Any]) -> ConfigDict:
   changed, known = config.copy_and_resolve_references(), flatten(config)
   for key, value in flags.items():
     if key not in known:
-      raise ConfigError(f"{where}: '{key}': {_unknown(key, known)}")
+      raise ConfigError(f"'{key}': {_unknown(key, known)}")
     try:
       changed.update_from_flattened_dict({key: value})
     except (TypeError, ValueError):
-      raise ConfigError(f"{where}: '{key}': {value!r} is no value for it") from None
+      raise ConfigError(f"'{key}': {value!r} is no value for it") from None
   return changed
 
 
@@ -191,12 +191,6 @@ def _unknown(key: str, known: Mapping[str, Any]) -> str:
   if key in flatten(with_defaults(experiment.Experiment, {})):
     return 'get_config must return molmo_jax.experiment.complete(…), so that every key can be set'
   return f"no such key; did you mean '{difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]}'?"
-
-
-def _base_vocabulary(config: ConfigDict) -> int:
-  """Rows for which the tokenizer of generated data is trained."""
-  extra_from = config.model.llm.get('extra_from')
-  return config.model.llm.vocab if extra_from is None else extra_from
 
 
 def _decisive(config: ConfigDict, generated: bool) -> dict[str, Any]:
@@ -219,22 +213,15 @@ def _digest(value: Any) -> str:
 
 def _slug(flags: Mapping[str, Any]) -> str:
   """The start of a folder's name: what the run is about, in characters of every file system."""
-  parts = [f'{key.rpartition(".")[2]}={_short(value)}' for key, value in sorted(flags.items())
-           if key.partition('.')[0] not in UNNAMED and not _repeats(key, flags)]
+  parts = []
+  for key, value in sorted(flags.items()):
+    section, last = key.partition('.')[0], key.rpartition('.')[2]
+    # a flag may set for inference what another sets for training
+    if section in UNNAMED or (key.endswith('_eval') and flags.get(key[:-5]) == value):
+      continue
+    if isinstance(value, bool):
+      value = 'on' if value else 'off'
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+      value = 'x'.join(map(str, value))
+    parts.append(f'{last}={value}')
   return re.sub(r'[^A-Za-z0-9=_.,-]+', '_', ','.join(parts))[:LONGEST_NAME] or 'base'
-
-
-def _repeats(key: str, flags: Mapping[str, Any]) -> bool:
-  """Whether a flag only sets for inference what another sets for training."""
-  return key.endswith('_eval') and flags.get(key.removesuffix('_eval')) == flags[key]
-
-
-def _short(value: Any) -> str:
-  if isinstance(value, bool):
-    return 'on' if value else 'off'
-  is_list = isinstance(value, Sequence) and not isinstance(value, str)
-  return 'x'.join(map(str, value)) if is_list else str(value)
-
-
-def _flag_text(value: Any) -> str:
-  return value if isinstance(value, str) else repr(value)

@@ -9,6 +9,8 @@ from typing import Any
 
 from molmo_jax.lab.sweep.results import MEAN, StudyResult
 from molmo_jax.lab.sweep.statistics import STRONG, WEAK, Mean, Paired
+from molmo_jax.lab.sweep.study import flag_texts
+from molmo_jax.pages.render import percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +35,11 @@ def overview(studies: Sequence[StudyResult]) -> Table:
   for study in studies:
     for arm in study.compared:
       found = study.difference(arm)
-      before, after = (Cell(percent(side.mean(MEAN).mean), side.name)
-                       for side in (study.baseline, arm))
-      rows.append([Cell(study.name), Cell(arm.name), Cell(', '.join(study.tasks)),
-                   Cell(str(found.n)), before,
-                   Cell(after.text), difference_cell(found), p_cell(found.p)])
+      before, after = (percent(side.mean(MEAN).mean) for side in (study.baseline, arm))
+      texts = study.name, arm.name, ', '.join(study.tasks), str(found.n)
+      rows.append([*map(Cell, texts), Cell(before, study.baseline.name), Cell(after),
+                   difference_cell(found),
+                   Cell(p_text(found.p) + mark(found.p), strong=found.strong)])
   return Table(head, rows)
 
 
@@ -45,14 +47,11 @@ def arms(study: StudyResult) -> Table:
   """What every arm reaches, and what it takes."""
   head = ['arm', *study.columns, 'n', 'parameters', 'MFLOP/step', 'ms/step']
   rows = []
-  for arm in study.arms:
-    if arm.runs:
-      baseline = ' (baseline)' if arm is study.baseline else ''
-      rows.append([Cell(arm.name + baseline),
-                   *(accuracy_cell(arm.mean(task)) for task in study.columns),
-                   Cell(str(len(arm.runs))), Cell(f'{arm.typical("parameters"):,.0f}'),
-                   Cell(f'{arm.typical("flops") / 1e6:,.0f}'),
-                   Cell(f'{1e3 * arm.typical("step_seconds"):,.1f}')])
+  for arm in filter(lambda arm: arm.runs, study.arms):
+    numbers = (f'{len(arm.runs)}', f'{arm.typical("parameters"):,.0f}',
+               f'{arm.typical("flops") / 1e6:,.0f}', f'{1e3 * arm.typical("step_seconds"):,.1f}')
+    rows.append([Cell(arm.name + ' (baseline)' * (arm is study.baseline)),
+                 *(accuracy_cell(arm.mean(task)) for task in study.columns), *map(Cell, numbers)])
   return Table(head, rows)
 
 
@@ -62,8 +61,8 @@ def differences(study: StudyResult) -> Table:
   rows = []
   for arm in study.compared:
     found = [study.difference(arm, task) for task in study.columns]
-    cells = [Cell(f'{difference_cell(d).text}{mark(d.p)}',
-                  f'{difference_cell(d).small}, {p_phrase(d.p)}', d.p < STRONG) for d in found]
+    cells = [Cell(cell.text + mark(d.p), f'{cell.small}, {p_phrase(d.p)}', cell.strong)
+             for d, cell in zip(found, map(difference_cell, found))]
     rows.append([Cell(arm.name), *cells, Cell(str(found[-1].n)),
                  Cell(p_text(study.p_over_examples(arm)))])
   return Table(head, rows)
@@ -75,7 +74,7 @@ def verdict(study: StudyResult) -> str:
   if not tested or tested[0][1].n < 2:
     return 'Too few finished seeds for a test.'
   said = [f'{arm.name} {signed(d.mean)} points ({p_phrase(d.p)})' for arm, d in tested
-          if d.p < STRONG]
+          if d.strong]
   what = study.tasks[0] if len(study.tasks) == 1 else f'the mean of {", ".join(study.tasks)}'
   if not said:
     return f'No arm differs from the baseline in {what} with p < {STRONG:g}.'
@@ -99,10 +98,9 @@ def notes(studies: Sequence[StudyResult]) -> list[str]:
     'MFLOP/step: matrix products of one training step, forward and backward, padding not counted. '
     'ms/step: median, while other runs used the other cores.',
   ]
-  missing = {study.name: study.missing for study in studies if study.missing}
+  missing = [f'{study.name} {study.missing}' for study in studies if study.missing]
   if missing:
-    lines.append('Runs that are not finished and not counted: '
-                 + ', '.join(f'{name} {count}' for name, count in missing.items()) + '.')
+    lines.append(f'Runs that are not finished and not counted: {", ".join(missing)}.')
   return lines
 
 
@@ -114,12 +112,7 @@ def accuracy_cell(found: Mean) -> Cell:
 def difference_cell(found: Paired) -> Cell:
   """Difference to the baseline in points, with its interval."""
   interval = '' if math.isnan(found.low) else f'{signed(found.low)} … {signed(found.high)}'
-  return Cell(signed(found.mean), interval, found.p < STRONG)
-
-
-def p_cell(p: float) -> Cell:
-  """A p-value with its mark of significance."""
-  return Cell(p_text(p) + mark(p), strong=p < STRONG)
+  return Cell(signed(found.mean), interval, found.strong)
 
 
 def p_text(p: float) -> str:
@@ -139,11 +132,6 @@ def mark(p: float) -> str:
   return ' ‡' if p < STRONG else ' †' if p < WEAK else ''
 
 
-def percent(fraction: float) -> str:
-  """A fraction in %, with one decimal."""
-  return f'{100 * fraction:.1f}'
-
-
 def signed(fraction: float) -> str:
   """A difference of fractions in points, with its sign."""
   return f'{100 * fraction:+.1f}'.replace('-', '−')
@@ -151,4 +139,4 @@ def signed(fraction: float) -> str:
 
 def flags_text(flags: Mapping[str, Any]) -> str:
   """As they are typed on the command line of train.py."""
-  return ' '.join(f'--config.{key}={value}' for key, value in flags.items()) or 'none'
+  return ' '.join(flag_texts(flags)) or 'none'
