@@ -98,11 +98,13 @@ def _entry(flag: str, text: str) -> list[str]:
   return [*head, *(f'{"":30}{line}' for line in rest)]
 
 
-def make_parser(command: str, purpose: str | None, examples: str) -> argparse.ArgumentParser:
-  """The argparse parser of `molmo-jax COMMAND`: the module's docstring, flags, examples."""
-  return argparse.ArgumentParser(prog=f'molmo-jax {command}', description=(purpose or '').strip(),
-                                 allow_abbrev=False, epilog='examples:\n' + examples.strip('\n'),
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(command: str, docstring: str | None) -> argparse.ArgumentParser:
+  """The argparse parser of `molmo-jax COMMAND`; `docstring` is its module's, with `Examples:` last.
+  """
+  purpose, _, examples = (docstring or '').partition('\nExamples:\n')
+  return argparse.ArgumentParser(
+    prog=f'molmo-jax {command}', description=purpose.strip(), allow_abbrev=False,
+    epilog=f'examples:\n{examples.rstrip()}', formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> None:

@@ -1,6 +1,12 @@
 """Asks a checkpoint about images or a video; the answer appears while it is generated.
 
 Without a question it holds a conversation: one question a line, an empty line ends it.
+
+Examples:
+  molmo-jax chat --model allenai/Molmo2-8B --image cat.jpg "What is the cat doing?"
+  molmo-jax chat --model DIR --image a.jpg b.jpg "What changed?"
+  molmo-jax chat --model DIR --image mugs.jpg --draw mugs_points.png "Point to the mugs."
+  molmo-jax chat --model DIR --video clip.mp4    # without a question: a conversation
 """
 
 from __future__ import annotations
@@ -13,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
 
 import molmo_jax
 from molmo_jax.command_line import make_parser, one_line_errors
@@ -21,13 +26,6 @@ from molmo_jax.evaluation.drawing import draw_points
 from molmo_jax.preprocess.reading import load_image
 from molmo_jax.preprocess.types import MediaError
 from molmo_jax.preprocess.video import read_video
-
-EXAMPLES = """
-  molmo-jax chat --model allenai/Molmo2-8B --image cat.jpg "What is the cat doing?"
-  molmo-jax chat --model DIR --image a.jpg b.jpg "What changed?"
-  molmo-jax chat --model DIR --image mugs.jpg --draw mugs_points.png "Point to the mugs."
-  molmo-jax chat --model DIR --video clip.mp4    # without a question: a conversation
-"""
 
 
 @one_line_errors
@@ -51,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-  parser = make_parser('chat', __doc__, EXAMPLES)
+  parser = make_parser('chat', __doc__)
   parser.add_argument('--model', required=True, metavar='DIR',
                       help='folder of a checkpoint, or its id on the Hub')
   parser.add_argument('--image', nargs='+', action='extend', default=[], metavar='FILE',
@@ -110,7 +108,7 @@ def _draw(molmo: molmo_jax.Molmo, answer: str, messages: list[dict[str, Any]],
   height = max(len(d) for d in drawn)
   padded = [np.pad(d, ((0, height - len(d)), (0, 0), (0, 0)), constant_values=255) for d in drawn]
   Image.fromarray(np.concatenate(padded, axis=1)).save(args.draw)
-  Console(stderr=True).print(f'{len(points)} points → {args.draw}', highlight=False)
+  print(f'{len(points)} points → {args.draw}', file=sys.stderr)
 
 
 if __name__ == '__main__':

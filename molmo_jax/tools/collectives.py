@@ -9,7 +9,8 @@ import re
 OPERATIONS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all', 'collective-permute')
 _WIDTHS = {'pred': 1, 's8': 1, 'u8': 1, 's16': 2, 'u16': 2, 'bf16': 2, 'f16': 2, 's32': 4, 'u32': 4,
            'f32': 4, 's64': 8, 'u64': 8, 'f64': 8}
-_COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) .*\{\s*(/\*.*\*/)?\s*$')
+_COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) [^\n]*\{ *(?:/\*[^\n]*\*/)? *\n(.*?)^\}',
+                          re.MULTILINE | re.DOTALL)
 _CALLED = re.compile(r'(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)')
 _BRANCHES = re.compile(r'(?:branch_computations|called_computations|calls)=\{([^}]*)\}')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
@@ -33,7 +34,8 @@ class Collective:
 def collectives(hlo: str) -> list[Collective]:
   """The collectives of an optimised HLO module, ordered by operation; those outside of loops first.
   """
-  entry, computations = _computations(hlo)
+  written = _COMPUTATION.findall(hlo)            # entry or not, name, instructions
+  computations = {name: body.splitlines() for _, name, body in written}
   found: dict[tuple[str, bool], Collective] = {}
   # an asynchronous collective is written several times, on one channel
   seen: set[tuple[str, str]] = set()
@@ -61,7 +63,8 @@ def collectives(hlo: str) -> list[Collective]:
       for other in dict.fromkeys(called):
         visit(other, runs * trips, in_loops or loop)
 
-  visit(entry, 1, False)
+  for name in [name for entry, name, _ in written if entry]:
+    visit(name, 1, False)
   return sorted(found.values(), key=lambda e: (OPERATIONS.index(e.operation), e.in_loops))
 
 
@@ -75,20 +78,6 @@ def _trips(line: str, computations: dict[str, list[str]]) -> int:
   constant = limit and rf'%{re.escape(limit[1])} = s32\[\]\S* constant\((\d+)\)'
   value = constant and re.search(constant, text)
   return int(value[1]) if value else 1
-
-
-def _computations(hlo: str) -> tuple[str, dict[str, list[str]]]:
-  """The entry's name and the lines of every computation."""
-  entry, name, computations = '', '', {}
-  for line in hlo.splitlines():
-    header = _COMPUTATION.match(line) if not line.startswith(' ') else None
-    if header:
-      name = header[2]
-      entry = name if header[1] else entry
-      computations[name] = []
-    elif name:
-      computations[name].append(line)
-  return entry, computations
 
 
 def _result_bytes(line: str, is_start: bool) -> int:

@@ -3,28 +3,8 @@
 It is the real compiler, the libtpu of PyPI: what it refuses would be refused there. It tells memory
 and collectives, not time. docs/scale.md. Exit status: 0 where the step fits, 1 for errors, 2 where
 it does not fit.
-"""
 
-from __future__ import annotations
-
-import dataclasses
-import os
-import re
-from typing import Any
-
-import jax
-from jax.experimental import topologies
-from rich.console import Console
-from rich.table import Table
-
-from molmo_jax.command_line import make_parser
-from molmo_jax.configuration import ConfigError
-from molmo_jax.experiment import Experiment
-from molmo_jax.parallel.mesh import make_mesh
-from molmo_jax.tools.collectives import collectives
-from molmo_jax.tools.compiled_step import GIB, first_line, report_step, run_report
-
-EXAMPLES = """
+Examples:
   # does supervised fine-tuning of the 8B model fit on 256 chips of v5e?
   molmo-jax compile_tpu --config=configs/video.py:size=8b --topology=v5e:16x16 \\
     --config.mesh.context=2 --config.training.loss_chunk=512
@@ -34,14 +14,34 @@ EXAMPLES = """
 It needs libtpu in the version that goes with jax: pip install -r requirements-tpu.txt. Only one
 process at a time can load it. A compilation takes minutes and some GB of memory.
 """
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+from rich.console import Console
+from rich.table import Table
+
+from molmo_jax.command_line import make_parser, one_line_errors
+from molmo_jax.configuration import ConfigError
+from molmo_jax.experiment import Experiment
+from molmo_jax.parallel.mesh import make_mesh
+from molmo_jax.tools.collectives import collectives
+from molmo_jax.tools.compiled_step import GIB, first_line, report_step, run_report
+
 # bytes that a program may use, as the compiler states them; chips that are not listed are left to
 # the compiler
 CAPACITY = {'TPU v5 lite': 15.75, 'TPU v5': 95.74, 'TPU v6 lite': 31.25}
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; exit status: 0 where the step fits, 1 for errors, 2 where it does not fit."""
-  parser = make_parser('compile_tpu', __doc__, EXAMPLES)
+  parser = make_parser('compile_tpu', __doc__)
   parser.add_argument('--topology', required=True, help='generation and shape of the slice: '
                       'v5e:16x16, v5p:4x4x4, v6e:16x16, …')
   return run_report(parser, arguments,
@@ -70,7 +70,7 @@ def compile_for(run: Experiment, topology: str, console: Console) -> dict[str, A
   if compiled is None:
     return report
   found = collectives(compiled.as_text())
-  report['collectives'] = [dataclasses.asdict(e) for e in found]
+  report['collectives'] = [vars(e) for e in found]
   table = Table('operation', 'where', 'written', 'run per step', 'GiB per step',
                 title='collectives, per device', title_justify='left')
   for e in found:
@@ -89,7 +89,7 @@ def slice_devices(topology: str) -> list[Any]:
   match = re.fullmatch(r'\w+:(\d+(?:x\d+){1,2})', topology)
   if not match:
     raise ConfigError(f'--topology={topology}: write generation and shape, as in v5e:16x16 or '
-      'v5p:4x4x4')
+                      'v5p:4x4x4')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')   # there is no machine to ask
   shape = [int(n) for n in match[1].split('x')]
   # cubes have wrap-around links; without this the compiler turns every all-gather into an
@@ -103,10 +103,10 @@ def slice_devices(topology: str) -> list[Any]:
     text = str(error)
     if 'lockfile' in text:
       raise ConfigError('another process uses libtpu, and only one can: wait for it, or delete '
-        '/tmp/libtpu_lockfile if it has died') from None
+                        '/tmp/libtpu_lockfile if it has died') from None
     if 'TPU support not installed' in text or 'libtpu.so' in text:
       raise ConfigError('libtpu is needed: pip install -r requirements-tpu.txt '
-        f'({first_line(error)})') from None
+                        f'({first_line(error)})') from None
     raise ConfigError(f'--topology={topology}: {first_line(error)}') from None
 
 

@@ -7,23 +7,20 @@ present).
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.stages import Compiled, Lowered
 from rich.console import Console
 from rich.table import Table
 
 from molmo_jax.command_line import add_config, read_config
-from molmo_jax.configuration import ConfigError
 from molmo_jax.data.batching import RowShape, empty_row
 from molmo_jax.experiment import Experiment, check_on_mesh, from_config
 from molmo_jax.model.molmo import Molmo
@@ -37,25 +34,25 @@ GIB = 2 ** 30
 
 
 def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
-               report_on: Callable[[Experiment, argparse.Namespace, Console], dict[str, Any]]
+               report_on: Callable[[Experiment, argparse.Namespace, Console], dict[str, Any]],
                ) -> int:
-  """Runs such a tool; exit status: 0 where the step fits, 1 for errors, 2 where it does not fit.
+  """Runs such a tool; exit status: 0 where the step fits, 2 where it does not fit.
 
   Args:
+    parser: with the tool's own flags.
     arguments: default: those of the program.
     report_on: prints to the console and returns what --json prints; its `fits`, if any, decides the
       status.
+
+  Raises:
+    ConfigError: a configuration that is missing or wrong.
   """
   add_config(parser)
   parser.add_argument('--json', action='store_true',
                       help='one JSON object on standard output, nothing else')
   args, rest = parser.parse_known_args(arguments)
-  try:
-    run = from_config(read_config(args.config, rest).config)
-    report = report_on(run, args, Console(stderr=args.json))
-  except ConfigError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
+  run = from_config(read_config(args.config, rest).config)
+  report = report_on(run, args, Console(stderr=args.json, highlight=False))
   if args.json:
     print(json.dumps(report))
   return 0 if report.get('fits', True) else 2
@@ -83,13 +80,16 @@ def report_step(run: Experiment, mesh: Mesh, console: Console, *, capacity: int 
   report: dict[str, Any] = dict(name=run.name, devices=mesh.size, mesh=dict(mesh.shape),
                                 estimates=sizes, whole_parameters=whole, capacity=capacity)
   console.print(f'mesh: {dict(mesh.shape)}; {run.data.batch_size} rows of '
-                f'{run.data.sequence_length} tokens and {run.data.crops} crops', highlight=False)
-  print_estimates(console, sizes, whole)
+                f'{run.data.sequence_length} tokens and {run.data.crops} crops')
+  console.print(bytes_table('per device, from shapes', sizes))
+  if whole:
+    console.print(f'[yellow]{len(whole)} large parameters ({sum(whole.values()) / GIB:.2f} GiB) '
+                  f'are whole on every device: no axis divides them; the first is {min(whole)}')
   if not compiles:
     return report, None
   start = time.monotonic()
   lowered = lower_step(run, mesh)
-  console.print(f'lowered in {time.monotonic() - start:.0f} s; compiling …', highlight=False)
+  console.print(f'lowered in {time.monotonic() - start:.0f} s; compiling …')
   start = time.monotonic()
   compiled, problem = None, 'more than the capacity of a device'
   try:
@@ -101,15 +101,14 @@ def report_step(run: Experiment, mesh: Mesh, console: Console, *, capacity: int 
   report |= dict(fits=compiled is not None, seconds=time.monotonic() - start,
                  suggestions=suggestions(run, mesh, sizes, whole))
   if compiled is not None:
-    console.print(f'compiled in {report["seconds"]:.0f} s', highlight=False)
-    memory = report['memory'] = dataclasses.asdict(memory_of(compiled))
+    console.print(f'compiled in {report["seconds"]:.0f} s')
+    memory = report['memory'] = memory_of(compiled)
     of_device = {'capacity of a device': capacity} if capacity else {}
     console.print(bytes_table('per device, compiled', memory | of_device))
     report['fits'] = capacity is None or memory['peak'] <= capacity
   if not report['fits']:
-    console.print(f'[red]does not fit:[/red] {problem}; smaller steps:', highlight=False)
-    for line in report['suggestions']:
-      console.print(f'  {line}', highlight=False)
+    console.print(f'[red]does not fit:[/red] {problem}; smaller steps:')
+    console.print('\n'.join(f'  {line}' for line in report['suggestions']), markup=False)
   return report, compiled
 
 
@@ -148,28 +147,23 @@ def lower_step(run: Experiment, mesh: Mesh) -> Lowered:
     return jax.jit(step, donate_argnums=0).lower(state, abstract_batch(run, mesh))
 
 
-@dataclasses.dataclass(frozen=True)
-class Memory:
-  """Bytes of one device while a step runs."""
-  arguments: int                     # state and batch
-  temporaries: int
-  outputs: int                       # those that do not take the place of an argument
-  program: int
-  peak: int                          # at the worst moment, all of these together
+def memory_of(compiled: Compiled) -> dict[str, int]:
+  """Bytes of one device while a step runs, as the compiler has laid them out.
 
-
-def memory_of(compiled: Compiled) -> Memory:
-  """What the compiler has laid out."""
+  'arguments' are state and batch, 'outputs' those that do not take the place of an argument; 'peak'
+  is the most of all of them together at one moment.
+  """
   m = compiled.memory_analysis()
-  outputs = m.output_size_in_bytes - m.alias_size_in_bytes
-  parts = (m.argument_size_in_bytes, m.temp_size_in_bytes, outputs, m.generated_code_size_in_bytes)
+  parts = dict(arguments=m.argument_size_in_bytes, temporaries=m.temp_size_in_bytes,
+               outputs=m.output_size_in_bytes - m.alias_size_in_bytes,
+               program=m.generated_code_size_in_bytes)
   # TPU temporaries include holes between buffers
-  return Memory(*parts, peak=m.peak_memory_in_bytes or sum(parts))
+  return parts | {'peak': m.peak_memory_in_bytes or sum(parts.values())}
 
 
 def bytes_per_device(tree: Any) -> int:
   """Bytes of the shards that one device holds of arrays or shapes with shardings."""
-  return sum(math.prod(x.sharding.shard_shape(x.shape)) * np.dtype(x.dtype).itemsize
+  return sum(math.prod(x.sharding.shard_shape(x.shape)) * jnp.dtype(x.dtype).itemsize
              for x in jax.tree.leaves(tree))
 
 
@@ -190,12 +184,12 @@ def estimates(run: Experiment, mesh: Mesh) -> dict[str, int]:
   rows = max(data.batch_size // (size['data'] * size['fsdp'] * t.accumulate), 1)
   tokens = rows * data.sequence_length // size['context']
   crops = rows * data.crops / size['context']
-  compute = np.dtype('uint16' if c.dtype == 'bfloat16' else c.dtype).itemsize
-  residual = np.dtype('uint16' if c.residual_dtype == 'bfloat16' else c.residual_dtype).itemsize
+  compute, residual = jnp.dtype(c.dtype).itemsize, jnp.dtype(c.residual_dtype).itemsize
   saved = c.remat != 'offload'
+  parameters = bytes_per_device(state.params)
   return {
-      'parameters': bytes_per_device(state.params),
-      'gradients': bytes_per_device(state.params),
+      'parameters': parameters,
+      'gradients': parameters,
       'optimizer': bytes_per_device(state.opt_state),
       'batch': bytes_per_device(abstract_batch(run, mesh)),
       'saved by the language model': saved * tokens * c.llm.width * c.llm.layers * residual,
@@ -209,11 +203,10 @@ def estimates(run: Experiment, mesh: Mesh) -> dict[str, int]:
 def suggestions(run: Experiment, mesh: Mesh, sizes: dict[str, int], whole: dict[str, int]
                 ) -> list[str]:
   """Flags that make the step smaller, the largest saving first; `sizes` as from `estimates`."""
-  c, size, chunk = run.model, dict(mesh.shape), run.training.loss_chunk
+  c, t, size = run.model, run.training, dict(mesh.shape)
   language = sizes['saved by the language model']
   saved = language + sizes['saved by the ViT']
-  parts = size['data'] * size['fsdp'] * run.training.accumulate
-  rows = max(run.data.batch_size // parts, 1)
+  rows = max(run.data.batch_size // (size['data'] * size['fsdp'] * t.accumulate), 1)
   options: list[tuple[bool, float, str]] = [   # whether it is possible, bytes that it saves, how
     (c.llm.kv_heads % (2 * size['context'] * size['tensor']) == 0 and size['fsdp'] % 2 == 0,
      saved / 2, f'--config.mesh.context={2 * size["context"]} '
@@ -223,13 +216,13 @@ def suggestions(run: Experiment, mesh: Mesh, sizes: dict[str, int], whole: dict[
     (c.remat in ('none', 'dots'), saved,
      '--config.model.remat=full: keeps only the input of each layer'),
     (rows > 1, saved * (1 - 1 / rows),
-     f'--config.training.accumulate={rows * run.training.accumulate}: one row per device at a time '
-     f'instead of {rows}'),
+     f'--config.training.accumulate={rows * t.accumulate}: one row per device at a time instead of '
+     f'{rows}'),
     (c.residual_dtype == 'float32', language / 2,
      '--config.model.residual_dtype=bfloat16: half of what the language model keeps, at a loss of '
      'precision'),
-    (chunk > 256, sizes['logits of a chunk'] / 2,
-     f'--config.training.loss_chunk={chunk // 2}: fewer logits at the same time'),
+    (t.loss_chunk > 256, sizes['logits of a chunk'] / 2,
+     f'--config.training.loss_chunk={t.loss_chunk // 2}: fewer logits at the same time'),
     (bool(whole), 3 * sum(whole.values()),
      f'another mesh: fsdp divides no dimension of {len(whole)} parameters, which every device '
      'holds; try a smaller fsdp with data or context')]
@@ -245,11 +238,3 @@ def bytes_table(title: str, sizes: dict[str, int]) -> Table:
   for name, size in sizes.items():
     table.add_row(name, f'{size / GIB:.3f}')
   return table
-
-
-def print_estimates(console: Console, sizes: dict[str, int], whole: dict[str, int]) -> None:
-  """What is known from shapes alone, and large parameters that are not split."""
-  console.print(bytes_table('per device, from shapes', sizes))
-  if whole:
-    console.print(f'[yellow]{len(whole)} large parameters ({sum(whole.values()) / GIB:.2f} GiB) '
-      f'lie whole on every device: no axis divides them; the first is {next(iter(whole))}')

@@ -2,6 +2,10 @@
 
 A key's meaning is what its dataclass says of it: the comment above the field or behind it, or its
 line under `Attributes:` in the docstring.
+
+Examples:
+  molmo-jax configuration | less
+  molmo-jax configuration --write docs/configuration.md
 """
 
 from __future__ import annotations
@@ -22,10 +26,6 @@ from typing import Any
 from molmo_jax.command_line import make_parser
 from molmo_jax.experiment import Experiment
 
-EXAMPLES = """
-  molmo-jax configuration | less
-  molmo-jax configuration --write docs/configuration.md
-"""
 HEAD = """# Configuration
 
 Every key, with its type, its default and its meaning; generated from the dataclasses by
@@ -143,7 +143,7 @@ def page() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = make_parser('configuration', __doc__, EXAMPLES)
+  parser = make_parser('configuration', __doc__)
   parser.add_argument('--write', type=Path, metavar='FILE', help='write it there, not to stdout')
   file = parser.parse_args(arguments).write
   if file is None:

@@ -1,18 +1,25 @@
 """Converts between Hugging Face checkpoints and runs of train.py (docs/checkpoints.md).
 
 Hugging Face checkpoints have the released names of tensors, or those of transformers' own classes.
+
+Examples:
+  # a run of train.py for transformers and vLLM, in bfloat16 like the releases
+  molmo-jax convert runs/mine mine_molmo2 --layout hub --dtype bfloat16
+  # a released checkpoint under the names of transformers' own classes
+  molmo-jax convert allenai/Molmo2-4B molmo2_4b_native --layout native
+  # a released checkpoint as the folder of a run, for eval.py --workdir
+  molmo-jax convert DIR runs/molmo2 --layout orbax
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -33,32 +40,16 @@ from molmo_jax.processor.processor_files import read_contents, write_contents
 from molmo_jax.progress import Display
 from molmo_jax.training.state import abstract_params
 
-EXAMPLES = """
-  # a run of train.py for transformers and vLLM, in bfloat16 like the releases
-  molmo-jax convert runs/mine mine_molmo2 --layout hub --dtype bfloat16
-  # a released checkpoint under the names of transformers' own classes
-  molmo-jax convert allenai/Molmo2-4B molmo2_4b_native --layout native
-  # a released checkpoint as the folder of a run, for eval.py --workdir
-  molmo-jax convert DIR runs/molmo2 --layout orbax
-"""
 UNITS = {'': 1, 'KB': 10 ** 3, 'MB': 10 ** 6, 'GB': 10 ** 9}
 WIDEST = {'F32': 'float32', 'BF16': 'bfloat16'}
 
 
-@dataclasses.dataclass(frozen=True)
-class LoadedCheckpoint:
-  """A checkpoint in memory.
-
-  Attributes:
-    config: the model.
-    params: its parameters, on the devices of this machine.
-    add_files: writes tokenizer and processor into a folder.
-    serving: `special`, `max_positions` and `source` of `hf.save_params`.
-  """
+class LoadedCheckpoint(NamedTuple):
+  """A checkpoint in memory."""
   config: ModelConfig
-  params: Any
-  add_files: Callable[[Path], None]
-  serving: dict[str, Any]
+  params: Any                          # on the devices of this machine
+  add_files: Callable[[Path], None]    # writes tokenizer and processor into a folder
+  serving: dict[str, Any]              # `special`, `max_positions` and `source` of `hf.save_params`
 
 
 @one_line_errors
@@ -66,9 +57,8 @@ def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   args = _arguments(argv)
   logging.set_verbosity(logging.ERROR)   # Orbax warns of things that are as they should be
-  console = Console(stderr=True)
-  convert(args, console)
-  console.print(f'{args.source} → {args.destination} ({args.layout})', highlight=False)
+  convert(args, Console(stderr=True))
+  print(f'{args.source} → {args.destination} ({args.layout})', file=sys.stderr)
   return 0
 
 
@@ -84,7 +74,7 @@ def convert(args: argparse.Namespace, console: Console) -> None:
                       'native')
   with new_folder(args.destination) as folder:   # first: reading takes longer
     if is_run:
-      loaded = _read_run(Path(args.source), args.dtype, args.step, console)
+      loaded = _read_run(Path(args.source), args.dtype, args.step)
     else:
       source = find_checkpoint(args.source)
       loaded = _read_hugging_face(source, args.dtype or ('float32' if to_run else None), console)
@@ -109,16 +99,15 @@ def _read_hugging_face(folder: Path, dtype: str | None, console: Console) -> Loa
   return LoadedCheckpoint(config, params, add_files, read_serving_settings(folder))
 
 
-def _read_run(workdir: Path, dtype: str | None, step: int | None,
-              console: Console) -> LoadedCheckpoint:
+def _read_run(workdir: Path, dtype: str | None, step: int | None) -> LoadedCheckpoint:
   run = experiment.from_config(experiment.load(workdir / 'config.json'))
   processor = _processor(workdir, run)
   abstract = abstract_params(run.model, make_mesh(MeshConfig()), dtype)
   with native.open_checkpoints(workdir / 'checkpoints',
                                run.training.keep_checkpoints) as checkpoints:
-    console.print(f'reading {workdir}', highlight=False)
+    print(f'reading {workdir}', file=sys.stderr)
     params, step = native.restore_params(checkpoints, step, abstract)
-  console.print(f'step {step}', highlight=False)
+  print(f'step {step}', file=sys.stderr)
   # A model that was trained from random parameters knows the positions of its rows; a fine-tuned
   # one knows those of its checkpoint, too.
   longest = None if run.init_from else run.data.sequence_length
@@ -160,7 +149,7 @@ def _bytes(text: str) -> int:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-  parser = make_parser('convert', __doc__, EXAMPLES)
+  parser = make_parser('convert', __doc__)
   parser.add_argument('source', metavar='SRC', help='a Hugging Face folder, an id on the Hub, or '
                       'the folder of a run')
   parser.add_argument('destination', metavar='DST', type=Path, help='a new or empty folder')

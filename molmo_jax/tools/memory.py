@@ -3,6 +3,11 @@
 For a TPU slice elsewhere: molmo-jax compile_tpu.
 
 Exit status: 0 where the step fits, 1 for errors, 2 where it does not fit.
+
+Examples:
+  molmo-jax memory --config=configs/scenes.py
+  # from shapes alone, in a second, as if there were eight devices
+  JAX_NUM_CPU_DEVICES=8 molmo-jax memory --config=configs/image.py:size=4b --shapes-only
 """
 
 from __future__ import annotations
@@ -12,21 +17,16 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from molmo_jax.command_line import make_parser
+from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.experiment import Experiment
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.tools.compiled_step import report_step, run_report
 
-EXAMPLES = """
-  molmo-jax memory --config=configs/scenes.py
-  # from shapes alone, in a second, as if there were eight devices
-  JAX_NUM_CPU_DEVICES=8 molmo-jax memory --config=configs/image.py:size=4b --shapes-only
-"""
 
-
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; exit status: 0 where the step fits, 1 for errors, 2 where it does not fit."""
-  parser = make_parser('memory', __doc__, EXAMPLES)
+  parser = make_parser('memory', __doc__)
   parser.add_argument('--shapes-only', action='store_true', help='do not compile; arithmetic on '
                       'shapes')
   return run_report(parser, arguments,

@@ -1,6 +1,16 @@
 """Writes the manifest of a public training dataset from its files on this machine.
 
 docs/datasets.md says where each dataset is; --list prints that page.
+
+Examples:
+  # the images to download: lines of URL, tab, images/<sha256 of the URL>
+  molmo-jax prepare_dataset pixmo_cap --root=pixmo --urls=pixmo/urls.tsv
+  # facts, which every stage words in its own way, anew in every epoch
+  molmo-jax prepare_dataset pixmo_cap --root=pixmo --out=data/pixmo_cap.jsonl
+  # finished conversations, worded once
+  molmo-jax prepare_dataset pixmo_cap --root=pixmo --out=cap.jsonl --stage=pretrain
+  # what there is
+  molmo-jax prepare_dataset --list
 """
 
 from __future__ import annotations
@@ -16,26 +26,16 @@ from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.data.formatting import Formatter
 from molmo_jax.datasets import TRAINING
 from molmo_jax.datasets.page import training_page
-from molmo_jax.datasets.training import Counts, convert, write_urls
+from molmo_jax.datasets.training import convert, write_urls
 from molmo_jax.progress import Display
 
-EXAMPLES = """
-  # the images to download: lines of URL, tab, images/<sha256 of the URL>
-  molmo-jax prepare_dataset pixmo_cap --root=pixmo --urls=pixmo/urls.tsv
-  # facts, which every stage words in its own way, anew in every epoch
-  molmo-jax prepare_dataset pixmo_cap --root=pixmo --out=data/pixmo_cap.jsonl
-  # finished conversations, worded once
-  molmo-jax prepare_dataset pixmo_cap --root=pixmo --out=cap.jsonl --stage=pretrain
-  # what there is
-  molmo-jax prepare_dataset --list
-"""
 STAGES = {'pretrain': 'style_only', 'sft': 'molmo2', 'v1': 'molmo_v1'}   # → DataConfig.prompts
 
 
 @one_line_errors
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = make_parser('prepare_dataset', __doc__, EXAMPLES)
+  parser = make_parser('prepare_dataset', __doc__)
   parser.add_argument('name', nargs='?', help='the dataset: a name of docs/datasets.md')
   parser.add_argument('--root', type=Path, help='the folder with its files')
   parser.add_argument('--out', type=Path, help='the manifest, ….jsonl')
@@ -58,32 +58,26 @@ def main(arguments: list[str] | None = None) -> int:
   if options.name not in TRAINING:
     close = difflib.get_close_matches(options.name, TRAINING, n=3, cutoff=0.0)
     parser.error(f'there is no dataset {options.name!r}; the closest are: {", ".join(close)}')
-  console = Console(stderr=True)
   if options.urls:
     urls = write_urls(TRAINING[options.name], options.root, options.urls, options.files)
-    console.print(f'{options.urls}: {urls:,} URLs', highlight=False)
-  return _prepare(options, console) if options.out else 0
+    print(f'{options.urls}: {urls:,} URLs', file=sys.stderr)
+  return _prepare(options) if options.out else 0
 
 
-def _prepare(options: argparse.Namespace, console: Console) -> int:
+def _prepare(options: argparse.Namespace) -> int:
   formatter = Formatter(STAGES[options.stage]) if options.stage else None
-  with Display(console, f'preparing {options.name}', 1) as display:
+  with Display(Console(stderr=True), f'preparing {options.name}', 1) as display:
     counts = convert(
       TRAINING[options.name], options.root, options.out, files=options.files, limit=options.limit,
       formatter=formatter, seed=options.seed, progress=lambda counts: display.update(0, (
         f'{counts.rows:,} rows, {counts.records:,} records, {counts.missing:,} missing')))
-  return _report(counts, options.out, console)
-
-
-def _report(counts: Counts, out: Path, console: Console) -> int:
-  console.print(f'{out}: {counts.records:,} records from {counts.rows:,} rows; {counts.missing:,} '
-                f'skipped for missing media, {counts.unusable:,} unusable', highlight=False)
+  print(f'{options.out}: {counts.records:,} records from {counts.rows:,} rows; {counts.missing:,} '
+        f'skipped for missing media, {counts.unusable:,} unusable', file=sys.stderr)
   for kind, first in (('missing', counts.first_missing), ('unusable', counts.first_unusable)):
     if first:
-      console.print(f'  the first {kind}: {first}', highlight=False, markup=False)
+      print(f'  the first {kind}: {first}', file=sys.stderr)
   if not counts.records:
-    print('error: no record was written', file=sys.stderr)
-    return 1
+    raise ValueError('no record was written')
   return 0
 
 

@@ -1,21 +1,8 @@
 """Writes the manifests of benchmarks from their public files.
 
 docs/evaluation.md lists the tasks and says where to get their files.
-"""
 
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-from rich.console import Console
-
-from molmo_jax.command_line import make_parser
-from molmo_jax.datasets import TaskError, resolve_tasks, write_manifest
-from molmo_jax.metrics.versions import MOLMO2, MOLMO_V1
-from molmo_jax.preprocess.types import MediaError
-
-EXAMPLES = """
+Examples:
   # one task, whose dataset is unpacked in a folder
   molmo-jax prepare_task chart_qa --root data/ChartQA --out manifests/chart_qa.jsonl
   # tasks and groups, every dataset in its folder below one root (docs/evaluation.md)
@@ -24,10 +11,20 @@ EXAMPLES = """
   molmo-jax prepare_task chart_qa:test --data_root data --out manifests
 """
 
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from molmo_jax.command_line import make_parser
+from molmo_jax.datasets import TaskError, resolve_tasks, write_manifest
+from molmo_jax.metrics.versions import MOLMO2, MOLMO_V1
+from molmo_jax.preprocess.types import MediaError
+
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = make_parser('prepare_task', __doc__, EXAMPLES)
+  parser = make_parser('prepare_task', __doc__)
   parser.add_argument('tasks', help='names of tasks and groups with commas between them, or all')
   where = parser.add_mutually_exclusive_group(required=True)
   where.add_argument('--root', type=Path, help='folder of the dataset, for one task')
@@ -37,25 +34,23 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument('--version', choices=(MOLMO2, MOLMO_V1), default=MOLMO2,
                       help='whose prompts and metrics')
   options = parser.parse_args(arguments)
-  console = Console(stderr=True)
   try:
     tasks = resolve_tasks(options.tasks, options.version)
     to_file = options.out.suffix == '.jsonl'
     if len(tasks) > 1 and (options.root or to_file):
       raise TaskError(f'{len(tasks)} tasks need --data_root and a folder for --out')
   except TaskError as error:
-    console.print(f'error: {error}', markup=False, highlight=False, soft_wrap=True)
+    print(f'error: {error}', file=sys.stderr)
     return 2
   failed = 0
   for task in tasks:
     out = options.out if to_file else options.out / f'{task.label}.jsonl'
     try:
       count = write_manifest(task, options.root or options.data_root / task.folder, out)
-      console.print(f'{out}: {count} questions of {task.label}', markup=False, highlight=False,
-                    soft_wrap=True)
+      print(f'{out}: {count} questions of {task.label}', file=sys.stderr)
     except (ValueError, OSError, MediaError) as error:   # TaskError and TableError among them
       failed += 1
-      console.print(f'{task.label}: {error}', markup=False, highlight=False, soft_wrap=True)
+      print(f'{task.label}: {error}', file=sys.stderr)
   return 1 if failed else 0
 
 

@@ -1,4 +1,11 @@
-"""Writes a small synthetic dataset of images, image pairs and clips with questions about them."""
+"""Writes a small synthetic dataset of images, image pairs and clips with questions about them.
+
+Examples:
+  # the default dataset
+  molmo-jax scenes --out data/scenes
+  # a few records to look at
+  molmo-jax scenes --out few --train 200 --val 8
+"""
 
 from __future__ import annotations
 
@@ -12,20 +19,13 @@ from molmo_jax.progress import Display
 from molmo_jax.scenes.config import ScenesConfig
 from molmo_jax.scenes.generate import generate
 
-EXAMPLES = """
-  # the default dataset
-  molmo-jax scenes --out data/scenes
-  # a few records to look at
-  molmo-jax scenes --out few --train 200 --val 8
-"""
-
 
 @one_line_errors
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   config = ScenesConfig()
   records = sum(vars(config.train).values())
-  parser = make_parser('scenes', __doc__, EXAMPLES)
+  parser = make_parser('scenes', __doc__)
   parser.add_argument('--out', required=True, metavar='DIR',
                       help='the folder to write; it must not hold other files')
   parser.add_argument('--train', type=positive, default=records, metavar='N',

@@ -1,6 +1,11 @@
 """Reads the lists of wordings out of a copy of allenai/molmo2 that is on this machine.
 
 The file is for --config.data.wordings. The code of the copy is parsed, never run.
+
+Examples:
+  git clone https://github.com/allenai/molmo2
+  molmo-jax wordings molmo2 wordings.json
+  python train.py --config=configs/finetune.py --config.data.wordings=wordings.json
 """
 
 from __future__ import annotations
@@ -11,17 +16,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
 from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.data.wordings import WordingsError, fields_of, read_wordings
 from molmo_jax.files import write_atomically
 
-EXAMPLES = """
-  git clone https://github.com/allenai/molmo2
-  molmo-jax wordings molmo2 wordings.json
-  python train.py --config=configs/finetune.py --config.data.wordings=wordings.json
-"""
 # Files of the copy (f3cb108), and where in them the lists are that go by another name than here.
 SOURCES = {
   'olmo/preprocessing/data_formatter.py': {},
@@ -42,18 +40,17 @@ FIELDS = {'q': 'question', 'opts': 'options', 'instr': 'instruction', 'option_ty
 @one_line_errors
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = make_parser('wordings', __doc__, EXAMPLES)
+  parser = make_parser('wordings', __doc__)
   parser.add_argument('checkout', type=Path, help='folder of the copy of allenai/molmo2')
   parser.add_argument('out', type=Path, help='the file to write, ….json')
   options = parser.parse_args(arguments)
-  console = Console(stderr=True)
   found = read_checkout(options.checkout)
   write_atomically(options.out, json.dumps(found, indent=1, ensure_ascii=False) + '\n')
   own = read_wordings()
-  console.print(f'{options.out}: {sum(map(len, found.values()))} wordings of {len(found)} kinds',
-                highlight=False)
+  print(f'{options.out}: {sum(map(len, found.values()))} wordings of {len(found)} kinds',
+        file=sys.stderr)
   if missing := [kind for kind in own if kind not in found]:
-    console.print(f"  the project's own stay for: {', '.join(missing)}", highlight=False)
+    print(f"  the project's own stay for: {', '.join(missing)}", file=sys.stderr)
   return 0
 
 

@@ -3,6 +3,11 @@
 generate: tokens/s of greedy decoding after the prompt. preprocess: images/s from pixels in memory
 to crops and pooling windows. train: tokens/s of an AdamW step on text. The model has 111 M random
 parameters in float32 and runs on the CPU. With --peer the two sides run in turns.
+
+Examples:
+  molmo-jax benchmark generate --peer
+  molmo-jax benchmark preprocess --peer --size=1920,1080 --max_crops=8
+  molmo-jax benchmark train --peer
 """
 
 from __future__ import annotations
@@ -21,18 +26,12 @@ from molmo_jax.lab.benchmark.environment import use_cores
 from molmo_jax.lab.benchmark.peer import Peer, import_peer
 from molmo_jax.lab.benchmark.timing import Run, alternate
 
-EXAMPLES = """
-  molmo-jax benchmark generate --peer
-  molmo-jax benchmark preprocess --peer --size=1920,1080 --max_crops=8
-  molmo-jax benchmark train --peer
-"""
-
 
 @one_line_errors
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   kinds = {'generate': compare_decoding, 'preprocess': compare_images, 'train': compare_training}
-  parser = make_parser('benchmark', __doc__, EXAMPLES)
+  parser = make_parser('benchmark', __doc__)
   parser.add_argument('kind', choices=kinds, help='what is measured')
   parser.add_argument('--peer', action='store_true',
                       help='measure transformers, too, and print the ratio')

@@ -3,6 +3,13 @@
 Every run has its folder <out>/runs/<flags>-seed<seed>-<hash>, with flags.json and log.txt. After an
 interruption start the sweep again with the same command: finished runs stay, others resume from
 their checkpoint. Writes report.html, report.md, results.csv and results.json into <out>.
+
+Examples:
+  molmo-jax sweep --study=pooling                       # configs/ablations.py → runs/ablations
+  molmo-jax sweep --study=all --list                    # arms, flags, runs, time
+  molmo-jax sweep --study=pooling,columns --seeds=2 --config.training.steps=300 --out=runs/quick
+  molmo-jax sweep --config=mine.py --study=all --out=runs/mine
+  molmo-jax sweep --report_only --out=runs/ablations    # the report again, from the folders
 """
 
 from __future__ import annotations
@@ -27,13 +34,6 @@ from molmo_jax.lab.sweep.study import RUNS, Plan, choose, plan, read_studies
 from molmo_jax.scenes.prepare import prepare
 
 DEFAULT_CONFIG = 'configs/ablations.py'
-EXAMPLES = """
-  molmo-jax sweep --study=pooling                       # configs/ablations.py → runs/ablations
-  molmo-jax sweep --study=all --list                    # arms, flags, runs, time
-  molmo-jax sweep --study=pooling,columns --seeds=2 --config.training.steps=300 --out=runs/quick
-  molmo-jax sweep --config=mine.py --study=all --out=runs/mine
-  molmo-jax sweep --report_only --out=runs/ablations    # the report again, from the folders
-"""
 
 
 @one_line_errors
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = make_parser('sweep', __doc__, EXAMPLES)
+  parser = make_parser('sweep', __doc__)
   add_config(parser, DEFAULT_CONFIG)
   parser.add_argument('--study', metavar='NAMES', help='studies, as in pooling,layers; or all')
   parser.add_argument('--seeds', type=positive, default=5, metavar='N',

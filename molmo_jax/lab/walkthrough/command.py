@@ -2,6 +2,12 @@
 
 The counts are those of the arrays that training gets (with --inference: that a prompt gives). No
 weights are needed. Any value of the configuration is a flag: --config.data.sequence_length=4096.
+
+Examples:
+  molmo-jax walkthrough image.jpg
+  molmo-jax walkthrough image.jpg --config=configs/molmo_v1.py:size=7b_d --out=v1.html
+  molmo-jax walkthrough a.jpg b.jpg --question="What changed?"
+  molmo-jax walkthrough clip.mp4 --config=configs/video.py:size=8b --inference
 """
 
 from __future__ import annotations
@@ -19,18 +25,11 @@ from molmo_jax.lab.walkthrough.example import ANSWER, walk
 from molmo_jax.lab.walkthrough.media import read_sources
 from molmo_jax.lab.walkthrough.page import page
 
-EXAMPLES = """
-  molmo-jax walkthrough image.jpg
-  molmo-jax walkthrough image.jpg --config=configs/molmo_v1.py:size=7b_d --out=v1.html
-  molmo-jax walkthrough a.jpg b.jpg --question="What changed?"
-  molmo-jax walkthrough clip.mp4 --config=configs/video.py:size=8b --inference
-"""
-
 
 @one_line_errors
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = make_parser('walkthrough', __doc__, EXAMPLES)
+  parser = make_parser('walkthrough', __doc__)
   add_config(parser, 'configs/image.py:size=8b')
   parser.add_argument('files', nargs='*', help='one image or several, or a video')
   parser.add_argument('--out', type=Path, default='walkthrough.html', metavar='FILE',
