@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from molmo_jax.preprocess.types import choice
+
 # Styles that chat like a person: their prompts are never announced by a tag in fine-tuning.
 DEMO_STYLES = frozenset({
   'point_count', 'pointing', 'cosyn_point', 'user_qa', 'long_caption', 'short_caption', 'text_sft',
@@ -72,12 +74,8 @@ def add_style_prefix(prompt: str, style: str | None, mode: str, *, answer: str |
   Raises:
     ValueError: an unknown mode.
   """
-  if mode not in STYLE_PREFIXES:
-    raise ValueError(f'style prefix {mode!r} does not exist; the choices are: '
-      f'{", ".join(STYLE_PREFIXES)}')
-  if style is None:
-    return prompt
-  tag = STYLE_PREFIXES[mode](style, answer, rng)
+  announce = choice(mode, STYLE_PREFIXES, 'style prefix')
+  tag = '' if style is None else announce(style, answer, rng)
   return ' '.join(part for part in (tag, prompt) if part)
 
 
@@ -144,10 +142,7 @@ def format_messages(contents: Sequence[str], message_format: str) -> list[str]:
   Raises:
     ValueError: an unknown format.
   """
-  if message_format not in MESSAGE_FORMATS:
-    raise ValueError(f'message format {message_format!r} does not exist; the formats are: '
-      f'{", ".join(MESSAGE_FORMATS)}')
-  write = MESSAGE_FORMATS[message_format]
+  write = choice(message_format, MESSAGE_FORMATS, 'message format')
   return [write(content, index) for index, content in enumerate(contents)]
 
 

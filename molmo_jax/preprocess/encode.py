@@ -6,6 +6,7 @@ Source: docs/model.md §5–8, docs/training.md §3. No batching and no padding 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -28,6 +29,7 @@ from molmo_jax.preprocess.types import (
   VideoConfig,
   VisualInput,
 )
+from molmo_jax.preprocess.windows import shift_windows
 
 # Tokens that see each other in both directions (docs/model.md §5.1), and the design card's
 # markers in their places.
@@ -236,22 +238,16 @@ def join_visual_inputs(inputs: Sequence[VisualInput],
                        config: PreprocessConfig) -> dict[str, np.ndarray | None]:
   """All crops of the example, and windows over all of them: indices go on from input to input."""
   image = config.image
-  width = max((v.pool_index.shape[1] for v in inputs), default=int(np.prod(image.pooling)))
-  windows = [np.zeros((0, width), np.int32)]
-  patches = 0
-  for visual in inputs:
-    index = np.where(visual.pool_index >= 0, visual.pool_index + patches, -1)
-    windows.append(np.pad(index, ((0, 0), (0, width - index.shape[1])), constant_values=-1))
-    patches += len(visual.crops) * image.grid ** 2
-  pixels = inputs[
-    0].crops.dtype if inputs else np.float32 if image.resize == 'letterbox' else np.uint8
+  width = max((v.pool_index.shape[1] for v in inputs), default=math.prod(image.pooling))
+  starts = np.cumsum([0, *(len(v.crops) * image.grid ** 2 for v in inputs)])
+  windows = [shift_windows(v.pool_index, first) for v, first in zip(inputs, starts)]
+  pixels = np.float32 if image.resize == 'letterbox' else np.uint8
+  empty = {   # what there is without media
+    'crops': np.zeros((0, image.crop_size, image.crop_size, 3), pixels),
+    'layout_index': np.zeros((0, 4), np.int32), 'layout_box': np.zeros((0, 4), np.float32),
+    'patch_mask': np.zeros((0, image.grid ** 2), np.float32) if image.has_patch_mask else None}
   return {
-    'crops': np.concatenate([np.zeros((0, image.crop_size, image.crop_size, 3), pixels),
-                             *(v.crops for v in inputs)]),
-    'pool_index': np.concatenate(windows).astype(np.int32),
-    'layout_index': np.concatenate([np.zeros((0, 4), np.int32), *(v.layout_index for v in inputs)]),
-    'layout_box': np.concatenate([np.zeros((0, 4), np.float32), *(v.layout_box for v in inputs)]),
-    'patch_mask': np.concatenate(
-      [np.zeros((0, image.grid ** 2), np.float32), *(v.patch_mask for v in inputs)])
-                  if image.has_patch_mask else None,
-  }
+    'pool_index': np.concatenate([np.zeros((0, width), np.int32), *(
+      np.pad(w, ((0, 0), (0, width - w.shape[1])), constant_values=-1) for w in windows)]),
+    **{name: None if none is None else np.concatenate([none, *(getattr(v, name) for v in inputs)])
+       for name, none in empty.items()}}

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from molmo_jax.normalization import STATISTICS, Normalization
 from molmo_jax.preprocess import resize
-from molmo_jax.preprocess.types import ImageConfig
+from molmo_jax.preprocess.types import Crops, ImageConfig, choice
 from molmo_jax.preprocess.windows import (
   grid_layout,
   leading_pad,
   pool_windows,
   pooled_grid,
+  shift_windows,
   window_index,
   window_layout,
 )
@@ -29,26 +32,12 @@ GLOBAL, CROP, FRAME = 0, 1, 2   # kinds in the last column of `layout_index`
 
 _BLOCK_PIXELS = 2**14   # pixels that are normalised at once: few enough to stay in the cache
 
+_RESIZE: dict[str, Callable[..., Any]] = {
+  'stretch': resize.resize_bilinear, 'stretch_bicubic': resize.resize_bicubic,
+  'letterbox': resize.letterbox}
+
 # windows int32 [V,W], their grid (rows, columns), and their places and boxes as in `grid_layout`
-_Windows = tuple[np.ndarray, tuple[int, int], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Crops:
-  """Pixels and pooling windows of one image or of all frames of a video.
-
-  Letters of shapes as in `types`. `grids` are the sizes (rows, columns) of the pooled grids in the
-  order of the rows of `pool_index`: global view, stitched crops; or one per frame.
-  """
-  # uint8 [C,h,w,3]; letterbox: float32 in 0..1, not yet normalised
-  crops: np.ndarray
-  pool_index: np.ndarray                # int32 [V,W]: crop * P + patch, −1 = empty slot
-  grids: tuple[tuple[int, int], ...]
-  layout_index: np.ndarray              # int32 [V,4]: row, column, crop or frame, kind
-  # float32 [V,4]: x0, y0, x1, y1 as fractions of the view (canvas or frame)
-  layout_box: np.ndarray
-  # float32 [C,P]: share of real pixels in each patch (`has_patch_mask` only)
-  patch_mask: np.ndarray | None = None
+_Windows = tuple[np.ndarray, tuple[int, int], np.ndarray, np.ndarray]
 
 
 def select_tiling(height: int, width: int, window: int, max_crops: int) -> tuple[int, int]:
@@ -89,14 +78,8 @@ def fit(image: np.ndarray, height: int, width: int,
     uint8 [height,width,3] and None; for 'letterbox' float32 in 0..1 and the bool mask
     [height,width] of real pixels.
   """
-  if config.resize == 'stretch':
-    return resize.resize_bilinear(image, height, width), None
-  if config.resize == 'stretch_bicubic':
-    return resize.resize_bicubic(image, height, width), None
-  if config.resize == 'letterbox':
-    return resize.letterbox(image, height, width)
-  raise ValueError(f"image.resize is {config.resize!r}; it must be 'stretch', 'letterbox' or "
-    "'stretch_bicubic'")
+  found = choice(config.resize, _RESIZE, 'image.resize')(image, height, width)
+  return found if isinstance(found, tuple) else (found, None)
 
 
 def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
@@ -112,15 +95,13 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
   _check(image, config)
   size = config.crop_size
   view, real = fit(image, size, size, config)
-  views, masks = [view], [None if real is None else real[None]]
-  tiling = None
+  views, masks, tiling = [view], [real], None
   if config.mode != 'resize':
-    rows, cols = tiling = image_tiling(*image.shape[:2], config, max_crops)
+    tiling = image_tiling(*image.shape[:2], config, max_crops)
     step = _window_patches(config) * config.patch_size
-    margin = size - step
-    canvas, real = fit(image, step * rows + margin, step * cols + margin, config)
-    views += _cut(canvas, rows, cols, step, size)
-    masks.append(np.stack(_cut(real, rows, cols, step, size)) if real is not None else None)
+    canvas, real = fit(image, *(step * n + size - step for n in tiling), config)
+    views += _cut(canvas, *tiling, step, size)
+    masks += [] if real is None else _cut(real, *tiling, step, size)
   grids, *arrays = _image_windows(tiling, config)
   # the originals are remembered
   pool_index, layout_index, layout_box = (array.copy() for array in arrays)
@@ -133,17 +114,24 @@ def crop_image(image: np.ndarray, config: ImageConfig, max_crops: int) -> Crops:
 def _image_windows(tiling: tuple[int, int] | None, config: ImageConfig
                    ) -> tuple[tuple[tuple[int, int], ...], np.ndarray, np.ndarray, np.ndarray]:
   """Grids and arrays of `Crops` for the global view and a tiling; None: no crops."""
-  patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
-  views = [(pool_windows(patches, config.pooling), pooled_grid(patches.shape, config.pooling),
-            grid_layout(patches.shape, config.pooling))]
+  views = [_whole(_crop_patches(config), config)]
   if tiling is not None:
     window, *rest = (_crop_windows if config.pool_per_crop else _canvas_windows)(*tiling, config)
-    views.append((window + np.where(window >= 0, np.int32(patches.size), np.int32(0)), *rest))
-  windows, grids, layouts = zip(*views)
-  index = [window_index(place, window, patches.size, kind)
-           for (place, _), window, kind in zip(layouts, windows, (GLOBAL, CROP))]
-  return grids, np.concatenate(windows), np.concatenate(index), np.concatenate(
-    [box for _, box in layouts])
+    views.append((shift_windows(window, config.grid ** 2), *rest))
+  windows, grids, places, boxes = zip(*views)
+  index = [window_index(place, window, config.grid ** 2, kind)
+           for place, window, kind in zip(places, windows, (GLOBAL, CROP))]
+  return grids, np.concatenate(windows), np.concatenate(index), np.concatenate(boxes)
+
+
+def _whole(patches: np.ndarray, config: ImageConfig) -> _Windows:
+  """Windows over a grid of patch numbers int32 [gh,gw]."""
+  return (pool_windows(patches, config.pooling), pooled_grid(patches.shape, config.pooling),
+          *grid_layout(patches.shape, config.pooling))
+
+
+def _crop_patches(config: ImageConfig) -> np.ndarray:
+  return np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
 
 
 def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int]) -> Crops:
@@ -157,18 +145,15 @@ def crop_frames(frames: np.ndarray, config: ImageConfig, pooling: tuple[int, int
     raise ValueError(f'frames must be uint8 [F,h,w,3] with at least one frame, not {frames.dtype} '
       f'{frames.shape}')
   _check(frames[0], config)
-  fitted = [fit(frame, config.crop_size, config.crop_size, config) for frame in frames]
-  patches = np.arange(config.grid ** 2, dtype=np.int32).reshape(config.grid, config.grid)
-  window = pool_windows(patches, pooling)
-  shift = np.arange(len(frames), dtype=np.int32)[:, None, None] * np.int32(patches.size)
-  pool_index = np.where(window >= 0, window + shift, np.int32(-1)).reshape(-1, window.shape[1])
-  place, box = grid_layout(patches.shape, pooling)
+  views, masks = zip(*(fit(frame, config.crop_size, config.crop_size, config) for frame in frames))
+  window, grid, place, box = _whole(_crop_patches(config),
+                                    dataclasses.replace(config, pooling=pooling))
+  starts = np.arange(len(frames), dtype=np.int32)[:, None, None] * config.grid ** 2
+  pool_index = shift_windows(window, starts).reshape(-1, window.shape[1])
   place, box = np.tile(place, (len(frames), 1)), np.tile(box, (len(frames), 1))
-  masks = [None if mask is None else mask[None] for _, mask in fitted]
-  return Crops(crops=np.stack([view for view, _ in fitted]), pool_index=pool_index,
-               grids=(pooled_grid(patches.shape, pooling),) * len(frames),
-               layout_index=window_index(place, pool_index, patches.size, FRAME), layout_box=box,
-               patch_mask=_patch_mask(masks, len(fitted), config))
+  return Crops(crops=np.stack(views), pool_index=pool_index, grids=(grid,) * len(frames),
+               layout_index=window_index(place, pool_index, config.grid ** 2, FRAME),
+               layout_box=box, patch_mask=_patch_mask(masks, len(frames), config))
 
 
 def image_tiling(height: int, width: int, config: ImageConfig, max_crops: int) -> tuple[int, int]:
@@ -200,10 +185,8 @@ def stitched_patches(rows: int, cols: int, config: ImageConfig) -> np.ndarray:
 
 
 def _canvas_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
-  """Windows over the canvas, row-major: int32 [V,W], their grid, and `grid_layout`."""
-  stitched = stitched_patches(rows, cols, config)
-  return (pool_windows(stitched, config.pooling), pooled_grid(stitched.shape, config.pooling),
-          grid_layout(stitched.shape, config.pooling))
+  """Windows over the canvas, row-major."""
+  return _whole(stitched_patches(rows, cols, config), config)
 
 
 def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
@@ -216,9 +199,7 @@ def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
   may overlap a little in the canvas.
   """
   grid, (before, after), step = config.grid, config.overlap_margins, _window_patches(config)
-  patches = np.arange(grid ** 2, dtype=np.int32).reshape(grid, grid)
-  own = pool_windows(patches, config.pooling).reshape(*pooled_grid(patches.shape, config.pooling),
-                                                      -1)
+  own, shape, *_ = _whole(_crop_patches(config), config)
 
   def kept(crops: int, pool: int, pad: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each window's crop, row in that crop, and first patch in the canvas, along one axis."""
@@ -230,24 +211,22 @@ def _crop_windows(rows: int, cols: int, config: ImageConfig) -> _Windows:
     crop, place = np.asarray(places, np.int32).T
     return crop, place, crop * step + place * pool - pad
 
-  top, left = leading_pad(patches.shape, config.pooling)
+  top, left = leading_pad((grid, grid), config.pooling)
   crop_row, row, y = kept(rows, config.pooling[0], top)
   crop_col, col, x = kept(cols, config.pooling[1], left)
-  windows = own[row[:, None], col[None, :]]
-  crops = (crop_row[:, None] * cols + crop_col[None, :]).astype(np.int32)[..., None]
-  windows = np.where(windows >= 0, windows + crops * np.int32(patches.size), np.int32(-1))
-  shape = step * rows + before + after, step * cols + before + after
-  return (windows.reshape(-1, own.shape[-1]), (len(row), len(col)),
-          window_layout(y, x, shape, config.pooling))
+  windows = own.reshape(*shape, -1)[row[:, None], col[None, :]]
+  crops = (crop_row[:, None] * cols + crop_col[None, :])[..., None]
+  windows = shift_windows(windows, crops * grid ** 2).reshape(-1, own.shape[-1])
+  canvas = step * rows + before + after, step * cols + before + after
+  return windows, (len(row), len(col)), *window_layout(y, x, canvas, config.pooling)
 
 
 def normalize(crops: np.ndarray, kind: Normalization) -> np.ndarray:
   """Crops (uint8, or float32 in 0..1) as float32 with a tower's statistics (docs/model.md §1.1)."""
-  if kind not in STATISTICS:
-    raise ValueError(f'unknown normalisation {kind!r}; it must be one of {", ".join(STATISTICS)}')
+  statistics = choice(kind, STATISTICS, 'normalisation')
   if crops.shape[-1:] != (3,):
     raise ValueError(f'crops must be [...,3], not {crops.shape}')
-  mean, deviation = (np.tile(np.asarray(v, np.float32), _BLOCK_PIXELS) for v in STATISTICS[kind])
+  mean, deviation = (np.tile(np.asarray(v, np.float32), _BLOCK_PIXELS) for v in statistics)
   out = np.empty(crops.shape, np.float32)
   source, target = crops.reshape(-1), out.reshape(-1)
   for start in range(0, source.size, mean.size):
@@ -282,9 +261,9 @@ def _cut(canvas: np.ndarray, rows: int, cols: int, step: int, size: int) -> list
           for j in range(cols)]
 
 
-def _patch_mask(masks: list[np.ndarray | None], crops: int, config: ImageConfig, shift: bool = False
-                ) -> np.ndarray | None:
-  """Fraction of image pixels per patch, float32 [C,P]; `masks` bool [n,h,w], None: no padding.
+def _patch_mask(masks: Sequence[np.ndarray | None], crops: int, config: ImageConfig,
+                shift: bool = False) -> np.ndarray | None:
+  """Fraction of image pixels per patch, float32 [C,P]; `masks` bool [h,w] each, None: no padding.
 
   With `shift`, the mask of the global view is left out and a row of −1 closes the others: what the
   0924 models were trained on. An image without crops beside its global view keeps its own mask
@@ -293,7 +272,7 @@ def _patch_mask(masks: list[np.ndarray | None], crops: int, config: ImageConfig,
   if not config.has_patch_mask:
     return None
   shares = (np.ones((crops, config.grid ** 2), np.float32) if masks[0] is None
-            else _patch_shares(np.concatenate(masks), config.patch_size))
+            else _patch_shares(np.stack(masks), config.patch_size))
   if shift and crops > 1:
     shares = np.concatenate([shares[1:], np.full_like(shares[:1], -1)])
   return shares

@@ -15,7 +15,14 @@ import numpy as np
 
 from molmo_jax.preprocess import images as images_lib
 from molmo_jax.preprocess.layout_formats import LAYOUT_FORMATS, LayoutFormat
-from molmo_jax.preprocess.types import ImageConfig, MediaError, Subtitle, VideoConfig, VisualInput
+from molmo_jax.preprocess.types import (
+  ImageConfig,
+  MediaError,
+  Subtitle,
+  VideoConfig,
+  VisualInput,
+  choice,
+)
 
 SPECIAL_TOKENS = (   # Molmo2; extra token n has the id base + n
     '<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<low_res_im_start>', '<|image|>',
@@ -33,9 +40,7 @@ _RELEASED = LAYOUT_FORMATS['released']
 
 def layout_format(name: str) -> LayoutFormat:
   """The format called `name`; ValueError names the choices."""
-  if name not in LAYOUT_FORMATS:
-    raise ValueError(f'layout_format is {name!r}; it must be one of {", ".join(LAYOUT_FORMATS)}')
-  return LAYOUT_FORMATS[name]
+  return choice(name, LAYOUT_FORMATS, 'layout_format')
 
 
 def extra_tokens(name: str) -> tuple[str, ...]:
@@ -65,7 +70,8 @@ def prepare_image(image: np.ndarray, config: ImageConfig, max_crops: int,
     layout: strings of the markers and of the prefix.
   """
   crops = images_lib.crop_image(image, config, max_crops)
-  return _visual_input(crops, image_tokens(crops.grids, config, special, tokenize, number, layout))
+  return VisualInput(**vars(crops), tokens=image_tokens(crops.grids, config, special, tokenize,
+                                                        number, layout))
 
 
 def prepare_images(images: Sequence[np.ndarray], config: ImageConfig, max_crops: int,
@@ -107,7 +113,7 @@ def prepare_video(frames: np.ndarray, times: Sequence[float] | np.ndarray,
     raise ValueError(f'{len(frames)} frames but {len(times)} times')
   crops = images_lib.crop_frames(frames, image_config, video_config.pooling)
   tokens = video_tokens(crops.grids[0], times, subtitles, video_config, special, tokenize, layout)
-  return _visual_input(crops, tokens, np.asarray(times, np.float64))
+  return VisualInput(**vars(crops), tokens=tokens, frame_times=np.asarray(times, np.float64))
 
 
 def image_tokens(grids: Sequence[tuple[int, int]], config: ImageConfig, special: Mapping[str, int],
@@ -151,12 +157,10 @@ def video_tokens(grid: tuple[int, int], times: Sequence[float] | np.ndarray,
     frame = [*start, *frame, *end]
   pieces = [] if config.per_frame_special_token else list(start)
   for k, time in enumerate(times):
-    label = frame_label(k, float(time), config)   # '' where no time is to be written
-    if label and layout.time is not None:
-      label_pieces = fill(layout.time, special, time=float(time))
-    else:
-      label_pieces = [label] if label else []
-    pieces += [*frame, *label_pieces] if layout.time_after else [*label_pieces, *frame]
+    label = [frame_label(k, float(time), config)]   # '' where no time is to be written
+    if label[0] and layout.time is not None:
+      label = fill(layout.time, special, time=float(time))
+    pieces += [*frame, *label] if layout.time_after else [*label, *frame]
   if not config.per_frame_special_token:
     pieces += end
   tokens = to_ids(pieces, tokenize)
@@ -166,11 +170,9 @@ def video_tokens(grid: tuple[int, int], times: Sequence[float] | np.ndarray,
 
 def frame_label(index: int, time: float, config: VideoConfig) -> str:
   """The text before frame `index` (from 0) at `time` seconds; all but the first start with ' '."""
-  text = {'per-frame-compact': f'{time:.1f} ', 'per-frame': f'time {time:.2f} ',
-          'numbered-frames': f'{index + 1}: ', 'none': ''}.get(config.time_mode)
-  if text is None:
-    raise ValueError(f"video.time_mode is {config.time_mode!r}; it must be 'per-frame-compact', "
-      "'per-frame', 'numbered-frames' or 'none'")
+  text = choice(config.time_mode, {
+    'per-frame-compact': f'{time:.1f} ', 'per-frame': f'time {time:.2f} ',
+    'numbered-frames': f'{index + 1}: ', 'none': ''}, 'video.time_mode')
   return f' {text}' if text and index else text
 
 
@@ -238,10 +240,3 @@ def _rows(grid: tuple[int, int], row_end: Sequence[int | str],
 
 def _is_number(text: str) -> bool:
   return text.replace('.', '', 1).isdigit()
-
-
-def _visual_input(crops: images_lib.Crops, tokens: np.ndarray,
-                  frame_times: np.ndarray | None = None) -> VisualInput:
-  return VisualInput(crops=crops.crops, tokens=tokens, pool_index=crops.pool_index,
-                     layout_index=crops.layout_index, layout_box=crops.layout_box,
-                     patch_mask=crops.patch_mask, frame_times=frame_times)

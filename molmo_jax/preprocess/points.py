@@ -20,6 +20,8 @@ import numbers
 import re
 from collections.abc import Mapping, Sequence
 
+from molmo_jax.preprocess.types import choice
+
 NO_POINTS = 'There are none.'
 
 FRAME_SEPARATORS = {'html-v1': '\t', 'html-v2': ';'}
@@ -69,8 +71,8 @@ def format_points(
   Raises:
     ValueError: a mode or version that does not exist.
   """
-  sentence = check_known(mode, SENTENCES, 'point mode')
-  check_known(version, FRAME_SEPARATORS, 'point format')
+  sentence = choice(mode, SENTENCES, 'point mode')
+  choice(version, FRAME_SEPARATORS, 'point format')
   count = sum(len(points) for points in points_by_frame.values())
   if not count:
     return NO_POINTS
@@ -87,15 +89,8 @@ def format_points(
 def coords_tag(name: str, frames: Sequence[str], label: str, version: str, alt: str | None) -> str:
   """The tag `name` around `label`, with what is written of each frame in its coords attribute."""
   alt_attribute = '' if alt is None else f'alt="{alt}" '
-  coords = check_known(version, FRAME_SEPARATORS, 'point format').join(frames)
+  coords = choice(version, FRAME_SEPARATORS, 'point format').join(frames)
   return f'<{name} {alt_attribute}coords="{coords}">{label}</{name}>'
-
-
-def check_known(name: str, known: Mapping[str, str], what: str) -> str:
-  """`known[name]`; ValueError names the choices."""
-  if name not in known:
-    raise ValueError(f'{what} {name!r} does not exist; the choices are: {", ".join(known)}')
-  return known[name]
 
 
 def frame_id(frame: int | float) -> str:
@@ -141,7 +136,7 @@ def format_points_v1(
   Raises:
     ValueError: a mode that does not exist.
   """
-  sentence = check_known(mode, V1_SENTENCES, 'point mode of Molmo v1')
+  sentence = choice(mode, V1_SENTENCES, 'point mode of Molmo v1')
   if not points:
     return NO_POINTS
   if isinstance(scale, Sequence):

@@ -16,12 +16,12 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from molmo_jax.preprocess.points import (
   FRAME_SEPARATORS,
-  check_known,
   coords_tag,
   frame_id,
   parse_frame_points,
   thousandths,
 )
+from molmo_jax.preprocess.types import choice
 
 NO_TRACKS = 'No tracks available.'
 
@@ -125,7 +125,7 @@ def format_tracks(
   Raises:
     ValueError: a mode or version that does not exist, or 'initial' without queries.
   """
-  check_known(version, FRAME_SEPARATORS, 'point format')
+  choice(version, FRAME_SEPARATORS, 'point format')
   if not moments:
     return NO_TRACKS
   visible = [(time, {name: thousandths(point.x, point.y) for name, point in objects.items()

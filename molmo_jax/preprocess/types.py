@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from molmo_jax.errors import MolmoError
 from molmo_jax.preprocess.frame_sampling import CANDIDATE_FPS
+
+Value = TypeVar('Value')
 
 # The fields of a row and a batch, with what fills their unused part (docs/data.md).
 PADDING_VALUES = dict(tokens=-1, targets=-1, positions=0, segments=-1, visual=0, feature_index=-1,
@@ -30,6 +32,13 @@ class MediaError(MolmoError):
 
 class EncodingError(MolmoError):
   """A record that cannot become a training sequence; the message says why."""
+
+
+def choice(name: str, known: Mapping[str, Value], what: str) -> Value:
+  """`known[name]`; ValueError names the choices."""
+  if name not in known:
+    raise ValueError(f'{what} {name!r} does not exist; the choices are: {", ".join(known)}')
+  return known[name]
 
 
 Reading = Literal['composite', 'convert']
@@ -192,24 +201,34 @@ class Example:
   source: str = ''                            # 'file.jsonl:12', for messages
 
 
-@dataclasses.dataclass(frozen=True)
-class VisualInput:
-  """One image or one video, ready to be put into a sequence.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Crops:
+  """Pixels and pooling windows of one image or of all frames of a video.
 
-  `pool_index` counts patches of this input alone: crop * P + patch, −1 = empty slot. The i-th row
-  of `pool_index` is the feature that is added to the i-th `<im_patch>` of `tokens`.
+  `pool_index` counts patches of this input alone: crop * P + patch, −1 = empty slot. `grids` are
+  the sizes (rows, columns) of the pooled grids in the order of the rows of `pool_index`: global
+  view, stitched crops; or one per frame.
   """
-  # uint8 [C,h,w,3]; letterbox: float32 in 0..1, padding 0
+  # uint8 [C,h,w,3]; letterbox: float32 in 0..1, padding 0, not yet normalised
   crops: np.ndarray
-  # int32 [T]: layout tokens, timestamps and subtitles included
-  tokens: np.ndarray
   pool_index: np.ndarray                      # int32 [V,W]
+  grids: tuple[tuple[int, int], ...]
   # int32 [V,4]: row and column in its grid, crop or frame, kind (0 global, 1 crop, 2 frame)
   layout_index: np.ndarray
-  # float32 [V,4]: x0, y0, x1, y1 of the token as fractions of the image
+  # float32 [V,4]: x0, y0, x1, y1 as fractions of the view (canvas or frame)
   layout_box: np.ndarray
-  # float32 [C,P]: share of real pixels (`ImageConfig.has_patch_mask` only)
+  # float32 [C,P]: share of real pixels in each patch (`ImageConfig.has_patch_mask` only)
   patch_mask: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisualInput(Crops):
+  """One image or one video, ready to be put into a sequence.
+
+  The i-th row of `pool_index` is the feature that is added to the i-th `<im_patch>` of `tokens`.
+  """
+  # int32 [T]: layout tokens, timestamps and subtitles included
+  tokens: np.ndarray
   frame_times: np.ndarray | None = None       # float64 [C]: seconds of a video's frames
 
 

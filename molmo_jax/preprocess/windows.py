@@ -56,3 +56,8 @@ def window_index(place: np.ndarray, windows: np.ndarray, patches: int, kind: int
   first = np.take_along_axis(windows, (windows >= 0).argmax(axis=1)[:, None], axis=1)
   return np.concatenate([place, first // patches, np.full_like(first, kind)],
                         axis=1).astype(np.int32)
+
+
+def shift_windows(windows: np.ndarray, first: int | np.ndarray) -> np.ndarray:
+  """Windows int32 […,W] whose patches are counted from `first` on; empty slots stay −1."""
+  return np.where(windows >= 0, windows + first, -1).astype(np.int32)

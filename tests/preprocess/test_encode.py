@@ -109,8 +109,8 @@ def test_windows_of_the_second_image_point_behind_the_patches_of_the_first(token
 
 
 def test_narrow_windows_are_filled_up_with_empty_slots():
-  inputs = [VisualInput(crops=np.zeros((1, 56, 56, 3), np.uint8), tokens=np.zeros(1, np.int32),
-                        pool_index=np.zeros((1, width), np.int32),
+  inputs = [VisualInput(crops=np.zeros((1, 56, 56, 3), np.uint8), grids=(),
+                        tokens=np.zeros(1, np.int32), pool_index=np.zeros((1, width), np.int32),
                         layout_index=np.zeros((1, 4), np.int32),
                         layout_box=np.zeros((1, 4), np.float32)) for width in (2, 3)]
   assert join_visual_inputs(inputs, CONFIG)['pool_index'].tolist() == [[0, 0, -1], [PATCHES] * 3]
