@@ -7,8 +7,10 @@ Source: allenai/molmo2 f3cb108 olmo/preprocessing/data_formatter.py; docs/traini
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,18 +26,9 @@ from molmo_jax.preprocess.tracks import Moments, ObjectPoint, format_tracks
 Prompts = Literal['molmo2', 'style_only', 'molmo_v1']
 Times = Callable[[], np.ndarray]            # seconds of the frames that the example shows
 
-# style → kind of wording, where a dataset has no question of its own
-CAPTIONS = {'long_caption': 'long_caption', 'short_caption': 'short_caption',
-            'video_long_caption': 'long_caption', 'video_short_caption': 'short_caption',
-            'video_transcript': 'transcript', 'video_motion_caption': 'video_motion_caption',
-            'video_object_caption': 'video_object_caption'}
-POINTS = {'pointing': 'pointing', 'point_count': 'point_count', 'video_point': 'pointing',
-          'video_point_count': 'point_count', 'video_count': 'only_count',
-          'video_count_point': 'count_then_point'}
-MODES = {'pointing': 'point', 'point_count': 'point_count', 'cosyn_point': 'point',
-         'video_point': 'point', 'video_point_count': 'point_count', 'video_count': 'count',
-         'video_count_point': 'count_then_point', 'multi_image_pointing': 'point',
-         'multi_image_point_then_count': 'point_count'}
+# style → kind of wording that asks for it, and the form of its points
+STYLES: dict[str, dict[str, str]] = tomllib.loads(
+  Path(__file__).with_name('styles.toml').read_text(encoding='utf-8'))
 TRACKS = dict(zip(TRACKING_STYLES, ('track', 'ground', 'initial')))
 
 ALL_IMAGES = 0.5                            # questions about several images that ask about all
@@ -89,27 +82,30 @@ def is_drawn(fact: Fact) -> bool:
   """Whether the prompt of an evaluation is drawn from wordings."""
   style = fact['style']
   return (style in TRACKS and 'label' in fact or bool(fact.get('no_pointing'))
-          or style == 'video_short_answer'
-          or style.endswith('_exp')
-          or 'question' not in fact and (style in CAPTIONS or style in POINTS))
+          or style == 'video_short_answer' or style.endswith('_exp')
+          or 'question' not in fact and 'asks' in STYLES.get(style, {}))
 
 
 def _question(fact: Fact, style: str, drawing: Drawing) -> str:
-  text = _asked(fact, drawing)
+  text, how = _asked(fact, drawing), STYLES.get(style, {})
   if fact.get('no_pointing'):
     text = _without_points(text, drawing)
-  if style in POINTS and (text is None or style == 'video_point'):
-    label = fact['label'] if style.startswith('video_') else fact['label'].lower()
-    return label if drawing.prompts == 'style_only' else drawing.wording(POINTS[style], style,
-                                                                         label=label)
+  if how.keys() == {'asks', 'points'} and (text is None or style == 'video_point'):
+    label = _label(fact, style)
+    return (label if drawing.prompts == 'style_only' else
+            drawing.wording(how['asks'], style, label=label))
   if drawing.prompts == 'style_only':
     return text or ''
   if text is None:
-    return (drawing.wording(CAPTIONS[style], style, object=fact.get('object', ''))
-            if style in CAPTIONS else '')
+    return drawing.wording(how['asks'], style, object=fact.get('object', '')) if how else ''
   if style == 'video_short_answer':
     return drawing.wording('short_answer', style, question=text)
   return drawing.wording('chain_of_thought', question=text) if '_exp' in style else text
+
+
+def _label(fact: Fact, style: str) -> str:
+  """What is pointed at: as it is written in videos, in small letters in images."""
+  return fact['label'] if style.startswith('video_') else fact['label'].lower()
 
 
 def _asked(fact: Fact, drawing: Drawing) -> str | None:
@@ -125,9 +121,8 @@ def _without_points(question: str, drawing: Drawing) -> str:
 
 def _answer(fact: Fact, style: str, drawing: Drawing) -> str | None:
   if 'points' in fact:
-    label = fact['label'] if style.startswith('video_') else fact['label'].lower()
     points = {frame: [tuple(point) for point in points] for frame, points in fact['points']}
-    return _points_text(points, label, MODES[style], drawing)
+    return _points_text(points, _label(fact, style), style, drawing)
   if 'texts' in fact:
     return drawing.one(fact['texts'])
   if 'answers' not in fact:
@@ -142,7 +137,8 @@ def _answer(fact: Fact, style: str, drawing: Drawing) -> str | None:
   return f'{fact["explanation"]} Answer: {answer}' if 'explanation' in fact else answer
 
 
-def _points_text(points: dict, label: str, mode: str, drawing: Drawing) -> str:
+def _points_text(points: dict, label: str, style: str, drawing: Drawing) -> str:
+  mode = STYLES[style]['points']
   if drawing.prompts == 'molmo_v1':
     return format_points_v1(points.get(1, []), label, mode=mode)
   version = 'html-v1' if drawing.prompts == 'style_only' else 'html-v2'
@@ -205,7 +201,7 @@ def _several_images(fact: Fact, style: str, drawing: Drawing) -> tuple[str, str]
     question = drawing.wording(style, selected_images=said, selected_label=label)
   points = {i + 1: [tuple(p) for p in images[i]['points']] for i in chosen
             if images[i]['name'] == name and images[i]['points']}
-  return question, _points_text(points, label, MODES[style], drawing)
+  return question, _points_text(points, label, style, drawing)
 
 
 def _tracked(fact: Fact, style: str, drawing: Drawing) -> tuple[str, str | None]:

@@ -135,15 +135,21 @@ def concatenate(examples: Sequence[Row], patches: int) -> dict[str, np.ndarray]:
           if examples[0].get(name) is not None}
 
 
-class PackRows(grain.IterDataset):
-  """Encoded examples → padded rows of several examples, as a Grain stage."""
+class PackRows(grain.DatasetIterator):
+  """Encoded examples → padded rows of several examples.
 
-  def __init__(self, parent: grain.IterDataset, config: PackingConfig, shape: RowShape,
+  The state is the parent's and the positions of the waiting examples, whose arrays are read
+  again when it is restored: a checkpoint stays small, and the next rows are the same.
+
+  Nothing is read ahead here, so a state taken between two rows is all that the next rows depend on.
+  """
+
+  def __init__(self, parent: grain.DatasetIterator, config: PackingConfig, shape: RowShape,
                patches: int, read_again: Callable[[int], Row], threads: int = 1):
     """Packs what `parent` gives.
 
     Args:
-      parent: `position` of its iterator, an int, says which example it gave last.
+      parent: its `position`, an int, says which example it gave last.
       config: how rows are filled.
       shape: of a row; every example fits it.
       patches: P of a crop.
@@ -151,36 +157,21 @@ class PackRows(grain.IterDataset):
       threads: examples that are read again at a time.
     """
     super().__init__(parent)
-    self.config, self.shape, self.patches = config, shape, patches
-    self.read_again, self.threads = read_again, threads
-
-  def __iter__(self) -> grain.DatasetIterator:
-    return _PackIterator(self._parent.__iter__(), self)
-
-
-class _PackIterator(grain.DatasetIterator):
-  """The state is the parent's and the positions of the waiting examples, whose arrays are read
-  again when it is restored: a checkpoint stays small, and the next rows are the same.
-
-  Nothing is read ahead here, so a state taken between two rows is all that the next rows depend on.
-  """
-
-  def __init__(self, parent: grain.DatasetIterator, dataset: PackRows):
-    super().__init__(parent)
-    self._dataset = dataset
+    self._config, self._shape, self._patches = config, shape, patches
+    self._read_again, self._threads = read_again, threads
     self._waiting: list[tuple[int, Row]] = []
 
   def __next__(self) -> dict[str, np.ndarray]:
-    shape = self._dataset.shape
+    shape = self._shape
     while True:
       example = next(self._parent)
       sizes = [shape_of(waiting, shape.slots) for _, waiting in self._waiting]
-      row = next_row(sizes, shape_of(example, shape.slots), shape, self._dataset.config)
+      row = next_row(sizes, shape_of(example, shape.slots), shape, self._config)
       self._waiting.append((self._parent.position, example))
       if row:
         members = [self._waiting[i][1] for i in row]
         self._waiting = [entry for i, entry in enumerate(self._waiting) if i not in row]
-        return pad_row(concatenate(members, self._dataset.patches), shape)
+        return pad_row(concatenate(members, self._patches), shape)
 
   def get_state(self) -> dict[str, Any]:
     return {'parent': self._parent.get_state(), 'waiting': [number for number, _ in self._waiting]}
@@ -188,5 +179,5 @@ class _PackIterator(grain.DatasetIterator):
   def set_state(self, state: Mapping[str, Any]) -> None:
     self._parent.set_state(state['parent'])
     positions = [int(number) for number in state['waiting']]
-    with ThreadPoolExecutor(self._dataset.threads) as pool:
-      self._waiting = list(zip(positions, pool.map(self._dataset.read_again, positions)))
+    with ThreadPoolExecutor(self._threads) as pool:
+      self._waiting = list(zip(positions, pool.map(self._read_again, positions)))

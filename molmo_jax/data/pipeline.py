@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import multiprocessing
 import os
 import threading
@@ -25,6 +26,7 @@ from molmo_jax.data.unusable import (
   BadRecordError,
   Shard,
   SkipBadRecords,
+  Stage,
   record_at,
 )
 from molmo_jax.preprocess.encode import encode, shown_times
@@ -208,10 +210,12 @@ class TrainingData:
     if config.workers:
       rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
     patience = min(max(records // shard.count, 100), LONGEST_PATIENCE)
-    rows = SkipBadRecords(rows, config.on_error, patience, shard)
+    rows = Stage(rows, functools.partial(SkipBadRecords, on_error=config.on_error,
+                                         patience=patience, shard=shard))
     if packed:
-      rows = PackRows(rows, config.packing, shape, preprocess.image.grid ** 2,
-                      lambda position: _read_again(examples, position), config.threads)
+      rows = Stage(rows, functools.partial(
+        PackRows, config=config.packing, shape=shape, patches=preprocess.image.grid ** 2,
+        read_again=functools.partial(_read_again, examples), threads=config.threads))
     rows = rows.batch(config.batch_size // shard.count, batch_fn=stack_rows)
     self.iterator = iter(grain.experimental.ThreadPrefetchIterDataset(
       rows, prefetch_buffer_size=ahead))

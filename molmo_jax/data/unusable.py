@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grain
@@ -51,49 +51,53 @@ class Shard:
 ALL = Shard()
 
 
-class SkipBadRecords(grain.IterDataset):
-  """Drops the records that could not be used, counts them, and names each one in the log once."""
+class Stage(grain.IterDataset):
+  """A Grain stage that `iterator` makes of its parent's iterator."""
 
-  def __init__(self, parent: grain.IterDataset, on_error: str, patience: int, shard: Shard):
+  def __init__(self, parent: grain.IterDataset,
+               iterator: Callable[[grain.DatasetIterator], grain.DatasetIterator]):
     super().__init__(parent)
-    self.on_error, self.patience, self.shard = on_error, patience, shard
+    self._iterator = iterator
 
   def __iter__(self) -> grain.DatasetIterator:
-    return _SkipIterator(self._parent.__iter__(), self)
+    return self._iterator(self._parent.__iter__())
 
 
-class _SkipIterator(grain.DatasetIterator):
-  """`skipped` counts by dataset and over the whole run: it is part of the state that is saved with
+class SkipBadRecords(grain.DatasetIterator):
+  """Drops the records that could not be used, counts them, and names each one in the log once.
+
+  `skipped` counts by dataset and over the whole run: it is part of the state that is saved with
   a checkpoint. `position` counts what the parent gave: that of the newest element, from 0.
   """
 
-  def __init__(self, parent: grain.DatasetIterator, dataset: SkipBadRecords):
+  def __init__(self, parent: grain.DatasetIterator, on_error: str, patience: int, shard: Shard):
     super().__init__(parent)
-    self._dataset, self._named = dataset, set()
+    self._on_error, self._patience, self._shard = on_error, patience, shard
+    self._named: set[str] = set()
     self.position, self.skipped = -1, {}
 
   def __next__(self) -> Mapping[str, np.ndarray]:
-    for _ in range(self._dataset.patience):
+    for _ in range(self._patience):
       record = next(self._parent)
       self.position += 1
       if 'error' not in record:
         return record
       message, name = str(record['error']), str(record['dataset'])
-      if self._dataset.on_error == 'raise':
+      if self._on_error == 'raise':
         raise BadRecordError(message)
       self.skipped[name] = self.skipped.get(name, 0) + 1
       if message not in self._named:
         self._named.add(message)
         logging.warning('record skipped: %s', message)
-    raise BadRecordError(f'{self._dataset.patience} records in a row could not be used; the last: '
+    raise BadRecordError(f'{self._patience} records in a row could not be used; the last: '
                          f'{message}')
 
   def get_state(self) -> dict[str, Any]:
     return {'parent': self._parent.get_state(), 'position': self.position,
-            'skipped': dict(self.skipped), 'shard': dataclasses.asdict(self._dataset.shard)}
+            'skipped': dict(self.skipped), 'shard': dataclasses.asdict(self._shard)}
 
   def set_state(self, state: Mapping[str, Any]) -> None:
-    shard = dataclasses.asdict(self._dataset.shard)
+    shard = dataclasses.asdict(self._shard)
     if state['shard'] != shard:
       raise ValueError(f'the saved position is that of {state["shard"]}, this is {shard}; with '
                        'another number of processes, begin at start=next_start(states)')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -61,6 +62,7 @@ class Generator:
     self.model, self.params, self.eos_ids = model, params, tuple(int(i) for i in eos_ids)
     self._mesh = mesh or make_mesh(MeshConfig(), jax.devices()[:1])
     self._decode, self._smallest = decode, smallest
+    self._on_mesh = functools.partial(computing_on, self._mesh, model.config.dtype)
     self._layers = unstack_blocks(params)
     self._programs: OrderedDict[str, None] = OrderedDict()
     self._note = self._programs.setdefault
@@ -142,7 +144,7 @@ class Generator:
     if found is not None:
       yield found
       return
-    ids: list[list[int]] = [[] for _ in range(len(answers.done))]
+    ids: list[list[int]] = [[] for _ in answers.done]
     for start in range(0, settings.max_new_tokens, chunk):
       end = min(start + chunk, settings.max_new_tokens)
       with self._on_mesh():
@@ -173,10 +175,11 @@ class Generator:
 
   def _search(self, answers: Answers, settings: GenerationConfig, rules: Rules) -> np.ndarray:
     """The best beam of every row, int32 [B, T]."""
-    sizes = dict(beams=settings.beams, max_new_tokens=settings.max_new_tokens)
-    self._note(' '.join([f'beams {_sizes(answers)}', *(f'{k}={v}' for k, v in sizes.items()),
+    beams, length = settings.beams, settings.max_new_tokens
+    self._note(' '.join([f'beams {_sizes(answers)} beams={beams} max_new_tokens={length}',
                          *sorted(rules.numbers)]))
-    found = search_from(self.model, self._layers, answers, rules, eos_ids=self.eos_ids, **sizes)
+    found = search_from(self.model, self._layers, answers, rules, beams=beams,
+                        max_new_tokens=length, eos_ids=self.eos_ids)
     return to_host(found.tokens)[:, 0]
 
   def _end_at_stop(self, ids: list[list[int]], piece: np.ndarray, done: np.ndarray,
@@ -194,9 +197,6 @@ class Generator:
         piece[i, end - seen:], done[i], found = NO_TOKEN, True, True
     return found
 
-  def _on_mesh(self) -> contextlib.AbstractContextManager[None]:
-    return computing_on(self._mesh, self.model.config.dtype)
-
   def _text_batch(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
     """The text of the rows as a batch of bucketed length: a power of two of rows, and a multiple
     of what the mesh spreads rows over.
@@ -207,6 +207,7 @@ class Generator:
     texts = [{name: row[name] for name in TEXT_FIELDS} for row in rows]
     texts += [{name: x[:0] for name, x in texts[0].items()}] * (count - len(rows))
     return stack_rows([pad_row(text, RowShape(length, 0, 0, 0)) for text in texts])
+
 
 @contextlib.contextmanager
 def computing_on(mesh: Mesh, dtype: str) -> Iterator[None]:

@@ -38,16 +38,16 @@ class Rules:
 
 
 GREEDY = Rules()
-_NUMBERS: dict[str, Any] = dict(min_new_tokens=np.int32, temperature=np.float32, top_p=np.float32,
-                repetition_penalty=np.float32, frequency_penalty=np.float32,
-                length_penalty=np.float32)
+_NUMBERS = ('min_new_tokens', 'temperature', 'top_p', 'repetition_penalty', 'frequency_penalty',
+            'length_penalty')
 
 
 def rules_of(settings: GenerationConfig) -> Rules:
   """The rules of `settings`; those of the default settings are `GREEDY`."""
   default = GenerationConfig()
-  numbers: dict[str, Any] = {name: kind(getattr(settings, name)) for name, kind in _NUMBERS.items()
-             if getattr(settings, name) != getattr(default, name)}
+  numbers: dict[str, Any] = {
+    name: (np.int32 if name == 'min_new_tokens' else np.float32)(getattr(settings, name))
+    for name in _NUMBERS if getattr(settings, name) != getattr(default, name)}
   if settings.beams == 1:   # orders beams alone
     numbers.pop('length_penalty', None)
   return Rules(numbers, settings.top_k, settings.no_repeat_ngram)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from molmo_jax.configuration import ConfigError
+
+_COUNT, _FINITE = 2 ** 31 - 1, 1e38           # largest int32; about the largest float32
+_RANGES: dict[str, tuple[float, float]] = {   # least and largest value
+  'max_new_tokens': (1, _COUNT), 'min_new_tokens': (0, _COUNT), 'temperature': (0, _FINITE),
+  'top_k': (0, _COUNT), 'top_p': (1e-38, 1), 'seed': (0, 2 ** 32 - 1), 'beams': (1, _COUNT),
+  'length_penalty': (-_FINITE, _FINITE), 'no_repeat_ngram': (0, _COUNT),
+  'repetition_penalty': (1e-38, _FINITE), 'frequency_penalty': (-_FINITE, _FINITE)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +44,16 @@ class GenerationConfig:
   def __post_init__(self):
     object.__setattr__(self, 'stop',
                        (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
-    for name, wrong, right in self._faults():
-      if wrong:
-        raise ValueError(f'{name}={getattr(self, name)!r} must be {right}')
+    for name, (least, most) in _RANGES.items():
+      if not least <= getattr(self, name) <= most:   # NaN is in no range
+        raise ValueError(f'{name}={getattr(self, name)!r} must be a number from {least} to {most}')
+    if self.min_new_tokens > self.max_new_tokens:
+      raise ValueError(f'min_new_tokens={self.min_new_tokens} must be at most max_new_tokens='
+                       f'{self.max_new_tokens}')
+    if not all(isinstance(s, str) and s for s in self.stop):
+      raise ValueError(f'stop={self.stop!r} must be strings of at least one character')
+    if self.cache_dtype not in (None, 'float32', 'bfloat16'):
+      raise ValueError(f"cache_dtype={self.cache_dtype!r} must be 'float32', 'bfloat16' or None")
     for name, default in (('top_k', 0), ('top_p', 1.0)):
       if self.temperature == 0 and getattr(self, name) != default:
         raise ValueError(f'{name}={getattr(self, name)} restricts sampling, but temperature=0 '
@@ -48,33 +61,7 @@ class GenerationConfig:
     for name, default in (('temperature', 0), ('stop', ())):
       if self.beams > 1 and getattr(self, name) != default:
         raise ValueError(f'{name}={getattr(self, name)!r} does not go with beams={self.beams}: a '
-          'beam search is deterministic and ends with end tokens only')
-
-  def _faults(self) -> list[tuple[str, bool, str]]:
-    """Every setting, whether its value is impossible, and what would be right; NaN is always
-    impossible.
-    """
-    finite = math.isfinite
-    return [
-      ('max_new_tokens', self.max_new_tokens < 1, 'at least 1'),
-      ('min_new_tokens', not 0 <= self.min_new_tokens <= self.max_new_tokens,
-       f'from 0 to max_new_tokens={self.max_new_tokens}'),
-      ('temperature', not (finite(self.temperature) and self.temperature >= 0),
-       'a number from 0 (greedy) on'),
-      ('top_k', self.top_k < 0, 'at least 0 (0: all tokens)'),
-      ('top_p', not 0 < self.top_p <= 1, 'above 0 and at most 1'),
-      ('seed', not 0 <= self.seed < 2 ** 32, 'from 0 to 2³² − 1'),
-      ('beams', self.beams < 1, 'at least 1'),
-      ('length_penalty', not finite(self.length_penalty), 'a number'),
-      ('no_repeat_ngram', self.no_repeat_ngram < 0, 'at least 0 (0: repetitions are allowed)'),
-      ('repetition_penalty', not (finite(self.repetition_penalty) and self.repetition_penalty > 0),
-       'above 0'),
-      ('frequency_penalty', not finite(self.frequency_penalty), 'a number'),
-      ('stop', not all(isinstance(s, str) and s for s in self.stop),
-       'strings of at least one character'),
-      ('cache_dtype', self.cache_dtype not in (None, 'float32', 'bfloat16'),
-       "'float32', 'bfloat16' or None"),
-    ]
+                         'beam search is deterministic and ends with end tokens only')
 
 
 def parse_settings(assignments: Sequence[str]) -> dict[str, int | float | str]:

@@ -19,9 +19,7 @@ from molmo_jax.preprocess.types import EncodingError, MediaError, Subtitle
 
 Message = Mapping[str, Any]
 
-# Keys under which a part of a kind has its media, and the kind that a type or a key means.
-_SOURCES = {'image': ('image', 'image_url', 'url', 'path'),
-            'video': ('video', 'video_url', 'url', 'path')}
+# the kind of part that a type, or a key of a part without one, means
 _KINDS = {'text': 'text', 'image': 'image', 'image_url': 'image', 'video': 'video',
           'video_url': 'video'}
 _NUMBER = (int, float, np.number)
@@ -89,14 +87,14 @@ def read_conversation(messages: Sequence[Message], check_text: Callable[[str], N
       else:
         content = [_part(*part, images, videos, check_text) for part in enumerate(content)]
       plain.append({**_strings(message), 'content': content})
-  if not any(message['role'].lower() == 'user' for message in plain):
-    raise EncodingError('the conversation has no user message')
-  if len(videos) > 1:
-    raise EncodingError(f'the conversation has {len(videos)} videos; the model takes one')
-  if images and videos:
-    raise EncodingError('the conversation has images and a video; the model takes one or the other')
-  if subtitles is not None and not videos:
-    raise EncodingError('the conversation has subtitles with times but no video')
+  faults = (
+    (not any(message['role'].lower() == 'user' for message in plain), 'no user message'),
+    (len(videos) > 1, f'{len(videos)} videos; the model takes one'),
+    (images and videos, 'images and a video; the model takes one or the other'),
+    (subtitles is not None and not videos, 'subtitles with times but no video'))
+  for is_wrong, problem in faults:
+    if is_wrong:
+      raise EncodingError(f'the conversation has {problem}')
   return Chat(tuple(plain), images, *(videos[0] if videos else (None, None)), subtitles)
 
 
@@ -144,7 +142,8 @@ def _part(number: int, part: Any, images: list, videos: list,
       check_text(plain['text'])
       check_text(plain.get('style', ''))
       return {**plain, 'type': 'text'}
-    source = next((part[key] for key in _SOURCES[kind] if part.get(key) is not None), None)
+    source = next((part[key] for key in (kind, f'{kind}_url', 'url', 'path')
+                   if part.get(key) is not None), None)
     if isinstance(source, Mapping):           # {'image_url': {'url': …}}
       source = source.get('url')
     if source is None:

@@ -32,28 +32,23 @@ def pixel_points(text: str, inputs: Mapping[str, np.ndarray] | Sequence[tuple[in
     In the order of the text. Points outside an image, or in an image that does not exist, are
     left out. A point of a video belongs to the sampled frame nearest to the time that is written.
   """
-  times = None
+  times, sizes = None, inputs
   if isinstance(inputs, Mapping):
     if inputs['tokens'].ndim != 1:
       raise ValueError('these are the inputs of a batch; points belong to one conversation')
     sizes = [(int(w), int(h)) for h, w in (*inputs['image_sizes'], *inputs['video_sizes'])]
     times = inputs['frame_times'] if len(inputs['video_sizes']) else None
-  else:
-    sizes = list(inputs)
+  found = points.parse_frame_points(text)
   if times is None and len(sizes) == 1:
-    found = points.parse_frame_points(text)
-    indices = [point.index for point in found]
     pixels = points.parse_points(text, *sizes[0])
-    return [PixelPoint(0, x, y, indices[k] if indices else '') for k, (x, y) in enumerate(pixels)]
+    return [PixelPoint(0, x, y, found[k].index if found else '') for k, (x, y) in enumerate(pixels)]
   placed = []
-  for point in points.parse_frame_points(text):
-    number, time = float(point.frame), None
-    if times is not None:
-      frame, size = int(np.abs(times - number).argmin()), sizes[0]
-      time = float(times[frame])
-    elif number in range(1, len(sizes) + 1):
-      frame, size = int(number) - 1, sizes[int(number) - 1]
-    else:
+  for point in found:
+    number = float(point.frame)
+    frame = int(number) - 1 if times is None else int(np.abs(times - number).argmin())
+    if times is None and number not in range(1, len(sizes) + 1):
       continue
-    placed.append(PixelPoint(frame, point.x * size[0], point.y * size[1], point.index, time))
+    width, height = sizes[0 if times is not None else frame]
+    placed.append(PixelPoint(frame, point.x * width, point.y * height, point.index,
+                             None if times is None else float(times[frame])))
   return placed

@@ -153,7 +153,7 @@ class Processor:
       raise ValueError(f"padding is {padding!r}; it must be 'left' or 'right'")
     if not isinstance(messages, (list, tuple)) or not messages:
       raise EncodingError('messages must be a list of messages, or a list of such lists, with at '
-        'least one message')
+                          'least one message')
     is_batch = isinstance(messages[0], (list, tuple))
     chats, prompts = [], []
     for number, turns in enumerate(messages if is_batch else [messages]):
@@ -190,18 +190,17 @@ class Processor:
     return pixel_points(text, inputs)
 
   def _check_text(self, text: str) -> None:
-    for placeholder, kind in ((IMAGE, 'image'), (VIDEO, 'video')):
+    for placeholder in (IMAGE, VIDEO):
       if placeholder in text:
         raise EncodingError(f'the text contains {placeholder}; the template writes it for a part '
-                            f"{{'type': '{kind}', …}}")
+                            f"{{'type': '{placeholder[2:-2]}', …}}")
     self.tokenizer.check_plain(text)
 
   def _check_prompt(self, prompt: str, chat: Chat) -> None:
-    for placeholder, count, kind in ((IMAGE, len(chat.images), 'image'),
-                                     (VIDEO, int(chat.video is not None), 'video')):
+    for placeholder, count in ((IMAGE, len(chat.images)), (VIDEO, int(chat.video is not None))):
       if prompt.count(placeholder) != count:
         raise EncodingError(f'the prompt has {prompt.count(placeholder)} {placeholder} for {count} '
-                            f'{kind}(s); there must be one for each')
+                            f'{placeholder[2:-2]}(s); there must be one for each')
     for token in VISUAL_TOKENS:
       if token in prompt:
         raise EncodingError(f'the prompt contains {token}, a token for a part of an image; use '
@@ -232,9 +231,9 @@ class Processor:
     in front.
     """
     waiting = iter(media)
-    tokens = np.concatenate([np.asarray(
-      next(waiting) if piece in (IMAGE, VIDEO) else self.tokenizer.encode_trusted(piece), np.int32)
-      for piece in _PLACEHOLDERS.split(prompt)])
+    tokens = np.concatenate([
+      next(waiting) if piece in (IMAGE, VIDEO) else self.tokenizer.encode_trusted(piece)
+      for piece in _PLACEHOLDERS.split(prompt)]).astype(np.int32)
     return tokens if tokens[:1] == [self.bos_id] else np.insert(tokens, 0, self.bos_id)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,19 +65,15 @@ def read_media(chat: Chat, config: PreprocessConfig, tokenizer: Tokenizer,
   Raises:
     MediaError: an image or a video that cannot be read, or an array without `fps`.
   """
-  return (_read_images(chat.images, config, tokenizer, is_numbered) if chat.video is None else
-          _read_video(chat, config, tokenizer))
-
-
-def _read_images(sources: Sequence[Any], config: PreprocessConfig, tokenizer: Tokenizer,
-                 is_numbered: bool) -> VisualMedia:
+  if chat.video is not None:
+    return _read_video(chat, config, tokenizer)
   inputs, sizes = [], []
-  for number, source in enumerate(sources, 1):
+  for number, source in enumerate(chat.images, 1):
     source = local_path(source) if isinstance(source, (str, os.PathLike)) else source
     image = reading.load_image(source, turn_pillow_images=False)
     inputs.append(layout.prepare_image(
       image, config.image, config.image.max_crops_eval, tokenizer.special, tokenizer.encode,
-      number if is_numbered and len(sources) > 1 else None,
+      number if is_numbered and len(chat.images) > 1 else None,
       layout.layout_format(config.layout_format)))
     sizes.append(image.shape[:2])
   return VisualMedia(inputs, sizes)
@@ -102,10 +98,8 @@ def _read_video(chat: Chat, config: PreprocessConfig, tokenizer: Tokenizer) -> V
 
 
 def _video_source(source: Any) -> Any:
-  if not isinstance(source, (str, os.PathLike)):
-    return source
-  path = local_path(source)
-  if path.suffix != '.npy':
+  path = local_path(source) if isinstance(source, (str, os.PathLike)) else source
+  if not isinstance(path, Path) or path.suffix != '.npy':
     return path
   try:
     return np.load(path, allow_pickle=False)

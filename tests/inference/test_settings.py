@@ -11,8 +11,8 @@ from molmo_jax.inference.settings import GenerationConfig
 
 
 @pytest.mark.parametrize('settings, message', [
-  (dict(max_new_tokens=0), 'max_new_tokens=0 must be at least 1'),
-  (dict(max_new_tokens=4, min_new_tokens=5), 'min_new_tokens=5 must be from 0 to max_new_tokens=4'),
+  (dict(max_new_tokens=0), 'max_new_tokens=0 must be a number from 1 to'),
+  (dict(max_new_tokens=4, min_new_tokens=5), 'min_new_tokens=5 must be at most max_new_tokens=4'),
   (dict(temperature=-0.1), 'temperature=-0.1'), (dict(temperature=float('nan')), 'temperature=nan'),
   (dict(temperature=1, top_p=0), 'top_p=0'), (dict(temperature=1, top_p=1.1), 'top_p=1.1'),
   (dict(temperature=1, top_k=-1), 'top_k=-1'), (dict(seed=-1), 'seed=-1'),
