@@ -1,0 +1,3 @@
+"""Damaged and hostile inputs by the thousand, each through the door that a user's would take:
+`python -m tests.campaign --help`.
+"""
