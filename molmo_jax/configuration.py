@@ -6,24 +6,45 @@ module only converts. A key that no dataclass knows is an error that names the c
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
 import difflib
+import sys
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from molmo_jax.errors import MolmoError
+from molmo_jax.errors import MolmoError, shown
 
 T = TypeVar('T')
 
 
 class ConfigError(MolmoError):
   """A configuration key or value that the program does not understand."""
+
+
+class Range(NamedTuple):
+  """The values that a number may have: from `least` to `most`, without `but` (one of the ends)."""
+  least: float
+  most: float
+  but: float | None = None
+
+  def __contains__(self, value: Any) -> bool:
+    return self.least <= value <= self.most and value != self.but
+
+  def __str__(self) -> str:
+    return (f'{"above" if self.but == self.least else "from"} {self.least} to '
+            f'{"below " if self.but == self.most else ""}{self.most}')
+
+
+# Types of fields of a configuration, which say what is allowed where the field is declared.
+Size = Annotated[int, Range(1, 2 ** 31 - 1)]
+Count = Annotated[int, Range(0, 2 ** 31 - 1)]
+Positive = Annotated[float, Range(0, 1e30, but=0)]
+Dropout = Annotated[float, Range(0, 1, but=1)]
 
 
 def build(cls: type[T], mapping: Mapping[str, Any], path: str = '') -> T:
@@ -37,7 +58,7 @@ def build(cls: type[T], mapping: Mapping[str, Any], path: str = '') -> T:
   Raises:
     ConfigError: an unknown key, a missing one, or a value of the wrong type.
   """
-  hints = typing.get_type_hints(cls)
+  hints = typing.get_type_hints(cls, include_extras=True)
   fields = {f.name: f for f in dataclasses.fields(cast(Any, cls)) if f.init}
   values = {}
   for key, value in mapping.items():
@@ -46,7 +67,7 @@ def build(cls: type[T], mapping: Mapping[str, Any], path: str = '') -> T:
       close = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
       raise ConfigError(f"unknown configuration key '{where}'; did you mean '{close[0]}'? "
                         f'{cls.__name__} has: {", ".join(fields)}')
-    values[key] = _convert(hints[key], value, where)
+    values[key] = convert(hints[key], value, where)
   missing = [n for n, f in fields.items() if n not in values
              and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
   if missing:
@@ -68,20 +89,22 @@ def with_defaults(cls: Any, mapping: Mapping[str, Any]) -> ConfigDict:
   hints = typing.get_type_hints(cls)
   out = ConfigDict(dict(mapping))
   for field in dataclasses.fields(cls):
-    hint, name = hints[field.name], field.name
-    section = next((h for h in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(h)), None)
-    if section is not None and typing.get_origin(hint) is not dict:
-      if name in out and out[name] is not None:
-        out[name] = with_defaults(section, out[name])
-      elif hint is section:
-        out[name] = with_defaults(section, {})
-    elif name not in out and field.default is not dataclasses.MISSING:
-      out[name] = placeholder(_plain_type(hint)) if field.default is None else field.default
-    elif name in out and typing.get_origin(hint) is dict:
-      section = typing.get_args(hint)[1]
-      if dataclasses.is_dataclass(section):
-        out[name] = ConfigDict({k: with_defaults(section, v) for k, v in out[name].items()})
+    name, hint, given = field.name, hints[field.name], out.get(field.name)
+    section = section_of(hint)
+    if section is None:
+      if name not in out and field.default is not dataclasses.MISSING:
+        out[name] = placeholder(_plain_type(hint)) if field.default is None else field.default
+    elif typing.get_origin(hint) is dict:
+      if given:
+        out[name] = ConfigDict({k: with_defaults(section, v) for k, v in given.items()})
+    elif given is not None or hint is section:
+      out[name] = with_defaults(section, given or {})
   return out
+
+
+def section_of(hint: Any) -> type | None:
+  """The dataclass in a field's type, if there is one: of itself, `… | None`, or a dict's values."""
+  return next((h for h in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(h)), None)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -101,46 +124,64 @@ def _plain_type(hint: Any) -> type:
   return typing.get_origin(option) or option
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def convert(hint: Any, value: Any, where: str) -> Any:
+  """`value` as the type `hint` has it: lists as tuples, mappings as dataclasses, whole numbers as
+  floats; numbers are finite and within the `Range` of an `Annotated` type.
+
+  Raises:
+    ConfigError: it is of another type, or out of range; the message begins with `where`.
+  """
   origin, args = typing.get_origin(hint), typing.get_args(hint)
-  if origin in (typing.Union, types.UnionType):
-    if value is None and type(None) in args:
-      return None
+  if hint is Any:
+    return value
+  if origin is Annotated:
+    made = convert(args[0], value, where)
+    if made in args[1]:
+      return made
+  elif origin in (typing.Union, types.UnionType):
     options = [a for a in args if a is not type(None)]
+    if value is None and len(options) < len(args):
+      return None
     for option in options:
       try:
-        return _convert(option, value, where)
+        return convert(option, value, where)
       except ConfigError:
-        if option is options[-1]:
+        if len(options) == 1:   # what is wrong inside says more
           raise
-  if dataclasses.is_dataclass(hint):
+  elif dataclasses.is_dataclass(hint):
     if isinstance(value, cast(type, hint)):
       return value
-    if not hasattr(value, 'items'):
-      raise ConfigError(f"'{where}' must be a section with keys, not {value!r}")
-    return build(cast(type, hint), value, where)
-  if origin is tuple:
-    if isinstance(value, str) or not hasattr(value, '__iter__'):
-      raise ConfigError(f"'{where}' must be a sequence, not {value!r}")
-    items = tuple(value)
-    if len(args) == 2 and args[1] is Ellipsis:
-      return tuple(_convert(args[0], v, f'{where}[{i}]') for i, v in enumerate(items))
-    if len(items) != len(args):
-      raise ConfigError(f"'{where}' needs {len(args)} values, got {len(items)}: {items}")
-    return tuple(_convert(a, v, f'{where}[{i}]') for i, (a, v) in enumerate(zip(args, items)))
-  if origin is dict:
-    if not hasattr(value, 'items'):
-      raise ConfigError(f"'{where}' must be a mapping, not {value!r}")
-    return {k: _convert(args[1], v, f'{where}.{k}') for k, v in value.items()}
-  if origin is collections.abc.Callable and not callable(value):
-    raise ConfigError(f"'{where}' must be a text or a function, not {value!r}")
-  if origin is typing.Literal:
-    if value not in args:
-      raise ConfigError(f"'{where}' is {value!r}; it must be one of {', '.join(map(repr, args))}")
+    if hasattr(value, 'items'):
+      return build(cast(type, hint), value, where)
+  elif origin is tuple and isinstance(value, (list, tuple)):
+    kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
+    if len(kinds) == len(value):
+      return tuple(convert(k, v, f'{where}[{i}]') for i, (k, v) in enumerate(zip(kinds, value)))
+  elif origin is dict and hasattr(value, 'items'):
+    return {k: convert(args[1], v, f'{where}.{k}') for k, v in value.items()}
+  elif origin is Literal:
+    if any(value == a and type(value) is type(a) for a in args):
+      return value
+  elif hint is float:
+    if type(value) in (int, float) and abs(value) <= sys.float_info.max:
+      return float(value)
+  elif isinstance(value, origin or hint) and isinstance(value, bool) == (hint is bool):
     return value
-  if hint is float and isinstance(value, int) and not isinstance(value, bool):
-    return float(value)
-  if isinstance(hint, type) and (not isinstance(value, hint)
-                                 or (hint is int and isinstance(value, bool))):
-    raise ConfigError(f"'{where}' must be of type {hint.__name__}, not {value!r}")
-  return value
+  kind = '' if origin is Literal else 'of type finite ' if hint is float else 'of type '
+  raise ConfigError(f'{where} is {shown(value)}; it must be {kind}{describe(hint)}')
+
+
+def describe(hint: Any) -> str:
+  """A type in words: `int`, `2 int`, `one of 'a', 'b'`, `none or str`."""
+  origin, args = typing.get_origin(hint), typing.get_args(hint)
+  if origin is Annotated:
+    return f'{describe(args[0])} {args[1]}'
+  if origin is Literal:
+    return f'one of {", ".join(map(repr, args))}'
+  if origin in (typing.Union, types.UnionType):
+    return ' or '.join('none' if a is type(None) else describe(a) for a in args)
+  if origin is tuple:
+    return f'{"several" if args[-1] is Ellipsis else len(args)} {describe(args[0])}'
+  if origin is dict or dataclasses.is_dataclass(hint):
+    return 'section'
+  return hint.__name__

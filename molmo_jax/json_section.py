@@ -10,10 +10,12 @@ import dataclasses
 import difflib
 import json
 import math
+import typing
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from molmo_jax.configuration import ConfigError, Size, convert
 from molmo_jax.errors import CheckpointError
 
 _REQUIRED: Any = object()
@@ -25,23 +27,34 @@ class Key:
 
   Attributes:
     field: our name.
+    kind: type of the value, the field's own.
     name: the key in the file's first dialect.
-    other: the key in its second dialect; '' where it is the same, None where that dialect has none.
-      Either spelling is read, whichever dialect a file has.
-    kind: type of the value; `tuple` is a list of two whole numbers.
-    words: our value for each value of the file, where the two differ. Where several values of the
-      file mean the same, the first one is written.
+    other: the key in its second dialect; '' where it is the same, False where that dialect has
+      none. Either spelling is read, whichever dialect a file has.
+    words: our value for each value of the file, where a file has other ones or not all of ours.
+      Where several values of the file mean the same, the first one is written.
     default: what a file means that lacks the key, in the file's words. A key without a default must
       be there.
-    least: the smallest whole number.
   """
   field: str
+  kind: Any
   name: str
-  other: str | None = ''
-  kind: type = int
+  other: str | bool = ''
   words: Mapping[Any, Any] | None = None
   default: Any = _REQUIRED
-  least: int = 1
+
+
+def keys(cls: Any, rows: Mapping[str, str | Mapping[str, Any]]) -> tuple[Key, ...]:
+  """The table of keys of the dataclass `cls`: by field the key of the file, or the attributes of
+  `Key`, where `words` is a list of words, or of [word, our value].
+  """
+  hints, table = typing.get_type_hints(cls, include_extras=True), []
+  for field, row in rows.items():
+    given = {'name': row} if isinstance(row, str) else dict(row)
+    if 'words' in given:
+      given['words'] = dict(w if isinstance(w, list) else (w, w) for w in given['words'])
+    table.append(Key(field, hints[field], **given))
+  return tuple(table)
 
 
 class Section:
@@ -104,16 +117,13 @@ class Section:
     """Whichever of the spellings is there; the first one if none is."""
     return next((s for s in spellings if self.has(s)), spellings[0])
 
-  def take(self, *spellings: str, kind: type = int, default: Any = _REQUIRED,
-           least: int = 0) -> Any:
+  def take(self, *spellings: str, kind: Any = int, default: Any = _REQUIRED) -> Any:
     """The value of whichever spelling is there; where several are, they must agree.
 
     Args:
       spellings: names of the key.
-      kind: type of the value. A whole number is a float, too; `tuple` is a list of two whole
-        numbers, `object` anything.
+      kind: type of the value (`configuration.convert`); a list of the file becomes a tuple.
       default: the value where no spelling is there; without one that is an error.
-      least: the smallest whole number that is allowed.
     """
     self.asked.update(spellings)
     found = [s for s in spellings if self.has(s)]
@@ -126,43 +136,25 @@ class Section:
     for other in found[1:]:
       if self.values[other] != value:
         self.fail(found[0], f'but {other} is {self.values[other]!r}: they must be equal')
-    if kind is tuple:
-      if not _is_list(value, least) or len(value) != 2:
-        self.fail(found[0], f'it must be a list of two whole numbers from {least} on')
-      return tuple(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-      return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-      self.fail(found[0], f'it must be of type {kind.__name__}')
-    if kind is int and value < least:
-      self.fail(found[0], f'it must be {least} or more')
-    return value
+    try:
+      return convert(kind, value, self.at(found[0]))
+    except ConfigError as error:
+      raise CheckpointError(str(error)) from None
 
   def size(self, *spellings: str, default: Any = _REQUIRED) -> int:
     """A whole number above zero; see `take`."""
-    return self.take(*spellings, default=default, least=1)
-
-  def integers(self, *spellings: str, default: Any = _REQUIRED) -> list[int]:
-    """A list of whole numbers, negative ones included; see `take`."""
-    value = self.take(*spellings, kind=list, default=default)
-    if not _is_list(value, -math.inf):
-      self.fail(self.spelling(*spellings), 'it must be a list of whole numbers')
-    return value
+    return self.take(*spellings, default=default, kind=Size)
 
   def square(self, *spellings: str, default: Any = _REQUIRED) -> int:
     """The side of a square that is given as n or [n, n]; see `take`."""
-    value = self.take(*spellings, kind=object, default=default)
-    sides = value if isinstance(value, list) else [value, value]
-    if not _is_list(sides, 1) or len(sides) != 2 or sides[0] != sides[1]:
+    side = self.take(*spellings, kind=Size | tuple[Size, Size], default=default)
+    if isinstance(side, tuple) and side[0] != side[1]:
       self.fail(self.spelling(*spellings), 'it must be [n, n], a square')
-    return sides[0]
+    return side[0] if isinstance(side, tuple) else side
 
   def choose(self, *spellings: str, words: Mapping[Any, Any], default: Any = _REQUIRED) -> Any:
     """What the value means by the table `words`; `default` is one of its words."""
-    word = self.take(*spellings, kind=type(next(iter(words))), default=default)
-    if word not in words:
-      self.fail(self.spelling(*spellings), f'it must be one of {", ".join(map(repr, words))}')
-    return words[word]
+    return words[self.take(*spellings, kind=Literal[tuple(words)], default=default)]
 
   def demand(self, left_out: Mapping[str, Any] | None = None, /, **wanted: Any) -> None:
     """Checks settings of which one value is supported: key=value. Numbers may differ by rounding.
@@ -185,7 +177,7 @@ class Section:
       names = (key.name, key.other) if key.other else (key.name,)
       default = defaults.get(key.field, key.default)
       found[key.field] = (self.choose(*names, words=key.words, default=default) if key.words else
-                          self.take(*names, kind=key.kind, default=default, least=key.least))
+                          self.take(*names, kind=key.kind, default=default))
     return found
 
   def finish(self, ignored: Collection[str]) -> None:
@@ -209,15 +201,9 @@ def written(keys: Iterable[Key], config: Any, dialect: int = 0) -> dict[str, Any
     name = key.name if dialect == 0 or key.other == '' else key.other
     if key.words:
       value = next((word for word, ours in key.words.items() if ours == value), None)
-    if name is not None and (value is not None or key.words is None):
+    if name and (value is not None or key.words is None):
       out[name] = list(value) if isinstance(value, tuple) else value
   return out
-
-
-def _is_list(value: Any, least: float) -> bool:
-  """Whether a value is a list of whole numbers of which none is smaller than `least`."""
-  return isinstance(value, list) and all(
-    isinstance(n, int) and not isinstance(n, bool) and n >= least for n in value)
 
 
 def _is_same(found: Any, wanted: Any) -> bool:

@@ -45,7 +45,7 @@ def test_the_longest_sequence_is_said_once():
   ({'model__connector__pool_slots': 4}, r'model.connector.pool_slots=4 must be 9'),
   ({'model__connector__pooling': 'none'}, r'set also preprocess.image.pooling=\(1,1\)'),
   ({'model__connector__pooling': 'maen'},
-   "'model.connector.pooling' is 'maen'; it must be one of 'attention_meanq'"),
+   "model.connector.pooling is 'maen'; it must be one of 'attention_meanq'"),
   ({'model__connector__padding_embed': 'regress'}, 'preprocess.image.resize=stretch pads none'),
   ({'data__batch': 3}, "unknown configuration key 'data.batch'; did you mean 'batch_size'"),
   ({'preprocess__vidoe': {}}, "unknown configuration key 'preprocess.vidoe'; did you mean 'video'"),

@@ -176,7 +176,7 @@ def test_a_flag_that_the_configuration_file_leaves_at_its_default_can_be_set(fol
   printed = one_line_error(folder, 'train.py', f'--config={ROOT}/configs/scenes.py',
                            '--workdir=wrong',
                            '--config.model.connector.pooling=maen')
-  assert "'model.connector.pooling' is 'maen'; it must be one of 'attention_meanq'" in printed
+  assert "model.connector.pooling is 'maen'; it must be one of 'attention_meanq'" in printed
 
 
 def test_a_missing_manifest_is_named(folder, straight):

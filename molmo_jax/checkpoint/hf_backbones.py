@@ -18,17 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from molmo_jax.checkpoint.hf_config import ACTIVATIONS, SIZES, read_rope
-from molmo_jax.checkpoint.hf_config_v1 import TOWERS
+from molmo_jax.checkpoint.hf_config import read_rope
+from molmo_jax.checkpoint.hf_config_v1 import KEYS, TOWERS
 from molmo_jax.checkpoint.hf_files import listing
 from molmo_jax.checkpoint.hf_table import WEIGHTS, TableEntry, read_table
 from molmo_jax.errors import CheckpointError
-from molmo_jax.json_section import Key, Section
+from molmo_jax.json_section import Section, keys
 from molmo_jax.model.config import LlmConfig, VitConfig
 
 BICUBIC = -0.75   # torch's coefficient
-
-
+LLM, VIT = keys(LlmConfig, KEYS['backbone_llm']), keys(VitConfig, KEYS['backbone_vit'])
 # By `model_type` of config.json: the tensors, and the settings that no key tells.
 LANGUAGE_MODELS: dict[str, tuple[tuple[TableEntry, ...], dict[str, Any]]] = {
   family: (read_table('language model', model='model', block='model.layers.{i}',
@@ -105,11 +104,6 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
   return np.where(x <= 1, near, a * x ** 3 - 5 * a * x ** 2 + 8 * a * x - 4 * a)
 
 
-_TOWER_KEYS = (*SIZES, Key('patch_size', 'patch_size'),
-               Key('activation', 'hidden_act', words=ACTIVATIONS),
-               Key('norm_eps', 'layer_norm_eps', kind=float))
-
-
 def check_llm(folder: Path, llm: LlmConfig) -> tuple[str, bool, list[str]]:
   """Compares a language model with the configuration of ours.
 
@@ -124,7 +118,7 @@ def check_llm(folder: Path, llm: LlmConfig) -> tuple[str, bool, list[str]]:
   family = s.choose('model_type', words={name: name for name in LANGUAGE_MODELS})
   s.demand(hidden_act='silu', attention_bias=False, clip_qkv=None, norm_topk_prob=False,
            use_sliding_window=False)
-  found = s.fields(SIZES) | LANGUAGE_MODELS[family][1]
+  found = s.fields(LLM) | LANGUAGE_MODELS[family][1]
   theta, yarn = read_rope(_of_full_attention(s, found['layers']), found['layers'])
   found |= dict(rope_theta=theta, norm_eps=s.take('rms_norm_eps', kind=float),
                 kv_heads=s.take('num_key_value_heads', default=found['heads']),
@@ -157,9 +151,9 @@ def check_vit(folder: Path, vit: VitConfig) -> tuple[str, int]:
   given = {key: value for key, value in part.values.items() if value is not None}
   s = Section(part.file, tower['defaults'] | given, part.name)
   s.demand(num_channels=3, qkv_bias=True, use_swiglu_ffn=False)
-  found = s.fields(_TOWER_KEYS) | TOWERS[tower['normalize']] | dict(normalize=tower['normalize'])
+  found = s.fields(VIT) | TOWERS[tower['normalize']] | dict(normalize=tower['normalize'])
   layers, width = found.pop('layers'), found['width']
-  found['head_dim'] = width // found['heads']
+  found['head_dim'] = width // s.size('num_attention_heads')
   if family == 'dinov2':
     found['mlp'] = width * s.size('mlp_ratio')
   _compare(s.file, 'model.vit', vit, found, 'the image tower')

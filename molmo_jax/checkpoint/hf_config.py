@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from molmo_jax.checkpoint.hf_config_v1 import is_v1, read_v1, write_v1
+from molmo_jax.checkpoint.hf_config_v1 import KEYS, is_v1, read_v1, write_v1
 from molmo_jax.errors import CheckpointError
-from molmo_jax.json_section import Key, Section, written
+from molmo_jax.json_section import Section, keys, written
 from molmo_jax.model.config import (
   ConnectorConfig,
   LlmConfig,
@@ -28,37 +28,10 @@ from molmo_jax.model.config import (
 # Names of a checkpoint's tensors and keys: the released ones, or those of transformers' classes.
 Naming = Literal['hub', 'native']
 
-ACTIVATIONS = {'gelu_pytorch_tanh': 'gelu_tanh', 'quick_gelu': 'quick_gelu', 'gelu': 'gelu'}
-SIZES = (Key('width', 'hidden_size'), Key('layers', 'num_hidden_layers'),
-         Key('heads', 'num_attention_heads'), Key('mlp', 'intermediate_size'))
-HEADS = (Key('heads', 'num_attention_heads'), Key('kv_heads', 'num_key_value_heads'),
-         Key('head_dim', 'head_dim'))
-VIT = (
-  *SIZES, Key('head_dim', 'head_dim'), Key('patch_size', 'image_patch_size', 'patch_size'),
-  Key('activation', 'hidden_act', words=ACTIVATIONS), Key('norm_eps', 'layer_norm_eps', kind=float))
-CONNECTOR = (*HEADS, Key('width', 'hidden_size'), Key('hidden', 'intermediate_size'),
-             Key('pooling_mask', 'pooling_attention_mask', None, kind=bool, default=True),
-             Key('feature_dropout', 'image_feature_dropout', None, kind=float, default=0.0))
-LLM = (*SIZES, *HEADS[1:], Key('vocab', 'vocab_size'),
-       Key('extra_vocab', 'additional_vocab_size', least=0),
-       Key('norm_order', 'norm_after', words={True: 'post', False: 'pre'}),
-       Key('norm_eps', 'layer_norm_eps', 'rms_norm_eps', kind=float),
-       Key('qkv_bias', 'qkv_bias', 'attention_bias', kind=bool),
-       Key('residual_dropout', 'residual_dropout', None, kind=float, default=0.0))
-YARN = (
-  Key('factor', 'factor', kind=float), Key('beta_fast', 'beta_fast', kind=float, default=32.0),
-  Key('original_length', 'original_max_position_embeddings'),
-  Key('beta_slow', 'beta_slow', kind=float, default=1.0),
-  Key('attention_factor', 'attention_factor', kind=float))
+VIT, CONNECTOR = keys(VitConfig, KEYS['vit']), keys(ConnectorConfig, KEYS['connector'])
+LLM, YARN = keys(LlmConfig, KEYS['llm']), keys(YarnConfig, KEYS['yarn'])
 QK_NORMS = {'qwen3': 'head', 'olmo': 'full'}
-
-# Keys that name ids of extra tokens: the token, and its number among them (docs/model.md §10).
-TOKEN_IDS = {'image_start_token_id': ('<im_start>', 0), 'image_end_token_id': ('<im_end>', 1),
-             'image_patch_id': ('<im_patch>', 2), 'image_high_res_id': ('<im_patch>', 2),
-             'image_col_id': ('<im_col>', 3),
-             'low_res_image_start_token_id': ('<low_res_im_start>', 4),
-             'image_low_res_id': ('<im_low>', 6), 'frame_start_token_id': ('<frame_start>', 7),
-             'frame_end_token_id': ('<frame_end>', 8)}
+TOKEN_IDS: dict[str, tuple[str, int]] = KEYS['token_ids']
 NOT_NATIVE = ('image_high_res_id', 'image_col_id', 'image_low_res_id')
 MAX_POSITIONS = 36864   # of the releases without YaRN; with it, what it was scaled to
 # Settings that no file has to express: choices of a run, and what has no influence on the model.
@@ -110,7 +83,7 @@ def _read_molmo2(top: Section) -> ModelConfig:
   connector.demand(text_hidden_size=llm.size('hidden_size'), mlp_bias=False)
   llm.demand(embedding_dropout=0)
   return ModelConfig(vit=_vit(vit), llm=_llm(llm, top), connector=ConnectorConfig(
-    vit_layers=tuple(connector.integers('vit_layers', 'vision_feature_layer')),
+    vit_layers=connector.take('vit_layers', 'vision_feature_layer', kind=tuple[int, ...]),
     pooling='attention_meanq', **connector.fields(CONNECTOR)))
 
 
@@ -147,12 +120,12 @@ def read_rope(s: Section, layers: int) -> tuple[float, YarnConfig]:
   if rope.choose('rope_type', 'type', default='default', words={'default': True, 'yarn': False}):
     return theta, YarnConfig()
   rope.demand(truncate=True, partial_rotary_factor=1)
-  scaled = s.integers('rope_scaling_layers', default=list(range(layers)))
+  scaled = s.take('rope_scaling_layers', kind=tuple[int, ...], default=tuple(range(layers)))
   if not set(scaled) <= set(range(layers)):
     s.fail('rope_scaling_layers', f'it must list layers from 0 to {layers - 1}')
   factor = rope.take('factor', kind=float)
   usual = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
-  yarn = YarnConfig(layers=tuple(scaled), **rope.fields(YARN, attention_factor=usual))
+  yarn = YarnConfig(layers=scaled, **rope.fields(YARN, attention_factor=usual))
   rope.finish(())
   return theta, yarn
 

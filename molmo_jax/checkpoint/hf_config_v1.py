@@ -10,54 +10,25 @@ code's default in the second.
 from __future__ import annotations
 
 import math
+import tomllib
 from pathlib import Path
 from typing import Any
 
-from molmo_jax.json_section import Key, Section, written
+from molmo_jax.json_section import Section, keys, written
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
 from molmo_jax.model.tower import VITS
 
-LLM = (Key('width', 'hidden_size', 'd_model'), Key('layers', 'num_hidden_layers', 'n_layers'),
-       Key('heads', 'num_attention_heads', 'n_heads'),
-       Key('kv_heads', 'num_key_value_heads', 'n_kv_heads'),
-       Key('norm_eps', 'layer_norm_eps', kind=float, default=1e-5),
-       Key('rope_theta', 'rope_theta', kind=float, default=10000.0),
-       Key('qk_norm', 'attention_layer_norm', words={True: 'full', False: 'none'}, default=False),
-       Key('norm_order', 'norm_after', words={True: 'post', False: 'pre'}, default=False),
-       Key('qkv_bias', 'qkv_bias', kind=bool, default=False))
-EXPERTS = (Key('experts', 'moe_num_experts'), Key('experts_per_token', 'moe_top_k'))
-VIT = (Key('patch_size', 'image_patch_size'), Key('width', 'image_emb_dim'),
-       Key('layers', 'image_num_layers'), Key('heads', 'image_num_heads'),
-       Key('head_dim', 'image_head_dim'), Key('mlp', 'image_mlp_dim'),
-       Key('norm_eps', 'image_norm_eps', kind=float),
-       Key('activation', 'image_mlp_activations',
-           words={'quick_gelu': 'quick_gelu', 'gelu': 'gelu', 'gelu_pytorch_tanh': 'gelu_tanh',
-                  'gelu_tanh': 'gelu_tanh'}))
-CONNECTOR = (
-  Key('pooling', 'image_pooling_2d', words={
-    'attention-meanq': 'attention_meanq', 'attention_meanq': 'attention_meanq',
-    'attention': 'attention', 'stack': 'stack', 'none': 'none'}),
-  Key('projector', 'image_projector', words={'mlp': 'mlp', 'linear': 'linear'}, default='mlp'),
-  Key('padding_embed', 'image_padding_embed', words={
-    'pad_and_partial_pad': 'pad_and_partial_pad', 'pad_embed': 'pad_embed', 'regress': 'regress',
-    '': None}),
-  Key('feature_dropout', 'image_feature_dropout', kind=float, default=0.0))
+KEYS = tomllib.loads(Path(__file__).with_name('keys.toml').read_text(encoding='utf-8'))
+LLM, EXPERTS = keys(LlmConfig, KEYS['v1_llm']), keys(LlmConfig, KEYS['v1_experts'])
+VIT, CONNECTOR = keys(VitConfig, KEYS['v1_vit']), keys(ConnectorConfig, KEYS['v1_connector'])
+FIXED = KEYS['v1_fixed'] | dict.fromkeys(
+  ('clip_qkv', 'attn_logit_softcapping', 'final_logit_softcapping'))
 # What belongs to a kind of tower. Its blocks, all of which are stored, have biases everywhere.
 TOWERS = {row['normalize']: {name: row[name] for name in (
   'class_token', 'patch_bias', 'pre_norm', 'layer_scale')} for row in VITS.values()}
 CLIP = VitConfig(**VITS['clip'], keep_unread=True)
 # Of all releases; of the training code where a file leaves it out.
 EXTRA_VOCAB, TABLE_ROWS = 128, 50304
-
-# The one supported value of keys that change the computation.
-FIXED = dict(activation_type='swiglu', layer_norm_type='rms', rope=True, include_bias=False,
-             bias_for_layer_norm=False, layer_norm_with_affine=True,
-             attention_layer_norm_with_affine=True, alibi=False, clip_qkv=None, scale_logits=False,
-             normalize_input_embeds=False, use_cls_feature=False, unconditioned=False,
-             use_position_ids=True, attn_logit_softcapping=None, final_logit_softcapping=None)
-FIXED_EXPERTS = dict(moe_shared_expert=False, moe_interleave=False, moe_dropless=True)
-# What the training code does where such a key is left out, if that is another one.
-TRAINING_DEFAULTS = dict(layer_norm_type='default', rope=False, include_bias=True)
 
 
 def is_v1(config: ModelConfig) -> bool:
@@ -74,7 +45,8 @@ def read_v1(top: Section) -> ModelConfig:
   is_moe = top.choose('block_type', words={'sequential': False, 'moe': True}, default=(
     'moe' if top.take('moe_num_experts', default=0) else 'sequential'))
   is_training = 'd_model' in top.values   # the dialect of the training code
-  top.demand(TRAINING_DEFAULTS if is_training else None, **FIXED, **FIXED_EXPERTS if is_moe else {})
+  top.demand(KEYS['v1_training_defaults'] if is_training else None, **FIXED,
+             **KEYS['v1_fixed_experts'] if is_moe else {})
   llm = _llm(top, is_moe, is_training)
   vit = _vit(top.section('vision_backbone')) if top.has('vision_backbone') else CLIP
   return ModelConfig(vit=vit, llm=llm, connector=_connector(top, vit, llm, is_training),
@@ -128,11 +100,12 @@ def _connector(s: Section, vit: VitConfig, llm: LlmConfig, is_training: bool) ->
   # null says that there is no padding embedding, which is not the same as to say nothing
   is_unpadded = 'image_padding_embed' in s.values or is_training
   return ConnectorConfig(
-    vit_layers=tuple(s.integers('vit_layers', default=[-1] if is_training else [-2, -9])),
+    vit_layers=s.take('vit_layers', kind=tuple[int, ...],
+                      default=(-1,) if is_training else (-2, -9)),
     pooling_mask=False, heads=vit.heads, kv_heads=vit.heads, head_dim=vit.head_dim, width=vit.width,
     pool_slots=s.take('image_pooling_h', default=2) * s.take('image_pooling_w', default=2),
     hidden=llm.mlp, **s.fields(CONNECTOR, pooling='attention' if is_training else 'attention_meanq',
-                               padding_embed='' if is_unpadded else 'pad_and_partial_pad'))
+                               padding_embed=None if is_unpadded else 'pad_and_partial_pad'))
 
 
 def write_v1(config: ModelConfig, dtype: str, max_positions: int | None = None) -> dict[str, Any]:
@@ -154,7 +127,7 @@ def write_v1(config: ModelConfig, dtype: str, max_positions: int | None = None) 
   out['mlp_hidden_size' if is_moe else 'intermediate_size'] = 2 * c.mlp
   if is_moe:   # as MolmoE
     out |= dict(block_type='moe', residual_dropout=c.residual_dropout, attention_dropout=0.0,
-                embedding_dropout=0.0, **FIXED, **FIXED_EXPERTS, **written(EXPERTS, c))
+                embedding_dropout=0.0, **FIXED, **KEYS['v1_fixed_experts'], **written(EXPERTS, c))
   else:        # as Molmo-7B-D, 7B-O and 72B
     out |= dict(layer_norm_type='rms', clip_qkv=None)
   if is_moe or c.extra_vocab != EXTRA_VOCAB:
@@ -167,10 +140,8 @@ def write_v1(config: ModelConfig, dtype: str, max_positions: int | None = None) 
 def _vision(vit: VitConfig, connector: ConnectorConfig) -> dict[str, Any]:
   """Tower and connector, in the keys of the training code."""
   side = math.isqrt(connector.pool_slots)
-  keys = written(CONNECTOR, connector)
-  return keys | dict(
+  return written(CONNECTOR, connector) | dict(
     vit_layers=list(connector.vit_layers), image_pooling_h=side, image_pooling_w=side,
-    image_padding_embed=keys['image_padding_embed'] or None,
     vision_backbone=written(VIT, vit) | dict(
       image_model_type=vit.normalize, image_default_input_size=[vit.image_size] * 2,
       image_pos_patch_size=vit.patch_size, image_num_key_value_heads=vit.heads,

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
+from molmo_jax.configuration import Count, Dropout, Positive, Range, Size
 from molmo_jax.kernels.mask import Bidirectional
 from molmo_jax.normalization import Normalization
 
@@ -15,15 +16,18 @@ Pooling = Literal['attention_meanq', 'attention', 'attention_meanq_2x', 'attenti
 Projector = Literal['mlp', 'linear', 'random_linear', '2mlp']
 PaddingEmbed = Literal['pad_embed', 'regress', 'pad_and_partial_pad']
 Remat = Literal['none', 'full', 'dots', 'offload']
+Width = Annotated[int, Range(1, 2 ** 20)]       # channels, heads, pixels
+Depth = Annotated[int, Range(1, 1024)]          # layers
+Epsilon = Annotated[float, Range(0, 1, but=0)]  # of a norm
 
 
 @dataclasses.dataclass(frozen=True)
 class TowerConfig:
   """What the rest of the program knows about an image tower, of whatever kind (model/tower.py)."""
-  image_size: int = 378              # side of a crop, pixels
-  patch_size: int = 14               # side of a patch, pixels
-  width: int = 1152                  # E, channels of a patch
-  layers: int = 27                   # blocks, those that are not read included
+  image_size: Width = 378            # side of a crop, pixels
+  patch_size: Width = 14             # side of a patch, pixels
+  width: Width = 1152                # E, channels of a patch
+  layers: Depth = 27                 # blocks, those that are not read included
   normalize: Normalization = 'siglip'   # mean and deviation of pixels
   kind: str = 'vit'                  # which tower: a key of `model.molmo.TOWERS`
 
@@ -57,23 +61,25 @@ class VitConfig(TowerConfig):
   """A vision transformer. `layers` counts the blocks of the original tower; only those up to the
   deepest one that is read get built.
   """
-  heads: int = 16                    # of the attention
-  head_dim: int = 72                 # width / heads
-  mlp: int = 4304                    # hidden width of the MLP
+  heads: Count = 16                  # of the attention
+  head_dim: Width = 72               # width / heads
+  mlp: Width = 4304                  # hidden width of the MLP
   activation: Literal['gelu_tanh', 'quick_gelu', 'gelu'] = 'gelu_tanh'  # of the MLP
-  norm_eps: float = 1e-6             # of the LayerNorms
+  norm_eps: Epsilon = 1e-6           # of the LayerNorms
   class_token: bool = False                   # CLIP, DINOv2
   patch_bias: bool = True            # of the patch embedding
   pre_norm: bool = False                      # a LayerNorm before the first block (CLIP)
   # a learned factor per channel on every sub-layer's output (DINOv2)
   layer_scale: bool = False
   # patches of the position table; None: those of a crop. If they differ, the table is interpolated
-  positions: int | None = None
+  positions: Size | None = None
   # blocks above the deepest one that is read exist, too (Molmo v1)
   keep_unread: bool = False
 
   def __post_init__(self):
     super().__post_init__()
+    if self.kind == 'vit' and not self.heads:
+      raise ValueError('model.vit.heads=0: a vision transformer has at least one')
     if self.positions is not None and math.isqrt(self.positions) ** 2 != self.positions:
       raise ValueError(f'model.vit.positions={self.positions} must be a square number, without the '
                        'class token')
@@ -99,59 +105,60 @@ class ConnectorConfig:
   pooling: Pooling = 'attention_meanq'  # how a window becomes one vector
   # empty slots take part neither in the mean query nor in the attention
   pooling_mask: bool = True
-  heads: int = 16                    # query heads of the pooling attention
-  kv_heads: int = 16                 # its key and value heads
-  head_dim: int = 72                 # of a head
-  width: int = 1152                           # output of the pooling attention
-  pool_slots: int = 9                         # W; `stack` needs it to size the projector
+  heads: Width = 16                  # query heads of the pooling attention
+  kv_heads: Width = 16               # its key and value heads
+  head_dim: Width = 72               # of a head
+  width: Width = 1152                # output of the pooling attention
+  pool_slots: Width = 9              # W; `stack` needs it to size the projector
   projector: Projector = 'mlp'       # from pooled features to the decoder's width
-  hidden: int = 12288                         # h of the gated projector
+  hidden: Width = 12288              # h of the gated projector
   padding_embed: PaddingEmbed | None = None  # added to patches that are padding (v1)
-  feature_dropout: float = 0.0                # on patch features before pooling
+  feature_dropout: Dropout = 0.0     # on patch features before pooling
   # learned vectors for row, column, crop or frame, kind and box
   layout_embedding: bool = False
-  layout_grid: int = 256                      # rows of the row and column tables
-  layout_crops: int = 512                     # rows of the crop-or-frame table
+  layout_grid: Width = 256           # rows of the row and column tables
+  layout_crops: Width = 512          # rows of the crop-or-frame table
 
 
 @dataclasses.dataclass(frozen=True)
 class YarnConfig:
   """YaRN scaling of the rotary frequencies on some layers (docs/model.md §4.3)."""
   layers: tuple[int, ...] = ()       # which layers are scaled
-  factor: float = 8.0                # longest context / `original_length`
-  original_length: int = 8192        # context before scaling, tokens
-  beta_fast: float = 32.0            # turns above which frequencies stay
-  beta_slow: float = 1.0             # turns below which they are divided by `factor`
-  attention_factor: float = 1.2079441541679836  # on cosine and sine
+  factor: Positive = 8.0             # longest context / `original_length`
+  original_length: Size = 8192       # context before scaling, tokens
+  beta_fast: Positive = 32.0         # turns above which frequencies stay
+  beta_slow: Positive = 1.0          # turns below which they are divided by `factor`
+  attention_factor: Positive = 1.2079441541679836  # on cosine and sine
 
 
 @dataclasses.dataclass(frozen=True)
 class LlmConfig:
   """The decoder (docs/model.md §4)."""
-  vocab: int = 151936                         # rows of the base embedding and of the head
-  extra_vocab: int = 128                      # rows of the second table, for ids from `vocab` on
+  vocab: Size = 151936               # rows of the base embedding and of the head
+  extra_vocab: Count = 128           # rows of the second table, for ids from `vocab` on
   # id of the first extra (visual) token; None: `vocab`. Where the base table is padded, extra
   # tokens lie in it (docs/model.md §10)
-  extra_from: int | None = None
-  width: int = 4096                  # D, channels of a token
-  layers: int = 36                   # L, blocks
-  heads: int = 32                    # N, query heads
-  kv_heads: int = 8                  # K, key and value heads
-  head_dim: int = 128                # H, channels of a head
-  mlp: int = 12288                            # hidden width of the MLP, or of one expert
-  experts: int = 0                            # per layer, in place of one MLP (MolmoE); 0: an MLP
-  experts_per_token: int = 8         # the most likely ones
-  rope_theta: float = 1e6            # base of the rotary frequencies
+  extra_from: Count | None = None
+  width: Width = 4096                # D, channels of a token
+  layers: Depth = 36                 # L, blocks
+  heads: Width = 32                  # N, query heads
+  kv_heads: Width = 8                # K, key and value heads
+  head_dim: Width = 128              # H, channels of a head
+  mlp: Width = 12288                 # hidden width of the MLP, or of one expert
+  experts: Count = 0                 # per layer, in place of one MLP (MolmoE); 0: an MLP
+  experts_per_token: Width = 8       # the most likely ones
+  # base of the rotary frequencies
+  rope_theta: Annotated[float, Range(1, 1e12, but=1)] = 1e6
   yarn: YarnConfig = YarnConfig()
   # Qwen3: per head · OLMo: over the whole projection
   qk_norm: Literal['head', 'full', 'none'] = 'head'
   norm_order: Literal['pre', 'post'] = 'pre'           # OLMo: norms after the sub-layers
-  norm_eps: float = 1e-6             # of the RMSNorms
+  norm_eps: Epsilon = 1e-6           # of the RMSNorms
   qkv_bias: bool = False                               # Qwen2
   tied: bool = False                                   # the head is the base embedding
-  residual_dropout: float = 0.0                        # on every sub-layer output, all tokens
+  residual_dropout: Dropout = 0.0    # on every sub-layer output, all tokens
   # the rate at positions whose target carries loss, if > 0
-  response_residual_dropout: float = 0.0
+  response_residual_dropout: Dropout = 0.0
 
   @property
   def first_extra_id(self) -> int:
@@ -178,7 +185,7 @@ class ModelConfig:
   # host's memory
   remat: Remat = 'full'
   # layers of a tower written out per step of its scan
-  unroll: int = 1
+  unroll: Depth = 1
 
   @property
   def tower(self) -> TowerConfig:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 
+from molmo_jax.configuration import Positive, Range, Size
 from molmo_jax.errors import MolmoError
 from molmo_jax.preprocess.frame_sampling import CANDIDATE_FPS
 
@@ -42,24 +43,27 @@ def choice(name: str, known: Mapping[str, Value], what: str) -> Value:
 
 
 Reading = Literal['composite', 'convert']
+Side = Annotated[int, Range(1, 2 ** 16)]    # pixels, and frames of a video
+Few = Annotated[int, Range(1, 1000)]        # crops, images, and patches of a window's side
+Margin = Annotated[int, Range(0, 1000)]     # patches
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig:
   """How an image becomes crops (docs/model.md §6). Defaults: Molmo2 (SigLIP2 at 378 px)."""
-  crop_size: int = 378                        # side of a crop, pixels
-  patch_size: int = 14                        # side of a patch, pixels
-  max_crops: int = 8                          # K in training; the global view is not counted
-  max_crops_eval: int = 24                    # K at inference
+  crop_size: Side = 378                       # side of a crop, pixels
+  patch_size: Side = 14                       # side of a patch, pixels
+  max_crops: Few = 8                          # K in training; the global view is not counted
+  max_crops_eval: Few = 24                    # K at inference
   # K of each of several images, in training and at inference
-  max_multi_image_crops: int = 8
-  max_images: int = 5                         # images in one example, training
-  max_images_eval: int = 20                   # images in one example, inference
+  max_multi_image_crops: Few = 8
+  max_images: Few = 5                         # images in one example, training
+  max_images_eval: Few = 20                   # images in one example, inference
   # what training makes of transparency and 16-bit grey (`reading.load_image`)
   reading: Reading = 'composite'
   # patches (left/top, right/bottom) that neighbouring crops share
-  overlap_margins: tuple[int, int] = (4, 4)
-  pooling: tuple[int, int] = (2, 2)           # pooling window, patches (rows, columns)
+  overlap_margins: tuple[Margin, Margin] = (4, 4)
+  pooling: tuple[Few, Few] = (2, 2)           # pooling window, patches (rows, columns)
   # several overlapping crops, or a single one
   mode: Literal['overlap-and-resize-c2', 'resize'] = 'overlap-and-resize-c2'
   # how the canvas is filled (docs/model.md §6.2)
@@ -92,13 +96,13 @@ class ImageConfig:
 @dataclasses.dataclass(frozen=True)
 class VideoConfig:
   """How a video becomes frames (docs/model.md §7)."""
-  max_frames: int = 128                       # F in training
-  max_frames_eval: int = 384                  # F at inference (long context)
-  max_fps: float | None = 2.0                 # frames per second of video
+  max_frames: Side = 128                      # F in training
+  max_frames_eval: Side = 384                 # F at inference (long context)
+  max_fps: Positive | None = 2.0              # frames per second of video
   frame_sample_mode: str = 'uniform_last_frame'  # docs/model.md §7.1
   # rates that the modes 'fps…' choose from, ascending
-  candidate_fps: tuple[float, ...] = CANDIDATE_FPS
-  pooling: tuple[int, int] = (3, 3)           # pooling window, patches (rows, columns)
+  candidate_fps: tuple[Positive, ...] = CANDIDATE_FPS
+  pooling: tuple[Few, Few] = (3, 3)           # pooling window, patches (rows, columns)
   # how the time of a frame is written
   time_mode: Literal['per-frame-compact', 'per-frame', 'numbered-frames',
                      'none'] = 'per-frame-compact'
@@ -121,9 +125,10 @@ class TextConfig:
   message_weight: Literal['none', 'root_subsegments',
                           'root_subsegments_root_tokens'] = 'root_subsegments_root_tokens'
   # branches of a message tree that do not fit are dropped; None: no limit
-  max_sequence_length: int | None = None
-  max_sequence_length_eval: int | None = None  # longest prompt at inference; None: no limit
-  max_text_tokens: int | None = None  # a tree ends with the branch that reaches it; None: no limit
+  max_sequence_length: Size | None = None
+  max_sequence_length_eval: Size | None = None  # longest prompt at inference; None: no limit
+  # a tree ends with the branch that reaches it; None: no limit
+  max_text_tokens: Size | None = None
   shuffle_branches: bool = True               # order of a message tree's branches in training
   # v1: EOS stays between branches, which are 1, 2, …
   tree_format: Literal['molmo2', 'molmo_v1'] = 'molmo2'

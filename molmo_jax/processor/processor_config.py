@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from molmo_jax.configuration import Positive
 from molmo_jax.errors import CheckpointError
-from molmo_jax.json_section import Key, Section, written
+from molmo_jax.json_section import Section, keys, written
 from molmo_jax.normalization import STATISTICS
 from molmo_jax.preprocess.types import (
   MOLMO_V1,
@@ -32,22 +33,26 @@ PIXELS = dict(do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb
               resample=2,   # Pillow's number of the bilinear filter
               rescale_factor=1 / 255)
 
-MARGINS = Key('overlap_margins', 'overlap_margins', kind=tuple, default=(4, 4), least=0)
-IMAGE = (Key('patch_size', 'patch_size', default=14), Key('max_crops_eval', 'max_crops', default=8),
-         Key('pooling', 'pooling_size', kind=tuple, default=(2, 2)), MARGINS)
-IMAGE_V1 = (Key('patch_size', 'image_patch_size', default=14),
-            Key('max_crops_eval', 'max_crops', default=12), MARGINS)
-IMAGE_TOKENS = (Key('use_col_tokens', 'image_use_col_tokens', kind=bool, default=True),
-                Key('use_global_col_tokens', 'use_single_crop_col_tokens', kind=bool),
-                Key('use_low_res_start', 'use_single_crop_start_token', kind=bool, default=True))
-VIDEO = (
-  Key('max_frames_eval', 'num_frames', default=64),
-  Key('pooling', 'pooling_size', kind=tuple, default=(3, 3)),
+_PATCHES = dict(
+  patch_size=dict(name='patch_size', default=14),
+  max_crops_eval=dict(name='max_crops', default=8),
+  overlap_margins=dict(name='overlap_margins', default=(4, 4)))
+IMAGE = keys(ImageConfig, dict(_PATCHES, pooling=dict(name='pooling_size', default=(2, 2))))
+IMAGE_V1 = keys(ImageConfig, dict(
+  _PATCHES, patch_size=dict(name='image_patch_size', default=14),
+  max_crops_eval=dict(name='max_crops', default=12)))
+IMAGE_TOKENS = keys(ImageConfig, dict(
+  use_col_tokens=dict(name='image_use_col_tokens', default=True),
+  use_global_col_tokens='use_single_crop_col_tokens',
+  use_low_res_start=dict(name='use_single_crop_start_token', default=True)))
+VIDEO = keys(VideoConfig, dict(
+  max_frames_eval=dict(name='num_frames', default=64),
+  pooling=dict(name='pooling_size', default=(3, 3)),
   # the released code and the training code differ in the modes that are left out
-  Key('frame_sample_mode', 'frame_sample_mode', default='uniform_last_frame', words={
-    'uniform_last_frame': 'uniform_last_frame', 'uniform': 'uniform'}))
-VIDEO_TOKENS = (
-  Key('use_frame_special_tokens', 'use_frame_special_tokens', kind=bool, default=True),)
+  frame_sample_mode=dict(name='frame_sample_mode', default='uniform_last_frame',
+                         words=['uniform_last_frame', 'uniform'])))
+VIDEO_TOKENS = keys(VideoConfig, dict(
+  use_frame_special_tokens=dict(name='use_frame_special_tokens', default=True)))
 
 # Keys without an influence on the arrays: names of classes, defaults of the call, and numbers of
 # what is switched off.
@@ -128,9 +133,7 @@ def _read_video(part: Section, **tokens: bool) -> VideoConfig:
   part.demand(image_mean=SIGLIP_MEAN, image_std=SIGLIP_STD, do_sample_frames=True, **PIXELS)
   found = part.fields(VIDEO)
   # null says that there is no limit, which is not the same as to say nothing
-  max_fps = part.take('max_fps', kind=float, default=None if 'max_fps' in part.values else 2.0)
-  if max_fps is not None and max_fps <= 0:
-    part.fail('max_fps', 'it must be a positive number or null')
+  max_fps = part.take('max_fps', kind=Positive, default=None if 'max_fps' in part.values else 2.0)
   config = VideoConfig(max_frames=found['max_frames_eval'], max_fps=max_fps, **found, **tokens)
   part.asked |= {'size', 'patch_size'}
   part.finish(_IGNORED)

@@ -17,13 +17,13 @@ import inspect
 import re
 import sys
 import textwrap
-import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from molmo_jax.command_line import make_parser
+from molmo_jax.configuration import describe, section_of
 from molmo_jax.experiment import Experiment
 
 HEAD = """# Configuration
@@ -56,12 +56,7 @@ def sections(cls: type, path: str = '') -> Iterator[tuple[str, type]]:
 @functools.cache
 def hints(cls: type) -> dict[str, Any]:
   """The types of a dataclass's fields."""
-  return typing.get_type_hints(cls)
-
-
-def section_of(hint: Any) -> type | None:
-  """The dataclass in a field's type, if there is one: of itself, `… | None`, or a dict's values."""
-  return next((h for h in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(h)), None)
+  return typing.get_type_hints(cls, include_extras=True)
 
 
 def meanings(cls: type) -> dict[str, str]:
@@ -94,20 +89,6 @@ def attributes(docstring: str) -> dict[str, str]:
   return said
 
 
-def kind(hint: Any) -> str:
-  """A type in words of the command line: `int`, `tuple of 2 int`, the values of a choice."""
-  origin, args = typing.get_origin(hint), typing.get_args(hint)
-  if origin is typing.Literal:
-    return ' · '.join(f'`{a}`' for a in args)
-  if origin in (typing.Union, types.UnionType):
-    return ' or '.join('none' if a is type(None) else kind(a) for a in args)
-  if origin is tuple:
-    return f'several {kind(args[0])}' if args[-1] is Ellipsis else f'{len(args)} {kind(args[0])}'
-  if origin is dict:
-    return 'sections by name'
-  return hint.__name__
-
-
 def default(field: dataclasses.Field) -> str:
   """The default as it is written on the command line; – where there is none."""
   if field.default_factory is not dataclasses.MISSING:
@@ -121,7 +102,7 @@ def default(field: dataclasses.Field) -> str:
 def table(path: str, cls: type) -> str:
   """One section of the page: what the dataclass is, and a table of its keys."""
   said = meanings(cls)
-  rows = [(f'`{field.name}`', kind(hints(cls)[field.name]), default(field), said[field.name])
+  rows = [(f'`{field.name}`', describe(hints(cls)[field.name]), default(field), said[field.name])
           for field in dataclasses.fields(cls) if section_of(hints(cls)[field.name]) is None]
   about = ' '.join((inspect.getdoc(cls) or '').split('\n\n')[0].split())
   lines = [f'## {path or "The run"}', '', about, '']

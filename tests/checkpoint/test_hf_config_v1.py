@@ -133,7 +133,7 @@ def test_settings_without_words_are_named(part, field, value):
   (RELEASED, 'embedding_size', 100, 'embedding_size is 100; .*vocab_size=152064'),
   (RELEASED, 'clip_qkv', 8.0, 'clip_qkv is 8.0; only None is supported'),
   (RELEASED, 'layer_norm_type', 'default', "layer_norm_type is 'default'; only 'rms' is supported"),
-  (RELEASED, 'rope_theta', '1e6', "rope_theta is '1e6'; it must be of type float"),
+  (RELEASED, 'rope_theta', '1e6', "rope_theta is '1e6'; it must be of type finite float"),
   (RELEASED, 'block_type', 'llama',
    "block_type is 'llama'; it must be one of 'sequential', 'moe'"),
   (RELEASED, 'vit_layers', [-24], r'vit_layers=\(-24,\): a tower of 23 blocks'),

@@ -109,7 +109,7 @@ def test_arguments_are_those_of_train_py(make, tmp_path):
   ({"['pooling']['arms']['mean']": {'model.connector.pooling': 3}},
    "'model.connector.pooling': 3 is no value for it"),
   ({"['pooling']['arms']['mean']": {'model.connector.pooling': 'maen'}},
-   "study pooling, arm mean: 'model.connector.pooling' is 'maen'; it must be one of"),
+   "study pooling, arm mean: model.connector.pooling is 'maen'; it must be one of"),
   ({"['pooling']['arms']['mean']": {}}, "the arms 'attention' and 'mean' are the same run"),
   ({"['pooling']['tasks']": ('smell',)}, 'have no task smell; they have: colour,'),
   ({"['pooling']['settings']": {'scenes.train.objects': 0}},
