@@ -11,7 +11,7 @@ import difflib
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
 from ml_collections import ConfigDict
@@ -184,4 +184,4 @@ def describe(hint: Any) -> str:
     return f'{"several" if args[-1] is Ellipsis else len(args)} {describe(args[0])}'
   if origin is dict or dataclasses.is_dataclass(hint):
     return 'section'
-  return hint.__name__
+  return 'function' if origin is Callable else hint.__name__

@@ -50,11 +50,11 @@ def test_a_dataset_with_names_stands_for_several(tmp_path):
   ('quesion = "q"', r"mine.toml \[pets\] pets.quesion'; did you mean 'question'"),
   ('question = "@long"', r"mine.toml \[pets\] pets: there is no function 'long' in mine.py"),
   ('question = "@away.short"', r"there is no function 'short' in away.py"),
-  ('question = 3', r"mine.toml \[pets\] pets.question' must be a text or a function, not 3"),
-  ('checked = "perhaps"', r"mine.toml \[pets\] pets.checked' is 'perhaps'; it must be one of 'car"),
-  ('counting = "yes"', r"pets.counting' must be of type bool, not 'yes'"),
+  ('question = 3', r"mine.toml \[pets\] pets.question is 3; it must be of type str or function"),
+  ('checked = "perhaps"', r"mine.toml \[pets\] pets.checked is 'perhaps'; it must be one of 'car"),
+  ('counting = "yes"', r"pets.counting is 'yes'; it must be of type bool"),
   ('table = { sep = ";" }', r"pets.table.sep'; did you mean 'separator'"),
-  ('group_by = ["a", 3]', r"pets.group_by\[1\]' must be a text or a function, not 3"),
+  ('group_by = ["a", 3]', r"pets.group_by\[1\] is 3; it must be of type str or function"),
   ('question = "q', r'mine.toml: .*line 2'),
 ])
 def test_an_error_names_file_and_table(tmp_path, line, message):
