@@ -59,7 +59,7 @@ def test_a_table_has_types_and_defaults():
     '| `second` | float | `2.0` | of the docstring. |',
     '| `third` | bool | `True` | behind |',
     '| `fourth` | 2 int | `(1, 2)` | above it, `<im_col>` |',
-    '| `fifth` | one of 'a', 'b' or none | none | of a\\|b |', "| `name` | str | `''` | a name |"]
+    "| `fifth` | one of 'a', 'b' or none | none | of a\\|b |", "| `name` | str | `''` | a name |"]
 
 
 def test_a_section_is_found_in_an_optional_type_and_in_a_mapping():
