@@ -8,49 +8,17 @@ an answer is added later, as an id.
 from __future__ import annotations
 
 import functools
+import itertools
+import tomllib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from molmo_jax.preprocess.types import choice
 
-# Styles that chat like a person: their prompts are never announced by a tag in fine-tuning.
-DEMO_STYLES = frozenset({
-  'point_count', 'pointing', 'cosyn_point', 'user_qa', 'long_caption', 'short_caption', 'text_sft',
-  'correction_qa',
-  'video_long_caption', 'video_short_caption', 'video_transcript',
-  'video_clip_caption_start_end', 'video_clip_caption_start_end_in_seconds',
-  'video_clip_transcript_start_end', 'video_clip_transcript_start_end_in_seconds',
-  'video_frame_caption_timestamp', 'video_frame_caption_timestamp_in_seconds',
-  'video_point', 'video_point_count', 'video_count', 'video_count_point',
-  'video_point_track_per_frame', 'video_point_track_start_end',
-  'video_single_point_track_start_end',
-  'multi_image_pointing', 'multi_image_counting', 'multi_image_point_then_count',
-  'multi_image_count_then_point',
-})
-
-# Molmo v1's own lists: conversational styles, and those whose prompts bring their own instruction.
-V1_DEMO_STYLES = frozenset({'point_count', 'pointing', 'user_qa', 'long_caption'})
-V1_UNTAGGED_STYLES = frozenset({'android_control', 'demo'})
-
-MULTIPLE_CHOICE_STYLES = frozenset({
-  'a_okvqa_mc', 'ai2_diagram_no_letter', 'ai2_diagram', 'science_qa',
-  'multi_image_mc', 'multi_image_mc_exp', 'mantis_instruct_mc',
-  'video_multiple_choice', 'video_multiple_choice_count_without_pointing',
-  'video_multiple_choice_multiple_correct', 'video_multiple_choice_w_subtitle',
-})
-
-# Answers of these are coordinates: their length says nothing, so no length is asked for.
-POINTING_STYLES = frozenset({'pointing', 'point_count', 'cosyn_point'})
-
-# Evaluation asks in the words of the training set that is nearest.
-EVALUATION_STYLES = {
-  'eval_short_answer': 'vqa2',
-  'eval_multiple_choice': 'a_okvqa_mc',
-  'video_eval_short_answer': 'video_short_answer',
-  'video_eval_multiple_choice': 'video_multiple_choice',
-  'video_eval_multiple_choice_w_subtitle': 'video_multiple_choice_w_subtitle',
-}
+_STYLES = tomllib.loads(Path(__file__).with_name('styles.toml').read_text(encoding='utf-8'))
+DEMO_STYLES, MULTIPLE_CHOICE_STYLES = _STYLES['demo'], _STYLES['multiple_choice']
 
 # the length that is asked for where there is no reference answer
 INFERENCE_LENGTH = 65
@@ -75,37 +43,30 @@ def add_style_prefix(prompt: str, style: str | None, mode: str, *, answer: str |
     ValueError: an unknown mode.
   """
   announce = choice(mode, STYLE_PREFIXES, 'style prefix')
-  tag = '' if style is None else announce(style, answer, rng)
-  return ' '.join(part for part in (tag, prompt) if part)
+  if style is None:
+    return prompt
+  name = (style.removeprefix('eval_') if style.startswith('eval_multi_image_')
+          else _STYLES['evaluation'].get(style, style))
+  return ' '.join(part for part in (announce(name, answer, rng), prompt) if part)
 
 
-def _named(style: str) -> str:
-  if style.startswith('eval_multi_image_'):
-    return style.removeprefix('eval_')
-  return EVALUATION_STYLES.get(style, style)
-
-
-def _tag(style: str, answer: str | None, rng: np.random.Generator | None) -> str:
-  return f'{_named(style)}:'
-
-
-def _tag_unless_demo(style: str, answer: str | None, rng: np.random.Generator | None) -> str:
-  name = _named(style)
-  return '' if name in DEMO_STYLES or name in MULTIPLE_CHOICE_STYLES else f'{name}:'
-
-
-def _tag_unless_v1_demo(style: str, answer: str | None, rng: np.random.Generator | None) -> str:
-  name = _named(style)
-  if name in V1_UNTAGGED_STYLES or (name in V1_DEMO_STYLES
-                                    and (rng is None or rng.random() >= 0.1)):
-    return ''
+def _tag(name: str, answer: str | None, rng: np.random.Generator | None) -> str:
   return f'{name}:'
 
 
-def _tag_and_length(style: str, answer: str | None, rng: np.random.Generator | None,
+def _tag_unless_demo(name: str, answer: str | None, rng: np.random.Generator | None) -> str:
+  return '' if name in DEMO_STYLES or name in MULTIPLE_CHOICE_STYLES else f'{name}:'
+
+
+def _tag_unless_v1_demo(name: str, answer: str | None, rng: np.random.Generator | None) -> str:
+  untagged = name in _STYLES['v1_untagged'] or (
+    name in _STYLES['v1_demo'] and (rng is None or rng.random() >= 0.1))
+  return '' if untagged else f'{name}:'
+
+
+def _tag_and_length(name: str, answer: str | None, rng: np.random.Generator | None,
                     before_colon: str = '') -> str:
-  name = _named(style)
-  if name in POINTING_STYLES:
+  if name in _STYLES['pointing']:
     return f'{name}:'
   if answer is None:
     return f'{name} {INFERENCE_LENGTH}:'
@@ -116,7 +77,7 @@ def _tag_and_length(style: str, answer: str | None, rng: np.random.Generator | N
 
 
 STYLE_PREFIXES: dict[str, Callable[[str, str | None, np.random.Generator | None], str]] = {
-  'none': lambda style, answer, rng: '',
+  'none': lambda name, answer, rng: '',
   'style': _tag,
   'demo_or_style': _tag_unless_v1_demo,
   'demo_or_style_v2': _tag_unless_demo,
@@ -142,27 +103,14 @@ def format_messages(contents: Sequence[str], message_format: str) -> list[str]:
   Raises:
     ValueError: an unknown format.
   """
-  write = choice(message_format, MESSAGE_FORMATS, 'message format')
-  return [write(content, index) for index, content in enumerate(contents)]
+  later, user, assistant = choice(message_format, MESSAGE_FORMATS, 'message format')
+  turns = itertools.chain([user], itertools.cycle([assistant, later + user]))
+  return [turn.format(content) for turn, content in zip(turns, contents, strict=False)]
 
 
-def _chatml(content: str, index: int) -> str:
-  if index % 2:
-    return content
-  end_of_answer = '<|im_end|>\n' if index else ''
-  return f'{end_of_answer}<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n'
-
-
-def _named_roles(content: str, index: int) -> str:
-  return f' {content}' if index % 2 else f' User: {content} Assistant:'
-
-
-def _leading_blank(content: str, index: int) -> str:
-  return f' {content}'
-
-
-MESSAGE_FORMATS: dict[str, Callable[[str, int], str]] = {
-  'qwen3': _chatml,
-  'role': _named_roles,
-  'none': _leading_blank,
+# what precedes a later user turn, a user turn, an answer
+MESSAGE_FORMATS = {
+  'qwen3': ('<|im_end|>\n', '<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n', '{}'),
+  'role': ('', ' User: {} Assistant:', ' {}'),
+  'none': ('', ' {}', ' {}'),
 }

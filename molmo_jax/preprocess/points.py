@@ -16,9 +16,10 @@ XXX and YYY are thousandths of the width and the height. The frame id is 1 for a
 from __future__ import annotations
 
 import dataclasses
-import numbers
+import itertools
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 from molmo_jax.preprocess.types import choice
 
@@ -43,14 +44,8 @@ class FramePoint:
   y: float                                    # fraction of the height
 
 
-def format_points(
-    points_by_frame: Mapping[int | float, Sequence[tuple[float, float]]],
-    label: str,
-    *,
-    mode: str = 'point',
-    version: str = 'html-v2',
-    alt: str | None = None,
-) -> str:
+def format_points(points_by_frame: Mapping[int | float, Sequence[tuple[float, float]]], label: str,
+                  *, mode: str = 'point', version: str = 'html-v2', alt: str | None = None) -> str:
   """The answer that points at `points_by_frame`, as Molmo2 was trained on it.
 
   Args:
@@ -76,13 +71,11 @@ def format_points(
   count = sum(len(points) for points in points_by_frame.values())
   if not count:
     return NO_POINTS
-  frames, index = [], 1
+  frames, numbers = [], itertools.count(1)
   for frame, points in points_by_frame.items():
-    triples = []
-    for x, y in sorted(thousandths(x, y) for x, y in points):
-      triples.append(f'{index} {x:03d} {y:03d}')
-      index += 1
-    frames.append(f'{frame_id(frame)} {" ".join(triples)}')
+    placed = sorted(thousandths(x, y) for x, y in points)
+    triples = ' '.join(f'{next(numbers)} {x:03d} {y:03d}' for x, y in placed)
+    frames.append(f'{frame_id(frame)} {triples}')
   return sentence.format(tag=coords_tag('points', frames, label, version, alt), count=count)
 
 
@@ -95,7 +88,7 @@ def coords_tag(name: str, frames: Sequence[str], label: str, version: str, alt: 
 
 def frame_id(frame: int | float) -> str:
   """A frame as written: an image's number (an integer), or seconds with one decimal (a float)."""
-  return str(frame) if isinstance(frame, numbers.Integral) else f'{frame:.1f}'
+  return str(frame) if isinstance(frame, Integral) else f'{frame:.1f}'
 
 
 def thousandths(x: float, y: float) -> tuple[int, int]:
@@ -111,14 +104,9 @@ def thousandths(x: float, y: float) -> tuple[int, int]:
 V1_SENTENCES = {mode: SENTENCES[mode] for mode in ('point', 'point_count')}
 
 
-def format_points_v1(
-    points: Sequence[tuple[float, float]],
-    label: str,
-    *,
-    scale: float | tuple[float, float] = 1.0,
-    mode: str = 'point',
-    alt: str | None = None,
-) -> str:
+def format_points_v1(points: Sequence[tuple[float, float]], label: str, *,
+                     scale: float | tuple[float, float] = 1.0, mode: str = 'point',
+                     alt: str | None = None) -> str:
   """The answer that points at `points` of one image, as Molmo v1 was trained on it.
 
   Args:

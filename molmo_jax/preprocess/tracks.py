@@ -92,16 +92,9 @@ def parse_tracks(text: str, width: float, height: float, fps: float) -> list[Tra
   return [TrackFrame(time, round(time * fps), moments[time]) for time in sorted(moments)]
 
 
-def format_tracks(
-    moments: Moments,
-    label: str,
-    *,
-    mode: str = 'track',
-    queries: Sequence[tuple[Hashable, float]] | None = None,
-    version: str = 'html-v2',
-    alt: str | None = None,
-    only_queried: bool = False,
-) -> str:
+def format_tracks(moments: Moments, label: str, *, mode: str = 'track',
+                  queries: Sequence[tuple[Hashable, float]] | None = None, version: str = 'html-v2',
+                  alt: str | None = None, only_queried: bool = False) -> str:
   """The answer that tracks objects, as Molmo2 was trained on it.
 
   The printed ids count from 1 in the order in which the objects are first seen (in one frame: by x,

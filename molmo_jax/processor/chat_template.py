@@ -26,7 +26,7 @@ from molmo_jax.preprocess.chat import DEMO_STYLES, MULTIPLE_CHOICE_STYLES
 from molmo_jax.preprocess.types import EncodingError, PreprocessConfig
 
 _END = 'END_OF_THE_MESSAGE_TO_CONTINUE'
-_UNTAGGED = sorted(DEMO_STYLES | MULTIPLE_CHOICE_STYLES)
+_UNTAGGED = sorted({*DEMO_STYLES, *MULTIPLE_CHOICE_STYLES})
 
 _FOLDER = Path(__file__).parent / 'chat_templates'
 
