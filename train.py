@@ -24,7 +24,7 @@ from molmo_jax.data.pipeline import check_loss_tokens, open_data, read_sources
 from molmo_jax.evaluation.session import Heading, run_evaluation
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.initial import from_backbones, from_checkpoint
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.pages.curves import read_metrics, write_curves
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     lambda: prepare(run.data, run.scenes, run.model.llm.first_extra_id, console))
 
   # ---- model and state ---------------------------------------------------------------------------
-  model = Molmo(run.model)
+  model = Network(run.model)
   shapes = abstract_params(run.model)
   console.print(parameter_table(shapes))
   optimizer = make_optimizer(run.optimizer, run.training.steps, shapes)

@@ -34,8 +34,8 @@ from molmo_jax.inference.generator import computing_on
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.inference.settings import GenerationConfig
 from molmo_jax.inference.stop import certain_length
-from molmo_jax.model import molmo as network
 from molmo_jax.model.config import ModelConfig
+from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import shard_batch, to_host
 from molmo_jax.preprocess.types import PADDING_VALUES, EncodingError
@@ -101,7 +101,7 @@ class Molmo(LoadedModel):
     shape = bucket(shape_of(rows[0], slots))
     with computing_on(self.mesh, self.config.dtype):
       batch = shard_batch(stack_rows([pad_row(row, shape) for row in rows]), self.mesh, whole=True)
-      scores = to_host(_logits(network.Molmo(self.config), self.params, batch))[:, :length]
+      scores = to_host(_logits(Network(self.config), self.params, batch))[:, :length]
     return scores if is_batch else scores[0]
 
   def generate_ids(self, inputs: Inputs, max_new_tokens: int = 64, **settings: Any) -> np.ndarray:
@@ -221,7 +221,7 @@ def check_inputs(inputs: Inputs, config: ModelConfig, patch_id: int) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logits(module: network.Molmo, params: Any, batch: Any) -> jax.Array:
+def _logits(module: Network, params: Any, batch: Any) -> jax.Array:
   hidden = module.apply({'params': params}, batch)
   logits: Any = module.apply({'params': params}, hidden, method='logits')
   return logits.astype(jnp.float32)

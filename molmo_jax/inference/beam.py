@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 
 from molmo_jax.inference.generate import NO_TOKEN, Answers
 from molmo_jax.inference.sampling import GREEDY, Rules, constrain
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 
 # (last tokens [B·K], which beams have ended [B·K], number of tokens so far, state) → (scores
 # [B·K,vocab], state)
@@ -35,7 +35,7 @@ class Beams:
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'beams', 'max_new_tokens', 'eos_ids'))
-def search_from(model: Molmo, params: Any, answers: Answers, rules: Rules, *, beams: int,
+def search_from(model: Network, params: Any, answers: Answers, rules: Rules, *, beams: int,
                 max_new_tokens: int, eos_ids: tuple[int, ...]) -> Beams:
   """The `beams` best continuations that a beam search finds for every prompt (`search`).
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from molmo_jax.inference.sampling import GREEDY, Rules, next_tokens, step_keys
 from molmo_jax.model.cache import Cache
-from molmo_jax.model.molmo import Batch, Molmo
+from molmo_jax.model.molmo import Batch, Network
 
 NO_TOKEN = -1   # after the end of an answer
 
@@ -35,7 +35,7 @@ class Answers:
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'room', 'cache_dtype'))
-def begin(model: Molmo, params: Any, batch: Batch, room: int,
+def begin(model: Network, params: Any, batch: Batch, room: int,
           features: Float[Array, 'B V D'] | None = None, cache_dtype: str | None = None) -> Answers:
   """Reads the prompts (prefill).
 
@@ -60,7 +60,7 @@ def begin(model: Molmo, params: Any, batch: Batch, room: int,
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'eos_ids'), donate_argnames='answers')
-def extend(model: Molmo, params: Any, answers: Answers, length: Array | int,
+def extend(model: Network, params: Any, answers: Answers, length: Array | int,
            eos_ids: tuple[int, ...], rules: Rules = GREEDY, keys: Array | None = None) -> Answers:
   """Adds tokens until every answer has ended or has `length` tokens.
 

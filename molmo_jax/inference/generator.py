@@ -23,7 +23,7 @@ from molmo_jax.inference.settings import GenerationConfig
 from molmo_jax.inference.stop import Decode, find_stop
 from molmo_jax.inference.unstack import unstack_blocks
 from molmo_jax.inference.vision import Vision, media_key
-from molmo_jax.model.molmo import Batch, Molmo
+from molmo_jax.model.molmo import Batch, Network
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import shard_batch, to_host
 from molmo_jax.preprocess.types import SEQUENCE_FIELDS
@@ -47,9 +47,9 @@ class Generator:
   included.
   """
 
-  def __init__(self, model: Molmo, params: Any, eos_ids: Sequence[int], *, mesh: Mesh | None = None,
-               decode: Decode | None = None, smallest: tuple[int, int, int] = SMALLEST,
-               kept_media: int = 4):
+  def __init__(self, model: Network, params: Any, eos_ids: Sequence[int], *,
+               mesh: Mesh | None = None, decode: Decode | None = None,
+               smallest: tuple[int, int, int] = SMALLEST, kept_media: int = 4):
     """
     Args:
       model, params: the network and its weights, on the mesh.

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from molmo_jax.inference.generator import Generator
 from molmo_jax.inference.stop import text_before_stop
 from molmo_jax.model.config import ModelConfig
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.processor.processor import Processor
 
 
@@ -28,7 +28,7 @@ class LoadedModel:
   @functools.cached_property
   def generator(self) -> Generator:
     """What answers; `generator.programs` are those that were compiled so far."""
-    return Generator(Molmo(self.config), self.params, self.processor.eos_ids, mesh=self.mesh,
+    return Generator(Network(self.config), self.params, self.processor.eos_ids, mesh=self.mesh,
                      decode=self.processor.decode)
 
   def text(self, ids: np.ndarray, stop: Sequence[str] = ()) -> str:

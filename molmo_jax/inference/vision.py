@@ -15,7 +15,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from molmo_jax.data.batching import Row, bucket, pad_row, shape_of, stack_rows
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.sharding import shard_batch
 from molmo_jax.preprocess.types import VISUAL_FIELDS
 
@@ -29,7 +29,7 @@ class Vision:
   prompt: one program for every bucketed number of crops and visual tokens.
   """
 
-  def __init__(self, model: Molmo, params: Any, mesh: Mesh, smallest: tuple[int, int, int],
+  def __init__(self, model: Network, params: Any, mesh: Mesh, smallest: tuple[int, int, int],
                kept: int, note: Callable[[str], None]):
     """
     Args:
@@ -94,7 +94,7 @@ def _without_padding(row: Row, crops: int) -> dict[str, np.ndarray]:
 
 
 @functools.partial(jax.jit, static_argnames='model')
-def _visual_features(model: Molmo, params: Any, batch: Mapping[str, Array]) -> Array:
+def _visual_features(model: Network, params: Any, batch: Mapping[str, Array]) -> Array:
   features: Any = model.apply({'params': params}, batch, method='visual_features')
   return features
 

@@ -46,7 +46,7 @@ from molmo_jax.checkpoint.hf_table import BASE, HEAD, WEIGHTS, TableEntry
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import Experiment
 from molmo_jax.model.config import LlmConfig, VitConfig
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parallel import processes
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.progress import Display
@@ -61,7 +61,8 @@ class Backbone:
   remarks: list[str]
 
 
-def load_params(run: Experiment, model: Molmo, key: Array, abstract: Any, console: Console) -> Any:
+def load_params(run: Experiment, model: Network, key: Array, abstract: Any,
+                console: Console) -> Any:
   """The parameters at step 0, in the dtypes and shardings of `abstract`. All processes call this.
 
   Args:
@@ -195,7 +196,7 @@ def _settle_unused(findings: Findings, unused: Mapping[str, str]) -> None:
                           if any(re.fullmatch(pattern, name) for pattern in unused))
 
 
-def _initial(model: Molmo, key: Array, leaves: dict[str, Any]) -> dict[str, Array]:
+def _initial(model: Network, key: Array, leaves: dict[str, Any]) -> dict[str, Array]:
   """Parameters of `leaves` as `init_state` makes them; the compiler leaves out all others."""
   def make(key: Array) -> dict[str, Array]:
     params = flatten_paths(init_params(model, jax.random.split(key)[0]))

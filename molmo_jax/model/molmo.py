@@ -38,7 +38,7 @@ Batch = Mapping[str, Array]
 TOWERS: dict[str, type[Tower]] = {'vit': Vit}
 
 
-class Molmo(nn.Module):
+class Network(nn.Module):
   """Molmo2. `apply({'params': params}, batch)`; docs/data.md has the fields of a batch."""
   config: ModelConfig
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from molmo_jax.command_line import add_config, read_config
 from molmo_jax.data.batching import RowShape, empty_row
 from molmo_jax.experiment import Experiment, check_on_mesh, from_config
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.sharding import batch_sharding
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.optimizer import make_optimizer
@@ -119,7 +119,7 @@ def first_line(error: Exception) -> str:
 
 def abstract_run(run: Experiment, mesh: Mesh) -> tuple[Any, Any, TrainState]:
   """Model, optimizer, and the training state as shapes, dtypes and shardings."""
-  model = Molmo(run.model)
+  model = Network(run.model)
   optimizer = make_optimizer(run.optimizer, run.training.steps, abstract_params(run.model))
   return model, optimizer, abstract_state(model, optimizer, mesh)
 

@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from molmo_jax.model.config import ModelConfig
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.sharding import sharded_shapes
 
 
@@ -39,7 +39,7 @@ def example_batch(config: ModelConfig) -> dict[str, Array]:
               patch_mask=jnp.ones((1, 1, config.tower.patches)))
 
 
-def init_params(model: Molmo, key: Array) -> Any:
+def init_params(model: Network, key: Array) -> Any:
   """Random float32 parameters: a plain nested dict."""
   return model.init(key, example_batch(model.config), method=_touch_everything)['params']
 
@@ -52,23 +52,24 @@ def abstract_params(config: ModelConfig, mesh: Mesh | None = None,
     mesh: gives every leaf its sharding; None: the leaves have none.
     dtype: of all leaves; None: float32, as they are trained.
   """
-  shapes = jax.eval_shape(lambda: init_params(Molmo(config), jax.random.key(0)))
+  shapes = jax.eval_shape(lambda: init_params(Network(config), jax.random.key(0)))
   if dtype is not None:
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
   return shapes if mesh is None else sharded_shapes(shapes, mesh)
 
 
-def abstract_state(model: Molmo, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def abstract_state(model: Network, optimizer: optax.GradientTransformation,
+                   mesh: Mesh) -> TrainState:
   """The state that `init_state` would make: shapes, dtypes and shardings."""
   return sharded_shapes(jax.eval_shape(lambda: init_state(model, optimizer, jax.random.key(0))),
                         mesh)
 
 
-def _touch_everything(model: Molmo, batch: Any) -> Array:
+def _touch_everything(model: Network, batch: Any) -> Array:
   return model.logits(model(batch))
 
 
-def init_state(model: Molmo, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
+def init_state(model: Network, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
   """A fresh state with random parameters; under `jax.jit` with output shardings it is born
   distributed.
   """

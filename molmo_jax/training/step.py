@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from molmo_jax.configuration import ConfigError
-from molmo_jax.model.molmo import Batch, Molmo
+from molmo_jax.model.molmo import Batch, Network
 from molmo_jax.training.loss import loss_sums
 from molmo_jax.training.optimizer import OptimizerConfig, group_norms, schedule_of
 from molmo_jax.training.state import TrainState
@@ -47,7 +47,7 @@ class TrainingConfig:
         f'≤ last ≤ training.steps={self.steps}')
 
 
-def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: int,
+def batch_loss(model: Network, params: Any, batch: Batch, z_loss: float, chunk: int,
                dropout_key: Array | None = None, weight: Array | None = None
                ) -> tuple[Array, Metrics]:
   """Weighted mean over all loss tokens of the global batch: cross-entropy plus `z_loss`·logsumexp²
@@ -75,7 +75,7 @@ def batch_loss(model: Molmo, params: Any, batch: Batch, z_loss: float, chunk: in
                 'tokens': jnp.sum(batch['segments'] >= 0)}
 
 
-def make_train_step(model: Molmo, optimizer: optax.GradientTransformation, config: TrainingConfig,
+def make_train_step(model: Network, optimizer: optax.GradientTransformation, config: TrainingConfig,
                     optimizer_config: OptimizerConfig
                     ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """The function `(state, batch) → (state, metrics)`."""

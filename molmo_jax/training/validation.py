@@ -12,14 +12,14 @@ from jax.sharding import Mesh
 from molmo_jax.data.packing import PackingConfig
 from molmo_jax.data.pipeline import DataConfig, TrainingData, read_sources
 from molmo_jax.data.unusable import Shard
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.sharding import data_shard, shard_batch
 from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import PreprocessConfig
 from molmo_jax.training.step import TrainingConfig, batch_loss
 
 
-def make_validation(model: Molmo, training: TrainingConfig, config: DataConfig,
+def make_validation(model: Network, training: TrainingConfig, config: DataConfig,
                     preprocess: PreprocessConfig, tokenizer: Tokenizer, mesh: Mesh
                     ) -> Callable[[Any], dict[str, float]]:
   """A function of the parameters that gives `loss` and `accuracy` over

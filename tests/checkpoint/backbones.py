@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from molmo_jax.initial import from_backbones
 from molmo_jax.model.config import LlmConfig, VitConfig
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from tests.checkpoint.hub import abstract
 
 KEY = jax.random.key(11)
@@ -131,5 +131,5 @@ def load(c, llm='', vit='', console=None, shardings=None):
   shardings = shardings or (
     lambda tree: jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), tree))
   run = SimpleNamespace(model=c, init_llm=str(llm), init_vit=str(vit))
-  return from_backbones.load_params(run, Molmo(c), KEY, abstract(c, shardings),
+  return from_backbones.load_params(run, Network(c), KEY, abstract(c, shardings),
                                console or Console(quiet=True))

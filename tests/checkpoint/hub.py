@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from molmo_jax.checkpoint.hf import load_params, save_params
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.checkpoint.hf_files import new_folder
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.training.state import init_params
 from tests.model.tiny import build, config
 
@@ -25,7 +25,7 @@ RELEASED = [GOLDEN / 'molmo2_qwen_hub', GOLDEN / 'molmo2_olmo_hub']
 
 @functools.cache   # tracing a model takes a second
 def _shapes(c):
-  return jax.eval_shape(lambda: init_params(Molmo(c), jax.random.key(0)))
+  return jax.eval_shape(lambda: init_params(Network(c), jax.random.key(0)))
 
 
 random_params = functools.cache(lambda c: build(c)[1])

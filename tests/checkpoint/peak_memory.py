@@ -29,7 +29,7 @@ from molmo_jax.checkpoint.hf_config import model_config_dict, read_model_config
 from molmo_jax.checkpoint.hf_files import Planned, TensorFolder, new_folder, write_shards
 from molmo_jax.checkpoint.hf_plan import plan_export
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import shardings_of
 from molmo_jax.parameters import count
@@ -40,7 +40,7 @@ MIB = 2 ** 20
 
 def abstract_params(config: ModelConfig):
   """Shapes and shardings of the parameters, split over all devices."""
-  shapes = jax.eval_shape(lambda: init_params(Molmo(config), jax.random.key(0)))
+  shapes = jax.eval_shape(lambda: init_params(Network(config), jax.random.key(0)))
   return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16, sharding=s), shapes,
                       shardings_of(shapes, make_mesh(MeshConfig())))
 

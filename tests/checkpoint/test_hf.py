@@ -15,7 +15,7 @@ from molmo_jax.checkpoint import hf
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.checkpoint.hf_files import new_folder
 from molmo_jax.errors import CheckpointError
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import shardings_of
 from molmo_jax.parameters import flatten_paths
@@ -49,7 +49,7 @@ def test_a_released_checkpoint_gives_the_reference_logits(folder):
               visual=zeros,
               feature_index=zeros - 1, crops=np.zeros((1, 0, side, side, 3), np.uint8),
               pool_index=np.zeros((1, 0, 9), np.int32))
-  model, params = Molmo(c), {'params': load(folder)}
+  model, params = Network(c), {'params': load(folder)}
   found = jax.jit(lambda p, rows: model.apply(p, model.apply(p, rows), method='logits'))(params,
                                                                                          rows)
   assert np.abs(found[0, -24:] - case['logits_tail']).max() < 2e-5

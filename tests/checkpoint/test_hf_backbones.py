@@ -15,7 +15,7 @@ from rich.console import Console
 
 from molmo_jax.checkpoint.hf_backbones import resize_grid
 from molmo_jax.errors import CheckpointError
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import shardings_of
 from molmo_jax.parameters import flatten_paths
@@ -132,7 +132,7 @@ def test_what_no_folder_fills_is_as_the_seed_makes_it(tmp_path):
   c = config(connector=dict(layout_embedding=True))
   llm, vit = (write(tmp_path / name, *made) for name, made in (
     ('llm', language_model(c.llm, 'qwen3')), ('vit', image_tower(c.vit, 3))))
-  seeded = flatten_paths(jax.jit(lambda: init_state(Molmo(c), optax.identity(), KEY))().params)
+  seeded = flatten_paths(jax.jit(lambda: init_state(Network(c), optax.identity(), KEY))().params)
   for flags, prefixes in ((dict(llm=llm), ('decoder/', 'embedding/base', 'embedding/head')),
                           (dict(vit=vit), ('vit/',)),
                           (dict(llm=llm, vit=vit), ('decoder/', 'embedding/base', 'embedding/head',

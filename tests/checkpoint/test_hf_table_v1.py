@@ -10,7 +10,7 @@ import pytest
 from configs import molmo_v1
 from molmo_jax import experiment
 from molmo_jax.checkpoint.hf_table import NAMINGS, file_shape, from_file, to_file
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.state import init_params
 
@@ -18,7 +18,7 @@ from molmo_jax.training.state import init_params
 def tensors(size, entries=NAMINGS['v1'][1]):
   """Names of the tensors of a released size, and the shape of what is joined in each entry."""
   run = experiment.from_config(molmo_v1.get_config(f'size={size}'))
-  params = flatten_paths(jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0))))
+  params = flatten_paths(jax.eval_shape(lambda: init_params(Network(run.model), jax.random.key(0))))
   shapes, placed = {}, set()
   for entry in entries:   # of experts with tensors of their own, the names of the first
     if entry.paths[0] not in params:

@@ -24,7 +24,7 @@ from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import from_config
 from molmo_jax.initial import from_checkpoint
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.state import init_params
 from tests.programs import ROOT, command, finish, one_line_error
@@ -171,7 +171,7 @@ def test_every_choice_is_a_key_of_the_configuration():
 def test_layout_embeddings_start_at_zero_and_change_nothing():
   plain, run = adopted(), adopted(**{'model.connector.layout_embedding': True})
   def load(run):
-    abstract = jax.eval_shape(lambda: init_params(Molmo(run.model), jax.random.key(0)))
+    abstract = jax.eval_shape(lambda: init_params(Network(run.model), jax.random.key(0)))
     return flatten_paths(from_checkpoint.load_params(run, abstract, Console(quiet=True)))
   with_layout, without = load(run), load(plain)
   new = with_layout.keys() - without.keys()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from tests.model.tiny import IM_PATCH, batch, build, close, config, logits, pack, row
 
 TWO_IMAGES = row(2, -2, 1, -3, 3)   # tokens: 2 text, image of 2, 1 text, image of 3, 3 text
@@ -55,12 +55,12 @@ def test_features_come_from_the_windows_of_the_row_itself(tiny):
 
 def test_a_blind_model_has_the_same_parameters_but_sees_nothing(tiny):
   _, params = tiny
-  blind = Molmo(config(blind=True))
+  blind = Network(config(blind=True))
   assert jax.tree.map(jnp.shape, build(blind.config)[1]) == jax.tree.map(jnp.shape, params)
   rows = batch(TWO_IMAGES)
   other = rows | {'crops': 255 - rows['crops'], 'pool_index': rows['pool_index'][:, ::-1]}
   assert np.array_equal(logits(blind, params, rows), logits(blind, params, other))
-  seeing = Molmo(config())
+  seeing = Network(config())
   assert not close(logits(seeing, params, rows), logits(seeing, params, other), 1e-2)
   features = blind.apply({'params': params}, rows, method='visual_features')
   assert features.shape == (1, 5, 16)
@@ -115,7 +115,7 @@ def test_text_alone_needs_no_crops(tiny):
 
 def changed_queries(mode, params, token):
   """Which tokens' logits change when another token is exchanged for one of its kind."""
-  model = Molmo(config(bidirectional=mode))
+  model = Network(config(bidirectional=mode))
   rows = batch(TWO_IMAGES)
   tokens = rows['tokens'].copy()
   tokens[0, token] = tokens[0, token] + 1 if tokens[0, token] == IM_PATCH else (tokens[0, token]
@@ -167,7 +167,7 @@ def test_what_stands_in_padding_does_not_matter(tiny):
 
 
 def gradient_of(c, params, rows):
-  model = Molmo(c)
+  model = Network(c)
   run = lambda p: jnp.mean(model.apply({'params': p}, rows) ** 2)
   return jax.jit(jax.value_and_grad(run))(params)
 
@@ -197,8 +197,8 @@ def _with_layout(params):
 
 def test_low_precision_stays_near_and_keeps_a_wide_residual_stream(tiny):
   _, params = tiny
-  low = Molmo(config(dtype='bfloat16'))
+  low = Network(config(dtype='bfloat16'))
   rows = batch(TWO_IMAGES)
   assert low.apply({'params': params}, rows, method='embed').dtype == jnp.float32
-  difference = np.abs(logits(low, params, rows) - logits(Molmo(config()), params, rows))
+  difference = np.abs(logits(low, params, rows) - logits(Network(config()), params, rows))
   assert 1e-4 < difference.mean() < 0.05

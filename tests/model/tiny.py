@@ -15,7 +15,7 @@ import numpy as np
 
 from molmo_jax.data.batching import RowShape, pad_row, stack_rows
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parameters import path_name
 from molmo_jax.training.state import abstract_params
 
@@ -42,7 +42,7 @@ def build(c: ModelConfig = CONFIG, seed: int = 0):
   """A model and parameters that are nowhere zero or one, so that nothing is invisible. Nothing is
   compiled.
   """
-  model, rng = Molmo(c), np.random.default_rng(seed)
+  model, rng = Network(c), np.random.default_rng(seed)
   shapes = abstract_params(c)
   def draw(path, leaf):
     is_scale = path_name(path).endswith('scale')
@@ -102,7 +102,7 @@ def pack(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> dict[st
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def logits(model: Molmo, params, rows: dict[str, np.ndarray]) -> jax.Array:
+def logits(model: Network, params, rows: dict[str, np.ndarray]) -> jax.Array:
   """[B,S,vocab] of a whole forward pass."""
   return model.apply({'params': params}, model.apply({'params': params}, rows), method='logits')
 

@@ -11,7 +11,7 @@ import pytest
 
 from molmo_jax.checkpoint.hf_backbones import resize_grid
 from molmo_jax.model.config import YarnConfig
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.model.vit import Vit, patchify
 from tests.checkpoint.backbones import load
 from tests.model import tiny
@@ -108,7 +108,7 @@ def test_scores_of_a_language_model(tmp_path, name):
                visual=np.zeros_like(places), feature_index=np.full_like(places, -1),
                crops=np.zeros((2, 0, 12, 12, 3), np.uint8),
                pool_index=np.zeros((2, 0, 4), np.int32))
-  got = np.asarray(tiny.logits(Molmo(c), params, batch))
+  got = np.asarray(tiny.logits(Network(c), params, batch))
   assert want.std() > 0.3
   assert np.abs(got - want).max() <= TOLERANCE * want.std()
 

@@ -20,7 +20,7 @@ from molmo_jax.model.config import (
   YarnConfig,
   resolve_vit_layers,
 )
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parameters import path_name
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
@@ -103,7 +103,7 @@ def own_model(llm, folder):
     kind = path_name(path).rpartition('/')[2]
     scale = {'scale': 0.3, 'bias': 0.2, 'base': 0.6, 'extra': 0.6}.get(kind, 0.2)
     return jnp.asarray(rng.normal(float(kind == 'scale'), scale, leaf.shape), jnp.float32)
-  shapes = jax.eval_shape(lambda: init_params(Molmo(config), jax.random.key(0)))
+  shapes = jax.eval_shape(lambda: init_params(Network(config), jax.random.key(0)))
   train_tokenizer(TEXT.splitlines(), 340, folder / 'tokenizer.json')
   preprocess = PreprocessConfig(
     image=ImageConfig(crop_size=126, overlap_margins=(2, 2), max_crops_eval=6,

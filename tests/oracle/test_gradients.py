@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from molmo_jax.checkpoint import hf
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.preprocess.types import PADDING_VALUES
 from molmo_jax.training.step import batch_loss
 from tests.oracle import reference
@@ -36,7 +36,7 @@ def our_gradients(molmo, batch, folder):
   """The loss, and gradients under the names of transformers' parameters: the tree is written like a
   checkpoint.
   """
-  model, batch = Molmo(molmo.config), {k: v for k, v in batch.items() if k != 'layout_index'
+  model, batch = Network(molmo.config), {k: v for k, v in batch.items() if k != 'layout_index'
                                        and k != 'layout_box'}
   loss = lambda params: batch_loss(model, params, batch, Z_LOSS, 96)[0]
   value, gradients = jax.jit(jax.value_and_grad(loss))(molmo.params)

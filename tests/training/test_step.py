@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.training.optimizer import GroupConfig, OptimizerConfig, make_optimizer, warmup_cosine
 from molmo_jax.training.state import TrainState, abstract_params, init_state
 from molmo_jax.training.step import TrainingConfig, batch_loss, make_train_step
@@ -113,7 +113,7 @@ def test_a_batch_without_loss_tokens_gives_no_gradient(trained):
 
 
 def test_a_fresh_state_depends_on_its_seed_alone():
-  model = Molmo(CONFIG)
+  model = Network(CONFIG)
   shapes = abstract_params(model.config)
   optimizer = make_optimizer(OptimizerConfig(groups=GROUPS), 10, shapes)
   make = jax.jit(lambda seed: init_state(model, optimizer, jax.random.key(seed)))

@@ -19,7 +19,7 @@ from molmo_jax.inference.unstack import unstack_blocks
 from molmo_jax.lab.benchmark.peer import Peer
 from molmo_jax.lab.benchmark.small import SMALL, text_batch
 from molmo_jax.lab.benchmark.timing import Run
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ def prompts(rows: int, length: int) -> np.ndarray:
   return np.random.default_rng(0).integers(3, SMALL.llm.vocab, (rows, length)).astype(np.int32)
 
 
-def ours(model: Molmo, params: Any, tokens: np.ndarray, new_tokens: int) -> Side:
+def ours(model: Network, params: Any, tokens: np.ndarray, new_tokens: int) -> Side:
   """Greedy decoding of `new_tokens` tokens by this project, compiled."""
   layers, made = unstack_blocks(params), {}
   prompt = jax.block_until_ready(begin(model, params, text_batch(tokens), new_tokens))

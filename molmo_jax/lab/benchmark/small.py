@@ -12,7 +12,7 @@ import numpy as np
 from molmo_jax.checkpoint import hf
 from molmo_jax.lab.benchmark.peer import Peer
 from molmo_jax.model.config import ConnectorConfig, LlmConfig, ModelConfig, VitConfig
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.training.state import init_params
 
 SMALL = ModelConfig(
@@ -23,9 +23,9 @@ SMALL = ModelConfig(
   remat='none')
 
 
-def make_model() -> tuple[Molmo, Any]:
+def make_model() -> tuple[Network, Any]:
   """The network and random parameters, float32."""
-  model = Molmo(SMALL)
+  model = Network(SMALL)
   return model, jax.block_until_ready(
     jax.jit(lambda key: init_params(model, key))(jax.random.key(0)))
 

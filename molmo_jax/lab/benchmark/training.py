@@ -10,7 +10,7 @@ import numpy as np
 from molmo_jax.lab.benchmark.peer import Peer
 from molmo_jax.lab.benchmark.small import text_batch
 from molmo_jax.lab.benchmark.timing import Run, timed
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.training.optimizer import GroupConfig, OptimizerConfig, make_optimizer
 from molmo_jax.training.state import state_from
 from molmo_jax.training.step import TrainingConfig, make_train_step
@@ -18,7 +18,7 @@ from molmo_jax.training.step import TrainingConfig, make_train_step
 RATE = 1e-5
 
 
-def ours(model: Molmo, params: Any, tokens: np.ndarray) -> Run:
+def ours(model: Network, params: Any, tokens: np.ndarray) -> Run:
   """One training step of this library, compiled."""
   batch = text_batch(tokens) | dict(targets=np.roll(tokens, -1, axis=1),
                                     loss_weights=np.ones(tokens.shape, np.float32))

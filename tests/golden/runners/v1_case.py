@@ -20,7 +20,7 @@ from molmo_jax.checkpoint.hf_plan import plan_export
 from molmo_jax.checkpoint.hf_table import to_file
 from molmo_jax.json_section import Section
 from molmo_jax.model.config import ModelConfig, VitConfig
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.normalization import STATISTICS
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.training.state import init_params
@@ -38,8 +38,8 @@ class Case:
   arrays: Arrays
 
   @property
-  def model(self) -> Molmo:
-    return Molmo(self.config)
+  def model(self) -> Network:
+    return Network(self.config)
 
   @property
   def window(self) -> tuple[int, int]:
@@ -68,7 +68,7 @@ def load_case(path: Path, meta: dict[str, Any]) -> Case:
                                remat='none')
   with np.load(beside(path, '*.npz*')) as data:
     arrays = dict(data)
-  shapes = jax.eval_shape(lambda: init_params(Molmo(config), jax.random.key(0)))
+  shapes = jax.eval_shape(lambda: init_params(Network(config), jax.random.key(0)))
   with tempfile.TemporaryDirectory() as folder:   # the loader wants the name that checkpoints have
     (Path(folder) / SINGLE).symlink_to(beside(path, '*.safetensors*').resolve())
     return Case(str(meta.get('case', path.name)), meta, config, load_params(folder, shapes), arrays)

@@ -26,7 +26,7 @@ from molmo_jax.inference.sampling import GREEDY
 from molmo_jax.kernels.mask import mask_info
 from molmo_jax.model.connector import PaddingEmbedding
 from molmo_jax.model.llm import Block
-from molmo_jax.model.molmo import Molmo
+from molmo_jax.model.molmo import Network
 from molmo_jax.model.pooling import MEAN_QUERY, SCALE, Pooling, gather_windows, mean_over_slots
 from molmo_jax.model.rotary import rotary_tables
 from molmo_jax.model.vit import Vit
@@ -92,7 +92,7 @@ def check_forward(case: Case) -> Iterator[Outcome]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def stages(model: Molmo, params: Any, batch: Arrays) -> dict[str, jax.Array]:
+def stages(model: Network, params: Any, batch: Arrays) -> dict[str, jax.Array]:
   """What a forward pass computes on the way, by the names of the golden arrays."""
   c = model.config
   kept = lambda module, method: isinstance(module, (Vit, PaddingEmbedding, Pooling)) or method in (
@@ -135,7 +135,7 @@ def check_gradients(case: Case) -> Iterator[Outcome]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def value_and_gradients(model: Molmo, params: Any, batch: Arrays) -> Any:
+def value_and_gradients(model: Network, params: Any, batch: Arrays) -> Any:
   loss = lambda p: batch_loss(model, p, batch, z_loss=Z_LOSS, chunk=batch['tokens'].shape[1])
   return jax.value_and_grad(loss, has_aux=True)(params)
 
@@ -170,7 +170,7 @@ def check_generation(case: Case) -> Iterator[Outcome]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def searches(model: Molmo, params: Any, prompt: Arrays, sizes: tuple[tuple[int, int], ...],
+def searches(model: Network, params: Any, prompt: Arrays, sizes: tuple[tuple[int, int], ...],
              eos: int) -> list:
   """For each (beams, tokens) the beams, and the greedy answer where there is one beam."""
   out = []
