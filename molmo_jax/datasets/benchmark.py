@@ -12,7 +12,7 @@ from typing import Any
 from molmo_jax.data.conversations import is_drawn
 from molmo_jax.data.record import parse_record
 from molmo_jax.datasets.dataset import get, media_of, style_of
-from molmo_jax.datasets.files import Files, Row, TaskError
+from molmo_jax.datasets.files import Files, Row, TaskError, at
 from molmo_jax.datasets.prompts import choose_unlabelled
 from molmo_jax.datasets.task import Task
 from molmo_jax.datasets.training import relative
@@ -39,7 +39,7 @@ def records(task: Task, root: Path, media: Path) -> Iterator[Record]:
   Raises:
     TaskError: the dataset is not there or of another form.
   """
-  files = Files(root, task.asked_split, media, task.version)
+  files = Files(root, task.asked_split, media)
   seen: collections.Counter[str] = collections.Counter()
   for record in (task.records or (lambda f: _from_rows(task, f)))(files):
     whole = {'task': task.label, 'style': task.asked_style, 'metric': task.metric} | record
@@ -61,7 +61,9 @@ def records(task: Task, root: Path, media: Path) -> Iterator[Record]:
 
 def _from_rows(task: Task, files: Files) -> Iterator[Record]:
   for number, row in enumerate(task.questions(files)):
-    yield record_of(row, task, files, number)
+    with at(row):
+      record = record_of(row, task, files, number)
+    yield record
 
 
 def record_of(row: Row, task: Task, files: Files, number: int) -> Record:
@@ -71,7 +73,7 @@ def record_of(row: Row, task: Task, files: Files, number: int) -> Record:
     TaskError: a column that does not exist; the message names the file and the columns that do.
   """
   options = get(row, task.options)
-  options = None if options is None else [str(option) for option in options]
+  options = None if options is None else list(map(str, options))
   name = f'{number:06d}'
   unlabelled = options is not None and get(row, task.unlabelled)
   given = get(row, task.id)
@@ -81,7 +83,7 @@ def record_of(row: Row, task: Task, files: Files, number: int) -> Record:
   if task.question:
     question = str(get(row, task.question))
     ask = choose_unlabelled if unlabelled else task.prompt
-    record['question'] = ask(question, options, files.version) if options else question
+    record['question'] = ask(question, options, task.version) if options else question
     if task.counting and is_counting_question(question):
       record['no_pointing'] = True
   for key, of in task.more.items():

@@ -8,14 +8,13 @@ benchmark (`datasets.benchmark`) asks with the same facts and keeps what an answ
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from absl import logging
 
 from molmo_jax.data.facts import Fact
-from molmo_jax.datasets.files import Files, MissingTable, Row, TaskError
+from molmo_jax.datasets.files import Files, MissingTable, Row, TaskError, at, where
 from molmo_jax.datasets.prompts import Prompt, choose
 from molmo_jax.metrics.choices import LETTERS
 from molmo_jax.metrics.counting import is_counting_question
@@ -88,28 +87,36 @@ class Use(Fields):
   rows: Rows | None = None                    # instead of `files` and `table`
   each: Callable[[Row], Iterable[Row]] | None = None   # turns a row into several
   keep: Value = None                          # true for the rows that stay
+  # column → values that it must have, and values that it must not have
+  only: dict[str, tuple[str | int | bool, ...]] = dataclasses.field(default_factory=dict)
+  drop: dict[str, tuple[str | int | bool, ...]] = dataclasses.field(default_factory=dict)
   # shuffles, cuts or holds out questions of a split
   arrange: Callable[[list[Row], str], list[Row]] | None = None
   note: str = ''
 
   def read(self, files: Files) -> Iterator[Row]:
     """The rows of a split."""
-    if self.rows is not None:
-      found: Iterable[Row] = self.rows(files)
-    else:
-      patterns = self.files if isinstance(self.files, str | tuple) else self.files[files.split]
-      found = files.tables(patterns, **vars(self.table))
-    if self.each is not None:
-      found = itertools.chain.from_iterable(map(self.each, found))
-    return (row for row in found if not self.keep or get(row, self.keep))
+    patterns = self.files if isinstance(self.files, str | tuple) else self.files[files.split]
+    for row in self.rows(files) if self.rows else files.tables(patterns, **vars(self.table)):
+      with at(row):
+        found = [one for one in (self.each(row) if self.each else [row]) if self._stays(one)]
+      yield from found
+
+  def _stays(self, row: Row) -> bool:
+    return ((not self.keep or bool(get(row, self.keep)))
+            and all(get(row, column) in values for column, values in self.only.items())
+            and not any(get(row, column) in values for column, values in self.drop.items()))
 
   def questions(self, files: Files, flat: bool = True) -> Iterator[Row]:
     """The arranged rows of a split; with `flat`, a row for every one of its questions."""
-    found = self.read(files)
-    if flat and self.parts:
-      found = (row | {'_part': part} | part for row in found
-               for part in get(row, self.parts) or ())
+    found = self._parts(files) if flat and self.parts else self.read(files)
     return iter(self.arrange(list(found), files.split)) if self.arrange else found
+
+  def _parts(self, files: Files) -> Iterator[Row]:
+    for row in self.read(files):
+      with at(row):
+        found = [row | {'_part': part} | part for part in get(row, self.parts) or ()]
+      yield from found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,8 +171,8 @@ def get(row: Row, value: Value | tuple[str, ...]) -> Any:
   if isinstance(value, tuple):
     return [found for name in value if (found := row.get(name)) not in (None, '')]
   *others, last = value.split('|')
-  return (next((found for name in others if (found := _one(row, f'{name}?'))), None)
-          or _one(row, last))
+  found = next(filter(None, (_one(row, f'{name}?') for name in others)), None)
+  return found or _one(row, last)
 
 
 def _one(row: Row, name: str) -> Any:
@@ -193,7 +200,7 @@ def column(row: Row, name: str) -> Any:
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(v, Mapping) and part in v for v in values):
       there = ', '.join(k for k in row if k[:1] != '_')
-      raise TaskError(f"{row.get('_file', 'the row')}: there is no column '{name}'; the columns "
+      raise TaskError(f"{where(row)}: there is no column '{name}'; the columns "
                       f'are: {there}. Is this the file that the page of the dataset names?')
     value = [v[part] for v in values] if isinstance(value, list) else value[part]
   return value

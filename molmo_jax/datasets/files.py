@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import glob
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,9 +16,9 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from molmo_jax.datasets.tables import SUFFIXES, TableError, read_table
+from molmo_jax.datasets.tables import SUFFIXES, TableError, read_places
 from molmo_jax.errors import MolmoError
-from molmo_jax.metrics.versions import MOLMO2
+from molmo_jax.files import open_regular
 from molmo_jax.preprocess.types import MediaError
 
 Row = dict[str, Any]
@@ -42,17 +44,17 @@ class Files:
   root: Path                                  # the dataset's folder
   split: str
   media: Path                                 # pictures that lie inside of tables are written here
-  version: str = MOLMO2                       # of the model that is asked: 'molmo2' or 'v1'
   pattern: str = ''                           # files of the table, in the place of the usual ones
 
   def tables(self, patterns: str | tuple[str, ...], **reading: Any) -> Iterator[Row]:
     """The rows of all files that fit the first pattern that any fits, in the order of their names;
-    '_file' is the file's path below the root.
+    '_file' is the file's path below the root, '_where' the file
+    with the line.
 
     Args:
       patterns: below the root; '{split}' is the split's name. 'hub:folder/split' are the parquet
         files of a split of the configuration `folder`, as a copy of a Hub dataset may have them.
-      reading: as `tables.read_table` takes it.
+      reading: as `tables.read_places` takes it.
 
     Raises:
       MissingTable: no file fits.
@@ -65,8 +67,8 @@ class Files:
       names = sorted(name for name in glob.glob(pattern, root_dir=self.root, recursive=True)
                      if name.removesuffix('.gz').endswith(SUFFIXES))
       for name in names:
-        for row in read_table(self.root / name, **reading):
-          yield row | {'_file': Path(name).as_posix()}
+        for where, row in read_places(self.root / name, **reading):
+          yield row | {'_file': Path(name).as_posix(), '_where': where}
       if names:
         return
     raise MissingTable(f'{self.root}: there is no table {" or ".join(wanted)} '
@@ -94,15 +96,13 @@ class Files:
     of a bare name, anywhere below it by the name of the file or of the folder that it has alone.
     """
     path = Path(self.file(name))
-    for candidate in (path, *(path.with_suffix(suffix) for suffix in VIDEO_SUFFIXES),
-                      *(path.with_name(path.name + suffix) for suffix in VIDEO_SUFFIXES)):
-      if candidate.is_file():
-        return str(candidate)
-    found = _videos(self.root)
-    bare = Path(name).name
-    if bare != name:
-      return str(path)
-    return found.get(bare) or found.get(Path(bare).stem) or str(path)
+    candidates = (path, *(path.with_suffix(suffix) for suffix in VIDEO_SUFFIXES),
+                  *(path.with_name(path.name + suffix) for suffix in VIDEO_SUFFIXES))
+    found = next((str(candidate) for candidate in candidates if candidate.is_file()), None)
+    if found or '/' in name:
+      return found or str(path)
+    videos = _videos(self.root)
+    return videos.get(name) or videos.get(Path(name).stem) or str(path)
 
   def picture(self, value: Any, name: str = '') -> str:
     """Path of a picture: of one that lies in a folder, or that its bytes are written to.
@@ -162,6 +162,42 @@ def _videos(root: Path) -> dict[str, str]:
       index.setdefault(Path(folder).name, str(Path(folder, videos[0])))
     index |= {Path(video).stem: str(Path(folder, video)) for video in videos}
   return index
+
+
+@functools.lru_cache(maxsize=1)               # the same file for every row, or one for each
+def read_json(path: Path) -> Any:
+  """What a JSON file of a dataset holds.
+
+  Raises:
+    TaskError: missing, or not JSON.
+  """
+  try:
+    with open_regular(path) as file:
+      return json.load(file)
+  except (OSError, ValueError, RecursionError) as error:
+    raise TaskError(f'{path}: {error}; docs/evaluation.md says where to get the dataset') from None
+
+
+@contextlib.contextmanager
+def at(row: Row) -> Iterator[None]:
+  """Whatever goes wrong inside is a fault of this row: one error with the file and the line.
+
+  Raises:
+    TaskError: in the place of any error that is not the project's own.
+  """
+  try:
+    yield
+  except MolmoError:
+    raise
+  except Exception as error:
+    reason = f'there is no {error}' if isinstance(error, KeyError) else (
+      f'{type(error).__name__}: {str(error)[:200]}')
+    raise TaskError(f'{where(row)}: the row is not as the dataset has them ({reason})') from error
+
+
+def where(row: Row) -> str:
+  """File and line of a row, as far as they are known."""
+  return row.get('_where') or row.get('_file') or 'the row'
 
 
 def url_name(url: str) -> str:

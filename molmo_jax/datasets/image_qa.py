@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from molmo_jax.data.facts import Fact
-from molmo_jax.datasets.files import Files, Row, TaskError
+from molmo_jax.datasets.files import Files, Row, TaskError, read_json
 
 VQA_SAMPLE, VQA_SEED = 8192, 69282
 SCENE_TEXT_HELD_OUT, SCENE_TEXT_SEED = 1024, 63069
@@ -68,7 +67,7 @@ def diagrams(files: Files) -> Iterator[Row]:
   ids = set(_lines(files, f'ai2d_{files.split}_ids.csv'))
   for path in sorted((files.root / 'questions').glob('*.json')):
     if path.name.split('.')[0] in ids:
-      yield from _diagram_questions(json.loads(path.read_text(encoding='utf-8')), path.name)
+      yield from _diagram_questions(read_json(path), path.name)
 
 
 def _diagram_questions(diagram: dict[str, Any], file: str) -> Iterator[Row]:

@@ -4,17 +4,15 @@ pictures.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from molmo_jax.datasets.dataset import Value, get
-from molmo_jax.datasets.files import Files, Row, TaskError
+from molmo_jax.datasets.files import Files, Row, TaskError, read_json
 from molmo_jax.metrics.masks import encode_mask
 
 # For a row: (object, frame) → its mask in the encoding of COCO, None where it is not to be seen.
@@ -42,14 +40,9 @@ def in_mask_dict(files: Files, row: Row) -> Masks:
   paths = sorted(files.root.glob(f'**/{files.split}/mask_dict.json'))
   if not paths:
     raise TaskError(f'{files.root}: there is no {files.split}/mask_dict.json, the masks of MeViS')
-  masks = _mask_dict(paths[0])
+  masks = read_json(paths[0])
   return _of_lists({str(name): masks[str(annotation)]
                     for name, annotation in zip(row['mask_id'], row['anno_id'])})
-
-
-@functools.lru_cache(maxsize=1)
-def _mask_dict(path: Path) -> dict[str, Any]:
-  return json.loads(path.read_text(encoding='utf-8'))
 
 
 def _of_lists(by_object: Mapping[str, Sequence[Any]]) -> Masks:

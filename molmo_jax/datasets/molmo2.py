@@ -13,24 +13,10 @@ from molmo_jax.datasets.files import Files, Row
 # column → style, in the order of the released code
 CAPTIONS = {'merged_caption': 'video_merged_caption', 'video_caption': 'video_short_caption',
             'video_frame_merged_caption': 'video_long_caption'}
-LEAST_SCORE = 3
-DAMAGED = frozenset({                       # videos that were left out
-  '0OfUqrbRa2Y', 'mTXBQzptWAg', 'NyuA4FatDQk', 'a_', 'gsfIHiBB6xE', 'bXApJtAf6Qo', 'N8BlpYSpgg4'})
 LONGEST_CLIP = 63.0                         # seconds of a pointing example
 STEP = 0.5                                  # seconds between the frames that were annotated
 POINT_STYLES = ['video_point_count', 'video_point']
-MOST_POINTS = 60
-# sources of molmo2-tulu4-classified that are left out: identity answers, puzzles, verifiable
-# reasoning
-OMITTED_TEXT = frozenset({
-  'allenai/dino-hardcodes', 'allenai/hardcoded-olmo', 'allenai/puzzle_data_160k-ngram-filtered',
-  'faezeb/verifiable-reasoning-v3-o4-mini-length-filtered-verified',
-  'allenai/verifiable-reasoning-filtered-o4-mini-filtered'})
-
-
-def is_well_described(row: Row) -> bool:
-  """Whether the captions were rated well and the video is whole."""
-  return (row['annotation_score'] or 0) >= LEAST_SCORE and row['video_id'] not in DAMAGED
+POINT_RANGES = {'0_5': (0, 5), '6_25': (6, 25), '26_60': (26, 60)}
 
 
 def stripped(row: Row) -> list[Row]:
@@ -101,23 +87,15 @@ def academic_points(row: Row) -> Iterator[Fact]:
 
 def is_pointed(row: Row) -> bool:
   """Whether there are few enough points, close enough in time."""
-  return (row['count'] <= MOST_POINTS
+  return (row['count'] <= POINT_RANGES['26_60'][1]
           and max(row['timestamps']) - min(row['timestamps']) <= LONGEST_CLIP)
 
 
-def has_0_to_5(row: Row) -> bool:
-  """Few objects, in a part of the video that can be shown."""
-  return 0 <= row['count'] <= 5 and shown_part(row) is not None
-
-
-def has_6_to_25(row: Row) -> bool:
-  """Some objects, in a part of the video that can be shown."""
-  return 6 <= row['count'] <= 25 and shown_part(row) is not None
-
-
-def has_26_to_60(row: Row) -> bool:
-  """Many objects, in a part of the video that can be shown."""
-  return 26 <= row['count'] <= MOST_POINTS and shown_part(row) is not None
+def by_count(row: Row) -> Iterator[Row]:
+  """A row whose part of the video can be shown, and for each range whether its count is there."""
+  if shown_part(row) is not None:
+    yield row | {name: least <= row['count'] <= most
+                 for name, (least, most) in POINT_RANGES.items()}
 
 
 def is_shown_whole(row: Row) -> bool:
@@ -138,16 +116,19 @@ def text(row: Row) -> Iterator[Fact]:
     yield {'messages': [text for _, text in messages]}
 
 
-def is_general_text(row: Row, longest: int = 4096) -> bool:
-  """Whether a chat is trained on: `longest` is the number of tokens of its first message."""
-  return (row['category'] not in ('code', 'non-english') and row['source'] not in OMITTED_TEXT
-          and not row['empty_messages'] and not row['has_special_token']
-          and row['first_message_qwen3_tokens'] <= longest)
+def fits_4096(row: Row) -> bool:
+  """Whether the first message is short enough for fine-tuning."""
+  return row['first_message_qwen3_tokens'] <= 4096
 
 
-def is_short_general_text(row: Row) -> bool:
-  """General text that fits into a row of pretraining."""
-  return is_general_text(row, 2304)
+def fits_2304(row: Row) -> bool:
+  """Whether the first message is short enough for pretraining."""
+  return row['first_message_qwen3_tokens'] <= 2304
+
+
+def is_well_described(row: Row) -> bool:
+  """Whether the captions were rated well."""
+  return (row['annotation_score'] or 0) >= 3
 
 
 def identity(row: Row) -> Iterator[Row]:

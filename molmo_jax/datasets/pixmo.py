@@ -151,16 +151,6 @@ def not_held_out(files: Files) -> Iterator[Row]:
   return (row for row in files.tables('hub:train') if row['image_url'] not in held_out)
 
 
-def was_pointed(row: Row) -> bool:
-  """Rows that were collected by pointing."""
-  return row['collection_method'] == 'pointing'
-
-
-def was_counted(row: Row) -> bool:
-  """Rows that were collected by counting."""
-  return row['collection_method'] == 'counting'
-
-
 def are_all_seen(row: Row) -> bool:
   """Whether a model sees all images of a document."""
   return len(row['images']) <= MOST_IMAGES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import tomllib
 from pathlib import Path
 
 from molmo_jax.datasets import (
@@ -47,16 +48,10 @@ ALIASES = {alias: task.name for task in TASKS.values() for alias in task.aliases
 LABELS = {f'{task.name}_{split}': (task.name, split) for task in TASKS.values()
           for split in task.splits[1:]}
 
-# What was evaluated of Molmo v1: with many crops, and with few.
-V1_HIGH_RES = ('coco_2014_vqa_8192', 'text_vqa', 'okvqa', 'chart_qa', 'doc_qa', 'info_qa',
-               'science_qa_img', 'ai2_diagram_v2_mix_transparent', 'a_okvqa_mc', 'a_okvqa_da',
-               'mmmu_test', 'real_world_qa_no_instruction', 'math_vista_v2')
-V1_LOW_RES = ('android_control_ll', 'countbench_qa', 'pixmo_count_counting', 'vqa_v2_test',
-              'pointing_eval_v2', 'pixmo_clocks', 'dense_caption_eval')
-TEST_VIDEO = ('mlvu_mc_test', 'perception_test_test', 'ego_schema_test', 'motionbench_test',
-              'long_video_bench_w_subtitle_test')
-GROUPS |= {'video': GROUPS['short_video'] + GROUPS['long_video'], 'test_video': TEST_VIDEO,
-           'v1_high_res': V1_HIGH_RES, 'v1_low_res': V1_LOW_RES}
+# groups that cut across the others, and those of Molmo v1
+GROUPS |= {'video': GROUPS['short_video'] + GROUPS['long_video']} | {
+  name: tuple(names) for name, names in tomllib.loads(
+    Path(__file__).with_name('groups.toml').read_text(encoding='utf-8')).items()}
 V1_CROPS, V1_HIGH_RES_CROPS, V1_TOKENS = 12, 36, 12
 
 
@@ -103,7 +98,8 @@ def as_v1(task: Task) -> Task:
   count, else 12.
   """
   short = task.max_new_tokens <= 64 and task.metric != 'android_control'
+  many = task.name in GROUPS['v1_high_res']
   return dataclasses.replace(
-      task, version='v1', max_crops=V1_HIGH_RES_CROPS if task.name in V1_HIGH_RES else V1_CROPS,
-      max_images=task.max_images if task.images else 1,
-      max_new_tokens=V1_TOKENS if short else task.max_new_tokens)
+    task, version='v1', max_crops=V1_HIGH_RES_CROPS if many else V1_CROPS,
+    max_images=task.max_images if task.images else 1,
+    max_new_tokens=V1_TOKENS if short else task.max_new_tokens)

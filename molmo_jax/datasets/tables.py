@@ -9,14 +9,17 @@ import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from molmo_jax.errors import MolmoError
+from molmo_jax.files import open_regular
 
 # all but parquet also with .gz behind
 SUFFIXES = ('.json', '.jsonl', '.csv', '.tsv', '.txt', '.parquet')
+Places = Iterator[tuple[str, dict[str, Any]]]   # where in a file a record is, and the record
 
 
 class TableError(MolmoError):
@@ -46,6 +49,15 @@ def read_table(path: str | os.PathLike, records: str | None = None, key: str | N
   Raises:
     TableError: no such file, another suffix, a damaged file, or records that are no objects.
   """
+  return (record for _, record in read_places(path, records, key, separator, columns, kind))
+
+
+def read_places(path: str | os.PathLike, records: str | None = None, key: str | None = None,
+                separator: str | None = None, columns: Sequence[str] | None = None,
+                kind: str | None = None) -> Places:
+  """As `read_table`, and before each record where it is: 'file:line', or what a file has instead of
+  lines.
+  """
   path = Path(path)
   suffixes = [s.lower() for s in path.suffixes]
   kind = kind or (suffixes[-2] if suffixes[-1:] == ['.gz'] and len(suffixes) > 1
@@ -56,115 +68,102 @@ def read_table(path: str | os.PathLike, records: str | None = None, key: str | N
     raise TableError(f'{path}: no such file')
   if kind == '.parquet':
     return _parquet(path)
-  if kind == '.json':
-    return _decoded(path, lambda file: _json(path, file, records, key))
-  if kind == '.jsonl':
-    return _decoded(path, lambda file: _lines(path, file))
-  if kind == '.txt':
-    return _decoded(path, lambda file: ({'line': line.rstrip('\r\n')} for line in file
-                                        if line.strip()))
-  return _decoded(path, lambda file: _separated(path, file, separator
-                                                or (',' if kind == '.csv' else '\t'), columns))
+  readers = {'.json': lambda file: _json(path, file, records, key),
+             '.jsonl': lambda file: _lines(path, file),
+             '.txt': lambda file: ((f'{path}:{number}', {'line': line.rstrip('\r\n')})
+                                   for number, line in enumerate(file, start=1) if line.strip()),
+             '.csv': lambda file: _separated(path, file, separator or ',', columns),
+             '.tsv': lambda file: _separated(path, file, separator or '\t', columns)}
+  return _text(path, readers[kind])
 
 
-def _decoded(path: Path, read: Callable[[
-  TextIO], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-  with _open(path) as file:
+def _text(path: Path, read: Callable[[TextIO], Iterator[tuple[str, Any]]]) -> Places:
+  opened = open_regular(path)
+  unpacked = gzip.open(opened) if path.suffix.lower() == '.gz' else opened
+  # csv reads line ends inside quotes itself
+  with opened, io.TextIOWrapper(unpacked, encoding='utf-8-sig', newline='') as file:
     try:
-      yield from read(file)
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+      for where, record in read(file):
+        if not isinstance(record, dict):
+          raise TableError(f'{where}: a record is a JSON object {{"field": value, …}}, not '
+                           f'{type(record).__name__}')
+        yield where, record
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
       raise TableError(f'{path}: the file is damaged or not UTF-8 ({error})') from None
 
 
-def _open(path: Path) -> TextIO:
-  if path.suffix.lower() == '.gz':
-    return io.TextIOWrapper(gzip.open(path), encoding='utf-8-sig', newline='')
-  return open(path, encoding='utf-8-sig', newline='')   # csv reads line ends inside quotes itself
+def _parsed(text: str, path: Path, line: int | None = None) -> Any:
+  try:
+    return json.loads(text)
+  except json.JSONDecodeError as error:
+    raise TableError(f'{path}:{line or error.lineno}: not valid JSON ({error.msg})') from None
+  except (ValueError, RecursionError) as error:   # a number of thousands of digits; nesting
+    raise TableError(f'{path}:{line or 1}: cannot be read as JSON ({error})') from None
 
 
 def _json(path: Path, file: TextIO, records: str | None,
-          key: str | None) -> Iterator[dict[str, Any]]:
-  try:
-    value = json.load(file)
-  except json.JSONDecodeError as error:
-    raise TableError(f'{path}:{error.lineno}: not valid JSON ({error.msg})') from None
+          key: str | None) -> Iterator[tuple[str, Any]]:
+  value = _parsed(file.read(), path)
   for name in records.split('.') if records else ():
     if not isinstance(value, Mapping) or name not in value:
       known = (', '.join(map(repr, list(value)[:10])) if isinstance(value, Mapping)
                else type(value).__name__)
       raise TableError(f"{path}: the records should lie under '{records}', but there is no "
-        f"'{name}'; there is: {known}")
+                       f"'{name}'; there is: {known}")
     value = value[name]
   where = f"{path}: '{records}'" if records else str(path)
   if isinstance(value, Mapping):
     for name, record in value.items():
-      yield _record(record, f'{where}[{name!r}]') | ({key: name} if key else {})
-    return
-  if not isinstance(value, list):
+      named = isinstance(record, dict) and key
+      yield f'{where}[{name!r}]', record | {key: name} if named else record
+  elif isinstance(value, list):
+    yield from ((f'{where}[{i}]', record) for i, record in enumerate(value))
+  else:
     raise TableError(f'{where} is no list of records but a {type(value).__name__}')
-  for i, record in enumerate(value):
-    yield _record(record, f'{where}[{i}]')
 
 
-def _lines(path: Path, file: TextIO) -> Iterator[dict[str, Any]]:
+def _lines(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
   columns = None
   for number, line in enumerate(file, start=1):
-    if not line.strip():
-      continue
-    try:
-      record = json.loads(line)
-    except json.JSONDecodeError as error:
-      raise TableError(f'{path}:{number}: not valid JSON ({error.msg}); every line is one JSON '
-        'object') from None
-    if isinstance(record, list) and columns is None and all(isinstance(name, str)
-                                                            for name in record):
+    record = _parsed(line, path, number) if line.strip() else None
+    if isinstance(record, list) and columns is None and all(isinstance(n, str) for n in record):
       columns = record
     elif isinstance(record, list) and columns and len(record) == len(columns):
-      yield dict(zip(columns, record))
-    else:
-      yield _record(record, f'{path}:{number}')
+      yield f'{path}:{number}', dict(zip(columns, record))
+    elif line.strip():
+      yield f'{path}:{number}', record
 
 
 def _separated(path: Path, file: TextIO, separator: str,
-               columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+               columns: Sequence[str] | None) -> Iterator[tuple[str, Any]]:
   # quotes are part of the text in TSV files as they are published
   quoting = csv.QUOTE_MINIMAL if separator == ',' else csv.QUOTE_NONE
-  reader = csv.DictReader(file, columns, delimiter=separator, quoting=quoting, restkey='',
-                          restval=None)
+  reader = csv.DictReader(file, columns, delimiter=separator, quoting=quoting)
   limit = csv.field_size_limit(1 << 27)   # transcripts are longer than csv's 128 KiB
   try:
     for record in reader:
-      if '' in record or None in record.values():
+      if None in record or None in record.values():
         raise TableError(f'{path}:{reader.line_num}: the line does not have '
-          f'{len(reader.fieldnames)} columns ({", ".join(reader.fieldnames)})')
-      yield record
+                         f'{len(reader.fieldnames)} columns ({", ".join(reader.fieldnames)})')
+      yield f'{path}:{reader.line_num}', record
   except csv.Error as error:
     raise TableError(f'{path}:{reader.line_num}: {error}') from None
   finally:
     csv.field_size_limit(limit)
 
 
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path) -> Places:
   try:
     import pyarrow
     import pyarrow.parquet
   except ImportError:
     raise TableError(f'{path}: reading parquet needs pyarrow: pip install pyarrow') from None
+  number = 0
   try:
-    file = pyarrow.parquet.ParquetFile(path)
-  except pyarrow.ArrowInvalid as error:
-    raise TableError(f'{path}: not a parquet file ({error})') from None
-  return _batches(file)
-
-
-def _batches(file: Any) -> Iterator[dict[str, Any]]:
-  with file:
-    for batch in file.iter_batches(batch_size=256):
-      yield from batch.to_pylist()
-
-
-def _record(value: Any, where: str) -> dict[str, Any]:
-  if not isinstance(value, dict):
-    raise TableError(f'{where}: a record is a JSON object {{"field": value, …}}, not '
-      f'{type(value).__name__}')
-  return value
+    with open_regular(path) as opened, pyarrow.parquet.ParquetFile(opened) as file:
+      for batch in file.iter_batches(batch_size=256):
+        for row in batch.to_pylist():
+          number += 1
+          yield f'{path}: row {number}', row
+  except (pyarrow.ArrowException, OSError, ValueError) as error:   # UnicodeDecodeError too
+    raise TableError(f'{path}: after row {number}: not a whole parquet file ({error})') from None

@@ -19,7 +19,7 @@ from molmo_jax.data.facts import Fact
 from molmo_jax.data.formatting import Formatter
 from molmo_jax.data.record import ManifestError, parse_record
 from molmo_jax.datasets.dataset import Training, clip_of, facts_of, get, media_of
-from molmo_jax.datasets.files import Files, Row, TaskError, url_name
+from molmo_jax.datasets.files import Files, Row, TaskError, at, url_name
 from molmo_jax.datasets.tables import TableError
 from molmo_jax.files import write_atomically
 
@@ -59,7 +59,8 @@ class Reading:
   def records(self) -> Iterator[dict[str, Any]]:
     """The records, with media named by whole paths; what cannot be one is counted."""
     for rows in self.trees():
-      record = media_of(rows[0], self.use, self.files)
+      with at(rows[0]):
+        record = media_of(rows[0], self.use, self.files)
       if self.use.backdrop and not record:
         record['backdrop'] = self._backdrop()
       paths = [path for key in MEDIA_KEYS if key in record
@@ -69,7 +70,10 @@ class Reading:
         self.counts.missing += 1
         self.counts.first_missing = self.counts.first_missing or self._absent(missing, rows[0])
         continue
-      facts = [fact for row in rows for fact in facts_of(self._sized(row, record), self.use)]
+      facts: list[Fact] = []
+      for row in rows:
+        with at(row):
+          facts += facts_of(self._sized(row, record), self.use)
       if not facts:
         self.reject(f'a row without an answer: {str(rows[0])[:200]}')
         continue
@@ -187,9 +191,8 @@ def convert(use: Training, root: Path, out: Path, *, files: str = '',
         file.write(json.dumps(relative(record, out.parent), ensure_ascii=False) + '\n')
         counts.records += 1
     temporary.replace(out)
-  except (KeyError, TaskError) as error:
-    reason = f'no column {error}' if isinstance(error, KeyError) else str(error)
-    raise TableError(f'{use.name}: row {counts.rows} cannot be read ({reason}): the files below '
+  except TaskError as error:
+    raise TableError(f'{use.name}: row {counts.rows} cannot be read ({error}): the files below '
                      f'{root} are others than the dataset expects (its columns were checked '
                      f'against: {use.checked})') from error
   finally:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from molmo_jax.datasets.files import Files, Row, TaskError
+from molmo_jax.datasets.files import Files, Row, TaskError, read_json
 from molmo_jax.datasets.prompts import LETTER_ONLY, choose, lettered
+from molmo_jax.preprocess.tracks import parse_timestamp
 
 # Folder of the videos of every part of MVBench, by the name of its JSON file.
 MVBENCH = {
@@ -92,27 +90,9 @@ def lvbench_question(row: Row) -> str:
 
 def video_mme_subtitles(files: Files, row: Row) -> list[dict] | None:
   """Subtitles of a Video-MME video, times in seconds; None where it has none."""
-  lines = _json(files, 'subtitles.json').get(row['videoID'])
+  lines = read_json(files.root / 'subtitles.json').get(row['videoID'])
   return None if lines is None else [{k: line[k] for k in ('start', 'end', 'text')}
                                      for line in lines.values()]
-
-
-def _json(files: Files, name: str) -> Any:
-  return _read_json(files.root / name)
-
-
-# the same file for every row, or another one for each
-@functools.lru_cache(maxsize=1)
-def _read_json(path: Path) -> Any:
-  try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
-    raise TaskError(f'{path}: {error}; docs/evaluation.md says where to get the dataset') from None
-
-
-def _seconds(text: str) -> float:
-  hours, minutes, seconds = text.split(':')
-  return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def long_subtitles(files: Files, row: Row) -> list[dict]:
@@ -121,12 +101,12 @@ def long_subtitles(files: Files, row: Row) -> list[dict]:
   """
   begin = row['starting_timestamp_for_subtitles']
   lines = []
-  for line in _json(files, f'subtitles/{row["subtitle_path"]}'):
+  for line in read_json(files.root / 'subtitles' / row['subtitle_path']):
     if 'timestamp' in line:
       start, end = line['timestamp']
       end, text = end if isinstance(end, float) else row['duration'], line['text']
     else:
-      start, end, text = _seconds(line['start']), _seconds(line['end']), line['line']
+      start, end, text = parse_timestamp(line['start']), parse_timestamp(line['end']), line['line']
     if end >= begin and start <= begin + row['duration'] and end >= start:
       lines.append({'start': max(start - begin, 0.0), 'end': end - begin, 'text': text})
   return lines

@@ -9,17 +9,10 @@ from collections.abc import Iterator
 from molmo_jax.data.facts import Fact
 from molmo_jax.datasets.dataset import TableFormat, Use, chained
 from molmo_jax.datasets.files import Files, Row
+from molmo_jax.preprocess.tracks import parse_timestamp
 
 OTHER_VOICES = ('child+', 'adult+')         # who speaks, not what is done
 MOST_WINDOWS = 5
-
-
-def clock(text: str) -> float:
-  """'00:01:02.5' in seconds."""
-  seconds = 0.0
-  for part in text.split(':'):
-    seconds = 60 * seconds + float(part)
-  return seconds
 
 
 def _segments(row: Row) -> Iterator[Row]:
@@ -48,7 +41,7 @@ def moments_in_time(row: Row) -> Iterator[Row]:
 
 def timestamps(row: Row) -> tuple[float, float]:
   """The part of a video of EPIC-KITCHENS."""
-  return clock(row['start_timestamp']), clock(row['stop_timestamp'])
+  return parse_timestamp(row['start_timestamp']), parse_timestamp(row['stop_timestamp'])
 
 
 def charades(row: Row) -> Iterator[Row]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import json
 import re
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ from absl import logging
 
 from molmo_jax.data.facts import Fact
 from molmo_jax.datasets.dataset import Fields, TableFormat, Use, chained, facts_of, get
-from molmo_jax.datasets.files import Files, MissingTable, Row
+from molmo_jax.datasets.files import Files, MissingTable, Row, read_json
 from molmo_jax.datasets.molmo2 import among_others
 
 OPTIONS, WITH_SUBTITLES = 'video_multiple_choice', 'video_multiple_choice_w_subtitle'
@@ -147,11 +146,7 @@ def _funqa_choice(row: Row) -> Iterator[Row]:
                        for i, o in enumerate(options, start=1)]}
 
 
-def _is_asked(row: Row) -> bool:
-  return row['task'] not in TIMES_OR_SCORES
-
-
-funqa_rows = chained(Use(files='FunQA_train.json', keep=_is_asked).read,
+funqa_rows = chained(Use(files='FunQA_train.json', drop={'task': TIMES_OR_SCORES}).read,
                      Use(files='Funqa_mcqa_v1.json', each=_funqa_choice).read)
 
 
@@ -199,7 +194,7 @@ def camera(row: Row) -> list[Fact]:
 
 def repetitions(files: Files) -> Iterator[Row]:
   """Countix as it was prepared: every class of actions has questions of its own."""
-  questions = json.loads((files.root / 'class_to_question.json').read_text(encoding='utf-8'))
+  questions = read_json(files.root / 'class_to_question.json')
   for row in files.tables('**/countix_train_mapped.csv'):
     yield row | {'questions': questions[row['class']]}
 

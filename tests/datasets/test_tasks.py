@@ -305,7 +305,7 @@ def test_a_dataset_that_is_not_there_says_where_to_get_it(tmp_path):
 
 def test_a_table_of_another_form_names_the_column_and_those_that_there_are(tmp_path):
   (tmp_path / 'test.jsonl').write_text('{"picture": "a.png"}\n')
-  with pytest.raises(TaskError, match="test.jsonl: there is no column 'image'; the columns are: "
+  with pytest.raises(TaskError, match="test.jsonl:1: there is no column 'image'; the columns are: "
                      "picture"):
     write_manifest(TASKS['user_qa'], tmp_path, tmp_path / 'a.jsonl')
   assert not (tmp_path / 'a.jsonl').exists()
