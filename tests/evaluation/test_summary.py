@@ -129,12 +129,13 @@ def test_records_come_back_from_their_file(tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-  ({'colour': 'red'}, 'unknown keys.*colour'),
+  ({'colour': 'red'}, "unknown key 'colour'"),
   ({'score': None}, 'score'),
+  ({'score': float('nan')}, '0…1'),
   ({'score': 1.5}, '0…1'),
-  ({'prediction': 3}, "'prediction' must be a string"),
-  ({'answers': 'red'}, "'answers' must be a list"),
-  ({'points': [[0.1]]}, 'not enough values'),
+  ({'prediction': 3}, "'prediction' must be of type str"),
+  ({'answers': 'red'}, "'answers' must be a sequence"),
+  ({'points': [[0.1]]}, "needs 2 values, got 1"),
   ({'times': [0.5], 'media': []}, 'exactly one video'),
 ])
 def test_a_line_that_is_no_record_is_an_error_that_names_file_and_line(tmp_path, change, message):
@@ -149,7 +150,7 @@ def test_a_line_that_is_no_record_is_an_error_that_names_file_and_line(tmp_path,
 def test_a_record_without_a_needed_key_is_an_error(tmp_path):
   path = tmp_path / 'predictions.jsonl'
   path.write_text('{"task": "a"}\n')
-  with pytest.raises(ValueError, match=r"predictions\.jsonl:1: .*missing keys: \['id', 'question'"):
+  with pytest.raises(ValueError, match=r"predictions\.jsonl:1: .*lacks: id, question"):
     predictions.read_predictions(path)
 
 
