@@ -20,7 +20,6 @@ from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from rich.console import Console
 
 from configs import finetune as finetune_config
 from molmo_jax import command_line
@@ -37,6 +36,7 @@ from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.processor.processor import Processor
 from molmo_jax.scenes.prepare import prepare
+from molmo_jax.terminal import Terminal
 from molmo_jax.training.state import abstract_params
 
 MODEL = flags.DEFINE_string('model', None,
@@ -71,14 +71,14 @@ def main(argv: list[str]) -> None:
     if len(folders) != 2:
       raise app.UsageError('--compare needs two evaluations, as in --compare runs/a runs/b, '
                            f'not {folders}')
-    return session.compare_evaluations(folders, Path(OUT.value or '.'), Console())
+    return session.compare_evaluations(folders, Path(OUT.value or '.'), Terminal())
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like --workdir=runs/scenes')
   tasks = resolve_tasks(TASKS.value, VERSION.value) if TASKS.value else []
   if tasks and MANIFEST.value:
     raise app.UsageError('give --tasks or --manifest, not both')
   processes.initialize(DISTRIBUTED.value)
-  console = Console(quiet=not processes.is_first())
+  console = Terminal(quiet=not processes.is_first())
 
   # ---- configuration -----------------------------------------------------------------------------
   if MODEL.value:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from rich.console import Console
 
 from molmo_jax import command_line
 from molmo_jax import experiment as experiment_lib
@@ -32,6 +31,7 @@ from molmo_jax.parallel.sharding import data_shard, shard_batch
 from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 from molmo_jax.scenes.prepare import prepare
+from molmo_jax.terminal import Terminal
 from molmo_jax.training.flops import forward_flops, peak_of, work_of
 from molmo_jax.training.optimizer import make_optimizer
 from molmo_jax.training.state import abstract_params, abstract_state, init_state, state_from
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like '
                          '--config.training.steps=10')
   processes.initialize(DISTRIBUTED.value)
-  console = Console(quiet=not processes.is_first())
+  console = Terminal(quiet=not processes.is_first())
 
   # ---- configuration -----------------------------------------------------------------------------
   config = CONFIG.value
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
   experiment_lib.check_on_mesh(run, mesh)
   jax.set_mesh(mesh)
   console.print(f'devices: {jax.device_count()} × {jax.devices()[0].device_kind}, '
-                f'{jax.process_count()} processes; mesh: {dict(mesh.shape)}', highlight=False)
+                f'{jax.process_count()} processes; mesh: {dict(mesh.shape)}')
   tokenizer = processes.first_then_others(
     lambda: prepare(run.data, run.scenes, run.model.llm.first_extra_id, console))
 
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
   positions = None
   if checkpoints.latest is not None:
     state, positions = native.restore(checkpoints, None, abstract)
-    console.print(f'resuming from step {int(state.step)}', highlight=False)
+    console.print(f'resuming from step {int(state.step)}')
   elif run.init_from or run.init_llm or run.init_vit:
     params = (from_checkpoint.load_params(run, abstract.params, console) if run.init_from else
               from_backbones.load_params(run, model, key, abstract.params, console))
@@ -168,11 +168,10 @@ def main(argv: list[str]) -> None:
   checkpoints.close()   # waits for the last write
   log.close()
   for dataset, count in data.skipped_by_dataset.items():
-    console.print(f'[yellow]{dataset}: {count} records could not be used and were skipped; their '
-                  'names are in the log')
+    console.print(f'{dataset}: {count} records could not be used and were skipped; their names '
+                  'are in the log', style='yellow')
   if stopped and step < steps:
-    console.print(f'stopped by {stopped} after step {step}; the same command resumes there',
-                  highlight=False)
+    console.print(f'stopped by {stopped} after step {step}; the same command resumes there')
     return
 
   # ---- evaluation --------------------------------------------------------------------------------

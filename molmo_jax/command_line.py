@@ -22,6 +22,7 @@ from ml_collections import ConfigDict, config_flags
 
 from molmo_jax.configuration import ConfigError
 from molmo_jax.programs import find_config
+from molmo_jax.visible import say
 
 MOST_USED = {   # values of a configuration that --help of train.py shows
   'data.train': 'manifest of the training examples (docs/data.md)',
@@ -142,7 +143,7 @@ def one_line_errors(main: Callable[[list[str] | None], int]) -> Callable[..., in
     try:
       return main(arguments)
     except (OSError, ValueError) as error:   # MolmoError is a ValueError; so are wrong arguments
-      print(f'error: {error}', file=sys.stderr)
+      say(f'error: {error}', file=sys.stderr)
       return 1
   return guarded
 

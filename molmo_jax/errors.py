@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from molmo_jax.visible import visible
+
 LONGEST = 4000   # characters of a message
 
 
@@ -12,11 +14,11 @@ class MolmoError(ValueError):
   """A file, a flag or a setting that cannot be used.
 
   The message is one sentence: which file, line, tensor or flag is wrong, and what would be right.
-  The middle of a very long one is left out.
+  The middle of a very long one is left out; texts of the user in it are shown as they are written.
   """
 
   def __init__(self, message: object = '') -> None:
-    super().__init__(shorten(str(message), LONGEST))
+    super().__init__(shorten(visible(str(message)), LONGEST))
 
 
 def shorten(text: str, most: int) -> str:

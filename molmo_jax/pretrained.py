@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from rich.console import Console
 
 from molmo_jax.checkpoint import hf
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
@@ -41,6 +40,7 @@ from molmo_jax.parallel.sharding import shard_batch, to_host
 from molmo_jax.preprocess.types import PADDING_VALUES, EncodingError
 from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
+from molmo_jax.terminal import Terminal
 from molmo_jax.training.state import abstract_params
 
 DTYPES = ('float32', 'bfloat16')
@@ -77,7 +77,7 @@ def from_pretrained(path: str | os.PathLike[str],
   elif isinstance(mesh, MeshConfig):
     mesh = make_mesh(mesh)
   shapes = abstract_params(config, mesh, dtype)
-  with Display(Console(stderr=True), f'loading {folder.name}', 1) as display:
+  with Display(Terminal(stderr=True), f'loading {folder.name}', 1) as display:
     params = hf.load_params(folder, shapes, progress=display.of)
   return Molmo(config, params, processor, mesh, read_serving_settings(folder))
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.predictions import Prediction, read_predictions
 from molmo_jax.evaluation.summary import bootstrap_interval
+from molmo_jax.terminal import Terminal
 
 EXACT = 12                      # up to this many differing examples, all sign patterns are counted
 DRAWS = 10_000                                  # random sign patterns otherwise
@@ -121,22 +120,21 @@ def read_evaluation(folder: str | Path) -> list[Prediction]:
 
 
 def print_comparison(found: dict[str, Difference], names: tuple[str, str],
-                     console: Console) -> None:
+                     console: Terminal) -> None:
   """Prints one line per task, per cent; p < 0.05 stands out."""
   table = Table(title_justify='left', show_edge=False, pad_edge=False)
-  table.add_column('task', no_wrap=True)
+  table.add_column('task')
   for name in (*names, 'difference', '95 % interval', 'p', 'better', 'worse', 'n'):
-    table.add_column(Text(name), justify='right', no_wrap=name not in names)
+    table.add_column(name, justify='right')
   for task, d in found.items():
     if task == 'all examples':
       table.add_section()
     first, second = (f'{100 * x:.1f}' for x in (d.first, d.second))
     mean, low, high = (f'{100 * x:+.1f}' for x in (d.mean, d.low, d.high))
-    table.add_row(Text(task), first, second, mean, f'{low} … {high}', f'{d.p:.4f}', str(d.better),
+    table.add_row(task, first, second, mean, f'{low} … {high}', f'{d.p:.4f}', str(d.better),
                   str(d.worse), str(d.n), style='bold' if d.p < 0.05 else None)
   console.print(table)
-  console.print(f'difference: {names[1]} − {names[0]}, in percentage points; bold where p < 0.05',
-                highlight=False)
+  console.print(f'difference: {names[1]} − {names[0]}, in percentage points; bold where p < 0.05')
 
 
 def as_json(found: dict[str, Difference]) -> dict[str, Any]:

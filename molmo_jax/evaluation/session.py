@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import Manifest, ManifestError
 from molmo_jax.errors import MolmoError
@@ -35,6 +33,7 @@ from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.types import VideoConfig
 from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
+from molmo_jax.terminal import Terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Heading:
 
 
 def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest,
-                   config: EvaluationConfig, folder: Path, console: Console, heading: Heading,
+                   config: EvaluationConfig, folder: Path, console: Terminal, heading: Heading,
                    overwrite: bool = False) -> dict[str, Any]:
   """Evaluates, writes the three files into `folder`, and prints the table.
 
@@ -74,8 +73,7 @@ def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest,
   journal = open_journal(folder, key, writes=is_first(), overwrite=overwrite)
   done = from_first(sorted(journal.done))
   if done:
-    console.print(f'{len(done)} of {total} examples were evaluated before (--overwrite: again)',
-                  highlight=False)
+    console.print(f'{len(done)} of {total} examples were evaluated before (--overwrite: again)')
   finished = len(done)
   with Display(console, 'evaluating', total, finished) as display:
     for results in evaluate(model, manifest, config, set(done)):
@@ -98,17 +96,15 @@ def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest,
                curves=heading.curves)
   print_table(summary, console)
   print_published(summary['published'], console)
-  console.print(f'the first prompt, whole:\n{summary["first_prompt"]}', highlight=False,
-                markup=False, soft_wrap=True)
+  console.print(f'the first prompt, whole:\n{summary["first_prompt"]}', soft_wrap=True)
   if summary['judged']:
     console.print(f'to be judged: molmo-jax judge --predictions={folder}/predictions.jsonl '
-                  f'--manifest={manifest.path} --folder={folder}/judge', highlight=False,
-                  soft_wrap=True)
+                  f'--manifest={manifest.path} --folder={folder}/judge', soft_wrap=True)
   if problems:
-    console.print(f'[yellow]{len(problems)} records could not be used and are not scored; the '
-                  f'first: {problems[0]}')
-  console.print(f'compiled programs: {model.generator.compilations}', highlight=False)
-  console.print(f'written: {folder}/summary.json, predictions.jsonl, report.html', highlight=False)
+    console.print(f'{len(problems)} records could not be used and are not scored; the first: '
+                  f'{problems[0]}', style='yellow')
+  console.print(f'compiled programs: {model.generator.compilations}')
+  console.print(f'written: {folder}/summary.json, predictions.jsonl, report.html')
   return summary
 
 
@@ -132,7 +128,7 @@ def first_prompt(manifest: Manifest | WordedManifest, processor: Processor) -> s
 
 
 def write_overall(folder: Path, tasks: Sequence[str], published: Mapping[str, Any],
-                  console: Console) -> None:
+                  console: Terminal) -> None:
   """Writes and prints the summary of several evaluations: of the folders `tasks` in `folder`."""
   predictions = [p for task in tasks for p in read_evaluation(folder / task)]
   prompts = {task: json.loads((folder / task / 'summary.json').read_text())['first_prompt']
@@ -140,10 +136,10 @@ def write_overall(folder: Path, tasks: Sequence[str], published: Mapping[str, An
   summary = summarise(predictions) | {'published': published, 'first_prompts': prompts}
   write_summary(folder / 'summary.json', summary)
   print_table(summary, console)
-  console.print(f'written: {folder}/summary.json, and a folder for every task', highlight=False)
+  console.print(f'written: {folder}/summary.json, and a folder for every task')
 
 
-def compare_evaluations(folders: tuple[str, str], out: Path, console: Console) -> None:
+def compare_evaluations(folders: tuple[str, str], out: Path, console: Terminal) -> None:
   """Prints the paired differences of two evaluations; writes comparison.json and comparison.html.
 
   Raises:
@@ -155,4 +151,4 @@ def compare_evaluations(folders: tuple[str, str], out: Path, console: Console) -
   write_atomically(out / 'comparison.json', json.dumps(as_json(found), indent=2) + '\n')
   write_comparison(out / 'comparison.html', found, pairs, folders,
                    lambda prediction: load_media(prediction, VideoConfig()))
-  console.print(f'written: {out / "comparison.json"}, comparison.html', highlight=False)
+  console.print(f'written: {out / "comparison.json"}, comparison.html')

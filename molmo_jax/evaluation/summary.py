@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 from scipy import stats
 
 from molmo_jax import metrics
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.files import write_atomically
+from molmo_jax.terminal import Terminal
 
 UNSCORED = 'predictions_only'                   # metric of examples whose answers are not public
 _COLUMNS = ('accuracy', 'low', 'high', 'chance', 'n')
@@ -130,7 +129,7 @@ def read_summary(path: str | os.PathLike) -> dict[str, Any]:
   return summary
 
 
-def print_table(summary: dict[str, Any], console: Console) -> None:
+def print_table(summary: dict[str, Any], console: Terminal) -> None:
   """Prints one line per task and one for all examples, in per cent."""
   table = Table(title_justify='left', show_edge=False, pad_edge=False)
   table.add_column('task')
@@ -140,14 +139,14 @@ def print_table(summary: dict[str, Any], console: Console) -> None:
     cells = _cells(row)
     if task in summary.get('judged', ()) or task in summary.get('unscored', ()):
       cells[:3] = ['to be judged' if task in summary['judged'] else 'not scored', '', '']
-    table.add_row(Text(task), *cells)           # Text: a task's name is not read as rich's markup
+    table.add_row(task, *cells)
   if len(summary['tasks']) > 1:
     table.add_section()
     table.add_row('all examples', *_cells(summary['overall']), style='bold')
   console.print(table)
 
 
-def print_published(published: Mapping[str, Mapping[str, float]], console: Console) -> None:
+def print_published(published: Mapping[str, Mapping[str, float]], console: Terminal) -> None:
   """Prints the numbers that benchmarks publish, where they are more than the mean score."""
   shown = {task: numbers for task, numbers in published.items() if set(numbers) - {'score'}}
   if not shown:
@@ -157,7 +156,7 @@ def print_published(published: Mapping[str, Mapping[str, float]], console: Conso
     table.add_column(name, justify=justify)
   for task, numbers in shown.items():
     for i, (name, value) in enumerate(numbers.items()):
-      table.add_row(Text(task if i == 0 else ''), Text(name), f'{value:.4f}')
+      table.add_row(task if i == 0 else '', name, f'{value:.4f}')
   console.print(table)
 
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import jax
 from jax import Array
-from rich.console import Console
 
 from molmo_jax.checkpoint.hf import counter, load_leaf
 from molmo_jax.checkpoint.hf_backbones import (
@@ -50,6 +49,7 @@ from molmo_jax.model.molmo import Network
 from molmo_jax.parallel import processes
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.progress import Display
+from molmo_jax.terminal import Terminal
 from molmo_jax.training.state import abstract_params, init_params
 
 
@@ -62,7 +62,7 @@ class Backbone:
 
 
 def load_params(run: Experiment, model: Network, key: Array, abstract: Any,
-                console: Console) -> Any:
+                console: Terminal) -> Any:
   """The parameters at step 0, in the dtypes and shardings of `abstract`. All processes call this.
 
   Args:
@@ -81,10 +81,10 @@ def load_params(run: Experiment, model: Network, key: Array, abstract: Any,
   backbones = _plan(run, targets)
   filled = {path for part in backbones for path in part.sources}
   for part in backbones:
-    console.print(f'{_groups(part.sources)}: from {part.files.folder}', highlight=False)
+    console.print(f'{_groups(part.sources)}: from {part.files.folder}')
     for remark in part.remarks:
-      console.print(f'  {remark}', highlight=False)
-  console.print(f'{_groups(targets.keys() - filled)}: random initial values', highlight=False)
+      console.print(f'  {remark}')
+  console.print(f'{_groups(targets.keys() - filled)}: random initial values')
   values = _initial(model, key, {path: x for path, x in targets.items() if path not in filled})
   with Display(console, 'loading', 1) as display:
     advance = counter([targets[path] for path in filled], None, display.of)

@@ -14,7 +14,6 @@ from typing import Any
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from molmo_jax.checkpoint import hf, native
 from molmo_jax.checkpoint.hf_config import read_model_config
@@ -26,6 +25,7 @@ from molmo_jax.model.config import ModelConfig
 from molmo_jax.preprocess.types import PreprocessConfig
 from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
+from molmo_jax.terminal import Terminal
 
 # What a run chooses; everything else comes from the checkpoint.
 CHOICES = frozenset(f'{section}.{name}' for section, names in {
@@ -107,14 +107,14 @@ def _merge(path: str, mine: Any, theirs: Any, default: Any, folder: Path) -> dic
   return out
 
 
-def load_params(run: Experiment, abstract: Any, console: Console) -> Any:
+def load_params(run: Experiment, abstract: Any, console: Terminal) -> Any:
   """The parameters of `run.init_from` in the dtype and sharding of `abstract`; layout embeddings
   start at zero.
   """
   if is_run(run.init_from):
     with native.open_checkpoints(Path(run.init_from) / 'checkpoints') as checkpoints:
       params, step = native.restore_params(checkpoints, None, abstract)
-    console.print(f'starting from step {step} of {run.init_from}', highlight=False)
+    console.print(f'starting from step {step} of {run.init_from}')
     return params
   fresh = FRESH if run.model.connector.layout_embedding else {}
   with Display(console, f'loading {run.init_from}', 1) as display:

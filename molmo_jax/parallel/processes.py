@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 
 from molmo_jax.configuration import ConfigError
 from molmo_jax.errors import MolmoError
+from molmo_jax.visible import say
 
 HELP = ("more than one process: 'auto' where the cluster says who is who (Cloud TPU, GKE, SLURM, "
   "Open MPI), or 'HOST:PORT,INDEX,COUNT', HOST being that of process 0")
@@ -113,7 +114,7 @@ def orderly_end() -> Iterator[None]:
 def _leave(message: str) -> None:
   if not jax.distributed.is_initialized():
     raise SystemExit(message) from None
-  print(message, file=sys.stderr, flush=True)
+  say(message, file=sys.stderr, flush=True)
   sys.stdout.flush()
   os._exit(1)
 

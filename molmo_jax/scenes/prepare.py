@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from molmo_jax.configuration import ConfigError
 from molmo_jax.data.pipeline import DataConfig
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.progress import Display
 from molmo_jax.scenes.config import ScenesConfig
 from molmo_jax.scenes.generate import all_text, generate
+from molmo_jax.terminal import Terminal
 
 POINT_MARKUP = ('<points coords="', '</points>')
 
 
 def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int,
-            console: Console) -> Tokenizer:
+            console: Terminal) -> Tokenizer:
   """Generates the scenes and trains their tokenizer where they are missing; loads the tokenizer.
 
   Args:
@@ -29,7 +28,7 @@ def prepare(config: DataConfig, scenes: ScenesConfig | None, vocab: int,
   asked_for = folder in (Path(config.train).parent, Path(config.validation).parent)
   if scenes is not None and config.scenes_root and asked_for:
     if not (folder / 'dataset.json').exists():
-      console.print(f'generating scenes into {folder}', highlight=False)
+      console.print(f'generating scenes into {folder}')
     with Display(console, 'generating', 1) as display:
       generate(scenes, folder, display.of)
     if not Path(config.tokenizer).exists():

@@ -26,6 +26,7 @@ from molmo_jax.evaluation.drawing import draw_points
 from molmo_jax.preprocess.reading import load_image
 from molmo_jax.preprocess.types import MediaError
 from molmo_jax.preprocess.video import read_video
+from molmo_jax.visible import say
 
 
 @one_line_errors
@@ -82,8 +83,8 @@ def _answer(molmo: molmo_jax.Molmo, messages: list[dict[str, Any]], max_new_toke
   answer = ''
   for piece in molmo.stream(messages, max_new_tokens):
     answer += piece
-    print(piece, end='', flush=True)
-  print()
+    say(piece, end='', flush=True)
+  say()
   return answer
 
 
@@ -108,7 +109,7 @@ def _draw(molmo: molmo_jax.Molmo, answer: str, messages: list[dict[str, Any]],
   height = max(len(d) for d in drawn)
   padded = [np.pad(d, ((0, height - len(d)), (0, 0), (0, 0)), constant_values=255) for d in drawn]
   Image.fromarray(np.concatenate(padded, axis=1)).save(args.draw)
-  print(f'{len(points)} points → {args.draw}', file=sys.stderr)
+  say(f'{len(points)} points → {args.draw}', file=sys.stderr)
 
 
 if __name__ == '__main__':

@@ -23,13 +23,13 @@ from typing import Any
 
 import jax
 from jax.experimental import topologies
-from rich.console import Console
 from rich.table import Table
 
 from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.configuration import ConfigError
 from molmo_jax.experiment import Experiment
 from molmo_jax.parallel.mesh import make_mesh
+from molmo_jax.terminal import Terminal
 from molmo_jax.tools.collectives import collectives
 from molmo_jax.tools.compiled_step import GIB, first_line, report_step, run_report
 
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
                     lambda run, args, console: compile_for(run, args.topology, console))
 
 
-def compile_for(run: Experiment, topology: str, console: Console) -> dict[str, Any]:
+def compile_for(run: Experiment, topology: str, console: Terminal) -> dict[str, Any]:
   """Compiles the step and prints its report; returns the same as a dict (bytes, seconds).
 
   Raises:

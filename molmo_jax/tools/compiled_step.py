@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.stages import Compiled, Lowered
-from rich.console import Console
 from rich.table import Table
 
 from molmo_jax.command_line import add_config, read_config
@@ -26,6 +25,7 @@ from molmo_jax.experiment import Experiment, check_on_mesh, from_config
 from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.sharding import batch_sharding
 from molmo_jax.parameters import flatten_paths
+from molmo_jax.terminal import Terminal
 from molmo_jax.training.optimizer import make_optimizer
 from molmo_jax.training.state import TrainState, abstract_params, abstract_state
 from molmo_jax.training.step import make_train_step
@@ -34,7 +34,7 @@ GIB = 2 ** 30
 
 
 def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
-               report_on: Callable[[Experiment, argparse.Namespace, Console], dict[str, Any]],
+               report_on: Callable[[Experiment, argparse.Namespace, Terminal], dict[str, Any]],
                ) -> int:
   """Runs such a tool; exit status: 0 where the step fits, 2 where it does not fit.
 
@@ -52,13 +52,13 @@ def run_report(parser: argparse.ArgumentParser, arguments: list[str] | None,
                       help='one JSON object on standard output, nothing else')
   args, rest = parser.parse_known_args(arguments)
   run = from_config(read_config(args.config, rest).config)
-  report = report_on(run, args, Console(stderr=args.json, highlight=False))
+  report = report_on(run, args, Terminal(stderr=args.json))
   if args.json:
     print(json.dumps(report))
   return 0 if report.get('fits', True) else 2
 
 
-def report_step(run: Experiment, mesh: Mesh, console: Console, *, capacity: int | None,
+def report_step(run: Experiment, mesh: Mesh, console: Terminal, *, capacity: int | None,
                 compiles: bool = True) -> tuple[dict[str, Any], Compiled | None]:
   """Prints what a training step needs of every device.
 
@@ -83,8 +83,9 @@ def report_step(run: Experiment, mesh: Mesh, console: Console, *, capacity: int 
                 f'{run.data.sequence_length} tokens and {run.data.crops} crops')
   console.print(bytes_table('per device, from shapes', sizes))
   if whole:
-    console.print(f'[yellow]{len(whole)} large parameters ({sum(whole.values()) / GIB:.2f} GiB) '
-                  f'are whole on every device: no axis divides them; the first is {min(whole)}')
+    console.print(f'{len(whole)} large parameters ({sum(whole.values()) / GIB:.2f} GiB) are whole '
+                  f'on every device: no axis divides them; the first is {min(whole)}',
+                  style='yellow')
   if not compiles:
     return report, None
   start = time.monotonic()
@@ -107,8 +108,8 @@ def report_step(run: Experiment, mesh: Mesh, console: Console, *, capacity: int 
     console.print(bytes_table('per device, compiled', memory | of_device))
     report['fits'] = capacity is None or memory['peak'] <= capacity
   if not report['fits']:
-    console.print(f'[red]does not fit:[/red] {problem}; smaller steps:')
-    console.print('\n'.join(f'  {line}' for line in report['suggestions']), markup=False)
+    console.print(f'does not fit: {problem}; smaller steps:', style='red')
+    console.print('\n'.join(f'  {line}' for line in report['suggestions']))
   return report, compiled
 
 

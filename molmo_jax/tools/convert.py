@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 from absl import logging
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from molmo_jax import experiment
 from molmo_jax.checkpoint import hf, native
@@ -38,7 +37,9 @@ from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.processor.processor import Processor
 from molmo_jax.processor.processor_files import read_contents, write_contents
 from molmo_jax.progress import Display
+from molmo_jax.terminal import Terminal
 from molmo_jax.training.state import abstract_params
+from molmo_jax.visible import say
 
 UNITS = {'': 1, 'KB': 10 ** 3, 'MB': 10 ** 6, 'GB': 10 ** 9}
 WIDEST = {'F32': 'float32', 'BF16': 'bfloat16'}
@@ -57,12 +58,12 @@ def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   args = _arguments(argv)
   logging.set_verbosity(logging.ERROR)   # Orbax warns of things that are as they should be
-  convert(args, Console(stderr=True))
-  print(f'{args.source} → {args.destination} ({args.layout})', file=sys.stderr)
+  convert(args, Terminal(stderr=True))
+  say(f'{args.source} → {args.destination} ({args.layout})', file=sys.stderr)
   return 0
 
 
-def convert(args: argparse.Namespace, console: Console) -> None:
+def convert(args: argparse.Namespace, console: Terminal) -> None:
   """Reads `args.source` (Hugging Face folder or id, or a run) and writes `args.destination`.
 
   Raises:
@@ -87,7 +88,7 @@ def convert(args: argparse.Namespace, console: Console) -> None:
                      shard_bytes=args.shard_size, **loaded.serving)
 
 
-def _read_hugging_face(folder: Path, dtype: str | None, console: Console) -> LoadedCheckpoint:
+def _read_hugging_face(folder: Path, dtype: str | None, console: Terminal) -> LoadedCheckpoint:
   """Without `dtype`: as stored, but mixed dtypes and float16 as float32, which loses nothing."""
   stored = {t.dtype for t in TensorFolder(folder).tensors.values()}
   exact = WIDEST.get(stored.pop(), 'float32') if len(stored) == 1 else 'float32'
@@ -105,9 +106,9 @@ def _read_run(workdir: Path, dtype: str | None, step: int | None) -> LoadedCheck
   abstract = abstract_params(run.model, make_mesh(MeshConfig()), dtype)
   with native.open_checkpoints(workdir / 'checkpoints',
                                run.training.keep_checkpoints) as checkpoints:
-    print(f'reading {workdir}', file=sys.stderr)
+    say(f'reading {workdir}', file=sys.stderr)
     params, step = native.restore_params(checkpoints, step, abstract)
-  print(f'step {step}', file=sys.stderr)
+  say(f'step {step}', file=sys.stderr)
   # A model that was trained from random parameters knows the positions of its rows; a fine-tuned
   # one knows those of its checkpoint, too.
   longest = None if run.init_from else run.data.sequence_length

@@ -22,6 +22,7 @@ from molmo_jax.evaluation.judging.rounds import read_answers, requests_text
 from molmo_jax.evaluation.predictions import Prediction, read_predictions
 from molmo_jax.files import write_atomically
 from molmo_jax.preprocess.types import Example
+from molmo_jax.visible import say
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,11 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     pairs = paired(read_predictions(options.predictions), options.manifest)
     judged = judge(pairs, read_answers(options.folder / 'answers.jsonl'))
   except (OSError, ValueError) as error:   # MolmoErrors among them
-    print(f'error: {error}', file=sys.stderr)
+    say(f'error: {error}', file=sys.stderr)
     return 2
   write_atomically(options.folder / 'requests.jsonl', requests_text(judged.requests))
   if judged.requests:
-    print(f'{len(judged.requests)} requests are to be answered: {options.folder}/requests.jsonl → '
+    say(f'{len(judged.requests)} requests are to be answered: {options.folder}/requests.jsonl → '
           f'answers.jsonl; {len(judged.scores)} of {len(pairs)} predictions are scored',
           file=sys.stderr)
     return 3
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
   write_atomically(options.folder / 'judged.json',
                    json.dumps(summary, ensure_ascii=False, indent=2) + '\n')
   for name, value in judged.means().items():
-    print(f'{name}: {value:.4f}', file=sys.stderr)
+    say(f'{name}: {value:.4f}', file=sys.stderr)
   return 0
 
 

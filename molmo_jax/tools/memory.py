@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from rich.console import Console
 
 from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.experiment import Experiment
 from molmo_jax.parallel.mesh import make_mesh
+from molmo_jax.terminal import Terminal
 from molmo_jax.tools.compiled_step import report_step, run_report
 
 
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
                     lambda run, args, console: measure(run, not args.shapes_only, console))
 
 
-def measure(run: Experiment, compiles: bool, console: Console) -> dict[str, Any]:
+def measure(run: Experiment, compiles: bool, console: Terminal) -> dict[str, Any]:
   """Prints and returns the bytes of each device: from shapes and, if asked, of the compiled step.
 
   Raises:

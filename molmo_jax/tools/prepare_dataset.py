@@ -20,14 +20,14 @@ import difflib
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.data.formatting import Formatter
 from molmo_jax.datasets import TRAINING
 from molmo_jax.datasets.page import training_page
 from molmo_jax.datasets.training import convert, write_urls
 from molmo_jax.progress import Display
+from molmo_jax.terminal import Terminal
+from molmo_jax.visible import say
 
 STAGES = {'pretrain': 'style_only', 'sft': 'molmo2', 'v1': 'molmo_v1'}   # → DataConfig.prompts
 
@@ -60,22 +60,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.error(f'there is no dataset {options.name!r}; the closest are: {", ".join(close)}')
   if options.urls:
     urls = write_urls(TRAINING[options.name], options.root, options.urls, options.files)
-    print(f'{options.urls}: {urls:,} URLs', file=sys.stderr)
+    say(f'{options.urls}: {urls:,} URLs', file=sys.stderr)
   return _prepare(options) if options.out else 0
 
 
 def _prepare(options: argparse.Namespace) -> int:
   formatter = Formatter(STAGES[options.stage]) if options.stage else None
-  with Display(Console(stderr=True), f'preparing {options.name}', 1) as display:
+  with Display(Terminal(stderr=True), f'preparing {options.name}', 1) as display:
     counts = convert(
       TRAINING[options.name], options.root, options.out, files=options.files, limit=options.limit,
       formatter=formatter, seed=options.seed, progress=lambda counts: display.update(0, (
         f'{counts.rows:,} rows, {counts.records:,} records, {counts.missing:,} missing')))
-  print(f'{options.out}: {counts.records:,} records from {counts.rows:,} rows; {counts.missing:,} '
+  say(f'{options.out}: {counts.records:,} records from {counts.rows:,} rows; {counts.missing:,} '
         f'skipped for missing media, {counts.unusable:,} unusable', file=sys.stderr)
   for kind, first in (('missing', counts.first_missing), ('unusable', counts.first_unusable)):
     if first:
-      print(f'  the first {kind}: {first}', file=sys.stderr)
+      say(f'  the first {kind}: {first}', file=sys.stderr)
   if not counts.records:
     raise ValueError('no record was written')
   return 0

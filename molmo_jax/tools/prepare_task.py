@@ -20,6 +20,7 @@ from molmo_jax.command_line import make_parser
 from molmo_jax.datasets import TaskError, resolve_tasks, write_manifest
 from molmo_jax.metrics.versions import MOLMO2, MOLMO_V1
 from molmo_jax.preprocess.types import MediaError
+from molmo_jax.visible import say
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,17 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
     if len(tasks) > 1 and (options.root or to_file):
       raise TaskError(f'{len(tasks)} tasks need --data_root and a folder for --out')
   except TaskError as error:
-    print(f'error: {error}', file=sys.stderr)
+    say(f'error: {error}', file=sys.stderr)
     return 2
   failed = 0
   for task in tasks:
     out = options.out if to_file else options.out / f'{task.label}.jsonl'
     try:
       count = write_manifest(task, options.root or options.data_root / task.folder, out)
-      print(f'{out}: {count} questions of {task.label}', file=sys.stderr)
+      say(f'{out}: {count} questions of {task.label}', file=sys.stderr)
     except (ValueError, OSError, MediaError) as error:   # TaskError and TableError among them
       failed += 1
-      print(f'{task.label}: {error}', file=sys.stderr)
+      say(f'{task.label}: {error}', file=sys.stderr)
   return 1 if failed else 0
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from rich.console import Console
-
 from molmo_jax.command_line import make_parser, one_line_errors, positive
 from molmo_jax.progress import Display
 from molmo_jax.scenes.config import ScenesConfig
 from molmo_jax.scenes.generate import generate
+from molmo_jax.terminal import Terminal
+from molmo_jax.visible import say
 
 
 @one_line_errors
@@ -37,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
   args = parser.parse_args(arguments)
   counts = config.train if args.train == records else config.train.scaled(args.train)
   config = dataclasses.replace(config, seed=args.seed, train=counts, val_per_task=args.val)
-  with Display(Console(), 'writing scenes', 1) as display:
+  with Display(Terminal(), 'writing scenes', 1) as display:
     generate(config, args.out, display.of)
-  print(f'{args.out}: train.jsonl, val.jsonl, images/, clips/, dataset.json')
+  say(f'{args.out}: train.jsonl, val.jsonl, images/, clips/, dataset.json')
   return 0
 
 

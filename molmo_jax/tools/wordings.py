@@ -19,6 +19,7 @@ from pathlib import Path
 from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.data.wordings import WordingsError, fields_of, read_wordings
 from molmo_jax.files import write_atomically
+from molmo_jax.visible import say
 
 # Files of the copy (f3cb108), and where in them the lists are that go by another name than here.
 SOURCES = {
@@ -47,10 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
   found = read_checkout(options.checkout)
   write_atomically(options.out, json.dumps(found, indent=1, ensure_ascii=False) + '\n')
   own = read_wordings()
-  print(f'{options.out}: {sum(map(len, found.values()))} wordings of {len(found)} kinds',
+  say(f'{options.out}: {sum(map(len, found.values()))} wordings of {len(found)} kinds',
         file=sys.stderr)
   if missing := [kind for kind in own if kind not in found]:
-    print(f"  the project's own stay for: {', '.join(missing)}", file=sys.stderr)
+    say(f"  the project's own stay for: {', '.join(missing)}", file=sys.stderr)
   return 0
 
 

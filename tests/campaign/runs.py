@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from rich.console import Console
 
 from molmo_jax import experiment
 from molmo_jax.checkpoint import native
@@ -25,6 +24,7 @@ from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.evaluation.summary import read_summary
 from molmo_jax.pages.curves import read_metrics, write_curves
 from molmo_jax.scenes.prepare import prepare
+from molmo_jax.terminal import Terminal
 from molmo_jax.training.telemetry import MetricsLog
 from tests.campaign.checkpoints import equal, restored, state
 from tests.campaign.engine import ROOT, Case
@@ -171,7 +171,7 @@ class Inputs:
         ('train', 'train.jsonl'), ('validation', 'val.jsonl'), ('tokenizer', 'tokenizer.json'))})
 
     def start() -> Any:
-      return prepare(config, run.scenes, run.model.llm.first_extra_id, Console(file=io.StringIO()))
+      return prepare(config, run.scenes, run.model.llm.first_extra_id, Terminal(file=io.StringIO()))
 
     def check(tokenizer: Any) -> None:
       assert tokenizer.encode(' red'), 'no tokens'

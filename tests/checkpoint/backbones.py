@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
-from rich.console import Console
 from safetensors.numpy import save_file
 
 from molmo_jax.initial import from_backbones
 from molmo_jax.model.config import LlmConfig, VitConfig
 from molmo_jax.model.molmo import Network
+from molmo_jax.terminal import Terminal
 from tests.checkpoint.hub import abstract
 
 KEY = jax.random.key(11)
@@ -132,4 +132,4 @@ def load(c, llm='', vit='', console=None, shardings=None):
     lambda tree: jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), tree))
   run = SimpleNamespace(model=c, init_llm=str(llm), init_vit=str(vit))
   return from_backbones.load_params(run, Network(c), KEY, abstract(c, shardings),
-                               console or Console(quiet=True))
+                               console or Terminal(quiet=True))

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from rich.console import Console
 
 from molmo_jax.checkpoint.hf_backbones import resize_grid
 from molmo_jax.errors import CheckpointError
@@ -19,6 +18,7 @@ from molmo_jax.model.molmo import Network
 from molmo_jax.parallel.mesh import MeshConfig, make_mesh
 from molmo_jax.parallel.sharding import shardings_of
 from molmo_jax.parameters import flatten_paths
+from molmo_jax.terminal import Terminal
 from molmo_jax.training.state import init_state
 from tests.checkpoint.backbones import FAMILIES, KEY, image_tower, language_model, load, write
 from tests.model.tiny import config
@@ -147,7 +147,7 @@ def test_a_padded_vocabulary_is_read_as_far_as_it_is_used(tmp_path):
   settings, tensors = language_model(CONFIG.llm, 'qwen3', rows=CONFIG.llm.vocab + 24)
   text = io.StringIO()
   params = load(CONFIG, llm=write(tmp_path / 'llm', settings, tensors),
-                console=Console(file=text, width=200))
+                console=Terminal(file=text, width=200))
   for ours, theirs in (('base', 'model.embed_tokens.weight'), ('head', 'lm_head.weight')):
     assert np.array_equal(params['embedding'][ours], tensors[theirs][:CONFIG.llm.vocab])
   assert (
@@ -255,7 +255,7 @@ def test_a_position_table_of_another_grid_is_resized_unless_the_model_keeps_it(t
   table = tensors['vision_model.embeddings.position_embedding.weight']
   text = io.StringIO()
   resized = load(CONFIG, vit=folder,
-                 console=Console(file=text, width=200))['vit']['position_embedding']
+                 console=Terminal(file=text, width=200))['vit']['position_embedding']
   assert np.array_equal(resized, resize_grid(table, 9))
   assert 'resized from 25 to 9 patches; model.vit.positions=25 keeps it as it is' in text.getvalue()
   kept = load(config(vit=dict(positions=25)), vit=folder)['vit']['position_embedding']

@@ -7,7 +7,6 @@ from math import comb
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from molmo_jax.evaluation.compare import (
   CompareError,
@@ -20,6 +19,7 @@ from molmo_jax.evaluation.compare import (
 )
 from molmo_jax.evaluation.compare_report import write_comparison
 from molmo_jax.evaluation.predictions import Prediction, write_predictions
+from molmo_jax.terminal import Terminal
 from tests.evaluation.test_report import Page
 
 
@@ -88,7 +88,7 @@ def test_table_and_page_show_what_differs(tmp_path):
   second = [record(i, float(i >= 8)) for i in range(10)]
   pairs = pair_predictions(first, second)
   found = compare(pairs)
-  console = Console(record=True, width=140)
+  console = Terminal(record=True, width=140)
   print_comparison(found, ('a', 'b'), console)
   assert '-80.0' in console.export_text()
   write_comparison(tmp_path / 'c.html', found, pairs, ('a', 'b'), lambda r: [])

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 from PIL import Image
-from rich.console import Console
 
 import molmo_jax
 from configs import finetune as finetune_config
@@ -26,6 +25,7 @@ from molmo_jax.experiment import from_config
 from molmo_jax.initial import from_checkpoint
 from molmo_jax.model.molmo import Network
 from molmo_jax.parameters import flatten_paths
+from molmo_jax.terminal import Terminal
 from molmo_jax.training.state import init_params
 from tests.programs import ROOT, command, finish, one_line_error
 
@@ -172,7 +172,7 @@ def test_layout_embeddings_start_at_zero_and_change_nothing():
   plain, run = adopted(), adopted(**{'model.connector.layout_embedding': True})
   def load(run):
     abstract = jax.eval_shape(lambda: init_params(Network(run.model), jax.random.key(0)))
-    return flatten_paths(from_checkpoint.load_params(run, abstract, Console(quiet=True)))
+    return flatten_paths(from_checkpoint.load_params(run, abstract, Terminal(quiet=True)))
   with_layout, without = load(run), load(plain)
   new = with_layout.keys() - without.keys()
   assert new and all(name.startswith('connector/layout/') for name in new)

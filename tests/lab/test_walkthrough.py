@@ -15,7 +15,6 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from configs import image, molmo_v1, scenes, video
 from molmo_jax import experiment
@@ -28,6 +27,7 @@ from molmo_jax.preprocess import images
 from molmo_jax.preprocess.encode import encode
 from molmo_jax.preprocess.reading import load_image
 from molmo_jax.preprocess.types import Example, MediaError, Message
+from molmo_jax.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = ['table', 'global', 'tiling', 'patches', 'windows', 'tokens', 'mask']
@@ -158,7 +158,7 @@ def test_several_images_have_a_column_each_and_one_for_all(small, wide):
     assert each[0] == each[2] != each[1]
     if '×' not in total:
       assert sum(map(result, each)) == result(total), stage.name
-  console = Console(file=io.StringIO(), width=200)
+  console = Terminal(file=io.StringIO(), width=200)
   terminal.show(w, console)
   assert 'wide.png' in console.file.getvalue() and '11 sequence:' in console.file.getvalue()
   assert table.design_note(w) is None

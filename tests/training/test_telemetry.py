@@ -6,8 +6,8 @@ import io
 import json
 
 import numpy as np
-from rich.console import Console
 
+from molmo_jax.terminal import Terminal
 from molmo_jax.training.telemetry import MetricsLog, batch_table, parameter_table
 from tests.model.tiny import batch, row
 
@@ -64,7 +64,7 @@ def test_other_processes_write_nothing(tmp_path):
 
 def printed(table):
   out = io.StringIO()
-  Console(width=160, file=out).print(table)
+  Terminal(width=160, file=out).print(table)
   return out.getvalue()
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import jax
 from absl import logging
-from rich.console import Console
 
 from molmo_jax.command_line import add_config, make_parser, one_line_errors, positive, read_config
 from molmo_jax.lab.sweep import listing, markdown, tables
@@ -32,6 +31,8 @@ from molmo_jax.lab.sweep.results import MEAN, StudyResult, read_results, write_p
 from molmo_jax.lab.sweep.scheduler import PROGRAM, Scheduler
 from molmo_jax.lab.sweep.study import RUNS, Plan, choose, plan, read_studies
 from molmo_jax.scenes.prepare import prepare
+from molmo_jax.terminal import Terminal
+from molmo_jax.visible import say
 
 DEFAULT_CONFIG = 'configs/ablations.py'
 
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
   args, rest = _parser().parse_known_args(arguments)
   logging.set_verbosity(logging.WARNING)
   jax.config.update('jax_platforms', 'cpu')     # of this process; accelerators are for the runs
-  console, out = Console(), Path(args.out).resolve()
+  console, out = Terminal(), Path(args.out).resolve()
   if args.report_only:
     make_report(out, args.study, args.insert, console)
     return 0
@@ -55,24 +56,24 @@ def main(arguments: list[str] | None = None) -> int:
     for run in planned.runs.values():
       folder = out / RUNS / run.name
       if not is_done(folder):
-        print(shlex.join([sys.executable, str(PROGRAM), *run.arguments(config_file, folder)]))
+        say(shlex.join([sys.executable, str(PROGRAM), *run.arguments(config_file, folder)]))
     return 0
   places = shares(args.processes, backend())
   if args.list:
-    print(*listing.lines(planned, out, len(places)), sep='\n')
+    say('\n'.join(listing.lines(planned, out, len(places))))
     return 0
   write_plan(out, planned, args.seeds)
   prepare_data(planned, console)
   outcome = Scheduler(list(planned.runs.values()), out, config_file, places, console).work()
   if outcome.stopped:
-    console.print('stopped; the same command resumes it', highlight=False)
+    console.print('stopped; the same command resumes it')
     return 1
   if any(is_done(out / RUNS / name) for name in planned.runs):
     make_report(out, None, args.insert, console)
   if outcome.failed:
     console.print(f'{len(outcome.failed)} of {len(planned.runs)} runs failed: '
       f'{", ".join(outcome.failed)}. Their folders are in {out / RUNS}; the same command tries '
-      'them again', style='red', highlight=False)
+      'them again', style='red')
   return 1 if outcome.failed else 0
 
 
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def prepare_data(planned: Plan, console: Console) -> None:
+def prepare_data(planned: Plan, console: Terminal) -> None:
   """Generates the scenes of every data setting, once, before the runs that read them."""
   settings = {run.experiment.data.scenes_root: run.experiment for run in planned.runs.values()}
   for run in settings.values():
@@ -105,7 +106,7 @@ def prepare_data(planned: Plan, console: Console) -> None:
       prepare(run.data, run.scenes, run.model.llm.first_extra_id, console)
 
 
-def make_report(out: Path, study: str | None, insert: str | None, console: Console) -> None:
+def make_report(out: Path, study: str | None, insert: str | None, console: Terminal) -> None:
   """Writes the report of `study` (names with commas; None: all) and prints its main numbers.
 
   `insert`: a Markdown file that gets the tables, too.
@@ -116,15 +117,15 @@ def make_report(out: Path, study: str | None, insert: str | None, console: Conso
     show(study, console)
   paths = write_report(studies, out)
   console.print(f'written: {", ".join([str(paths[0]), *(path.name for path in paths[1:])])}',
-                highlight=False, soft_wrap=True)
+                soft_wrap=True)
   if insert:
     done = markdown.insert(Path(insert), studies)
-    console.print(f'put into {insert}: {", ".join(done)}', highlight=False)
+    console.print(f'put into {insert}: {", ".join(done)}')
 
 
-def show(study: StudyResult, console: Console) -> None:
+def show(study: StudyResult, console: Terminal) -> None:
   """The main outcome of one study, a line per arm."""
-  console.print(f'[bold]{study.name}[/bold]: {", ".join(study.tasks)}', highlight=False)
+  console.print(f'{study.name}: {", ".join(study.tasks)}', style='bold')
   for arm in study.arms:
     line = f'  {arm.name}: not finished'
     if arm.runs:
@@ -134,4 +135,4 @@ def show(study: StudyResult, console: Console) -> None:
       found = study.difference(arm)
       line += (f'; difference {tables.difference_cell(found).text}, {tables.p_phrase(found.p)}'
                f'{tables.mark(found.p)}')
-    console.print(line, highlight=False, markup=False)
+    console.print(line)

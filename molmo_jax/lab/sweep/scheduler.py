@@ -16,14 +16,13 @@ from concurrent import futures
 from pathlib import Path
 from typing import IO
 
-from rich.console import Console
-
 from molmo_jax.files import write_atomically
 from molmo_jax.lab.sweep import record
 from molmo_jax.lab.sweep.resources import Share
 from molmo_jax.lab.sweep.study import RUNS, Run
 from molmo_jax.programs import HOME
 from molmo_jax.progress import Display
+from molmo_jax.terminal import Terminal
 
 PROGRAM = HOME / 'train.py'
 POLL = 0.2                                      # seconds between two looks at the processes
@@ -43,7 +42,7 @@ class Scheduler:
   """Keeps every share busy with one run: a thread for each starts one process after the other."""
 
   def __init__(self, runs: Sequence[Run], out: Path, config_file: str, shares: Sequence[Share],
-               console: Console):
+               console: Terminal):
     self._runs, self._out, self._config, self._console = list(runs), out, config_file, console
     self._shares = shares
     self._waiting = collections.deque(run for run in runs if not record.is_done(self._folder(run)))
@@ -137,9 +136,9 @@ class Scheduler:
       how = f'was ended by {signal.Signals(-status).name}'
     log = self._folder(run) / record.LOG
     self._console.print(f'failed: {run.name} {how}; its log, {log}, ends with', style='red',
-                        highlight=False, soft_wrap=True)
+                        soft_wrap=True)
     for line in record.last_lines(log, SHOWN):
-      self._console.print(f'  {line}', markup=False, highlight=False)
+      self._console.print(f'  {line}')
 
   def _end_processes(self) -> None:
     """After a first signal, asks each process once to stop; after a second, or too long, kills it.

@@ -15,7 +15,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from absl import logging
-from rich.console import Console
 
 from molmo_jax.command_line import add_config, make_parser, one_line_errors, read_config
 from molmo_jax.configuration import ConfigError
@@ -24,6 +23,7 @@ from molmo_jax.lab.walkthrough import terminal
 from molmo_jax.lab.walkthrough.example import ANSWER, walk
 from molmo_jax.lab.walkthrough.media import read_sources
 from molmo_jax.lab.walkthrough.page import page
+from molmo_jax.terminal import Terminal
 
 
 @one_line_errors
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
                       help='numbers of crops and frames for inference, and no answer')
   args, rest = parser.parse_known_args(arguments)
   logging.set_verbosity(logging.WARNING)
-  console = Console()
+  console = Terminal()
   run = from_config(read_config(args.config, rest).config)
   walkthrough = walk(read_sources(args.files), run, args.question, args.answer,
                      training=not args.inference)
@@ -51,5 +51,5 @@ def main(arguments: list[str] | None = None) -> int:
     args.out.write_text(page(walkthrough), encoding='utf-8')
   except OSError as error:
     raise ConfigError(f'--out={args.out}: {error.strerror}') from None
-  console.print(f'page: {args.out}', highlight=False)
+  console.print(f'page: {args.out}')
   return 0

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from molmo_jax.lab.walkthrough.example import Walkthrough
 from molmo_jax.lab.walkthrough.table import design_note, limit_notes, stages
+from molmo_jax.terminal import Terminal
 
 
-def show(w: Walkthrough, console: Console) -> None:
+def show(w: Walkthrough, console: Terminal) -> None:
   """Prints the table, with a column per file and, for several files, one for all, and the notes."""
   several = len(w.parts) > 1
   files = [part.source.name for part in w.parts]
@@ -19,16 +18,16 @@ def show(w: Walkthrough, console: Console) -> None:
   table.add_column('', justify='right')
   table.add_column('step')
   for heading in [*files, 'all'] if several else ['numbers']:
-    table.add_column(Text(heading), justify='right')
+    table.add_column(heading, justify='right')
   if not several:
-    table.add_column('what it is', overflow='fold')
+    table.add_column('what it is')
   rows = stages(w)
   for index, stage in enumerate(rows, 1):
-    notes = [] if several else [Text(stage.note)]
-    table.add_row(str(index), stage.name, *map(Text, stage.cells(len(files))), *notes)
+    notes = [] if several else [stage.note]
+    table.add_row(str(index), stage.name, *stage.cells(len(files)), *notes)
   console.print(table)
   below = [f'{index} {stage.name}: {stage.note}'
            for index, stage in enumerate(rows, 1)] if several else []
   for note in [*below, design_note(w), *limit_notes(w)]:
     if note:
-      console.print(Text(note))
+      console.print(note)

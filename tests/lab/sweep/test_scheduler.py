@@ -13,12 +13,12 @@ import threading
 import time
 
 import pytest
-from rich.console import Console
 
 from molmo_jax.configuration import ConfigError
 from molmo_jax.lab.sweep import record, resources, scheduler
 from molmo_jax.lab.sweep.resources import Share, shares
 from molmo_jax.lab.sweep.study import RUNS, plan, read_studies
+from molmo_jax.terminal import Terminal
 from tests.lab.sweep.tiny import config_file
 
 PROGRAM = """
@@ -68,7 +68,7 @@ def sweep(tmp_path, monkeypatch):
         json.dumps({runs[i].name: word for i, word in (how or {}).items()}))
       printed = io.StringIO()
       self.scheduler = scheduler.Scheduler(runs, out, 'mine.py', places,
-                                           Console(file=printed, width=200))
+                                           Terminal(file=printed, width=200))
       for at, number in interrupt:
         threading.Thread(target=self.interrupt, args=(at, number), daemon=True).start()
       return self.scheduler.work(), printed.getvalue()

@@ -1,0 +1,23 @@
+"""Text that is data, as it may stand in a message: nothing in it moves the cursor, colours the
+screen, ends the line or turns the order of letters around.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# control characters but line feed and tab, marks and overrides of the writing direction, separators
+# of lines, halves of surrogate pairs
+_INTERPRETED = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069'
+                          '\ud800-\udfff\ufeff]')
+
+
+def visible(text: str) -> str:
+  r"""`text` with every character that a terminal would interpret written as \x1b, \r, \u202e, …"""
+  return _INTERPRETED.sub(lambda found: found[0].encode('unicode_escape').decode('ascii'), text)
+
+
+def say(text: str = '', **options: Any) -> None:
+  """`print` for a text with data in it."""
+  print(visible(text), **options)
