@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,6 +46,9 @@ class Manifest:
     if not -len(self) <= index < len(self):
       raise IndexError(f'{self.path} has {len(self)} records; there is no record {index}')
     return f'{self.path}:{self._lines[index, 0]}'
+
+  def __iter__(self) -> Iterator[Example]:
+    return (self[index] for index in range(len(self)))
 
   def __getitem__(self, index: int) -> Example:
     """Parses one record.

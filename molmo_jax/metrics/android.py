@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
-from molmo_jax.metrics.numeric_answers import to_float
+from typing import Any
 
 # Beginning of a step → its kind; in this order.
 _BEGINNINGS = ('click', 'long press', 'type', 'scroll', 'open app')
@@ -49,13 +48,14 @@ def parse_box(text: str) -> tuple[float, ...]:
   Raises:
     ValueError: anything else.
   """
-  numbers = [to_float(part) for part in text.strip().removeprefix('[').removesuffix(']').split(',')]
-  if len(numbers) != 4 or None in numbers:
-    raise ValueError(f'a box is four numbers in brackets, not {text[:80]!r}')
-  return tuple(numbers)
+  try:
+    x0, y0, x1, y1 = map(float, text.strip().removeprefix('[').removesuffix(']').split(','))
+  except ValueError:
+    raise ValueError(f'a box is four numbers in brackets, not {text[:80]!r}') from None
+  return x0, y0, x1, y1
 
 
-def _step(text: str) -> tuple[str | None, str | tuple[float, ...]]:
+def _step(text: str) -> tuple[str | None, Any]:
   """Kind of a step (None for an unknown one) and what it is compared by."""
   text = text.strip().lower()
   kind = next((kind for kind in _BEGINNINGS if text.startswith(kind)), None)

@@ -2,14 +2,13 @@
 what each one needs).
 
 A rule gives the sub-scores of one prediction; the first of them is the example's score, 0…1. What
-an example must have besides is in `Benchmark`. Numbers over all examples: `summaries`.
+an example must have besides is in `Metric`. Numbers over all examples: `summaries`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from molmo_jax.metrics.android import android_step
@@ -33,10 +32,16 @@ from molmo_jax.metrics.numeric_answers import (
   scientific_relaxed_correctness,
 )
 from molmo_jax.metrics.open_answers import math_vista_correct, mmmu_open_correct
-from molmo_jax.metrics.references import Reference, check_has, metadata_of
+from molmo_jax.metrics.references import (
+  Metric,
+  Reference,
+  Scores,
+  metadata_of,
+  of_answers,
+  of_metadata,
+)
 from molmo_jax.metrics.text_answers import (
   anls,
-  clean_prediction,
   exact_answer,
   normalise_answer,
   starts_with_answer,
@@ -54,32 +59,10 @@ from molmo_jax.metrics.video_answers import (
   vinoground,
 )
 
-Scores = Mapping[str, float]
-
 # Question types of VSI-Bench that are answered by a letter; all others are answered by a number.
 VSI_CHOICES = frozenset({
   'object_rel_direction_easy', 'object_rel_direction_medium', 'object_rel_direction_hard',
   'object_rel_distance', 'route_planning', 'obj_appearance_order'})
-
-
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
-  """A metric: its rule, and what an example must have for it."""
-  rule: Callable[[str, Reference, Mapping[str, Any]], Scores | float]   # of the metadata too
-  answers: bool = True
-  options: bool = False
-  metadata: tuple[str, ...] = ()
-  cleaned: bool = True                        # the rule gets `clean_prediction` of the text
-  judged: bool = False                        # a language model scores afterwards; until then 0
-
-  def scores(self, prediction: str, example: Reference, name: str) -> Scores:
-    """Sub-scores by name, the example's score first. Raises ValueError if the example lacks
-    something.
-    """
-    check_has(example, name, answers=self.answers, options=self.options, metadata=self.metadata)
-    text = clean_prediction(prediction) if self.cleaned else prediction
-    scores = self.rule(text, example, metadata_of(example))
-    return scores if isinstance(scores, Mapping) else {'score': float(scores)}
 
 
 def _version(data: Mapping[str, Any]) -> str:
@@ -160,10 +143,9 @@ def _ego3d(text: str, example: Reference, data: Mapping[str, Any]) -> Scores:
           'squared_error': math.nan if missing else error, 'missing': float(missing)}
 
 
-def _clock(dial: bool) -> Benchmark:
-  keys = ('hour', 'minute', 'second')
-  return Benchmark(lambda p, e, d: clock_scores(p, *(d[key] for key in keys), dial=dial),
-                   answers=False, cleaned=False, metadata=keys)
+def _clock(dial: bool) -> Metric:
+  return of_metadata(lambda p, d: clock_scores(p, d['hour'], d['minute'], d['second'], dial=dial),
+                     'hour', 'minute', 'second')
 
 
 def _video_ocr(text: str, example: Reference, data: Mapping[str, Any]) -> float:
@@ -182,62 +164,59 @@ def _charts(text: str, example: Reference, data: Mapping[str, Any]) -> Scores:
 _PERCEPTION = ('A', 'B', 'C', 'D', None)        # the last for the index −1: no letter
 _VIDEO = ('kind', 'video')
 
-BENCHMARKS: dict[str, Benchmark] = {
-  'exact_answer': Benchmark(lambda p, e, d: exact_answer(e.answers, p)),
-  'starts_with_answer': Benchmark(lambda p, e, d: starts_with_answer(e.answers, p)),
-  'chart_qa': Benchmark(_charts),
-  'doc_qa': Benchmark(lambda p, e, d: {'anls': anls(e.answers, p),
+BENCHMARKS: dict[str, Metric] = {
+  'exact_answer': of_answers(exact_answer),
+  'starts_with_answer': of_answers(starts_with_answer),
+  'chart_qa': Metric(_charts),
+  'doc_qa': Metric(lambda p, e, d: {'anls': anls(e.answers, p),
                                        'exact': exact_answer(e.answers, p)}),
-  'letter_choice': Benchmark(_option_letter, options=True),
-  'ai2d': Benchmark(lambda p, e, d: _selected(p, ai2d_names(e), e, d), options=True,
+  'letter_choice': Metric(_option_letter, options=True),
+  'ai2d': Metric(lambda p, e, d: _selected(p, ai2d_names(e), e, d), options=True,
                     metadata=('unlabelled', 'abc_label', 'has_transparent_box')),
-  'mmmu': Benchmark(_mmmu, metadata=('question_type',)),
-  'letter': Benchmark(_letter, options=True),
-  'mantis_eval': Benchmark(_mantis, metadata=('question_type',)),
-  'real_world_qa': Benchmark(
+  'mmmu': Metric(_mmmu, metadata=('question_type',)),
+  'letter': Metric(_letter, options=True),
+  'mantis_eval': Metric(_mantis, metadata=('question_type',)),
+  'real_world_qa': Metric(
       lambda p, e, d: real_world_qa(e.answers[0], p, d['question_type'], version=_version(d)),
       metadata=('question_type',)),
-  'math_vista': Benchmark(_math_vista, cleaned=False, metadata=('question_type', 'answer_type')),
-  'vsi_bench': Benchmark(_vsi, metadata=('question_type',)),
-  'ego3d': Benchmark(_ego3d, metadata=('question_type', 'category')),
+  'math_vista': Metric(_math_vista, cleaned=False, metadata=('question_type', 'answer_type')),
+  'vsi_bench': Metric(_vsi, metadata=('question_type',)),
+  'ego3d': Metric(_ego3d, metadata=('question_type', 'category')),
   'clock': _clock(dial=True),
   'clock_training': _clock(dial=False),
-  'android_control': Benchmark(lambda p, e, d: android_step(e.answers[0], p, d['box']),
+  'android_control': Metric(lambda p, e, d: android_step(e.answers[0], p, d['box']),
                                cleaned=False, metadata=('box',)),
-  'tomato': Benchmark(_option_letter, options=True, cleaned=False),
-  'ego_schema': Benchmark(
-      lambda p, e, d: LETTERS[parse_ego_schema(p, e.options)] == e.answers[0], options=True),
-  'nextqa': Benchmark(lambda p, e, d: parse_next_qa(p, e.options) == e.answers[0], options=True),
-  'perception_test': Benchmark(
+  'tomato': Metric(_option_letter, options=True, cleaned=False),
+  'ego_schema': Metric(
+      lambda p, e, d: parse_ego_schema(p, e.options) == LETTERS.find(e.answers[0]), options=True),
+  'nextqa': Metric(lambda p, e, d: parse_next_qa(p, e.options) == e.answers[0], options=True),
+  'perception_test': Metric(
       lambda p, e, d: _PERCEPTION[parse_perception_test(p)] == e.answers[0], options=True),
-  'video_mme': Benchmark(lambda p, e, d: parse_video_mme(p) == e.answers[0], cleaned=False,
+  'video_mme': Metric(lambda p, e, d: parse_video_mme(p) == e.answers[0], cleaned=False,
                          metadata=('duration', 'sub_category', 'task_type')),
-  'long_video_bench': Benchmark(lambda p, e, d: parse_long_video_bench(p) == e.answers[0],
+  'long_video_bench': Metric(lambda p, e, d: parse_long_video_bench(p) == e.answers[0],
                                 cleaned=False),
-  'mlvu_multiple_choice': Benchmark(lambda p, e, d: mlvu_multiple_choice(e.answers[0], p),
+  'mlvu_multiple_choice': Metric(lambda p, e, d: mlvu_multiple_choice(e.answers[0], p),
                                     cleaned=False),
-  'lvbench': Benchmark(lambda p, e, d: lv_bench(e.answers[0], p), cleaned=False),
-  'vinoground': Benchmark(lambda p, e, d: vinoground(e.answers[0], p), cleaned=False,
+  'lvbench': Metric(lambda p, e, d: lv_bench(e.answers[0], p), cleaned=False),
+  'vinoground': Metric(lambda p, e, d: vinoground(e.answers[0], p), cleaned=False,
                           metadata=('kind', 'pair', 'side')),
-  'video_hallucer': Benchmark(lambda p, e, d: video_hallucer(e.answers[0], p), cleaned=False,
+  'video_hallucer': Metric(lambda p, e, d: video_hallucer(e.answers[0], p), cleaned=False,
                               metadata=('question_group', 'category')),
-  'temp_compass': Benchmark(_temp_compass, cleaned=False, metadata=('task',)),
-  'temporal_bench': Benchmark(_temporal_bench, cleaned=False, metadata=_VIDEO),
-  'temporal_bench_published': Benchmark(
+  'temp_compass': Metric(_temp_compass, cleaned=False, metadata=('task',)),
+  'temporal_bench': Metric(_temporal_bench, cleaned=False, metadata=_VIDEO),
+  'temporal_bench_published': Metric(
       lambda p, e, d: not e.options or _temporal_bench(p, e, d), cleaned=False, metadata=_VIDEO),
-  'qv_highlights': Benchmark(lambda p, e, d: moment_scores(p, d['windows'])._asdict(),
-                             answers=False, cleaned=False, metadata=('windows',)),
-  'point_count': Benchmark(lambda p, e, d: point_count(p, d['count'], version=_version(d)),
-                           answers=False, cleaned=False, metadata=('count',)),
-  'video_point_count': Benchmark(lambda p, e, d: video_point_count(p, d['count']), answers=False,
-                                 cleaned=False, metadata=('count', 'subset')),
-  **{name: Benchmark(lambda p, e, d, rule=rule: rule(p, d), answers=False, cleaned=False,
-                     metadata=metadata) for name, (rule, metadata) in LOCATED.items()},
-  'mme_videoocr': Benchmark(_video_ocr, cleaned=False, metadata=('eval_method',)),
-  'predictions_only': Benchmark(lambda p, e, d: 0.0, answers=False),
-  'judged_caption': Benchmark(lambda p, e, d: 0.0, answers=False,
+  'qv_highlights': of_metadata(lambda p, d: moment_scores(p, d['windows'])._asdict(), 'windows'),
+  'point_count': of_metadata(lambda p, d: point_count(p, d['count'], version=_version(d)), 'count'),
+  'video_point_count': of_metadata(lambda p, d: video_point_count(p, d['count']), 'count',
+                                   'subset'),
+  **LOCATED,
+  'mme_videoocr': Metric(_video_ocr, cleaned=False, metadata=('eval_method',)),
+  'predictions_only': Metric(lambda p, e, d: 0.0, answers=False),
+  'judged_caption': Metric(lambda p, e, d: 0.0, answers=False,
                               metadata=('statements', 'reference'), judged=True),
-  'judged_events': Benchmark(lambda p, e, d: 0.0, metadata=('events',), judged=True),
-  'judged_mlvu': Benchmark(lambda p, e, d: 0.0, metadata=('task_type',), judged=True),
-  'judged_open_qa': Benchmark(lambda p, e, d: 0.0, judged=True),
+  'judged_events': Metric(lambda p, e, d: 0.0, metadata=('events',), judged=True),
+  'judged_mlvu': Metric(lambda p, e, d: 0.0, metadata=('task_type',), judged=True),
+  'judged_open_qa': Metric(lambda p, e, d: 0.0, judged=True),
 }

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from molmo_jax.metrics.means import mean_by, mean_of
-from molmo_jax.metrics.numeric_answers import NUMBER_WORDS, to_int
+from molmo_jax.metrics.numeric_answers import to_int
+from molmo_jax.metrics.text_answers import WORDS
 from molmo_jax.metrics.versions import MOLMO2, is_v1
 from molmo_jax.preprocess.points import parse_points
 
-_WORDS = (*NUMBER_WORDS, 'eleven', 'twelve', 'thirteen', 'fourteen', 'fifteen', 'sixteen',
-          'seventeen', 'eighteen', 'nineteen', 'twenty')
-_VALUES = {word: value for value, word in enumerate(_WORDS)}
+_VALUES = {word: value for value, word in enumerate(WORDS['numbers'].split())}
 _LAST_TOTAL = re.compile(r'.*a total of ([0-9]+)')
 # Upstream sets no limit to the name; without one the search of a hostile text would never end.
 _TOTAL = re.compile(r'(?:a total of|the total number(?:\s+of\s+.{1,1000}?)?\s+is:)\s*(\d+)')
@@ -22,16 +21,7 @@ _NONE = re.compile(r'\bnone\b', re.IGNORECASE)
 
 _BIN_EDGES = (0, 5, 10, 15, 20, 25)
 
-# What is measured and not counted ('_' is a blank). These are beginnings: 'more' excludes 'morels'.
-_MEASURES = '|'.join(r"""
-years months weeks days hours minutes [a-z]*seconds
-(?:tera|giga|mega|kilo|deca|deci|centi|milli|micro|nano|pico)?meters metres leagues fathoms
-nautical_miles (?:square_|sq_)?(?:inches|ft|miles) (?:square_|sq_)feet (?:square_|_sq)?yards
-passing_yards acres hectares cubic [a-z]*liters gallons quarts pints fluid_ounces
-weight [a-z]*grams tons pounds ounces dollars cents euros seed mph kph
-degrees calories hertz horsepower psi atmospheres [a-z]*watts [a-z]*bytes
-more fewer less likes (?:different_)?ways
-""".split()).replace('_', ' ')
+_MEASURES = '|'.join(WORDS['measures'].split()).replace('_', ' ')
 _ASKED = r"what|(?:what(?:'s| is| was| were)|states?|indicates?) the(?: exact| precise)?"
 _AMOUNT = '(?:total )?(?:count|number|amount)|total|num'
 _COUNTING = re.compile(
@@ -81,14 +71,20 @@ def point_count(prediction: str, count: int, *, version: str = MOLMO2, read_text
 
 def _last_number(text: str, read_none: bool) -> int | None:
   last = text.split()[-1] if text else ''
-  value = to_int(last)
-  value = _VALUES.get(last) if value is None else value
-  value = _found(_LAST_TOTAL.match(text)) if value is None else value
-  return 0 if value is None and read_none and _NONE.search(text) else value
+  return _first(to_int(last), _VALUES.get(last), _found(_LAST_TOTAL.match(text)),
+                _none(text, read_none))
+
+
+def _first(*values: int | None) -> int | None:
+  return next((value for value in values if value is not None), None)
 
 
 def _found(match: re.Match | None) -> int | None:
   return to_int(match.group(1)) if match else None
+
+
+def _none(text: str, read_none: bool) -> int | None:
+  return 0 if read_none and _NONE.search(text) else None
 
 
 def _scores(given: int | None, count: int, margin: int) -> dict[str, float]:
@@ -119,10 +115,7 @@ def video_point_count(prediction: str, count: int, *, read_none: bool = False) -
   'There are none.' is not valid; `read_none` reads it as 0.
   """
   text = prediction.strip().lower().rstrip('.').strip()
-  given = to_int(text)
-  given = _found(_TOTAL.search(text)) if given is None else given
-  if given is None and read_none and _NONE.search(text):
-    given = 0
+  given = _first(to_int(text), _found(_TOTAL.search(text)), _none(text, read_none))
   return _scores(given, count, margin=1 + math.floor(0.05 * count))
 
 

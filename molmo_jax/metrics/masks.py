@@ -56,8 +56,7 @@ def _runs_of_text(text: str) -> list[int]:
     value |= (group & 0x1f) << shift
     shift += 5
     if not group & _MORE:
-      if group & _SIGN:
-        value -= 1 << shift
+      value -= 1 << shift if group & _SIGN else 0
       runs.append(value + (runs[-2] if len(runs) > 2 else 0))
       value = shift = 0
   if shift:
@@ -69,11 +68,9 @@ def _text_of_runs(runs: Sequence[int]) -> str:
   characters = []
   for i, run in enumerate(runs):
     value = run - (runs[i - 2] if i > 2 else 0)
-    while True:
-      group = value & 0x1f
-      value >>= 5
+    done = False
+    while not done:
+      group, value = value & 0x1f, value >> 5
       done = value == (-1 if group & _SIGN else 0)
       characters.append(chr(_FIRST + (group if done else group | _MORE)))
-      if done:
-        break
   return ''.join(characters)

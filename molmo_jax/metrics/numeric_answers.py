@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-NUMBER_WORDS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine',
-                'ten')
+from molmo_jax.metrics.text_answers import NUMBER_WORDS
 
 # Python refuses to turn longer digit strings into integers, and no count is that long.
 _MAX_DIGITS = 18

@@ -58,7 +58,7 @@ def normalise_extraction(extraction: str, *, question_type: str, answer_type: st
     return None if number is None else str(number)
   if answer_type != 'float':
     return extraction
-  digits = int(precision) if fix_precision and precision is not None else precision
+  digits: Any = int(precision) if fix_precision and precision is not None else precision
   try:
     return str(round(float(extraction), digits))
   except (TypeError, ValueError, OverflowError):

@@ -34,6 +34,12 @@ def is_inside(point: Point, mask: np.ndarray | None,
   return 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and bool(mask[y, x])
 
 
+def in_masks(points: Sequence[Point], masks: Sequence[np.ndarray | None],
+             ) -> Callable[[int, int], bool]:
+  """Whether the point of the first index is in the mask of the second."""
+  return lambda i, j: is_inside(points[i], masks[j])
+
+
 def matched_scores(predicted: Sequence[Point], references: Sequence[Point],
                    is_right: Callable[[int, int], bool], total: int | None = None) -> F1Scores:
   """Precision, recall and F1 of points that are paired, one to one, so that the sum of the
@@ -70,7 +76,7 @@ def pointing_scores(prediction: str, width: int, height: int, references: Sequen
   predicted = (parse_points_v1 if is_v1(version) else parse_points)(prediction, width, height)
   if is_v1(version) and references and not is_v1_points(prediction):
     predicted = []
-  return matched_scores(predicted, references, lambda i, j: is_inside(predicted[i], masks[j]))
+  return matched_scores(predicted, references, in_masks(predicted, masks))
 
 
 def point_bench(prediction: str, mask: np.ndarray, width: int | None = None,
@@ -113,10 +119,11 @@ def video_point_scores(prediction: str, width: int, height: int, duration: float
     references: (seconds, x, y).
     masks: for each reference, the object's mask by time in seconds.
   """
-  predicted = parse_video_points(prediction, width, height)
-  percents = [[[round(value / full * 100, 1) for value, full in zip(
+  def percents(points: Sequence[Point]) -> list[list[float]]:
+    return [[round(value / full * 100, 1) for value, full in zip(
       point, (duration, width, height), strict=True)] for point in points]
-      for points in (predicted, references)]
-  scores = matched_scores(*percents, lambda i, j: is_inside(
+
+  predicted = parse_video_points(prediction, width, height)
+  scores = matched_scores(percents(predicted), percents(references), lambda i, j: is_inside(
       predicted[i][1:], masks[j].get(predicted[i][0])))
   return scores._asdict() | {'valid': float(bool(predicted))}

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import collections
 import difflib
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from molmo_jax.metrics.benchmarks import BENCHMARKS, Benchmark
+from molmo_jax.metrics.benchmarks import BENCHMARKS
 from molmo_jax.metrics.choices import select_option
 from molmo_jax.metrics.numeric_answers import relaxed_correctness, scientific_relaxed_correctness
-from molmo_jax.metrics.references import Reference, name_of
+from molmo_jax.metrics.references import Metric, Reference, name_of, of_answers
 from molmo_jax.metrics.text_answers import a_okvqa_score, anls, vqa_score
 from molmo_jax.preprocess.points import parse_points
 
@@ -80,19 +79,15 @@ def multiple_choice(prediction: str, example: Reference) -> float:
   return float(example.options[select_option(prediction, example.options)] in example.answers)
 
 
-def _of_answers(rule: Callable[[Sequence[str], str], float]) -> Benchmark:
-  return Benchmark(lambda p, e, d: rule(e.answers, p))
-
-
-_BY_NAME = {
-  'exact_match': Benchmark(lambda p, e, d: exact_match(p, e), cleaned=False),
-  'points': Benchmark(lambda p, e, d: points(p, e), answers=False, cleaned=False),
-  'multiple_choice': Benchmark(lambda p, e, d: multiple_choice(p, e), answers=False, cleaned=False),
-  'vqa_score': _of_answers(vqa_score),
-  'a_okvqa_score': _of_answers(a_okvqa_score),
-  'anls': _of_answers(anls),
-  'relaxed_correctness': _of_answers(relaxed_correctness),
-  'scientific_relaxed_correctness': _of_answers(scientific_relaxed_correctness),
+METRICS: dict[str, Metric] = {
+  'exact_match': Metric(lambda p, e, d: exact_match(p, e), cleaned=False),
+  'points': Metric(lambda p, e, d: points(p, e), answers=False, cleaned=False),
+  'multiple_choice': Metric(lambda p, e, d: multiple_choice(p, e), answers=False, cleaned=False),
+  'vqa_score': of_answers(vqa_score),
+  'a_okvqa_score': of_answers(a_okvqa_score),
+  'anls': of_answers(anls),
+  'relaxed_correctness': of_answers(relaxed_correctness),
+  'scientific_relaxed_correctness': of_answers(scientific_relaxed_correctness),
 } | BENCHMARKS
 
 # How many of the most frequent answers `chance` tries as the constant one.
@@ -122,10 +117,6 @@ def sub_scores(prediction: str, example: Reference, metric: str) -> Mapping[str,
   A metric with one number calls it 'score'. Raises as `score` does.
   """
   return _named(metric).scores(prediction, example, metric)
-
-
-METRICS: dict[str, Callable[[str, Reference], float]] = {
-  name: functools.partial(score, metric=name) for name in _BY_NAME}
 
 
 def is_judged(metric: str) -> bool:
@@ -168,7 +159,7 @@ def _best_constant(examples: Sequence[Reference], metric: str) -> float:
     accepted = collections.Counter(a for e in examples for a in set(map(_normalise, e.answers)))
     return max(accepted.values(), default=0)
   frequent = collections.Counter(a for e in examples for a in e.answers).most_common(_CONSTANTS)
-  return max((sum(METRICS[metric](a, e) for e in examples) for a, _ in frequent), default=0.0)
+  return max((sum(score(a, e, metric) for e in examples) for a, _ in frequent), default=0.0)
 
 
 def _best_constant_points(examples: Sequence[Reference]) -> int:
@@ -181,9 +172,9 @@ def _best_constant_points(examples: Sequence[Reference]) -> int:
   return max(empty, int(hits.max()))
 
 
-def _named(metric: str) -> Benchmark:
-  if metric not in _BY_NAME:
-    close = difflib.get_close_matches(metric, _BY_NAME, n=1, cutoff=0.0)[0]
+def _named(metric: str) -> Metric:
+  if metric not in METRICS:
+    close = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)[0]
     raise ValueError(f"metric '{metric}' does not exist; did you mean '{close}'? The metrics are: "
-                     f"{', '.join(_BY_NAME)}")
-  return _BY_NAME[metric]
+                     f"{', '.join(METRICS)}")
+  return METRICS[metric]

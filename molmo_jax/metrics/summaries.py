@@ -44,9 +44,9 @@ def published(metric: str, pairs: Pairs) -> dict[str, float]:
 def _row(prediction: str, example: Reference, metric: str) -> dict[str, Any]:
   """What the summaries read of one prediction: the example's metadata are among it."""
   scores = sub_scores(prediction, example, metric)
-  return dict(metadata_of(example)) | {
-    'prediction': prediction, 'example': example, 'answers': example.answers,
-    'answer': (*example.answers, '')[0], 'sub_scores': scores, 'score': headline(scores)}
+  return {**metadata_of(example), 'prediction': prediction, 'example': example,
+          'answers': example.answers, 'answer': (*example.answers, '')[0], 'sub_scores': scores,
+          'score': headline(scores)}
 
 
 def _sub_score_means(rows: Rows) -> dict[str, float]:
@@ -61,7 +61,7 @@ def _charts(rows: Rows) -> dict[str, float]:
 
 def _ai2d(rows: Rows) -> dict[str, float]:
   names = [ai2d_names(row['example']) for row in rows]
-  named = [row | {'option_names': of_row, 'answer_idx': of_row.index(row['answer'])}
+  named = [{**row, 'option_names': of_row, 'answer_idx': of_row.index(row['answer'])}
            for row, of_row in zip(rows, names, strict=True)]
   return ai2d_means(named, version=_version(rows))
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import collections
 import re
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 
-from molmo_jax.metrics.numeric_answers import NUMBER_WORDS
+WORDS = tomllib.loads(Path(__file__).with_name('words.toml').read_text(encoding='utf-8'))
+NUMBER_WORDS = tuple(WORDS['numbers'].split()[:11])   # zero to ten
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _GROUPED_DIGITS = re.compile(r'\d,\d')
@@ -18,20 +21,8 @@ _MAX_PERIODS = 32
 _ARTICLES = frozenset(('a', 'an', 'the'))
 _NUMBERS = {word: str(number) for number, word in enumerate(NUMBER_WORDS)} | {'none': '0'}
 
-_WORDS = """
-ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
-haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
-might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
-shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
-someone's something'd something'd've something'll that's there'd there'd've there're there's
-they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're
-what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're
-why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're
-you've
-""".split()
-
 # Misspelling (one apostrophe is missing) → word. The last entry is upstream's, the wrong way round.
-CONTRACTIONS = {word[:i] + word[i + 1:]: word for word in _WORDS
+CONTRACTIONS = {word[:i] + word[i + 1:]: word for word in WORDS['contractions'].split()
                 for i, character in enumerate(word) if character == "'"}
 CONTRACTIONS["somebody'd"] = 'somebodyd'
 
@@ -65,8 +56,8 @@ def normalise_answer(text: str, *, all_periods: bool = False) -> str:
   """
   text = text.replace('\n', ' ').replace('\t', ' ').lower().strip()
   grouped = _GROUPED_DIGITS.search(text) is not None
-  marks = {m: '' if grouped or f'{m} ' in text or f' {m}' in text else ' ' for m in _MARKS}
-  text = text.translate(str.maketrans(marks))
+  text = text.translate({
+    ord(m): '' if grouped or f'{m} ' in text or f' {m}' in text else ' ' for m in _MARKS})
   words = _PERIOD.sub('', text, count=0 if all_periods else _MAX_PERIODS).split()
   numbered = (_NUMBERS.get(word, word) for word in words)
   return ' '.join(CONTRACTIONS.get(word, word) for word in numbered if word not in _ARTICLES)

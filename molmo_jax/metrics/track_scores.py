@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from molmo_jax.metrics.means import F1Scores, mean_of
-from molmo_jax.metrics.point_scores import Point, is_inside, matched_scores
+from molmo_jax.metrics.point_scores import Point, in_masks, is_inside, matched_scores
 from molmo_jax.preprocess.tracks import parse_tracks
 
 
@@ -53,15 +53,15 @@ def tracking_scores(prediction: str, width: int, height: int, fps: float,
       order = [masks.get(name, {}).get(number) for name in (names if align_masks else masks)]
       return (order + [None] * len(names))[:len(names)]
 
-    points, own = list(tracks.values()), masks_of(list(objects))
-    scores.append(matched_scores(
-        points, list(objects.values()), lambda i, j, points=points, own=own: is_inside(
-            points[i], own[j]), total=None if count_present else len(masks)))
+    points = list(tracks.values())
+    scores.append(matched_scores(points, list(objects.values()),
+                                 in_masks(points, masks_of(list(objects))),
+                                 total=None if count_present else len(masks)))
     # Equally good matches are decided by the order: upstream sorts objects as numbers.
     names, ids = sorted(objects, key=lambda name: (len(str(name)), str(name))), sorted(tracks)
-    inside = [[is_inside(tracks[i], mask) for i in ids] for mask in masks_of(names)]
+    inside = [is_inside(tracks[i], mask) for mask in masks_of(names) for i in ids]
     similarities.append(FrameSimilarity(
-        names, ids, np.asarray(inside, np.float64).reshape(len(names), len(ids))))
+        names, ids, np.array(inside, np.float64).reshape(len(names), len(ids))))
   means = {name: mean_of(values) for name, values in zip(
     F1Scores._fields, zip(*scores or [F1Scores(1.0, 1.0, 1.0)]))}
   return means | hota(similarities) | {'frames': len(scores)}

@@ -9,12 +9,12 @@ import numpy as np
 
 from molmo_jax.metrics.choices import guess_letter
 from molmo_jax.metrics.means import mean_by, mean_of
+from molmo_jax.metrics.text_answers import WORDS
 
 _LONE_LETTER = re.compile(r'\b[A-D]\b')
 
-_PREFIXES = ('The best answer is', 'The correct answer is', 'The answer is', 'The answer',
-             'The best option is', 'The correct option is', 'Best answer:', 'Best option:')
-_VIDEO_MME_PREFIXES = (*_PREFIXES, 'Answer:', 'Option:', 'The correct answer', 'The correct option')
+_VIDEO_MME_PREFIXES = WORDS['answer_prefixes']
+_PREFIXES = _VIDEO_MME_PREFIXES[:8]             # without 'Answer:' and what follows it
 # Upstream's list lacks two commas, so that four prefixes are two that hardly ever occur.
 _VIDEO_MME_FUSED = (*_PREFIXES[:4], ''.join(_PREFIXES[4:6]), ''.join(_PREFIXES[6:]),
                     *_VIDEO_MME_PREFIXES[8:])

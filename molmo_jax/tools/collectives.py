@@ -42,10 +42,10 @@ def collectives(hlo: str) -> list[Collective]:
 
   def visit(name: str, runs: int, in_loops: bool) -> None:
     for line in computations.get(name, ()):
-      match = _OPERATION.search(line)
       scatter = 'calls=%all-reduce-scatter' in line     # how TPU programs write a reduce-scatter
-      if match or scatter:
-        operation = 'reduce-scatter' if scatter else match[1]
+      match = _OPERATION.search(line)
+      operation = 'reduce-scatter' if scatter else match[1] if match else None
+      if operation:
         channel = _CHANNEL.search(line)
         if channel and (operation, channel[1]) in seen:
           continue

@@ -59,17 +59,13 @@ def compile_for(run: Experiment, topology: str, console: Terminal) -> dict[str, 
   kind = devices[0].device_kind
   capacity = int(CAPACITY[kind] * GIB) if kind in CAPACITY else None
   console.rule(f'{run.name} on {topology}: {len(devices)} × {kind}')
-  cached = jax.config.jax_enable_compilation_cache
   # programs for absent devices cannot be read back
   jax.config.update('jax_enable_compilation_cache', False)
-  try:
-    report, compiled = report_step(run, make_mesh(run.mesh, devices), console, capacity=capacity)
-  finally:
-    jax.config.update('jax_enable_compilation_cache', cached)
+  report, compiled = report_step(run, make_mesh(run.mesh, devices), console, capacity=capacity)
   report['topology'] = topology
   if compiled is None:
     return report
-  found = collectives(compiled.as_text())
+  found = collectives(compiled.as_text() or '')
   report['collectives'] = [vars(e) for e in found]
   table = Table('operation', 'where', 'written', 'run per step', 'GiB per step',
                 title='collectives, per device', title_justify='left')
@@ -100,14 +96,13 @@ def slice_devices(topology: str) -> list[Any]:
                                              **options).devices)
   except Exception as error:
     # what libtpu raises differs between versions, and there is no narrower class
-    text = str(error)
+    text, problem = str(error), f'--topology={topology}: {first_line(error)}'
     if 'lockfile' in text:
-      raise ConfigError('another process uses libtpu, and only one can: wait for it, or delete '
-                        '/tmp/libtpu_lockfile if it has died') from None
+      problem = ('another process uses libtpu, and only one can: wait for it, or delete '
+                 '/tmp/libtpu_lockfile if it has died')
     if 'TPU support not installed' in text or 'libtpu.so' in text:
-      raise ConfigError('libtpu is needed: pip install -r requirements-tpu.txt '
-                        f'({first_line(error)})') from None
-    raise ConfigError(f'--topology={topology}: {first_line(error)}') from None
+      problem = f'libtpu is needed: pip install -r requirements-tpu.txt ({first_line(error)})'
+    raise ConfigError(problem) from None
 
 
 if __name__ == '__main__':

@@ -154,7 +154,7 @@ def memory_of(compiled: Compiled) -> dict[str, int]:
   'arguments' are state and batch, 'outputs' those that do not take the place of an argument; 'peak'
   is the most of all of them together at one moment.
   """
-  m = compiled.memory_analysis()
+  m: Any = compiled.memory_analysis()
   parts = dict(arguments=m.argument_size_in_bytes, temporaries=m.temp_size_in_bytes,
                outputs=m.output_size_in_bytes - m.alias_size_in_bytes,
                program=m.generated_code_size_in_bytes)

@@ -14,6 +14,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import itertools
 import re
 import sys
 import textwrap
@@ -66,16 +67,14 @@ def meanings(cls: type) -> dict[str, str]:
     said |= attributes(inspect.getdoc(part) or '')
     source = textwrap.dedent(inspect.getsource(part))
     lines = source.splitlines()
-    for node in ast.parse(source).body[0].body:
+    for node in ast.iter_child_nodes(ast.parse(source).body[0]):
       if isinstance(node, ast.AnnAssign):
-        above = []
-        for line in reversed(lines[:node.lineno - 1]):
-          if not line.lstrip().startswith('#'):
-            break
-          above.insert(0, line)
-        behind = lines[node.end_lineno - 1].encode()[node.end_col_offset:].decode()
-        comment = ' '.join(line.strip(' #') for line in (*above, behind)).strip()
-        said[node.target.id] = comment or said.get(node.target.id, '')
+        above = itertools.takewhile(lambda line: line.lstrip().startswith('#'),
+                                    reversed(lines[:node.lineno - 1]))
+        behind = lines[(node.end_lineno or 0) - 1].encode()[node.end_col_offset:].decode()
+        comment = ' '.join(line.strip(' #') for line in (*reversed([*above]), behind)).strip()
+        name = ast.unparse(node.target)
+        said[name] = comment or said.get(name, '')
   return said
 
 

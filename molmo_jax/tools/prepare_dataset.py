@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 from molmo_jax.command_line import make_parser, one_line_errors
+from molmo_jax.data.conversations import Prompts
 from molmo_jax.data.formatting import Formatter
 from molmo_jax.datasets import TRAINING
 from molmo_jax.datasets.page import training_page
@@ -29,7 +30,7 @@ from molmo_jax.progress import Display
 from molmo_jax.terminal import Terminal
 from molmo_jax.visible import say
 
-STAGES = {'pretrain': 'style_only', 'sft': 'molmo2', 'v1': 'molmo_v1'}   # → DataConfig.prompts
+STAGES: dict[str, Prompts] = {'pretrain': 'style_only', 'sft': 'molmo2', 'v1': 'molmo_v1'}
 
 
 @one_line_errors

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,21 +22,8 @@ from molmo_jax.data.wordings import WordingsError, fields_of, read_wordings
 from molmo_jax.files import write_atomically
 from molmo_jax.visible import say
 
-# Files of the copy (f3cb108), and where in them the lists are that go by another name than here.
-SOURCES = {
-  'olmo/preprocessing/data_formatter.py': {},
-  'olmo/preprocessing/multiple_choice_templates.py': {
-    'build_option_name_instructions': 'choice_instruction_label',
-    'build_option_instructions.0': 'choice_instruction',
-    'build_option_instructions.1': 'choice_instruction_both',
-    'build_option_templates': 'choice_layout_instruction',
-    'build_option_name_templates': 'choice_layout_label',
-    'build_instruction_templates': 'choice_layout'},
-  'olmo/data/pixmo_datasets.py': {'NO_POINT_PREFIX': 'no_pointing'},
-  'olmo/data/academic_video_datasets.py': {
-    'COIN.action_templates': 'action', 'ActivityNet.templates': 'activity',
-    'Kinetics710.templates': 'person_action', 'Paxion.QUESTION_TEMPLATES': 'matching_action'}}
-FIELDS = {'q': 'question', 'opts': 'options', 'instr': 'instruction', 'option_type': 'kind'}
+SOURCES, FIELDS = tomllib.loads(
+  Path(__file__).with_name('wordings.toml').read_text(encoding='utf-8')).values()
 
 
 @one_line_errors
@@ -117,9 +105,9 @@ def _text(node: ast.expr) -> str:
     return node.value if isinstance(node.value, str) else ''
   if not isinstance(node, ast.JoinedStr):
     return ''
-  parts = [part.value if isinstance(part, ast.Constant) else
-           f'{{{FIELDS.get(name := getattr(part.value, "id", ""), name)}}}' for part in node.values]
-  return ''.join(map(str, parts))
+  names = [getattr(getattr(part, 'value', None), 'id', '') for part in node.values]
+  return ''.join(str(part.value) if isinstance(part, ast.Constant) else
+                 f'{{{FIELDS.get(name, name)}}}' for part, name in zip(node.values, names))
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ from molmo_jax.metrics import (
   numeric_answers,
   open_answers,
   point_scores,
+  score,
   text_answers,
   track_scores,
   video_answers,
@@ -157,9 +158,10 @@ FUNCTIONS = {
   'multi image': lambda t: points.parse_multi_image_points(t, [(10, 10)]),
   'is_v1_points': points.is_v1_points,
   'tracks': lambda t: tracks.parse_tracks(t, 10, 10, 30.0),
-} | {f'metric {name}': functools.partial(metric, example=example_of(name))
-     for name, metric in METRICS.items()} | {
-       f'metric {name}, {kind}': functools.partial(METRICS[name], example=example_of(name, kind))
+} | {f'metric {name}': functools.partial(score, example=example_of(name), metric=name)
+     for name in METRICS} | {
+       f'metric {name}, {kind}': functools.partial(score, example=example_of(name, kind),
+                                                   metric=name)
        for name, kind in TYPES.items()}
 
 
