@@ -9,7 +9,10 @@ the question.
 from __future__ import annotations
 
 import string
+import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,15 +20,9 @@ from molmo_jax.data.wordings import draw
 
 STANDARD = 0.1
 LABEL_ONLY, LABELLED, INLINE, INSTRUCTION, COMMON_MARKER = 0.25, 0.8, 0.1, 0.5, 0.8
-BULLETS = '•◦▪▫‣⁃∙○●□'
-INLINE_SEPARATORS = (';', ' ||| ')
-ALPHABETS = ((tuple(string.ascii_uppercase), 'letter'), (tuple(string.ascii_lowercase), 'letter'),
-             (tuple(str(i) for i in range(1, 21)), 'number'),
-             (('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x'), 'numeral'))
-COMMON = ('%s. ', '%s) ', '%s: ', '(%s) ')
-_SPACED = ('%s; ', '%s ', '%s.  ', '%s)', '%s=', '%s\t', '%s    ', '{%s} ', '%s => ', '[%s] ',
-           '<%s> ')
-UNUSUAL = tuple(sorted({*_SPACED, *(m.strip() for m in COMMON + _SPACED)} - {'%s'}))
+# labels, what stands around them, and what stands between options
+PARTS: dict[str, Any] = tomllib.loads(
+  Path(__file__).with_name('choices.toml').read_text(encoding='utf-8'))
 
 
 def plain_choice(question: str, options: Sequence[str], unlabelled: bool = False
@@ -53,12 +50,12 @@ def drawn_choice(question: str, options: Sequence[str], rng: np.random.Generator
   inline, instructed = rng.random() < INLINE, rng.random() < INSTRUCTION
   lines, answers, kind, marker = list(options), list(options), '', ''
   if labelled:
-    markers = COMMON if rng.random() < COMMON_MARKER else UNUSUAL
+    markers = PARTS['common' if rng.random() < COMMON_MARKER else 'unusual']
     marker = markers[rng.integers(len(markers))]
-    fitting = [(names, of) for names, of in ALPHABETS if len(names) >= len(options)]
-    names, kind = fitting[rng.integers(len(fitting))]
+    fitting = [a for a in PARTS['alphabets'] if len(a['names']) >= len(options)]
+    kind, names = fitting[rng.integers(len(fitting))].values()
     lines = [marker % name + option for name, option in zip(names, options)]
-    answers = list(names[:len(options)]) if label_only else lines
+    answers = names[:len(options)] if label_only else lines
   listed = _listed(lines, options, labelled, inline, marker, rng)
   if labelled:
     part = rng.random()
@@ -77,7 +74,7 @@ def drawn_choice(question: str, options: Sequence[str], rng: np.random.Generator
 def _listed(lines: list[str], options: Sequence[str], labelled: bool, inline: bool, marker: str,
             rng: np.random.Generator) -> str:
   """The options below each other, with bullets, or in one line."""
-  separators = [s for s in INLINE_SEPARATORS
+  separators = [s for s in PARTS['separators']
                 if s not in marker.strip() and not any(o.endswith(s) for o in options)]
   separators += [''] if labelled else []
   if inline and separators:
@@ -86,5 +83,5 @@ def _listed(lines: list[str], options: Sequence[str], labelled: bool, inline: bo
     return ' '.join([*ends, lines[-1]])
   if labelled or rng.random() >= 0.5:
     return '\n'.join(lines)
-  bullet = BULLETS[rng.integers(len(BULLETS))]
+  bullet = PARTS['bullets'][rng.integers(len(PARTS['bullets']))]
   return '\n'.join(f'{bullet} {line}' for line in lines)

@@ -58,21 +58,13 @@ def path(value: Any, where: str) -> str:
     where, value, 'a path, which is not empty and has no NUL character')
 
 
-def number(value: Any, where: str) -> int | float:
-  """A number that a float32 holds; NaN is none."""
-  if isinstance(value, int | float) and type(value) is not bool and abs(value) <= LARGEST:
-    return value
-  return wrong(where, value, 'a finite number')
-
-
-def fraction(value: Any, where: str) -> float:
-  """A number from 0 to 1."""
-  return value if 0 <= number(value, where) <= 1 else wrong(where, value, 'from 0 to 1')
-
-
-def amount(value: Any, where: str) -> float:
-  """A number that is not negative."""
-  return value if number(value, where) >= 0 else wrong(where, value, 'at least 0')
+def number_from(least: float, most: float, what: str) -> Form:
+  """A number in a range that a float32 holds; NaN is in none."""
+  def read(value: Any, where: str) -> int | float:
+    if isinstance(value, int | float) and type(value) is not bool and least <= value <= most:
+      return value
+    return wrong(where, value, what)
+  return read
 
 
 def one_of(*words: str) -> Form:
@@ -124,5 +116,7 @@ def whole(what: str, **keys: Form) -> Form:
   return read
 
 
+number = number_from(-LARGEST, LARGEST, 'a finite number')
+amount = number_from(0, LARGEST, 'a number that is not negative')
 strings = list_of(string, 'a list of strings')
 POINTS = list_of(pair_of(number, number, 'a pair [x, y]'), 'a list of [x, y] pairs')

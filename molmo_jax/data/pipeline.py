@@ -110,19 +110,16 @@ class EncodeRecord(grain.transforms.RandomMap):
     end_with_parent()                # unpickled: this is a worker
 
 
+@functools.cache     # once per process
 def end_with_parent() -> None:
-  """In a worker process: ends it when the program that started it is gone, even by SIGKILL; once
-  per process.
-  """
+  """In a worker process: ends it when the program that started it is gone, even by SIGKILL."""
   parent = multiprocessing.parent_process()
-  if parent is None or any(thread.name == end_with_parent.__name__
-                           for thread in threading.enumerate()):
-    return
 
   def watch() -> None:
     parent.join()
     os._exit(1)
-  threading.Thread(target=watch, name=end_with_parent.__name__, daemon=True).start()
+  if parent is not None:
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def read_sources(config: DataConfig) -> tuple[MixedDataset, ...]:

@@ -12,9 +12,9 @@ from molmo_jax.data.forms import (
   Form,
   ManifestError,
   amount,
-  fraction,
   list_of,
   number,
+  number_from,
   object_of,
   pair_of,
   path,
@@ -38,6 +38,8 @@ _TURNS = list_of(whole('{"role": …, "content": …}', role=string, content=str
 _LINES = list_of(whole('{"start": seconds, "end": seconds, "text": …}', start=number, end=number,
                        text=string),
                  'a string or a list of {"start": seconds, "end": seconds, "text": …}')
+_COORDINATE = number_from(
+  0, 1, 'a fraction from 0 to 1: divide pixels by the width and the height')
 _CLIP = pair_of(number, number, '[start, end] in seconds with 0 <= start < end')
 
 
@@ -70,11 +72,6 @@ def _weight_or_none(value: Any, where: str) -> float | Mapping[str, Any] | None:
   return None if value is None else weight(value, where)
 
 
-def _coordinate(value: Any, where: str) -> float:
-  return value if 0 <= number(value, where) <= 1 else wrong(
-    where, value, 'a fraction from 0 to 1: divide pixels by the width and the height')
-
-
 def _object(value: Any, where: str) -> Mapping[str, Any]:
   return value if isinstance(value, Mapping) else wrong(where, value, 'an object')
 
@@ -86,14 +83,14 @@ def _sampling(value: Any, where: str) -> dict[str, Any]:
 
 
 KEYS: dict[str, Form] = {
-  'image': path, 'images': list_of(path, 'a list of strings'), 'video': path,
-  'messages': _conversation, 'conversations': list_of(_conversation, 'a list of conversations'),
-  'question': string, 'answer': string, 'facts': list_of(fact, 'a list of objects'),
-  'dialogue': fraction, 'backdrop': path, 'sampling': _sampling, 'subtitles': _subtitles,
-  'clip': _clip, 'weights': list_of(_weight_or_none, 'a list of numbers'), 'style': string,
-  'styles': strings, 'task': string, 'metric': string, 'answers': strings, 'options': strings,
-  'points': list_of(pair_of(_coordinate, _coordinate, 'a pair [x, y]'), 'a list of [x, y] pairs'),
-  'metadata': _object, 'id': string}
+  'image': path, 'images': list_of(path, 'a list of strings'), 'video': path, 'clip': _clip,
+  'subtitles': _subtitles, 'sampling': _sampling, 'messages': _conversation,
+  'conversations': list_of(_conversation, 'a list of conversations'), 'question': string,
+  'answer': string, 'facts': list_of(fact, 'a list of objects'), 'backdrop': path,
+  'dialogue': number_from(0, 1, 'a probability'), 'style': string, 'styles': strings,
+  'weights': list_of(_weight_or_none, 'a list of numbers'), 'task': string, 'metric': string,
+  'answers': strings, 'options': strings, 'metadata': _object, 'id': string,
+  'points': list_of(pair_of(_COORDINATE, _COORDINATE, 'a pair [x, y]'), 'a list of [x, y] pairs')}
 
 
 def parse_record(record: Any, source: str, folder: str | os.PathLike | None = None) -> Example:

@@ -49,8 +49,7 @@ from molmo_jax.preprocess.types import (
 )
 from molmo_jax.processor import chat_template, processor_files
 from molmo_jax.processor.conversation import Chat, Message, located, read_conversation
-from molmo_jax.processor.pixel_points import PixelPoint, pixel_points
-from molmo_jax.processor.processor_files import ProcessorFiles
+from molmo_jax.processor.pixel_points import pixel_points
 from molmo_jax.processor.processor_media import read_media
 
 IMAGE, VIDEO = '<|image|>', '<|video|>'
@@ -65,16 +64,19 @@ class Processor:
     config: how images and videos are cut; the numbers for inference (`…_eval`) hold.
     template: the chat template.
     eos_ids: ids that end an answer.
+    points: the points that an answer gives, in pixels (`pixel_points.pixel_points`).
   """
 
+  points = staticmethod(pixel_points)
+
   def __init__(self, tokenizer: Tokenizer, config: PreprocessConfig, *, template: str | None = None,
-               eos_ids: Sequence[int] | None = None, files: ProcessorFiles | None = None):
+               eos_ids: Sequence[int] | None = None, files: Mapping[str, bytes] | None = None):
     """A processor of one's own parts.
 
     Args:
       template: a chat template; None: the one of `config.text.message_format`.
       eos_ids: ids that end an answer; None: the tokenizer's.
-      files: the files it came from, which `save` writes back.
+      files: contents of the files it came from, which `save` writes back.
     """
     self.tokenizer, self.config = tokenizer, config
     self.template = chat_template.default_template(config) if template is None else template
@@ -93,9 +95,7 @@ class Processor:
       CheckpointError: no such folder, or a file with a value that is not supported; the message
         names file, key and value.
     """
-    files = processor_files.read_processor_files(Path(folder))
-    return cls(files.tokenizer, files.config, template=files.template, eos_ids=files.eos_ids,
-               files=files)
+    return cls(**processor_files.read_processor_files(Path(folder)))
 
   def save(self, folder: str | os.PathLike[str]) -> None:
     """Writes the files that `from_pretrained` and transformers' `AutoProcessor` read.
@@ -103,7 +103,7 @@ class Processor:
     A processor that came from a folder writes that folder's files back byte for byte.
     """
     if self._files is not None:
-      processor_files.write_contents(self._files.contents, Path(folder))
+      processor_files.write_contents(self._files, Path(folder))
     else:
       processor_files.write_files(Path(folder), self.tokenizer, self.config, self.template,
                                    self.eos_ids)
@@ -183,11 +183,6 @@ class Processor:
     chat = Chat(images=images, video=video, fps=fps)
     self._check_prompt(prompt, chat)
     return self._row(prompt, chat)
-
-  def points(self, text: str,
-             inputs: Mapping[str, np.ndarray] | Sequence[tuple[int, int]]) -> list[PixelPoint]:
-    """The points that an answer gives, in pixels; see `pixel_points.pixel_points`."""
-    return pixel_points(text, inputs)
 
   def _check_text(self, text: str) -> None:
     for placeholder in (IMAGE, VIDEO):

@@ -9,7 +9,8 @@ not supported is an error, and so is an unknown key that is set. Sources: docs/m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ SIGLIP_MEAN, SIGLIP_STD = STATISTICS['siglip']
 # Molmo v1: the way to resize by its name in config.json.
 V1_RESIZE = {'default': 'letterbox', 'siglip': 'stretch', 'dino': 'stretch_bicubic',
              'metaclip': 'stretch_bicubic'}
-PIXELS = dict(do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True,
-              resample=2,   # Pillow's number of the bilinear filter
+# `resample` is Pillow's number of the bilinear filter.
+PIXELS = dict(do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True, resample=2,
               rescale_factor=1 / 255)
 
 _PATCHES = dict(
@@ -61,16 +62,17 @@ _IGNORED = ('auto_map', 'processor_class', 'image_processor_type', 'video_proces
             'default_to_square', 'return_tensors', 'device', 'disable_grouping', 'return_metadata',
             'video_metadata', 'crop_size', 'pad_size', 'sampling_fps', 'chat_template',
             'image_processor', 'video_processor')
-# What the files cannot say: fields that must have their released value.
 # The released models were fine-tuned with style tags (docs/training.md §4.1); their files do not
 # say so.
 RELEASED_STYLES = 'demo_or_style_v2'
-
-_UNWRITTEN = {'image': ('mode', 'resize', 'pool_per_crop', 'shift_patch_mask', 'patch_mask'),
-              'video': ('time_mode', 'per_frame_special_token')}
-_UNWRITTEN_V1 = {'image': ('mode', 'use_col_tokens', 'use_global_col_tokens', 'use_low_res_start',
-                           'clamp_small_sides', 'number_images', 'shift_patch_mask'),
-                 'text': ('tree_format',)}
+# What the files cannot say: fields that must have their released value.
+_UNWRITTEN = ('layout_format', 'image.mode', 'image.resize', 'image.pool_per_crop',
+              'image.shift_patch_mask', 'image.patch_mask', 'video.time_mode',
+              'video.per_frame_special_token')
+_UNWRITTEN_V1 = ('layout_format', 'image.mode', 'image.use_col_tokens',
+                 'image.use_global_col_tokens', 'image.use_low_res_start',
+                 'image.clamp_small_sides', 'image.number_images', 'image.shift_patch_mask',
+                 'text.tree_format')
 
 
 def read_config(folder: Path) -> PreprocessConfig:
@@ -96,9 +98,9 @@ def read_config(folder: Path) -> PreprocessConfig:
                             text=TextConfig(style_prefix=RELEASED_STYLES))
   frames = (_side(video), video.size('patch_size', default=14))
   if frames != (config.image.crop_size, config.image.patch_size):
-    raise CheckpointError(
-      f'{video.file}: frames of {frames[0]} px with patches of {frames[1]} px must be as large as '
-      f'the crops of images, {config.image.crop_size} px with {config.image.patch_size} px')
+    raise CheckpointError(f'{video.file}: frames of {frames[0]} px with patches of {frames[1]} px '
+                          f'must be as large as the crops of images, {config.image.crop_size} px '
+                          f'with {config.image.patch_size} px')
   return config
 
 
@@ -196,9 +198,9 @@ def config_files(config: PreprocessConfig) -> dict[str, dict[str, Any]]:
             'processor_config.json': processor | {'message_format': config.text.message_format}}
   _check_released(config, PreprocessConfig(), _UNWRITTEN, 'Molmo2')
   image, video = config.image, config.video
-  pixels = PIXELS | {
-    'image_mean': list(SIGLIP_MEAN), 'image_std': list(SIGLIP_STD), 'patch_size': image.patch_size,
-    'size': {'height': image.crop_size, 'width': image.crop_size}}
+  size = {'height': image.crop_size, 'width': image.crop_size}
+  pixels = PIXELS | {'image_mean': list(SIGLIP_MEAN), 'image_std': list(SIGLIP_STD),
+                     'patch_size': image.patch_size, 'size': size}
   return {'processor_config.json': {
     'processor_class': 'Molmo2Processor',
     'image_processor': {**pixels, 'image_processor_type': 'Molmo2ImageProcessor',
@@ -223,11 +225,9 @@ def _v1_image_processor(image: ImageConfig) -> dict[str, Any]:
     **written(IMAGE_V1, image)}
 
 
-def _check_released(config: PreprocessConfig, released: PreprocessConfig,
-                    unwritten: Mapping[str, Sequence[str]], model: str) -> None:
-  values = [(f'{part}.{field}', *(getattr(getattr(c, part), field) for c in (config, released)))
-            for part, fields in unwritten.items() for field in fields]
-  values.append(('layout_format', config.layout_format, released.layout_format))
+def _check_released(config: PreprocessConfig, released: PreprocessConfig, fields: Sequence[str],
+                    model: str) -> None:
+  values = ((name, *map(operator.attrgetter(name), (config, released))) for name in fields)
   different = [f'{name}={ours!r} (released: {theirs!r})' for name, ours, theirs in values
                if ours != theirs]
   if different:

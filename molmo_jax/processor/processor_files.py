@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from molmo_jax.errors import CheckpointError
 from molmo_jax.files import write_atomically
@@ -26,18 +26,8 @@ TOKEN_IDS = {'image_patch_id': '<im_patch>', 'image_start_token_id': '<im_start>
              'image_end_token_id': '<im_end>', 'frame_start_token_id': '<frame_start>'}
 
 
-@dataclasses.dataclass(frozen=True)
-class ProcessorFiles:
-  """What the files of a checkpoint's processor say."""
-  tokenizer: Tokenizer
-  config: PreprocessConfig
-  template: str | None                        # None: the checkpoint has no chat template
-  eos_ids: tuple[int, ...]
-  contents: Mapping[str, bytes]               # the files themselves, by name
-
-
-def read_processor_files(folder: Path) -> ProcessorFiles:
-  """Reads the processor of a checkpoint, of Molmo2 or Molmo v1.
+def read_processor_files(folder: Path) -> dict[str, Any]:
+  """The arguments of `Processor` that the files of a checkpoint say, of Molmo2 or Molmo v1.
 
   Raises:
     FileNotFoundError: no tokenizer in the folder.
@@ -56,8 +46,8 @@ def read_processor_files(folder: Path) -> ProcessorFiles:
   for key, token in TOKEN_IDS.items():
     if model.has(key) and model.values[key] != tokenizer.special.get(token):
       model.fail(key, f'but the tokenizer has {token} at {tokenizer.special.get(token)}')
-  return ProcessorFiles(tokenizer, read_config(folder), _read_template(folder),
-                        _read_eos_ids(folder, tokenizer), read_contents(folder))
+  return dict(tokenizer=tokenizer, config=read_config(folder), template=_read_template(folder),
+              eos_ids=_read_eos_ids(folder, tokenizer), files=read_contents(folder))
 
 
 def read_contents(folder: Path) -> dict[str, bytes]:
