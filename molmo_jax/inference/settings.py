@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-from molmo_jax.configuration import ConfigError
+from molmo_jax.configuration import ConfigError, Count, Positive, Range, Size, convert
 
-_COUNT, _FINITE = 2 ** 31 - 1, 1e38           # largest int32; about the largest float32
-_RANGES: dict[str, tuple[float, float]] = {   # least and largest value
-  'max_new_tokens': (1, _COUNT), 'min_new_tokens': (0, _COUNT), 'temperature': (0, _FINITE),
-  'top_k': (0, _COUNT), 'top_p': (1e-38, 1), 'seed': (0, 2 ** 32 - 1), 'beams': (1, _COUNT),
-  'length_penalty': (-_FINITE, _FINITE), 'no_repeat_ngram': (0, _COUNT),
-  'repetition_penalty': (1e-38, _FINITE), 'frequency_penalty': (-_FINITE, _FINITE)}
+Number = Annotated[float, Range(-1e30, 1e30)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,22 +17,22 @@ class GenerationConfig:
   """Settings of generation (docs/training.md §6); the defaults are greedy. docs/generation.md has
   their semantics.
   """
-  max_new_tokens: int = 64            # the ending token counts
-  min_new_tokens: int = 0             # no answer ends before it has this many
+  max_new_tokens: Size = 64           # the ending token counts
+  min_new_tokens: Count = 0           # no answer ends before it has this many
   # 0: the best token; else the scores are divided by it, and a token is sampled
-  temperature: float = 0.0
-  top_k: int = 0                      # only the best k tokens are sampled from; 0: all
+  temperature: Annotated[float, Range(0, 1e30)] = 0.0
+  top_k: Count = 0                    # only the best k tokens are sampled from; 0: all
   # only the fewest best tokens whose probabilities add up to this are sampled from
-  top_p: float = 1.0
-  seed: int = 0                       # of the sampled tokens
-  beams: int = 1                      # more than 1: beam search
+  top_p: Annotated[float, Range(0, 1, but=0)] = 1.0
+  seed: Annotated[int, Range(0, 2 ** 32 - 1)] = 0   # of the sampled tokens
+  beams: Size = 1                     # more than 1: beam search
   # beams are ordered by sum of log-probabilities / length^length_penalty
-  length_penalty: float = 0.0
-  no_repeat_ngram: int = 0            # no sequence of n tokens occurs twice; 0: allowed
+  length_penalty: Number = 0.0
+  no_repeat_ngram: Count = 0          # no sequence of n tokens occurs twice; 0: allowed
   # factor on the log-probability of tokens that the answer has already
-  repetition_penalty: float = 1.0
+  repetition_penalty: Positive = 1.0
   # taken from the log-probability for every time the answer has the token
-  frequency_penalty: float = 0.0
+  frequency_penalty: Number = 0.0
   stop: tuple[str, ...] = ()          # an answer ends before the first of these strings
   # of stored keys and values; None: the model's
   cache_dtype: Literal['float32', 'bfloat16'] | None = None
@@ -44,16 +40,13 @@ class GenerationConfig:
   def __post_init__(self):
     object.__setattr__(self, 'stop',
                        (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
-    for name, (least, most) in _RANGES.items():
-      if not least <= getattr(self, name) <= most:   # NaN is in no range
-        raise ValueError(f'{name}={getattr(self, name)!r} must be a number from {least} to {most}')
+    for name, hint in _hints().items():
+      object.__setattr__(self, name, convert(hint, getattr(self, name), name))
     if self.min_new_tokens > self.max_new_tokens:
       raise ValueError(f'min_new_tokens={self.min_new_tokens} must be at most max_new_tokens='
                        f'{self.max_new_tokens}')
-    if not all(isinstance(s, str) and s for s in self.stop):
+    if '' in self.stop:
       raise ValueError(f'stop={self.stop!r} must be strings of at least one character')
-    if self.cache_dtype not in (None, 'float32', 'bfloat16'):
-      raise ValueError(f"cache_dtype={self.cache_dtype!r} must be 'float32', 'bfloat16' or None")
     for name, default in (('top_k', 0), ('top_p', 1.0)):
       if self.temperature == 0 and getattr(self, name) != default:
         raise ValueError(f'{name}={getattr(self, name)} restricts sampling, but temperature=0 '
@@ -62,6 +55,11 @@ class GenerationConfig:
       if self.beams > 1 and getattr(self, name) != default:
         raise ValueError(f'{name}={getattr(self, name)!r} does not go with beams={self.beams}: a '
                          'beam search is deterministic and ends with end tokens only')
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+  return get_type_hints(GenerationConfig, include_extras=True)
 
 
 def parse_settings(assignments: Sequence[str]) -> dict[str, int | float | str]:

@@ -29,7 +29,7 @@ def test_settings_are_keywords_and_wrong_ones_are_errors(molmo):
   prompt = ask('Describe it briefly.')
   drawn = [molmo.generate(prompt, NEW, temperature=5.0, seed=s) for s in (1, 1, 2)]
   assert drawn[0] == drawn[1] != drawn[2]
-  with pytest.raises(ValueError, match='temperature=-1'):
+  with pytest.raises(ValueError, match='temperature is -1'):
     molmo.generate(prompt, NEW, temperature=-1)
   with pytest.raises(TypeError, match='temprature'):
     molmo.generate(prompt, NEW, temprature=1)
