@@ -53,6 +53,8 @@ def keys(cls: Any, rows: Mapping[str, str | Mapping[str, Any]]) -> tuple[Key, ..
     given = {'name': row} if isinstance(row, str) else dict(row)
     if 'words' in given:
       given['words'] = dict(w if isinstance(w, list) else (w, w) for w in given['words'])
+    if isinstance(given.get('default'), list):
+      given['default'] = tuple(given['default'])
     table.append(Key(field, hints[field], **given))
   return tuple(table)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,52 +28,14 @@ from molmo_jax.preprocess.types import (
 )
 
 SIGLIP_MEAN, SIGLIP_STD = STATISTICS['siglip']
-# Molmo v1: the way to resize by its name in config.json.
-V1_RESIZE = {'default': 'letterbox', 'siglip': 'stretch', 'dino': 'stretch_bicubic',
-             'metaclip': 'stretch_bicubic'}
-# `resample` is Pillow's number of the bilinear filter.
-PIXELS = dict(do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True, resample=2,
-              rescale_factor=1 / 255)
-
-_PATCHES = dict(
-  patch_size=dict(name='patch_size', default=14),
-  max_crops_eval=dict(name='max_crops', default=8),
-  overlap_margins=dict(name='overlap_margins', default=(4, 4)))
-IMAGE = keys(ImageConfig, dict(_PATCHES, pooling=dict(name='pooling_size', default=(2, 2))))
-IMAGE_V1 = keys(ImageConfig, dict(
-  _PATCHES, patch_size=dict(name='image_patch_size', default=14),
-  max_crops_eval=dict(name='max_crops', default=12)))
-IMAGE_TOKENS = keys(ImageConfig, dict(
-  use_col_tokens=dict(name='image_use_col_tokens', default=True),
-  use_global_col_tokens='use_single_crop_col_tokens',
-  use_low_res_start=dict(name='use_single_crop_start_token', default=True)))
-VIDEO = keys(VideoConfig, dict(
-  max_frames_eval=dict(name='num_frames', default=64),
-  pooling=dict(name='pooling_size', default=(3, 3)),
-  # the released code and the training code differ in the modes that are left out
-  frame_sample_mode=dict(name='frame_sample_mode', default='uniform_last_frame',
-                         words=['uniform_last_frame', 'uniform'])))
-VIDEO_TOKENS = keys(VideoConfig, dict(
-  use_frame_special_tokens=dict(name='use_frame_special_tokens', default=True)))
-
-# Keys without an influence on the arrays: names of classes, defaults of the call, and numbers of
-# what is switched off.
-_IGNORED = ('auto_map', 'processor_class', 'image_processor_type', 'video_processor_type',
-            'feature_extractor_type', 'transformers_version', 'data_format', 'input_data_format',
-            'default_to_square', 'return_tensors', 'device', 'disable_grouping', 'return_metadata',
-            'video_metadata', 'crop_size', 'pad_size', 'sampling_fps', 'chat_template',
-            'image_processor', 'video_processor')
+KEYS = tomllib.loads(Path(__file__).with_name('keys.toml').read_text(encoding='utf-8'))
+IMAGE, IMAGE_V1, IMAGE_TOKENS = (keys(ImageConfig, KEYS[part])
+                                 for part in ('image', 'image_v1', 'image_tokens'))
+VIDEO, VIDEO_TOKENS = (keys(VideoConfig, KEYS[part]) for part in ('video', 'video_tokens'))
+PIXELS, V1_RESIZE, FIELDS = (KEYS[part] for part in ('pixels', 'resize_v1', 'fields'))
 # The released models were fine-tuned with style tags (docs/training.md §4.1); their files do not
 # say so.
 RELEASED_STYLES = 'demo_or_style_v2'
-# What the files cannot say: fields that must have their released value.
-_UNWRITTEN = ('layout_format', 'image.mode', 'image.resize', 'image.pool_per_crop',
-              'image.shift_patch_mask', 'image.patch_mask', 'video.time_mode',
-              'video.per_frame_special_token')
-_UNWRITTEN_V1 = ('layout_format', 'image.mode', 'image.use_col_tokens',
-                 'image.use_global_col_tokens', 'image.use_low_res_start',
-                 'image.clamp_small_sides', 'image.number_images', 'image.shift_patch_mask',
-                 'text.tree_format')
 
 
 def read_config(folder: Path) -> PreprocessConfig:
@@ -92,7 +55,7 @@ def read_config(folder: Path) -> PreprocessConfig:
     tokens['use_global_col_tokens'] = tokens['use_col_tokens']
   frame_tokens = processor.fields(VIDEO_TOKENS)
   processor.demand(video_use_col_tokens=False, time_mode='per-frame-compact')
-  processor.finish(_IGNORED)
+  processor.finish(FIELDS['ignored'])
   config = PreprocessConfig(image=_read_image(image, **tokens),
                             video=_read_video(video, **frame_tokens),
                             text=TextConfig(style_prefix=RELEASED_STYLES))
@@ -124,7 +87,7 @@ def _read_image(part: Section, **tokens: bool) -> ImageConfig:
   found = part.fields(IMAGE)
   config = ImageConfig(crop_size=_side(part), max_crops=found['max_crops_eval'],
                        clamp_small_sides=False, **found, **tokens)
-  part.finish(_IGNORED)
+  part.finish(FIELDS['ignored'])
   if config.crop_size % config.patch_size or config.grid <= sum(config.overlap_margins):
     raise CheckpointError(f'{part.file}: crops of {config.crop_size} px do not divide into patches '
       f'of {config.patch_size} px with margins of {config.overlap_margins} patches')
@@ -138,7 +101,7 @@ def _read_video(part: Section, **tokens: bool) -> VideoConfig:
   max_fps = part.take('max_fps', kind=Positive, default=None if 'max_fps' in part.values else 2.0)
   config = VideoConfig(max_frames=found['max_frames_eval'], max_fps=max_fps, **found, **tokens)
   part.asked |= {'size', 'patch_size'}
-  part.finish(_IGNORED)
+  part.finish(FIELDS['ignored'])
   return config
 
 
@@ -169,7 +132,7 @@ def _read_v1(part: Section, processor: Section, model: Section) -> PreprocessCon
   if side % found['patch_size'] or len(tokens) > 1:
     part.fail('base_image_input_size', f'with patches of {found["patch_size"]} px and {tokens} '
               'tokens a side; crops must be squares of whole patches')
-  part.finish(_IGNORED)
+  part.finish(FIELDS['ignored'])
   pool = -(-side // found['patch_size'] // tokens.pop())
   image = dataclasses.replace(
     MOLMO_V1.image, crop_size=side, pooling=(pool, pool), max_crops=found['max_crops_eval'],
@@ -192,11 +155,11 @@ def config_files(config: PreprocessConfig) -> dict[str, dict[str, Any]]:
       the fields.
   """
   if config.image.pool_per_crop:
-    _check_released(config, MOLMO_V1, _UNWRITTEN_V1, 'Molmo v1')
+    _check_released(config, MOLMO_V1, FIELDS['unwritten_v1'], 'Molmo v1')
     processor = {'processor_class': 'MolmoProcessor'}
     return {'preprocessor_config.json': processor | _v1_image_processor(config.image),
             'processor_config.json': processor | {'message_format': config.text.message_format}}
-  _check_released(config, PreprocessConfig(), _UNWRITTEN, 'Molmo2')
+  _check_released(config, PreprocessConfig(), FIELDS['unwritten'], 'Molmo2')
   image, video = config.image, config.video
   size = {'height': image.crop_size, 'width': image.crop_size}
   pixels = PIXELS | {'image_mean': list(SIGLIP_MEAN), 'image_std': list(SIGLIP_STD),
