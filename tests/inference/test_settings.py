@@ -13,7 +13,8 @@ from molmo_jax.inference.settings import GenerationConfig
 @pytest.mark.parametrize('settings, message', [
   (dict(max_new_tokens=0), 'max_new_tokens is 0; it must be of type int from 1 to'),
   (dict(max_new_tokens=4, min_new_tokens=5), 'min_new_tokens=5 must be at most max_new_tokens=4'),
-  (dict(temperature=-0.1), 'temperature is -0.1'), (dict(temperature=float('nan')), 'temperature is nan'),
+  (dict(temperature=-0.1), 'temperature is -0.1'),
+  (dict(temperature=float('nan')), 'temperature is nan'),
   (dict(temperature=1, top_p=0), 'top_p is 0'), (dict(temperature=1, top_p=1.1), 'top_p is 1.1'),
   (dict(temperature=1, top_k=-1), 'top_k is -1'), (dict(seed=-1), 'seed is -1'),
   (dict(beams=0), 'beams is 0'),
