@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import json
 import os
 import pathlib
 import stat
-import tempfile
+from collections.abc import Callable
 from typing import IO, Any
 
 from molmo_jax.errors import MolmoError
@@ -47,22 +50,76 @@ def _open_regular(path: str, flags: int) -> int:
   raise MolmoError(f'{path}: a {"FIFO" if stat.S_ISFIFO(kind) else "device"}, not a regular file')
 
 
+def read_json_lines(path: str | os.PathLike, parse: Callable[[Any], Any] = lambda value: value
+                    ) -> tuple[list[Any], list[str]]:
+  """What `parse` makes of the JSON values of a file, one a line; blank lines are skipped.
+
+  Args:
+    parse: raises ValueError, TypeError or KeyError for a value that it cannot use.
+
+  Returns:
+    The values of all lines that can be used, and a message for each of the others, which names
+    file and line.
+  """
+  values, problems = [], []
+  with open_regular(path) as file:
+    for number, line in enumerate(file, start=1):
+      if line.strip():
+        try:
+          values.append(parse(json.loads(line.decode('utf-8'))))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+          problems.append(f'{os.fspath(path)}:{number}: {str(error)[:300]}')
+  return values, problems
+
+
+def read_json(path: str | os.PathLike) -> Any:
+  """The JSON value of a file.
+
+  Raises:
+    MolmoError: it is not JSON in UTF-8; the message names the file.
+  """
+  with open_regular(path) as file:
+    data = file.read()
+  try:
+    return json.loads(data.decode('utf-8'))
+  except (ValueError, RecursionError) as error:
+    raise MolmoError(f'{os.fspath(path)}: not valid JSON in UTF-8 ({error})') from None
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes a value as JSON for people to read; see `write_atomically`."""
+  write_atomically(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + '\n')
+
+
 def write_atomically(path: str | os.PathLike, text: str) -> None:
-  """Writes UTF-8 `text` to `path` by renaming a complete file; creates the folder if missing."""
+  """Writes `text` to `path` in UTF-8 by renaming a complete file; creates the folder if missing.
+
+  Half a surrogate pair, which no file in UTF-8 can hold, becomes U+FFFD. The temporary file of a
+  program that was killed is used by the next one that writes to `path`.
+  """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
-  try:
-    with os.fdopen(handle, 'w', encoding='utf-8', newline='\n') as file:
-      file.write(text)
+  data = text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').encode()
+  temporary = path.with_name(f'.{path.name}.tmp')
+  with _open_alone(temporary) as file:
+    try:
+      file.write(data)
       file.flush()
       os.fsync(file.fileno())
-    # mkstemp makes a file that only its owner may read; give it the rights of a file opened as
-    # usual.
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(temporary, 0o666 & ~mask)
-    os.replace(temporary, path)
-  except BaseException:
-    pathlib.Path(temporary).unlink(missing_ok=True)
-    raise
+      os.replace(temporary, path)
+    except BaseException:
+      temporary.unlink()
+      raise
+
+
+def _open_alone(path: pathlib.Path) -> IO[bytes]:
+  """Opens an empty file that no other process writes to until it is closed."""
+  while True:
+    file = open(path, 'ab')
+    with contextlib.suppress(OSError):   # some network file systems have no locks
+      fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):   # who had it before renamed it
+      if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+        file.truncate(0)
+        return file
+    file.close()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Iterable
 from typing import Any
 
-from molmo_jax.files import write_atomically
+from molmo_jax.configuration import build
+from molmo_jax.errors import MolmoError
+from molmo_jax.files import read_json_lines, write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +39,7 @@ class Prediction:
   clip: tuple[float, ...] = ()
 
   def __post_init__(self):
-    if not (isinstance(self.score, int | float) and math.isfinite(self.score)
-            and 0 <= self.score <= 1):
+    if not 0 <= self.score <= 1:   # NaN neither
       raise ValueError(f"score of task '{self.task}', id '{self.id}' is {self.score!r}; it must be "
                        'a number in 0…1')
     if self.times and len(self.media) != 1:
@@ -60,48 +60,21 @@ def write_predictions(path: str | os.PathLike, predictions: Iterable[Prediction]
 
 
 def read_predictions(path: str | os.PathLike) -> list[Prediction]:
-  """Reads what `write_predictions` wrote; empty lines are skipped.
+  """Reads what `write_predictions` wrote; blank lines are skipped.
 
   Raises:
-    ValueError: a line that is no prediction; names file, line and what is wrong with it.
+    MolmoError: a line that is no prediction; names file, line and what is wrong with it.
   """
-  predictions = []
-  with open(path, encoding='utf-8') as file:
-    for number, line in enumerate(file, start=1):
-      if line.strip():
-        try:
-          predictions.append(prediction_from(json.loads(line)))
-        except (ValueError, TypeError) as error:
-          raise ValueError(f'{path}:{number}: not a prediction: {error}') from error
+  predictions, problems = read_json_lines(path, prediction_from)
+  if problems:
+    raise MolmoError(f'{problems[0]}; a line must be a prediction')
   return predictions
 
 
 def prediction_from(entry: Any) -> Prediction:
-  """The prediction of an object that was read from JSON; raises ValueError for what is none."""
-  if not isinstance(entry, dict):
-    raise ValueError(f'a JSON object is needed, not {type(entry).__name__}')
-  fields = {f.name: f for f in dataclasses.fields(Prediction)}
-  unknown = sorted(entry.keys() - fields.keys())
-  missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in entry]
-  if unknown or missing:
-    raise ValueError(f'unknown keys: {unknown}, missing keys: {missing}; a prediction '
-                     f'has: {", ".join(fields)}')
-  values = dict(entry)
-  for name in ('task', 'id', 'question', 'prediction', 'metric', 'source'):
-    if not isinstance(values.get(name, ''), str):
-      raise ValueError(f"'{name}' must be a string, not {values[name]!r}")
-  for name in ('answers', 'options', 'media'):
-    if not all(isinstance(item, str) for item in _list(values, name)):
-      raise ValueError(f"'{name}' must hold strings, not {values[name]!r}")
-    values[name] = tuple(_list(values, name))
-  for name in ('times', 'clip'):
-    values[name] = tuple(float(t) for t in _list(values, name))
-  values['points'] = tuple((float(x), float(y)) for x, y in _list(values, 'points'))
-  return Prediction(**values)
+  """The prediction of an object that was read from JSON.
 
-
-def _list(values: dict[str, Any], name: str) -> list[Any]:
-  value = values.get(name, [])
-  if not isinstance(value, list):
-    raise ValueError(f"'{name}' must be a list, not {value!r}")
-  return value
+  Raises:
+    ConfigError: a key that a prediction does not have, a missing one, or a value of a wrong type.
+  """
+  return build(Prediction, entry)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -86,11 +88,16 @@ def test_a_summary_comes_back_from_its_file_and_leaves_no_other_file(tmp_path):
   assert [p.name for p in (tmp_path / 'new').iterdir()] == ['summary.json']
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
+def full(descriptor):
+  raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
   path = tmp_path / 'summary.json'
   path.write_text('old')
-  with pytest.raises(UnicodeEncodeError):
-    write_atomically(path, 'new \ud800')
+  monkeypatch.setattr(os, 'fsync', full)
+  with pytest.raises(OSError, match='No space left'):
+    write_atomically(path, 'new')
   assert path.read_text() == 'old'
   assert list(tmp_path.iterdir()) == [path]
 
@@ -129,12 +136,13 @@ def test_records_come_back_from_their_file(tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-  ({'colour': 'red'}, 'unknown keys.*colour'),
+  ({'colour': 'red'}, "unknown configuration key 'colour'"),
   ({'score': None}, 'score'),
+  ({'score': float('nan')}, 'finite float'),
   ({'score': 1.5}, '0…1'),
-  ({'prediction': 3}, "'prediction' must be a string"),
-  ({'answers': 'red'}, "'answers' must be a list"),
-  ({'points': [[0.1]]}, 'not enough values'),
+  ({'prediction': 3}, 'prediction is 3; it must be of type str'),
+  ({'answers': 'red'}, "answers is 'red'; it must be of type several str"),
+  ({'points': [[0.1]]}, 'must be of type 2 float'),
   ({'times': [0.5], 'media': []}, 'exactly one video'),
 ])
 def test_a_line_that_is_no_record_is_an_error_that_names_file_and_line(tmp_path, change, message):
@@ -149,7 +157,7 @@ def test_a_line_that_is_no_record_is_an_error_that_names_file_and_line(tmp_path,
 def test_a_record_without_a_needed_key_is_an_error(tmp_path):
   path = tmp_path / 'predictions.jsonl'
   path.write_text('{"task": "a"}\n')
-  with pytest.raises(ValueError, match=r"predictions\.jsonl:1: .*missing keys: \['id', 'question'"):
+  with pytest.raises(ValueError, match=r"predictions\.jsonl:1: .*lacks: id, question"):
     predictions.read_predictions(path)
 
 
