@@ -171,15 +171,16 @@ def get(row: Row, value: Value | tuple[str, ...]) -> Any:
   if isinstance(value, tuple):
     return [found for name in value if (found := row.get(name)) not in (None, '')]
   *others, last = value.split('|')
-  found = next(filter(None, (_one(row, f'{name}?') for name in others)), None)
-  return found or _one(row, last)
+  found = next(filter(None, (_one(row, name, True) for name in others)), None)
+  return found or _one(row, last, False)
 
 
-def _one(row: Row, name: str) -> Any:
+def _one(row: Row, name: str, optional: bool) -> Any:
+  if '{' in name:
+    return name.format_map(_Columns(row))
   bare = name.removesuffix('?')
-  if '{' not in bare:
-    return column(row, bare) if bare == name or bare in row else None
-  return bare.format_map(_Columns(row))
+  there = bare.partition('.')[0] in row
+  return column(row, bare) if there or bare == name and not optional else None
 
 
 class _Columns(dict):

@@ -14,11 +14,9 @@ from molmo_jax.metrics.choices import LETTERS
 # The views of Ego3D-Bench in the order in which they are shown, by the dataset that they come from.
 # The question calls two of Argoverse's views otherwise than the files do.
 EGO3D_VIEWS = {
-  'nuscenes': ('Front_Left', 'Front', 'Front_Right', 'Back_Right', 'Back', 'Back_Left'),
-  'waymo': ('Front', 'Front_Left', 'Side_Left', 'Front_Right', 'Side_Right'),
-  'argoverse': ('Front_Left', 'Front', 'Front_Right', 'Side_Right', 'Back_Right', 'Back_Left',
-                'Side_Left'),
-}
+  'nuscenes': 'Front_Left Front Front_Right Back_Right Back Back_Left',
+  'waymo': 'Front Front_Left Side_Left Front_Right Side_Right',
+  'argoverse': 'Front_Left Front Front_Right Side_Right Back_Right Back_Left Side_Left'}
 EGO3D_CALLED = {'argoverse': {'Side_Right': 'Right', 'Side_Left': 'Left'}}
 
 
@@ -88,7 +86,7 @@ def mmsi_options(row: Row) -> list[str]:
 def ego3d(row: Row) -> Iterator[Row]:
   """The views in order, each called by its number; a question without options wants a number."""
   source = row['source']
-  views, called = EGO3D_VIEWS[source], EGO3D_CALLED.get(source, {})
+  views, called = EGO3D_VIEWS[source].split(), EGO3D_CALLED.get(source, {})
   question = row['question']
   for i, view in enumerate(views, start=1):
     name = re.escape(called.get(view, view).replace('_', ' '))

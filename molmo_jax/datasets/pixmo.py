@@ -135,8 +135,7 @@ def explained_by_points(row: Row) -> Iterator[Fact]:
   inline = [{'label': label, 'alt': alt, 'points': [[x / 100, y / 100] for x, y in places]}
             for label, alt, places in zip(row['inline_text'], row['alt_text'], row['points'])]
   if row['parsed_response'].count(POINTS_HERE) == len(inline):
-    yield {'question': row['question'], 'answers': [row['parsed_response']],
-           'inline': inline}
+    yield {'question': row['question'], 'answers': [row['parsed_response']], 'inline': inline}
 
 
 def not_held_out(files: Files) -> Iterator[Row]:

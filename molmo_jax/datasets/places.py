@@ -7,12 +7,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from molmo_jax.datasets.benchmark import Record
-from molmo_jax.datasets.files import Files, Row, TaskError
+from molmo_jax.datasets.files import Files, Row, TaskError, where
 from molmo_jax.datasets.mask_files import MaskSource, plain_mask
 from molmo_jax.datasets.tracking_rows import frame_sampling
 from molmo_jax.metrics.masks import encode_mask
@@ -22,20 +23,15 @@ TRACKING_FPS = 1
 Records = Callable[[Files], Iterator[Record]]
 
 
-def pixmo_points(files: Files) -> Iterator[Record]:
-  """PixMo points: points in percent and one mask for each."""
-  for number, row in enumerate(files.tables('hub:{split}')):
-    masks = np.asarray(row['masks'], bool)
-    if masks.ndim != 3 or len(masks) != len(row['points']):
-      raise TaskError(f'{row["_file"]}: question {number} has {len(row["points"])} points and '
-        f'masks {masks.shape}')
-    height, width = masks.shape[1:]
-    yield {'id': f'{number:06d}',
-           'image': files.picture(row.get('image') or f'images/{row["image_sha256"]}',
-                                  f'{number:06d}'),
-           'label': row['label'], 'metadata': {
-             'width': width, 'height': height, 'masks': [encode_mask(mask) for mask in masks],
-             'references': [[p['x'] * width / 100, p['y'] * height / 100] for p in row['points']]}}
+def pixmo_masks(row: Row) -> Iterator[Row]:
+  """PixMo points: points in percent and one mask for each, as `metrics.located` reads them."""
+  masks = np.asarray(row['masks'], bool)
+  if masks.ndim != 3 or len(masks) != len(row['points']):
+    raise TaskError(f'{where(row)}: {len(row["points"])} points and masks {masks.shape}')
+  height, width = masks.shape[1:]
+  yield row | {'width': width, 'height': height, 'masks': [encode_mask(mask) for mask in masks],
+               'references': [[p['x'] * width / 100, p['y'] * height / 100]
+                              for p in row['points']]}
 
 
 def point_bench(files: Files) -> Iterator[Record]:
@@ -44,8 +40,7 @@ def point_bench(files: Files) -> Iterator[Record]:
     if 'mask_filename' not in row:
       continue
     image = files.file(f'selected_images/{row["category"]}/{row["image_filename"]}')
-    mask = _mask_of_picture(Path(
-      files.file(f'selected_masks/{row["category"]}/{row["mask_filename"]}')))
+    mask = _mask_of_picture(files.file(f'selected_masks/{row["category"]}/{row["mask_filename"]}'))
     width, height = files.size(image)
     yield {'id': f'{row["category"]}/{row["image_filename"]}', 'image': image,
            'question': row['user_input'],
@@ -53,7 +48,7 @@ def point_bench(files: Files) -> Iterator[Record]:
                         'category': row['category'], 'groups': [row['category']]}}
 
 
-def _mask_of_picture(path: Path) -> np.ndarray:
+def _mask_of_picture(path: str) -> np.ndarray:
   """bool [h,w]: where any channel of a picture is bright."""
   try:
     with Image.open(path) as image:
@@ -64,17 +59,15 @@ def _mask_of_picture(path: Path) -> np.ndarray:
   return bright if bright.ndim == 2 else bright.any(axis=2)
 
 
-def video_points(files: Files) -> Iterator[Record]:
-  """Molmo2's video pointing: one reference point per object, its masks at 2 frames a second."""
-  for number, row in enumerate(files.tables('hub:{split}')):
-    references = [[t, p['x'], p['y']] for t, p in zip(row['two_fps_timestamps'], row['points'])]
-    masks = [[[mask['frame_id'] / 2, plain_mask(mask['rle'])] for mask in of_object]
-             for of_object in row['masks']]
-    yield {'id': f'{number:06d}', 'video': find_video(files, row),
-           'question': f'How many "{row["label"]}" are there in the video?',
-           'metadata': {'width': row['width'], 'height': row['height'],
-                        'duration': row['video_duration'],
-                        'references': references, 'masks': masks}}
+def object_points(row: Row) -> list[list[float]]:
+  """One reference point [second, x, y] for each object of a video."""
+  return [[t, p['x'], p['y']] for t, p in zip(row['two_fps_timestamps'], row['points'])]
+
+
+def object_masks(row: Row) -> list[list[list[Any]]]:
+  """The masks of each object of a video, with seconds: they were drawn at 2 frames a second."""
+  return [[[mask['frame_id'] / 2, plain_mask(mask['rle'])] for mask in of_object]
+          for of_object in row['masks']]
 
 
 def find_video(files: Files, row: Row) -> str:

@@ -20,10 +20,9 @@ MVBENCH = {
   'scene_transition': 'scene_qa/video', 'action_count': 'perception/videos',
   'moving_count': 'clevrer/video_validation', 'moving_attribute': 'clevrer/video_validation',
   'state_change': 'perception/videos', 'fine_grained_pose': 'nturgbd',
-  'character_order': 'perception/videos',
-  'egocentric_navigation': 'vlnqa', 'episodic_reasoning': 'tvqa/frames_fps3_hq',
-  'counterfactual_inference': 'clevrer/video_validation',
-}
+  'character_order': 'perception/videos', 'egocentric_navigation': 'vlnqa',
+  'episodic_reasoning': 'tvqa/frames_fps3_hq',
+  'counterfactual_inference': 'clevrer/video_validation'}
 TEMP_COMPASS_PROMPTS = {'multi-choice': 'Please directly give the best option:',
                         'yes_no': 'Please answer yes or no:'}
 LABELLED = re.compile(r'(?=...)(?:\(([^)]{0,2})\)|([^\W_])(?:\)[ .]|\.))')
@@ -139,8 +138,8 @@ def temporal_choice(row: Row) -> Iterator[Row]:
 def vinoground_sides(row: Row) -> Iterator[Row]:
   """'idx' is '12_pos' or '12_neg': number of the pair, and which side of it."""
   pair, _, side = str(row['idx']).rpartition('_')
-  yield row | {'kind': stem(row).removeprefix('vinoground_'), 'pair': pair, 'side': side,
-               'options': ['A', 'B']}
+  kind = stem(row).removeprefix('vinoground_')
+  yield row | {'kind': kind, 'pair': pair, 'side': side, 'options': ['A', 'B']}
 
 
 def hallucer(rows: list[Row], split: str) -> list[Row]:

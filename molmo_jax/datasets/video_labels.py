@@ -77,9 +77,9 @@ def _activity_questions(files: Files) -> Iterator[Row]:
              'answer': str(answers[row['question_id']])}
 
 
-activity_rows = chained(
-  Use(files='**/activity_net.v1-3.min.json', table=TableFormat('database', 'id'),
-      each=known_steps).read, _activity_questions)
+_activity_steps = Use(files='**/activity_net.v1-3.min.json', table=TableFormat('database', 'id'),
+                      each=known_steps)
+activity_rows = chained(_activity_steps.read, _activity_questions)
 
 
 def activity(row: Row) -> list[Fact]:

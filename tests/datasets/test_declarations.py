@@ -73,7 +73,8 @@ ROW = {'a': 'x', 'b': '', 'n': 7, 'of': {'deep': 1}, 'many': [{'deep': 1}, {'dee
 
 @pytest.mark.parametrize('value, found', [
   ('a', 'x'), ('a?', 'x'), ('z?', None), ('', None), (None, None), ('of.deep', 1),
-  ('many.deep', [1, 2]), ('{a}/{n:03d}.jpg', 'x/007.jpg'), ('z|b|a', 'x'), ('z|{a}.png', 'x.png'),
+  ('many.deep', [1, 2]), ('{a}/{n:03d}.jpg', 'x/007.jpg'), ('why {a}?', 'why x?'),
+  ('of.deep|a', 1), ('z|b|a', 'x'), ('z|{a}.png', 'x.png'),
   ('z|y?', None), (('a', 'b', 'n', 'z'), ['x', 7]), (lambda row: row['n'] + 1, 8),
 ])
 def test_what_a_value_stands_for(value, found):
