@@ -3,11 +3,14 @@
     crops u8 [C,h,w,3] ── normalised ── features [C,P,F]      F = width × number of layers read
 
 A tower of another kind is one file with a subclass of `Tower`, and one entry in `TOWERS` of
-model/molmo.py; `model.vit.kind` chooses it. A tower that is a ViT is one row of `VITS`.
+model/molmo.py; `model.vit.kind` chooses it. A tower that is a ViT is one table of
+vits.toml.
 """
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,22 +21,9 @@ from jaxtyping import Float
 from molmo_jax.model.config import TowerConfig
 from molmo_jax.normalization import STATISTICS
 
-# The image towers that released models were trained with, as values of `model.vit` (docs/model.md
-# §1.1, §10): ViT-L/14-336 of CLIP, of which Molmo v1 leaves out the last block, of MetaCLIP, and
-# of DINOv2; So400m/14 of SigLIP 1 and 2 at 378 px.
-_CLIP = dict(image_size=336, patch_size=14, width=1024, layers=23, heads=16, head_dim=64, mlp=4096,
-             activation='quick_gelu', norm_eps=1e-5, class_token=True, patch_bias=False,
-             pre_norm=True, layer_scale=False, normalize='openai')
-VITS: dict[str, dict[str, Any]] = {
-  'clip': _CLIP,
-  'metaclip': dict(_CLIP, layers=24),
-  'dinov2': dict(image_size=336, patch_size=14, width=1024, layers=24, heads=16, head_dim=64,
-                 mlp=4096, activation='gelu', norm_eps=1e-6, class_token=True, patch_bias=True,
-                 pre_norm=False, layer_scale=True, normalize='dino'),
-  'siglip': dict(image_size=378, patch_size=14, width=1152, layers=27, heads=16, head_dim=72,
-                 mlp=4304, activation='gelu_tanh', norm_eps=1e-6, class_token=False,
-                 patch_bias=True, pre_norm=False, layer_scale=False, normalize='siglip'),
-}
+# the image towers that released models were trained with, as values of `model.vit`
+VITS: dict[str, dict[str, Any]] = tomllib.loads(
+  Path(__file__).with_name('vits.toml').read_text(encoding='utf-8'))
 
 
 class Tower(nn.Module):
