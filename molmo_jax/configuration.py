@@ -27,7 +27,7 @@ class ConfigError(MolmoError):
 
 
 class Range(NamedTuple):
-  """The values that a number may have: from `least` to `most`, without `but` (one of the ends)."""
+  """The values that a number may have: from `least` to `most`, without `but`."""
   least: float
   most: float
   but: float | None = None
@@ -36,15 +36,18 @@ class Range(NamedTuple):
     return self.least <= value <= self.most and value != self.but
 
   def __str__(self) -> str:
-    return (f'{"above" if self.but == self.least else "from"} {self.least} to '
-            f'{"below " if self.but == self.most else ""}{self.most}')
+    without = '' if self.but is None else f', not {self.but}'
+    return f'from {self.least} to {self.most}{without}'
 
 
 # Types of fields of a configuration, which say what is allowed where the field is declared.
 Size = Annotated[int, Range(1, 2 ** 31 - 1)]
 Count = Annotated[int, Range(0, 2 ** 31 - 1)]
 Positive = Annotated[float, Range(0, 1e30, but=0)]
+NonNegative = Annotated[float, Range(0, 1e30)]
+Rate = Annotated[float, Range(0, 1)]
 Dropout = Annotated[float, Range(0, 1, but=1)]
+Seed = Annotated[int, Range(0, 2 ** 32 - 1)]
 
 
 def build(cls: type[T], mapping: Mapping[str, Any], path: str = '') -> T:

@@ -10,7 +10,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from molmo_jax.configuration import ConfigError, build, flatten, with_defaults
+from molmo_jax.configuration import ConfigError, Seed, build, flatten, with_defaults
 from molmo_jax.data.pipeline import DataConfig
 from molmo_jax.evaluation.runner import EvaluationConfig
 from molmo_jax.files import write_atomically
@@ -34,7 +34,7 @@ class Experiment:
   evaluation: EvaluationConfig = EvaluationConfig()
   mesh: MeshConfig = MeshConfig()
   scenes: ScenesConfig | None = None   # generated into data.scenes_root if they are not there yet
-  seed: int = 0                        # of the initial values and of dropout
+  seed: Seed = 0                       # of the initial values and of dropout
   # a released checkpoint (folder or Hub id), or a run, to start from (docs/checkpoints.md); or
   init_from: str = ''
   init_llm: str = ''                   # a plain language model (folder or Hub id), together with

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+import types
+import typing
+from typing import Annotated, Any, Literal
 
 import pytest
 from ml_collections import ConfigDict
 
-from molmo_jax.configuration import ConfigError, build, with_defaults
+from molmo_jax.configuration import ConfigError, Range, build, convert, with_defaults
+from molmo_jax.experiment import Experiment
+from molmo_jax.tools.configuration import sections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,3 +135,51 @@ def test_a_check_of_a_section_says_where_the_section_is():
 
   with pytest.raises(ConfigError, match='^front.tyre: bar=10.0 is too much$'):
     build(Tyre, {'bar': 10}, 'front.tyre')
+
+
+Age = Annotated[int, Range(0, 130)]
+Part = Annotated[float, Range(0, 1, but=1)]
+
+
+@pytest.mark.parametrize('kind, value', [
+  (Age, 0), (Age, 130), (Part, 0.0), (Part, 0.999), (Age | None, None), (tuple[Age, ...], (1, 2))])
+def test_the_ends_of_a_range_are_allowed(kind, value):
+  assert convert(kind, value, 'a') == value
+
+
+@pytest.mark.parametrize('kind, value, message', [
+  (Age, -1, 'a is -1; it must be of type int from 0 to 130'), (Age, 131, 'a is 131'),
+  (Part, 1, 'a is 1; it must be of type float from 0 to 1, not 1'),
+  (Part, float('nan'), 'a is nan; it must be of type finite float'),
+  (float, float('inf'), 'a is inf; it must be of type finite float'),
+  (float, 10 ** 400, 'a is 1000'),
+  (tuple[Age, ...], [3, 200], r'a\[1\] is 200'), (Age | None, 2 ** 63, 'from 0 to 130')])
+def test_a_number_out_of_range_is_named_with_what_is_allowed(kind, value, message):
+  with pytest.raises(ConfigError, match=message):
+    convert(kind, value, 'a')
+
+
+def test_a_long_value_is_not_printed_whole():
+  with pytest.raises(ConfigError) as error:
+    build(Wheel, {'spokes': 'x' * 10 ** 6})
+  assert str(error.value).startswith("spokes is 'xxx")
+  assert str(error.value).endswith('it must be of type int')
+  assert len(str(error.value)) < 300
+
+
+def numbers(hint: Any):
+  """The number types in a type, with their ranges."""
+  if hint in (int, float) or typing.get_origin(hint) is Annotated:
+    yield hint
+  elif typing.get_origin(hint) in (tuple, dict, typing.Union, types.UnionType):
+    for part in typing.get_args(hint):
+      yield from numbers(part)
+
+
+def test_every_number_of_a_configuration_has_a_range():
+  without = [f'{path}.{name}' for path, cls in sections(Experiment)
+             for name, hint in typing.get_type_hints(cls, include_extras=True).items()
+             if name in {f.name for f in dataclasses.fields(cls)}
+             and any(typing.get_origin(n) is not Annotated for n in numbers(hint))]
+  # counted from either end, and compared with the number of layers
+  assert without == ['model.connector.vit_layers', 'model.llm.yarn.layers']

@@ -19,8 +19,9 @@ from collections.abc import Mapping, Sequence
 import grain
 import numpy as np
 
+from molmo_jax.configuration import NonNegative, Rate
 from molmo_jax.data.manifest import Manifest, ManifestError, read_manifest
-from molmo_jax.preprocess.types import Example, PreprocessConfig
+from molmo_jax.preprocess.types import Example, Few, PreprocessConfig
 
 SPAN = 1 << 29      # numbers under one root of the tree; numpy's hypergeometric needs less than 1e9
 LEAF = 1 << 10      # numbers of a leaf
@@ -32,13 +33,13 @@ class DatasetConfig:
   manifest: str                   # docs/data.md
   group: str = ''                 # whose rate it shares: a key of `data.groups`
   # counted as this many records; 0…1: this part of them; 0: one; None: all of them
-  size: float | None = None
-  rate: float = 1.0               # factor on the square root of the size
+  size: NonNegative | None = None
+  rate: NonNegative = 1.0         # factor on the square root of the size
   # loss weight per token of conversations without one of their own
-  message_weight: float | None = None
+  message_weight: NonNegative | None = None
   # probability that an example's images are cut into up to `high_res_crops` crops
-  p_high_res: float = 0.0
-  high_res_crops: int = 24           # K of those examples
+  p_high_res: Rate = 0.0
+  high_res_crops: Few = 24           # K of those examples
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from molmo_jax.configuration import ConfigError
+from molmo_jax.configuration import Count, NonNegative, Positive
 from molmo_jax.data.batching import Row, RowShape, pad_row, shape_of
 from molmo_jax.preprocess.types import PADDING_VALUES
 
@@ -35,16 +35,11 @@ TOKEN_UNITS = 512               # the knapsack counts tokens in 512ths of a row,
 @dataclasses.dataclass(frozen=True)
 class PackingConfig:
   """How rows are filled. Released recipes: buffer 48; image_weight 1 in pretraining, 30 in SFT."""
-  buffer: int = 0                 # examples to choose from; 0: one example per row
-  token_weight: float = 1.0       # value of a token in a row
-  image_weight: float = 30.0      # value of a crop in a row
+  buffer: Count = 0               # examples to choose from; 0: one example per row
+  token_weight: Positive = 1.0    # value of a token in a row
+  image_weight: NonNegative = 30.0  # value of a crop in a row
   # an example whose crops fill a row is a row at once (one whose tokens do always is)
   shortcut: bool = False
-
-  def __post_init__(self):
-    if self.buffer < 0 or self.token_weight <= 0 or self.image_weight < 0:
-      raise ConfigError('data.packing needs buffer ≥ 0, token_weight > 0 and image_weight ≥ 0, got '
-                        f'{self}')
 
 
 def next_row(waiting: Sequence[RowShape], new: RowShape, limits: RowShape,

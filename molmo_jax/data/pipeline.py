@@ -8,12 +8,12 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import grain
 import numpy as np
 
-from molmo_jax.configuration import ConfigError
+from molmo_jax.configuration import ConfigError, NonNegative, Range, Seed, Size
 from molmo_jax.data.batching import RowShape, check_fits, pad_row, stack_rows
 from molmo_jax.data.conversations import Prompts
 from molmo_jax.data.formatting import Formatter
@@ -42,14 +42,15 @@ class DataConfig:
   train: str                         # manifest (docs/data.md)
   validation: str                    # manifest that evaluation reads
   tokenizer: str                     # tokenizer.json
-  batch_size: int = 8                # rows in a global batch
-  sequence_length: int = 16384       # S
-  crops: int = 128                   # C
-  visual_tokens: int = 10368         # V
-  seed: int = 0                      # of the order of examples and their draws
-  workers: int = 0                   # processes that read and encode; 0: threads of this one
-  threads: int = 2                   # of each process
-  prefetch: int = 32                 # examples read ahead
+  batch_size: Size = 8               # rows in a global batch
+  sequence_length: Size = 16384      # S
+  crops: Size = 128                  # C
+  visual_tokens: Size = 10368        # V
+  seed: Seed = 0                     # of the order of examples and their draws
+  # processes that read and encode; 0: threads of this one
+  workers: Annotated[int, Range(0, 1024)] = 0
+  threads: Size = 2                  # of each process
+  prefetch: Size = 32                # examples read ahead
   on_error: Literal['skip', 'raise'] = 'skip'  # what a record that cannot be used does
   # folder that the synthetic scenes are generated into, if a manifest lies in it
   scenes_root: str = ''
@@ -57,7 +58,7 @@ class DataConfig:
   # several manifests, instead of `train`
   mixture: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)
   # rates of the mixture's groups; none: one group
-  groups: dict[str, float] = dataclasses.field(default_factory=dict)
+  groups: dict[str, NonNegative] = dataclasses.field(default_factory=dict)
   prompts: Prompts = 'molmo2'        # how facts are worded: fine-tuning, pre-training, Molmo v1
   wordings: str = ''                 # a file that replaces lists of data/wordings.toml
 

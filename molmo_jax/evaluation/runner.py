@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from molmo_jax.configuration import Count, Size
 from molmo_jax.data.batching import RowShape, bucket, empty_row, pad_row, shape_of, stack_rows
 from molmo_jax.data.manifest import Manifest
 from molmo_jax.data.unusable import BadRecordError, record_at
@@ -36,12 +37,12 @@ AHEAD = 128                    # examples that are encoded before they are neede
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
   """How an evaluation generates, and what it shows."""
-  batch_size: int = 32               # prompts generated together, by all processes
+  batch_size: Size = 32              # prompts generated together, by all processes
   generation: GenerationConfig = GenerationConfig()    # greedy; docs/generation.md
   # of a batch's rows: tokens, crops, visual tokens
-  smallest_shape: tuple[int, int, int] = (64, 2, 16)
-  limit: int = 0                     # examples per evaluation, 0: all
-  shown_per_task: int = 24           # cards per task in the HTML report
+  smallest_shape: tuple[Size, Size, Size] = (64, 2, 16)
+  limit: Count = 0                   # examples per evaluation, 0: all
+  shown_per_task: Count = 24         # cards per task in the HTML report
 
 
 @dataclasses.dataclass(frozen=True)

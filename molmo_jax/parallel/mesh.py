@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
-from molmo_jax.configuration import ConfigError
+from molmo_jax.configuration import ConfigError, Range
 
+Devices = Annotated[int, Range(-1, 2 ** 20, but=0)]
 AXES = ('data', 'fsdp', 'context', 'tensor')
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
   """Devices along each axis; one of them may be −1: all that remain."""
-  data: int = 1                      # copies of the model, each with its rows
-  fsdp: int = -1                     # parameters and rows are sharded
-  context: int = 1                   # the tokens of a row are sharded
-  tensor: int = 1                    # heads and hidden widths are sharded
+  data: Devices = 1                  # copies of the model, each with its rows
+  fsdp: Devices = -1                 # parameters and rows are sharded
+  context: Devices = 1               # the tokens of a row are sharded
+  tensor: Devices = 1                # heads and hidden widths are sharded
 
 
 def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:

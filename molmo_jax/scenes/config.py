@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from molmo_jax.configuration import Count, NonNegative, Seed, Size
+
 TASKS = ('colour', 'shape', 'count', 'position', 'pointing', 'reading', 'comparison', 'motion',
          'order')
 # each is a kind, too
@@ -25,22 +27,22 @@ class SceneCounts:
 
   A kind without training records has no validation questions either.
   """
-  objects: int = 3000                         # one image with several objects
-  reading: int = 1500                         # one image with a number
-  comparison: int = 1500                      # two images with one object each
-  motion: int = 600                           # a clip with one moving object
-  order: int = 600                            # a clip with two objects, one after the other
+  objects: Count = 3000                       # one image with several objects
+  reading: Count = 1500                       # one image with a number
+  comparison: Count = 1500                    # two images with one object each
+  motion: Count = 600                         # a clip with one moving object
+  order: Count = 600                          # a clip with two objects, one after the other
   # The others are for ablations: each needs something that an arm of a study takes away.
 
-  detail: int = 0                             # a large image with small rings that have a gap
-  aspect: int = 0                             # a plain image, wide, tall or square
-  tiles: int = 0                              # a mosaic of coloured tiles
-  match: int = 0                              # two images with one colour in common
-  blinks: int = 0                             # a clip in which an object comes and goes
+  detail: Count = 0                           # a large image with small rings that have a gap
+  aspect: Count = 0                           # a plain image, wide, tall or square
+  tiles: Count = 0                            # a mosaic of coloured tiles
+  match: Count = 0                            # two images with one colour in common
+  blinks: Count = 0                           # a clip in which an object comes and goes
   # a clip of unknown speed with three objects, one after the other
-  when: int = 0
-  events: int = 0                             # a clip with four objects, one after the other
-  missing: int = 0                            # a clip in which one of four objects vanishes
+  when: Count = 0
+  events: Count = 0                           # a clip with four objects, one after the other
+  missing: Count = 0                          # a clip in which one of four objects vanishes
 
   def scaled(self, total: int) -> SceneCounts:
     """The same proportions with about `total` records, at least one of every kind that has any."""
@@ -52,12 +54,12 @@ class SceneCounts:
 @dataclasses.dataclass(frozen=True)
 class QuestionLimits:
   """The most questions of each task in the message tree of an `objects` image."""
-  colour: int = 1                             # What colour is the ring?
-  shape: int = 2                              # What shape is the red object?
-  count: int = 1                              # How many objects are there?
-  position: int = 2                           # Relative to the middle, where is the red object?
-  pointing: int = 2                           # Point to the red object.
-  caption: int = 1                            # all objects in reading order; asked in training only
+  colour: Count = 1                           # What colour is the ring?
+  shape: Count = 2                            # What shape is the red object?
+  count: Count = 1                            # How many objects are there?
+  position: Count = 2                         # Relative to the middle, where is the red object?
+  pointing: Count = 2                         # Point to the red object.
+  caption: Count = 1                          # all objects in reading order; asked in training only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,37 +68,37 @@ class LabConfig:
 
   Lengths are in pixels, sizes are (height, width).
   """
-  detail_size: tuple[int, int] = (72, 120)    # of the image
+  detail_size: tuple[Count, Count] = (72, 120)  # of the image
   # rings lie in the middle of different cells of this side
-  detail_cell: int = 12
-  rings: int = 3                              # in an image
-  ring_size: float = 9.0                      # outer diameter
-  ring_stroke: float = 2.0                    # width of the line
-  ring_gap: float = 2.5                       # width of the gap
+  detail_cell: Count = 12
+  rings: Count = 3                            # in an image
+  ring_size: NonNegative = 9.0                # outer diameter
+  ring_stroke: NonNegative = 2.0              # width of the line
+  ring_gap: NonNegative = 2.5                 # width of the gap
   # largest distance from the middle of the cell, along each axis
-  ring_jitter: float = 1.0
-  aspect_unit: int = 24                       # pixels
-  aspect_margin: int = 0                      # the sides are whole numbers of units and this …
-  aspect_scale: tuple[float, float] = (0.85, 1.0)   # … times a factor in this range
+  ring_jitter: NonNegative = 1.0
+  aspect_unit: Count = 24                     # pixels
+  aspect_margin: Count = 0                    # the sides are whole numbers of units and this …
+  aspect_scale: tuple[NonNegative, NonNegative] = (0.85, 1.0)  # … times a factor in this range
   # (height, width) in units, one of them is drawn
-  aspect_grids: tuple[tuple[int, int], ...] = (
+  aspect_grids: tuple[tuple[Size, Size], ...] = (
       (1, 1), (2, 2), (1, 2), (1, 3), (1, 4), (2, 4), (2, 1), (3, 1), (4, 1), (4, 2))
-  tile_side: int = 12                         # side of a tile
-  tile_grids: tuple[tuple[int, int], ...] = ((4, 4),)   # (rows, columns), one of them is drawn
-  tile_questions: int = 6                     # in the message tree of one mosaic
-  match_objects: int = 3                      # in each image
-  frame_size: int = 36                        # side of the frames with one object
-  missing_size: int = 48                      # side of the frames with several objects
-  blink_frames: int = 8                       # in a clip
-  blink_objects: int = 1                      # of different colours
-  blink_most: int = 6                         # most frames in which an object is seen
-  when_frames: int = 5                        # the first and the last are empty
+  tile_side: Count = 12                       # side of a tile
+  tile_grids: tuple[tuple[Size, Size], ...] = ((4, 4),)   # (rows, columns), one of them is drawn
+  tile_questions: Count = 6                   # in the message tree of one mosaic
+  match_objects: Count = 3                    # in each image
+  frame_size: Count = 36                      # side of the frames with one object
+  missing_size: Count = 48                    # side of the frames with several objects
+  blink_frames: Count = 8                     # in a clip
+  blink_objects: Count = 1                    # of different colours
+  blink_most: Count = 6                       # most frames in which an object is seen
+  when_frames: Count = 5                      # the first and the last are empty
   # seconds between frames, one of them is drawn for a clip
-  when_spacings: tuple[int, ...] = (1, 2, 3)
-  event_frames: int = 6                       # in a clip
-  event_objects: int = 4                      # of different colours
-  missing_frames: int = 4                     # in a clip
-  missing_objects: int = 4                    # of different colours
+  when_spacings: tuple[Count, ...] = (1, 2, 3)
+  event_frames: Count = 6                     # in a clip
+  event_objects: Count = 4                    # of different colours
+  missing_frames: Count = 4                   # in a clip
+  missing_objects: Count = 4                  # of different colours
 
   def __post_init__(self):
     _check(
@@ -133,40 +135,40 @@ class ScenesConfig:
   The defaults are easy on purpose: a tiny model learns all tasks from scratch in minutes on a CPU.
   Harder: smaller and more objects, three digits, larger jitter, a shorter way to travel.
   """
-  seed: int = 0                               # of everything that is drawn
+  seed: Seed = 0                              # of everything that is drawn
   train: SceneCounts = SceneCounts()
   questions: QuestionLimits = QuestionLimits()
   lab: LabConfig = LabConfig()
   # validation questions of every task; multiples of 48 balance every form
-  val_per_task: int = 96
-  image_size: int = 72                        # side of the images with objects and numbers
-  tile_size: int = 48                         # side of the two images that are compared
-  max_objects: int = 4                        # in an image
-  max_pointing_objects: int = 1               # in an image with questions that ask to point
+  val_per_task: Count = 96
+  image_size: Count = 72                      # side of the images with objects and numbers
+  tile_size: Count = 48                       # side of the two images that are compared
+  max_objects: Count = 4                      # in an image
+  max_pointing_objects: Count = 1             # in an image with questions that ask to point
   # answers give the middle of the object's cell, not the object's own
   point_to_cells: bool = True
-  min_object_size: float = 19.0               # diameter of an object
-  max_object_size: float = 21.0               # diameter of an object
-  cell_size: int = 24                         # objects lie in different cells of this side
+  min_object_size: NonNegative = 19.0         # diameter of an object
+  max_object_size: NonNegative = 21.0         # diameter of an object
+  cell_size: Count = 24                       # objects lie in different cells of this side
   # largest distance from the middle of the cell, along each axis
-  cell_jitter: float = 1.0
-  colour_jitter: int = 10                     # largest change of an object's colour channel, of 255
-  background: tuple[int, int] = (222, 244)    # range of the background's grey
+  cell_jitter: NonNegative = 1.0
+  colour_jitter: Count = 10                   # largest change of an object's colour channel, of 255
+  background: tuple[Count, Count] = (222, 244)  # range of the background's grey
   # standard deviation of the pixel noise in images, of 255
-  noise: float = 0.0
-  digits: int = 2                             # of the number
-  min_digit_height: float = 39.0              # of the digits
-  max_digit_height: float = 40.0              # of the digits
+  noise: NonNegative = 0.0
+  digits: Count = 2                           # of the number
+  min_digit_height: NonNegative = 39.0        # of the digits
+  max_digit_height: NonNegative = 40.0        # of the digits
   # largest distance of the number from the centre, along each axis
-  digit_shift: float = 1.0
+  digit_shift: NonNegative = 1.0
   comparisons: tuple[str, ...] = ('same_colour', 'which_image')  # questions about two images
-  clip_size: int = 48                         # side of the frames
-  clip_fps: int = 4                           # encoded rate, a multiple of `sample_fps`
-  sample_fps: int = 2                         # the rate at which readers sample
+  clip_size: Count = 48                       # side of the frames
+  clip_fps: Count = 4                         # encoded rate, a multiple of `sample_fps`
+  sample_fps: Count = 2                       # the rate at which readers sample
   # frames that a reader keeps at `sample_fps`, the last frame included
-  clip_frames: int = 6
-  min_travel: float = 0.6                     # way of a moving object, fraction of the free way
-  subtitle_share: float = 0.1                 # fraction of clips with subtitles
+  clip_frames: Count = 6
+  min_travel: NonNegative = 0.6               # way of a moving object, fraction of the free way
+  subtitle_share: NonNegative = 0.1           # fraction of clips with subtitles
 
   def __post_init__(self):
     _check(

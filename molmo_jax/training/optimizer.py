@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from molmo_jax.configuration import ConfigError
+from molmo_jax.configuration import ConfigError, Count, Dropout, NonNegative, Positive, Rate
 from molmo_jax.parameters import flatten_paths
 
 
@@ -22,9 +22,9 @@ class GroupConfig:
   alphabetical order of their names.
   """
   pattern: str                       # of paths such as connector/projector/gate/kernel
-  learning_rate: float = 1e-5        # its peak, after the warm-up
-  warmup: int = 200                  # steps of linear warm-up
-  warmup_start: float = 0.0          # the learning rate that it starts from
+  learning_rate: NonNegative = 1e-5  # its peak, after the warm-up
+  warmup: Count = 200                # steps of linear warm-up
+  warmup_start: NonNegative = 0.0    # the learning rate that it starts from
   frozen: bool = False               # not trained, without optimiser state
   # may match nothing: a flag of the model decides whether its parameters exist
   optional: bool = False
@@ -35,15 +35,15 @@ class OptimizerConfig:
   """Shared by all groups. Each group is clipped on its own, as in the released recipes."""
   groups: dict[str, GroupConfig]
   algorithm: Literal['adamw', 'lion'] = 'adamw'  # AdamW or Lion
-  b1: float = 0.9                    # decay of the first moment
-  b2: float = 0.95                   # decay of the second moment
-  eps: float = 1e-6                  # added to the root of the second moment (AdamW)
-  weight_decay: float = 0.0          # decoupled: times the learning rate
+  b1: Dropout = 0.9                  # decay of the first moment
+  b2: Dropout = 0.95                 # decay of the second moment
+  eps: Positive = 1e-6               # added to the root of the second moment (AdamW)
+  weight_decay: NonNegative = 0.0    # decoupled: times the learning rate
   # a pattern; parameters in whose paths it is found do not decay
   no_decay: str = r'(^|/)(norm|bias|scale|embedding)'
-  clip_norm: float = 1.0             # largest L2 norm of a group's gradient
-  min_lr_ratio: float = 0.1          # the last learning rate of the schedule over the peak
-  schedule_steps: int = 0            # length of the schedule; 0: training.steps
+  clip_norm: Positive = 1.0          # largest L2 norm of a group's gradient
+  min_lr_ratio: Rate = 0.1           # the last learning rate of the schedule over the peak
+  schedule_steps: Count = 0          # length of the schedule; 0: training.steps
 
 
 def label_parameters(params: Any, groups: dict[str, GroupConfig]) -> Any:

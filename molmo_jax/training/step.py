@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from molmo_jax.configuration import ConfigError
+from molmo_jax.configuration import ConfigError, Count, NonNegative, Size
 from molmo_jax.model.molmo import Batch, Network
 from molmo_jax.training.loss import loss_sums
 from molmo_jax.training.optimizer import OptimizerConfig, group_norms, schedule_of
@@ -23,24 +23,22 @@ Metrics = dict[str, Array]
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
   """Length of a run, and what it writes when."""
-  steps: int = 1000                  # optimiser steps of the run
-  log_every: int = 20                # steps
-  checkpoint_every: int = 1000       # steps
-  keep_checkpoints: int = 2          # the newest ones
-  keep_every: int = 0                # steps between checkpoints that are kept for good; 0: none
-  evaluate_every: int = 0            # answers to data.validation, as at the end; 0: only there
-  validate_every: int = 0            # loss on data.validation; 0: never
-  validation_batches: int = 16       # of one such loss
+  steps: Size = 1000                 # optimiser steps of the run
+  log_every: Size = 20               # steps
+  checkpoint_every: Size = 1000      # steps
+  keep_checkpoints: Size = 2         # the newest ones
+  keep_every: Count = 0              # steps between checkpoints that are kept for good; 0: none
+  evaluate_every: Count = 0          # answers to data.validation, as at the end; 0: only there
+  validate_every: Count = 0          # loss on data.validation; 0: never
+  validation_batches: Size = 16      # of one such loss
   # first and last step of a profiler trace (<workdir>/profile); (0, 0): none
-  profile: tuple[int, int] = (0, 0)
-  z_loss: float = 1e-4               # weight of the squared log-sum-exp (docs/training.md §1.3)
-  loss_chunk: int = 1024             # positions whose logits exist at the same time
+  profile: tuple[Count, Count] = (0, 0)
+  z_loss: NonNegative = 1e-4         # weight of the squared log-sum-exp (docs/training.md §1.3)
+  loss_chunk: Size = 1024            # positions whose logits exist at the same time
   # parts of a batch, whose gradients are added; the batch size stays what it is
-  accumulate: int = 1
+  accumulate: Size = 1
 
   def __post_init__(self):
-    if self.accumulate < 1:
-      raise ConfigError(f'training.accumulate={self.accumulate} must be at least 1')
     first, last = self.profile
     if (first or last) and not 1 <= first <= last <= self.steps:
       raise ConfigError(f'training.profile={self.profile} must be two steps of the run, 1 ≤ first '

@@ -12,6 +12,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
+from molmo_jax.configuration import build
 from molmo_jax.data.batching import RowShape, pad_row, stack_rows
 from molmo_jax.data.packing import EXAMPLE_STRIDE, PackingConfig, choose, concatenate, next_row
 from molmo_jax.data.pipeline import next_start
@@ -239,5 +240,5 @@ def test_processes_pack_different_examples(tmp_path):
 
 
 def test_settings_that_would_never_fill_a_row_are_refused():
-  with pytest.raises(ValueError, match='token_weight > 0'):
-    PackingConfig(buffer=4, token_weight=0)
+  with pytest.raises(ValueError, match='token_weight is 0; it must be of type float from 0 to'):
+    build(PackingConfig, dict(buffer=4, token_weight=0))
