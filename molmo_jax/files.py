@@ -86,6 +86,22 @@ def read_json(path: str | os.PathLike) -> Any:
     raise MolmoError(f'{os.fspath(path)}: not valid JSON in UTF-8 ({error})') from None
 
 
+def file_name(name: Any, where: str) -> str:
+  """`name`, which comes from data, if it can be the name of one file in a folder.
+
+  Args:
+    where: where it stands, for the message.
+
+  Raises:
+    MolmoError: no text, empty, '.' or '..', with a separator or a character that is not printable
+      (NUL, half a surrogate pair), or longer than 200 bytes.
+  """
+  if not isinstance(name, str) or name in ('', '.', '..') or not name.isprintable() or (
+    set(name) & set('/\\') or len(name.encode()) > 200):
+    raise MolmoError(f'{where}: {str(name)[:80]!r} cannot be the name of a file')
+  return name
+
+
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes a value as JSON for people to read; see `write_atomically`."""
   write_atomically(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + '\n')
