@@ -169,7 +169,8 @@ def test_a_video_is_written_into_the_folder_of_the_manifest_or_not_at_all(tmp_pa
   {'video': np.zeros((3, 16, 20), np.uint8)}, {'video': np.zeros((3, 16, 20, 3), np.float32)},
   {'video': [b'no picture'] * 3}, {'video': 3}, {'video': []},
   {'points': np.full((2, 2, 2), 0.5)},
-  {'points': np.full((2, 3, 2), np.nan)}, {'points': [[0.5, 0.5]]}, {'occluded': np.zeros(3, bool)}])
+  {'points': np.full((2, 3, 2), np.nan)}, {'points': [[0.5, 0.5]]},
+  {'occluded': np.zeros(3, bool)}])
 def test_a_video_that_does_not_belong_together_is_named(tmp_path, changes):
   (tmp_path / 'tapvid_davis.pkl').write_bytes(pickle.dumps(davis(**changes)))
   with pytest.raises(ValueError, match="tapvid_davis.pkl: video 'dog'|image in memory"):
