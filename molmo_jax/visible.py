@@ -7,10 +7,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# control characters but line feed and tab, marks and overrides of the writing direction, separators
-# of lines, halves of surrogate pairs
-_INTERPRETED = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069'
-                          '\ud800-\udfff\ufeff]')
+# control characters but line feed and tab, separators of lines, overrides of the writing direction
+# (not its marks, which texts in Arabic or Hebrew have), halves of surrogate pairs
+_INTERPRETED = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff'
+                          '\ufeff]')
 
 
 def visible(text: str) -> str:

@@ -83,8 +83,8 @@ def curve_panels(rows: Sequence[Mapping[str, Any]], *, log_loss: bool = False,
       steps, values = zip(*points)
       smoothed = smooth(values, 0.0 if column == 'learning_rate' else smoothing)
       line = Line(thin(list(zip(steps, smoothed))), dots=thin(points))
-      panels.append(CurvePanel(title + ', log scale' * log,
-                               f'{short(smoothed[-1])} at step {short(steps[-1])}', [line], log))
+      last = f'{short(values[-1])} at step {short(steps[-1])}'
+      panels.append(CurvePanel(title + ', log scale' * log, last, [line], log))
   if not panels:
     raise ValueError("no row has 'step' and a finite value of any of: "
                      f'{", ".join(TITLES)}; there is nothing to draw')

@@ -10,6 +10,8 @@ import functools
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 WIDTH, HEIGHT = 420, 240                        # of one panel
 LEFT, RIGHT, TOP, BOTTOM = 52, 22, 34, 34       # margins of the plot inside the panel
 MAX_POINTS = 800                                # of a line; longer ones are thinned
@@ -21,21 +23,17 @@ Point = tuple[float, float]
 def smooth(values: Sequence[float], smoothing: float) -> list[float]:
   """A weighted average around each value; a value d places away has the weight smoothing^d.
 
-  The weights reach both ways, so that the line does not lag behind the points as a moving average
-  of the past does.
+  The weights reach as far back as ahead, so that the line does not lag behind the points as a
+  moving average of the past does, and starts and ends at the first and the last value.
   """
-  past = _decayed_sums(values, smoothing)
-  future = _decayed_sums(values[::-1], smoothing)[::-1]
-  return [(p + f - v) / (pw + fw - 1) for v, (p, pw), (f, fw) in zip(values, past, future)]
-
-
-def _decayed_sums(values: Sequence[float], decay: float) -> list[tuple[float, float]]:
-  """For every value, the weighted sum of it and of those before it, and the sum of the weights."""
-  total, weight, sums = 0.0, 0.0, []
-  for value in values:
-    total, weight = decay * total + value, decay * weight + 1
-    sums.append((total, weight))
-  return sums
+  array, out = np.asarray(values, float), []
+  # beyond this many places the weights are below 1e-6
+  most = math.ceil(math.log(1e-6, smoothing)) if smoothing else 0
+  for place in range(len(array)):
+    reach = min(place, len(array) - 1 - place, most)
+    weights = smoothing ** np.abs(np.arange(-reach, reach + 1.0))
+    out.append(float(weights @ array[place - reach:place + reach + 1] / weights.sum()))
+  return out
 
 
 def thin(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:

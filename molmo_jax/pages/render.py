@@ -10,15 +10,22 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from molmo_jax.visible import visible
+
 
 @functools.cache
 def _environment() -> jinja2.Environment:
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / 'templates'), autoescape=True,
-    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
   environment.filters['percent'] = percent
   environment.filters['number'] = '{:,}'.format
   return environment
+
+
+def _shown(value: Any) -> Any:
+  """What an expression of a template puts into the page: texts of the user as they are written."""
+  return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def percent(fraction: float) -> str:

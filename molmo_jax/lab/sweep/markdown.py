@@ -11,6 +11,7 @@ from molmo_jax.files import write_atomically
 from molmo_jax.lab.sweep import tables
 from molmo_jax.lab.sweep.results import StudyResult
 from molmo_jax.lab.sweep.tables import Cell, Table
+from molmo_jax.visible import visible
 
 OVERVIEW = 'overview'                           # the piece that has all studies
 
@@ -18,22 +19,23 @@ OVERVIEW = 'overview'                           # the piece that has all studies
 def report(studies: Sequence[StudyResult]) -> str:
   """The whole report."""
   parts = ['# Ablations', pieces(studies)[OVERVIEW]]
-  parts += [f'## {study.name}\n\n{study.claim}\n\n{study_piece(study)}' for study in studies]
+  parts += [f'## {plain(study.name)}\n\n{plain(study.claim)}\n\n{study_piece(study)}'
+            for study in studies]
   return '\n\n'.join(parts) + '\n'
 
 
 def pieces(studies: Sequence[StudyResult]) -> dict[str, str]:
   """By name: one piece per study, and `OVERVIEW`."""
-  notes = '\n'.join(f'- {note}' for note in tables.notes(studies))
+  notes = '\n'.join(f'- {plain(note)}' for note in tables.notes(studies))
   return {OVERVIEW: f'{table_text(tables.overview(studies))}\n\n{notes}'} | {s.name: study_piece(s)
                                                                              for s in studies}
 
 
 def study_piece(study: StudyResult) -> str:
   """The tables of one study and a sentence about them."""
-  flags = '\n'.join(f'- {arm.name}: `{tables.flags_text(arm.flags)}`' for arm in study.arms
-                    if arm.flags)
-  parts = [table_text(tables.arms(study)), tables.verdict(study), flags]
+  flags = '\n'.join(f'- {plain(arm.name)}: {code(tables.flags_text(arm.flags))}'
+                    for arm in study.arms if arm.flags)
+  parts = [table_text(tables.arms(study)), plain(tables.verdict(study)), flags]
   if study.compared:
     parts.insert(1, table_text(tables.differences(study)))
   return '\n\n'.join(parts)
@@ -41,16 +43,27 @@ def study_piece(study: StudyResult) -> str:
 
 def table_text(table: Table) -> str:
   """The table in Markdown, numbers to the right."""
-  lines = [table.head, ['---', *['---:'] * (len(table.head) - 1)]]
+  lines = [[*map(plain, table.head)], ['---', *['---:'] * (len(table.head) - 1)]]
   lines += [[_cell(cell) for cell in row] for row in table.rows]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def _cell(cell: Cell) -> str:
-  text = f'**{cell.text}**' if cell.strong else cell.text
+  text = f'**{plain(cell.text)}**' if cell.strong else plain(cell.text)
   if not cell.small:
     return text
   return f'{text} {cell.small}' if cell.small.startswith('±') else f'{text} ({cell.small})'
+
+
+def plain(text: str) -> str:
+  """A text that Markdown shows as it is written."""
+  return re.sub(r'[\\`*|\[\]]|<(?=[A-Za-z/!?])', r'\\\g<0>', visible(' '.join(text.split())))
+
+
+def code(text: str) -> str:
+  """A text as code, in a fence that it does not have."""
+  fence = '`' * (1 + max(map(len, re.findall('`+', text)), default=0))
+  return f'{fence}{visible(text)}{fence}'
 
 
 def insert(path: Path, studies: Sequence[StudyResult]) -> list[str]:
