@@ -93,6 +93,18 @@ def test_smoothing_keeps_constants_and_straight_lines_and_damps_noise():
   assert plots.smooth([1.0, 5.0, 2.0], 0.0) == [1.0, 5.0, 2.0]
 
 
+def test_the_headline_is_the_last_value_and_the_smooth_line_ends_on_the_data():
+  values = [11.0, 6.0, 4.0, 3.0, 2.5, 2.0, 9.0]
+  metrics = [{'step': s, 'loss': v} for s, v in enumerate(values, 1)]
+  panel, = curves.curve_panels(metrics, smoothing=0.9)
+  assert panel.note == '9 at step 7'
+  assert panel.lines[0].points[0] == (1, 11.0) and panel.lines[0].points[-1] == (7, 9.0)
+  smoothed = [value for _, value in panel.lines[0].points]
+  assert smoothed[1] == pytest.approx((6 + 0.9 * (11 + 4)) / (1 + 2 * 0.9))
+  line = [5.0 - s for s in range(40)]
+  assert plots.smooth(line, 0.9) == pytest.approx(line)
+
+
 def test_a_long_run_is_thinned_and_keeps_its_ends_and_spikes():
   points = [(float(s), 1.0) for s in range(100_000)]
   points[54_321] = (54_321.0, 77.0)

@@ -49,10 +49,9 @@ def table_text(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-  text = f'**{plain(cell.text)}**' if cell.strong else plain(cell.text)
-  if not cell.small:
-    return text
-  return f'{text} {cell.small}' if cell.small.startswith('±') else f'{text} ({cell.small})'
+  text, small = (plain(part) for part in (cell.text, cell.small))
+  text = f'**{text}**' if cell.strong else text
+  return text if not small else f'{text} {small}' if small.startswith('±') else f'{text} ({small})'
 
 
 def plain(text: str) -> str:
