@@ -8,6 +8,7 @@ set -u
 PROCESSES=${PROCESSES:-2}   # each is what a host is elsewhere
 DEVICES=${DEVICES:-1}       # CPU devices of each process
 PORT=${PORT:-4321}          # free on this machine
+[[ $PROCESSES =~ ^[0-9]{1,4}$ ]] || { echo "error: PROCESSES=$PROCESSES is not a number" >&2; exit 2; }
 
 export JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=$DEVICES
 set -m   # processes of their own group: Ctrl-C reaches this script only

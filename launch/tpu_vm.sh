@@ -3,7 +3,7 @@
 #
 #   launch/tpu_vm.sh create    asks for the slice (or slices) and returns; `status` tells when it is ACTIVE
 #   launch/tpu_vm.sh setup     code, Python and packages onto all hosts; mounts the shared file system
-#   launch/tpu_vm.sh start     train.py on all hosts, in the background; also to resume
+#   launch/tpu_vm.sh start     train.py on all hosts, in the background; also to resume; flags of train.py may follow
 #   launch/tpu_vm.sh logs      follows the first host
 #   launch/tpu_vm.sh stop      SIGTERM: a checkpoint, then the end
 #   launch/tpu_vm.sh status    of the request
@@ -22,7 +22,10 @@ SHARE=${SHARE:-/mnt/molmo}
 CONFIG=${CONFIG:-configs/image.py:size=8b}
 DATA=${DATA:-$SHARE/data}                # train.jsonl, val.jsonl, tokenizer.json
 WORKDIR=${WORKDIR:-$SHARE/runs/$NAME}
-FLAGS=${FLAGS:-}                         # more flags of train.py
+FLAGS=${FLAGS:-}                         # more flags of train.py, with blanks between them; or give them after `start`
+
+[[ $NAME =~ ^[a-z][-a-z0-9]*$ ]] || { echo "error: NAME=$NAME: small letters, digits and hyphens, a letter first" >&2; exit 2; }
+[[ $SLICES =~ ^[0-9]{1,4}$ ]] || { echo "error: SLICES=$SLICES is not a number" >&2; exit 2; }
 
 # --batch-size: all hosts at the same time, however many; the default is 64
 everywhere() {
@@ -41,21 +44,25 @@ create)
 setup)
   archive=$(mktemp -d)/molmo.tar.gz
   git archive --format=tar.gz --output="$archive" HEAD
-  gcloud compute tpus queued-resources scp "$archive" "$NAME": --zone="$ZONE" --node=all --worker=all
-  everywhere "set -e; mkdir -p molmo; tar -xzf molmo.tar.gz -C molmo
+  gcloud compute tpus queued-resources scp "$archive" "$NAME:" --zone="$ZONE" --node=all --worker=all
+  # shellcheck disable=SC2016   # the hosts expand it
+  everywhere "$(printf 'nfs=%q share=%q' "$NFS" "$SHARE")"'
+    set -e; mkdir -p molmo; tar -xzf molmo.tar.gz -C molmo
     pip install --user --quiet uv
     [ -d venv ] || ~/.local/bin/uv venv --python 3.12 venv
     ~/.local/bin/uv pip install --python venv --quiet -r molmo/requirements-tpu.txt
-    if [ -n '$NFS' ] && ! mountpoint -q '$SHARE'; then
-      sudo apt-get install -y -q nfs-common; sudo mkdir -p '$SHARE'; sudo mount -t nfs '$NFS' '$SHARE'
-    fi"
+    if [ -n "$nfs" ] && ! mountpoint -q -- "$share"; then
+      sudo apt-get install -y -q nfs-common; sudo mkdir -p -- "$share"; sudo mount -t nfs -- "$nfs" "$share"
+    fi'
   ;;
 start)
-  mesh=
-  [ "$SLICES" -gt 1 ] && mesh="--config.mesh.data=$SLICES"   # only the data axis runs between slices
-  everywhere "cd molmo; PYTHON=~/venv/bin/python nohup launch/run.sh --config=$CONFIG --workdir=$WORKDIR \
-    --config.data.train=$DATA/train.jsonl --config.data.validation=$DATA/val.jsonl \
-    --config.data.tokenizer=$DATA/tokenizer.json $mesh $FLAGS --distributed=auto \
+  shift
+  flags=("--config=$CONFIG" "--workdir=$WORKDIR" "--config.data.train=$DATA/train.jsonl"
+    "--config.data.validation=$DATA/val.jsonl" "--config.data.tokenizer=$DATA/tokenizer.json")
+  [ "$SLICES" -gt 1 ] && flags+=("--config.mesh.data=$SLICES")   # only the data axis runs between slices
+  read -r -d '' -a more <<< "$FLAGS" || true   # words, not patterns or commands
+  flags+=(${more[@]+"${more[@]}"} "$@" --distributed=auto)   # an empty array is no error in old shells either
+  everywhere "cd molmo; PYTHON=~/venv/bin/python nohup launch/run.sh$(printf ' %q' "${flags[@]}") \
     >> ~/molmo.log 2>&1 < /dev/null & echo \$! > ~/molmo.pid"
   ;;
 logs)
@@ -63,6 +70,7 @@ logs)
     --command='tail -n 200 -F molmo.log'
   ;;
 stop)
+  # shellcheck disable=SC2016   # the hosts expand it
   everywhere 'kill -TERM "$(cat molmo.pid)"'
   ;;
 status)

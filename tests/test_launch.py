@@ -13,6 +13,8 @@ import sys
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from configs import scenes
 from tests.launches import LAUNCH, STOPPED, calls, check_flags_of_train, programs, run
@@ -102,12 +104,163 @@ def test_slices_become_jobs_and_parts_of_the_data_axis():
   assert '--config.mesh.data=2' in pod['containers'][0]['args']
 
 
-def test_submitting_waits_for_the_end_of_an_older_run_of_that_name(tmp_path):
-  done = run(LAUNCH / 'gke/submit.sh', 'tpu', **programs(tmp_path, kubectl='cat > /dev/null'))
+DELETE = ['delete', 'jobset', 'molmo', '--ignore-not-found', '--cascade=foreground']
+APPLY = ['apply', '-f', '-']
+
+
+def submit(folder, state, *arguments):
+  """Exit status, output, and what kubectl was asked for after it had said `state` of the JobSet."""
+  kubectl = f'[ "$1" != get ] || printf %s {shlex.quote(state)}'
+  done = run(LAUNCH / 'gke/submit.sh', *arguments, **programs(folder, kubectl=kubectl))
+  return done.returncode, done.stdout, [call for call in calls(folder, 'kubectl')
+                                        if call[0] != 'get']
+
+
+@pytest.mark.parametrize('state, asked', [
+  ('', [APPLY]), ('molmo/Completed', [DELETE, APPLY]), ('molmo/Failed', [DELETE, APPLY])])
+def test_a_new_run_is_applied_and_one_that_ended_makes_room(tmp_path, state, asked):
+  status, printed, calls = submit(tmp_path, state, 'tpu')
+  assert (status, calls) == (0, asked), printed
+
+
+def test_a_run_that_goes_on_is_deleted_only_where_that_is_asked_for(tmp_path):
+  status, printed, calls = submit(tmp_path, 'molmo/', 'tpu')
+  assert (status, calls) == (2, []) and '--replace ends it after a checkpoint' in printed
+  status, printed, calls = submit(tmp_path, 'molmo/', 'tpu', '--replace')
+  assert (status, calls) == (0, [DELETE, APPLY]), printed
+
+
+@pytest.mark.parametrize('arguments', [(), ('cpu',), ('tpu', '--prnt'), ('tpu', '--print', 'more')])
+def test_submit_prints_its_usage_and_does_nothing(tmp_path, arguments):
+  status, printed, calls = submit(tmp_path, 'molmo/', *arguments)
+  assert (status, calls) == (2, [])
+  assert 'launch/gke/submit.sh tpu --replace' in printed and 'set -e' not in printed
+
+
+@pytest.mark.parametrize('kind', ['tpu', 'gpu'])
+def test_pods_run_as_a_user_without_privileges_and_their_shared_memory_is_bounded(kind):
+  _, _, pod = pods_of(jobset(kind, SHM='7Gi'))
+  [container] = pod['containers']
+  assert pod['securityContext']['runAsNonRoot']
+  assert container['securityContext'] == {'allowPrivilegeEscalation': False,
+                                          'capabilities': {'drop': ['ALL']}}
+  [shm] = [v['emptyDir'] for v in pod['volumes'] if v['name'] == 'shm']
+  assert shm == {'medium': 'Memory', 'sizeLimit': '7Gi'}
+  user = re.search(r'^USER (\d+):(\d+)$', (LAUNCH / 'Dockerfile').read_text(), re.MULTILINE)
+  assert list(map(int, user.groups())) == [pod['securityContext'][k]
+                                           for k in ('runAsUser', 'runAsGroup')]
+
+
+# ---- hostile values ------------------------------------------------------------------------------
+HOSTILE = ["a b", "it's", 'say "hi"', '$(touch touched)', '`touch touched`', '$HOME',
+           'a\nb: c\n- d', '# no comment', "'; touch touched; '", '*', '\\', '{a: 1}',
+           '"$(touch touched)"', '&x !y']
+MORE = '--a=* --b=$(touch${IFS}touched)'          # FLAGS: words
+
+
+@pytest.fixture
+def untouched(tmp_path, monkeypatch):
+  """A folder to work in, which holds no file `touched` at the end."""
+  monkeypatch.chdir(tmp_path)
+  yield tmp_path
+  assert not list(tmp_path.rglob('touched')) and not (ROOT / 'touched').exists()
+
+
+def of_data(value):
+  return [f'--config={value}', f'--workdir={value}', f'--config.data.train={value}/train.jsonl',
+          f'--config.data.validation={value}/val.jsonl',
+          f'--config.data.tokenizer={value}/tokenizer.json']
+
+
+def settings(value):
+  return dict.fromkeys(('CONFIG', 'WORKDIR', 'DATA'), value)
+
+
+@pytest.mark.parametrize('value', HOSTILE)
+@pytest.mark.parametrize('kind', ['tpu', 'gpu'])
+def test_values_of_a_jobset_stay_text(untouched, kind, value):
+  others = dict.fromkeys(('IMAGE', 'CLAIM', 'ACCELERATOR', 'SHM'), value)
+  _, _, pod = pods_of(jobset(kind, **settings(value), **others))
+  [container] = pod['containers']
+  # Kubernetes reads '$$' in arguments as one dollar sign
+  assert [a.replace('$$', '$') for a in container['args'][:5]] == of_data(value)
+  assert not re.search(r'(?<!\$)(\$\$)*\$\((?!JOB_COMPLETION_INDEX)', ''.join(container['args']))
+  assert container['image'] == pod['volumes'][0]['persistentVolumeClaim']['claimName'] == value
+  assert pod['volumes'][1]['emptyDir']['sizeLimit'] == value
+  assert value in pod['nodeSelector'].values()
+
+
+@pytest.mark.parametrize('value', ['--all', 'a b', '$(touch touched)', 'A', 'a' * 41, 'a\nb'])
+def test_a_name_that_kubectl_could_misread_is_refused(untouched, value):
+  for script, arguments in (('gke/submit.sh', ['tpu', '--replace']), ('tpu_vm.sh', ['delete'])):
+    done = run(LAUNCH / script, *arguments, NAME=value,
+               **programs(untouched, kubectl='', gcloud=''))
+    if len(value) < 41 or 'gke' in script:
+      assert done.returncode == 2 and 'error: NAME=' in done.stdout
+      assert not calls(untouched, 'kubectl') and not calls(untouched, 'gcloud')
+
+
+@pytest.mark.parametrize('script, arguments, name', [
+  ('gke/submit.sh', ['gpu', '--print'], 'NODES'), ('gke/submit.sh', ['tpu', '--print'], 'GRACE'),
+  ('tpu_vm.sh', ['create'], 'SLICES'), ('cpu.sh', ['--workdir=x'], 'PROCESSES')])
+@pytest.mark.parametrize('value', ['a[$(touch touched)]', '1 2', '-1', '1\n2'])
+def test_a_number_is_a_number(untouched, script, arguments, name, value):
+  done = run(LAUNCH / script, *arguments, **{name: value},
+             **programs(untouched, gcloud='', python=''))
+  assert done.returncode == 2 and f'error: {name}=' in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize('value', HOSTILE)
+def test_values_for_the_hosts_of_a_tpu_vm_stay_text(untouched, value):
+  start = tpu_vm(untouched, 'start', value, **settings(value), FLAGS=MORE)
+  [remote] = [a.removeprefix('--command=') for a in start[0] if a.startswith('--command=')]
+  (untouched / 'molmo').mkdir()
+  fakes = programs(untouched, nohup='shift; printf "%s\\0" "$@" > ../given')
+  assert run('bash', '-c', remote.replace(' & echo $!', '; echo 1'), cwd=untouched,
+             **fakes).returncode == 0
+  given = (untouched / 'given').read_text().split('\0')[:-1]
+  assert given == [*of_data(value), *MORE.split(), value, '--distributed=auto']
+
+
+@pytest.mark.parametrize('value', HOSTILE)
+def test_the_shared_file_system_of_a_tpu_vm_is_mounted_as_named(untouched, value):
+  call = tpu_vm(untouched, 'setup', NFS=value, SHARE=value)[-1]
+  [remote] = [a.removeprefix('--command=') for a in call if a.startswith('--command=')]
+  fakes = programs(untouched, sudo='', mountpoint='exit 1', tar='', pip='')
+  (untouched / '.local/bin').mkdir(parents=True)
+  (untouched / '.local/bin/uv').symlink_to(untouched / 'bin/pip')
+  done = run('bash', '-c', remote, cwd=untouched, **fakes)
   assert done.returncode == 0, done.stdout
-  delete, apply = calls(tmp_path, 'kubectl')
-  assert delete == ['delete', 'jobset', 'molmo', '--ignore-not-found', '--cascade=foreground']
-  assert apply == ['apply', '-f', '-']
+  assert calls(untouched, 'mountpoint') == [['-q', '--', value]]
+  assert calls(untouched, 'sudo')[1:] == [['mkdir', '-p', '--', value],
+                                          ['mount', '-t', 'nfs', '--', value, value]]
+
+
+@pytest.mark.parametrize('value', HOSTILE)
+def test_values_in_the_command_of_xpk_stay_text(untouched, value):
+  done = run(LAUNCH / 'gke/xpk.sh', value, NAME=value, IMAGE=value, **settings(value),
+             **programs(untouched, xpk=''))
+  assert done.returncode == 0, done.stdout
+  [call] = calls(untouched, 'xpk')
+  flags = dict(a.removeprefix('--').split('=', 1) for a in call if a.startswith('--'))
+  assert (flags['workload'], flags['docker-image'], call[-1]) == (value, value, value)
+  assert '\n' not in flags['command']             # it becomes a line of a YAML file
+  read = run('bash', '-c', 'exec() { printf "%s\\0" "$@"; }; ' + flags['command']).stdout
+  assert read.split('\0')[1:6] == of_data(value)
+
+
+@pytest.mark.parametrize('value', HOSTILE)
+@pytest.mark.parametrize('name', ['tpu.yaml', 'gpu.yaml'])
+def test_values_of_a_skypilot_task_stay_text(untouched, name, value):
+  call = skypilot(untouched, name, **settings(value), FLAGS=MORE)
+  assert call[:5] == of_data(value) and call[5:7] == MORE.split()
+
+
+@pytest.mark.parametrize('value', HOSTILE)
+@pytest.mark.parametrize('name', ['node.sbatch', 'gpu.sbatch'])
+def test_values_of_a_slurm_job_stay_text(untouched, name, value):
+  _, call = submitted(untouched, name, **settings(value))
+  assert call[call.index('launch/run.sh') + 1:][:5] == of_data(value)
 
 
 def test_xpk_runs_the_same_command(tmp_path):
@@ -123,20 +276,29 @@ def test_xpk_runs_the_same_command(tmp_path):
   assert call[-1] == '--dry-run'
 
 
-def test_the_image_is_made_of_files_that_exist():
+def test_the_image_is_made_of_pinned_packages_in_files_that_exist():
   text = (LAUNCH / 'Dockerfile').read_text()
-  for name in re.findall(r'requirements-\w+\.txt', text):
-    assert (ROOT / name).exists()
+  locks = set(re.findall(r'launch/requirements-\w+\.lock', text))
+  assert '--require-hashes' in text and locks == {relative(p) for p in LAUNCH.glob('*.lock')}
+  assert re.search(r'^ARG BASE=python:3\.12\.\d+-slim-\w+$', text, re.MULTILINE)
+  for lock in locks:
+    pinned = dict(re.findall(r'^([\w-]+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}', (
+      ROOT / lock).read_text(), re.MULTILINE))
+    assert len(pinned) == len(re.findall('==', (ROOT / lock).read_text()))
+    for line in (ROOT / 'requirements.txt').read_text().splitlines():
+      if not line.startswith('#'):
+        wanted = Requirement(line)
+        assert pinned[canonicalize_name(wanted.name)] in wanted.specifier, f'{lock}: make it again'
   [entrypoint] = json.loads(re.search(r'^ENTRYPOINT (.*)$', text, re.MULTILINE)[1])
   assert (ROOT / entrypoint) == LAUNCH / 'run.sh'
 
 
 # ---- SLURM ---------------------------------------------------------------------------------------
-def submitted(folder, name, status=0):
+def submitted(folder, name, status=0, **environment):
   env = programs(folder, srun=f'echo "$JAX_LOCAL_DEVICE_IDS" > {folder}/devices; exit {status}',
                  scontrol='')
   env |= dict(SLURM_JOB_NAME='molmo', SLURM_JOB_ID='17', SLURM_GPUS_ON_NODE='8')
-  done = run('bash', LAUNCH / 'slurm' / name, **env)
+  done = run('bash', LAUNCH / 'slurm' / name, **env, **environment)
   [call] = calls(folder, 'srun')
   return done.returncode, call
 
@@ -185,8 +347,8 @@ def test_one_process_a_gpu_leaves_the_choice_to_jax(tmp_path):
 
 
 # ---- TPU VMs -------------------------------------------------------------------------------------
-def tpu_vm(folder, command, **environment):
-  done = run(LAUNCH / 'tpu_vm.sh', command, **programs(folder, gcloud=''), **environment)
+def tpu_vm(folder, *arguments, **environment):
+  done = run(LAUNCH / 'tpu_vm.sh', *arguments, **programs(folder, gcloud=''), **environment)
   assert done.returncode == 0, done.stdout
   return calls(folder, 'gcloud')
 
@@ -228,19 +390,26 @@ def test_without_a_command_the_usage_is_printed():
 
 
 # ---- SkyPilot ------------------------------------------------------------------------------------
+def skypilot(folder, name, **environment):
+  """The arguments that a task gives to launch/run.sh."""
+  task = yaml.safe_load((LAUNCH / 'sky' / name).read_text())
+  env = {key: str(value) for key, value in task['envs'].items()} | environment
+  env |= dict(SKYPILOT_NODE_IPS='10.0.0.1\n10.0.0.2', SKYPILOT_NODE_RANK='1',
+              SKYPILOT_NUM_NODES='2')
+  (folder / 'launch').mkdir()
+  env |= programs(folder, **{'run.sh': ''})
+  (folder / 'launch' / 'run.sh').symlink_to(folder / 'bin' / 'run.sh')
+  done = run('bash', '-c', task['run'], cwd=folder, **env)
+  assert done.returncode == 0, done.stdout
+  [call] = calls(folder, 'run.sh')
+  return call
+
+
 @pytest.mark.parametrize('name, distributed',
                          [('tpu.yaml', 'auto'), ('gpu.yaml', '10.0.0.1:4321,1,2')])
 def test_skypilot_tasks_run_train(tmp_path, name, distributed):
   task = yaml.safe_load((LAUNCH / 'sky' / name).read_text())
-  env = {key: str(value) for key, value in task['envs'].items()}
-  env |= dict(SKYPILOT_NODE_IPS='10.0.0.1\n10.0.0.2', SKYPILOT_NODE_RANK='1',
-              SKYPILOT_NUM_NODES='2')
-  (tmp_path / 'launch').mkdir()
-  env |= programs(tmp_path, **{'run.sh': ''})
-  (tmp_path / 'launch' / 'run.sh').symlink_to(tmp_path / 'bin' / 'run.sh')
-  done = run('bash', '-c', task['run'], cwd=tmp_path, **env)
-  assert done.returncode == 0, done.stdout
-  [call] = calls(tmp_path, 'run.sh')
+  call = skypilot(tmp_path, name)
   check_flags_of_train(call)
   assert f'--distributed={distributed}' in call
   assert run('bash', '-n', '-c', task['setup']).returncode == 0

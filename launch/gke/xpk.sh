@@ -18,10 +18,14 @@ CONFIG=${CONFIG:-configs/image.py:size=8b}
 DATA=${DATA:-$SHARE/data}                  # train.jsonl, val.jsonl, tokenizer.json
 WORKDIR=${WORKDIR:-$SHARE/runs/$NAME}
 
+# XPK gives the command to a shell, for which printf quotes it.
+flags=("--config=$CONFIG" "--workdir=$WORKDIR" "--config.data.train=$DATA/train.jsonl"
+  "--config.data.validation=$DATA/val.jsonl" "--config.data.tokenizer=$DATA/tokenizer.json"
+  "--config.mesh.data=$SLICES" --distributed=auto)
+command="exec launch/run.sh$(printf ' %q' "${flags[@]}")"
+
 # exec: XPK's shell hands SIGTERM to the command it started. 1: a lost peer. 75: stopped by SIGTERM after a checkpoint.
 xpk workload create --project="$PROJECT" --zone="$ZONE" --cluster="$CLUSTER" --workload="$NAME" \
   --tpu-type="$TPU" --num-slices="$SLICES" --docker-image="$IMAGE" --storage="$STORAGE" \
   --max-restarts=50 --restart-on-exit-codes=1,75 --termination-grace-period-seconds=600 \
-  --command="exec launch/run.sh --config=$CONFIG --workdir=$WORKDIR \
-    --config.data.train=$DATA/train.jsonl --config.data.validation=$DATA/val.jsonl \
-    --config.data.tokenizer=$DATA/tokenizer.json --config.mesh.data=$SLICES --distributed=auto" "$@"
+  --command="$command" "$@"
