@@ -8,8 +8,9 @@ import fcntl
 import json
 import os
 import pathlib
+import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from molmo_jax.errors import MolmoError
@@ -55,7 +56,7 @@ def read_json_lines(path: str | os.PathLike, parse: Callable[[Any], Any] = lambd
   """What `parse` makes of the JSON values of a file, one a line; blank lines are skipped.
 
   Args:
-    parse: raises ValueError, TypeError or KeyError for a value that it cannot use.
+    parse: may fail with any error of a value of the wrong type.
 
   Returns:
     The values of all lines that can be used, and a message for each of the others, which names
@@ -63,12 +64,14 @@ def read_json_lines(path: str | os.PathLike, parse: Callable[[Any], Any] = lambd
   """
   values, problems = [], []
   with open_regular(path) as file:
-    for number, line in enumerate(file, start=1):
-      if line.strip():
-        try:
-          values.append(parse(json.loads(line.decode('utf-8'))))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-          problems.append(f'{os.fspath(path)}:{number}: {str(error)[:300]}')
+    lines = file.read().splitlines()
+  for number, line in enumerate(lines, start=1):
+    if line.strip():
+      try:
+        values.append(parse(json.loads(line.decode('utf-8'))))
+      except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+        problems.append(f'{os.fspath(path)}:{number}: {kind}{str(error)[:300]}')
   return values, problems
 
 
@@ -128,13 +131,46 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
       raise
 
 
-def _open_alone(path: pathlib.Path) -> IO[bytes]:
-  """Opens an empty file that no other process writes to until it is closed."""
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+  """Holds `<folder>/run.lock`, which names host and process, while the context is open.
+
+  The system frees the lock of a process that died; of one on another host nobody knows.
+
+  Raises:
+    MolmoError: another process has it; the message names it.
+  """
+  path, here = pathlib.Path(folder) / 'run.lock', socket.gethostname()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  holder = path.read_text('utf-8', 'replace')[:200] if path.exists() else ''
+  if holder and not holder.endswith(f' on {here}'):
+    raise MolmoError(f'{folder} is in use by {holder}; if that has ended, delete {path}')
+  try:
+    file = _open_alone(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    raise MolmoError(f'{folder} is in use by {holder or "another process"}; wait for it, or give '
+                     'another folder') from None
+  with file:
+    file.write(f'process {os.getpid()} on {here}'.encode())
+    file.flush()
+    try:
+      yield
+    finally:
+      path.unlink(missing_ok=True)
+
+
+def _open_alone(path: pathlib.Path, how: int = fcntl.LOCK_EX) -> IO[bytes]:
+  """Opens an empty file that no other process has until it is closed."""
   while True:
     file = open(path, 'ab')
-    with contextlib.suppress(OSError):   # some network file systems have no locks
-      fcntl.flock(file, fcntl.LOCK_EX)
-    with contextlib.suppress(FileNotFoundError):   # who had it before renamed it
+    try:
+      fcntl.flock(file, how)
+    except BlockingIOError:
+      file.close()
+      raise
+    except OSError:   # some network file systems have no locks
+      pass
+    with contextlib.suppress(FileNotFoundError):   # who had it before renamed or deleted it
       if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
         file.truncate(0)
         return file

@@ -47,3 +47,11 @@ class Terminal(Console):
   def rule(self, title: Any = '', **options: Any) -> None:
     """A heading on a line of its own, as wide as it is."""
     self.print(f'── {title} ──', style='bold')
+
+
+def make_table(*columns: str, texts: int = 1, title: str = '') -> Table:
+  """A table whose first `texts` columns are texts; the others are numbers, which stand right."""
+  table = Table(title=title or None, title_justify='left', show_edge=False, pad_edge=False)
+  for index, name in enumerate(columns):
+    table.add_column(name, justify='left' if index < texts else 'right')
+  return table

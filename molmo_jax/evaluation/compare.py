@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.predictions import Prediction, read_predictions
 from molmo_jax.evaluation.summary import bootstrap_interval
-from molmo_jax.terminal import Terminal
+from molmo_jax.terminal import Terminal, make_table
 
 EXACT = 12                      # up to this many differing examples, all sign patterns are counted
 DRAWS = 10_000                                  # random sign patterns otherwise
@@ -46,21 +46,16 @@ def pair_predictions(first: Sequence[Prediction],
   Raises:
     CompareError: no common examples, or an id that one evaluation has twice.
   """
-  theirs = _by_example(second)
-  pairs = [(p, theirs[key]) for key, p in _by_example(first).items() if key in theirs]
+  mine, theirs = ({(p.task, p.id): p for p in some} for some in (first, second))
+  for some, table in ((first, mine), (second, theirs)):
+    if len(table) < len(some):
+      (task, name), _ = Counter((p.task, p.id) for p in some).most_common(1)[0]
+      raise CompareError(f"task '{task}' has the id '{name}' more than once; examples can only be "
+                         'paired if ids differ')
+  pairs = [(p, theirs[key]) for key, p in mine.items() if key in theirs]
   if not pairs:
     raise CompareError('the two evaluations have no example (task and id) in common')
   return pairs
-
-
-def _by_example(predictions: Sequence[Prediction]) -> dict[tuple[str, str], Prediction]:
-  table: dict[tuple[str, str], Prediction] = {}
-  for p in predictions:
-    if (p.task, p.id) in table:
-      raise CompareError(f"task '{p.task}' has the id '{p.id}' more than once; examples can only "
-                         'be paired if ids differ')
-    table[p.task, p.id] = p
-  return table
 
 
 def compare(pairs: Sequence[tuple[Prediction, Prediction]], seed: int = 0) -> dict[str, Difference]:
@@ -122,10 +117,7 @@ def read_evaluation(folder: str | Path) -> list[Prediction]:
 def print_comparison(found: dict[str, Difference], names: tuple[str, str],
                      console: Terminal) -> None:
   """Prints one line per task, per cent; p < 0.05 stands out."""
-  table = Table(title_justify='left', show_edge=False, pad_edge=False)
-  table.add_column('task')
-  for name in (*names, 'difference', '95 % interval', 'p', 'better', 'worse', 'n'):
-    table.add_column(name, justify='right')
+  table = make_table('task', *names, 'difference', '95 % interval', 'p', 'better', 'worse', 'n')
   for task, d in found.items():
     if task == 'all examples':
       table.add_section()

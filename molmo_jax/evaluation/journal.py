@@ -1,10 +1,12 @@
 """The predictions of an evaluation as they come, so that an interrupted one continues where it was.
 
-    predictions.partial.jsonl   first a line with the `identity`, then one per finished example
+    predictions.journal.jsonl   a line per finished example: its index in the manifest, the
+                                prediction or why there is none, and a digest of all this
+                                and the `identity`
     predictions.jsonl           at the end: the predictions, in the manifest's order
-    predictions.index.json      its identity, which example each line is, and why others have none
 
-A line that a crash cut off is dropped. Only the first process has a journal on disk.
+The example of a line with another digest is asked again: a crash cut it off, it was damaged, or it
+is of another evaluation. Only the first process has a journal on disk.
 """
 
 from __future__ import annotations
@@ -19,20 +21,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax import Array
 from jaxtyping import Float
 
 from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import Manifest
-from molmo_jax.evaluation.predictions import (
-  Prediction,
-  prediction_from,
-  read_predictions,
-  write_predictions,
-)
-from molmo_jax.files import write_atomically
+from molmo_jax.evaluation.predictions import Prediction, prediction_from, write_predictions
+from molmo_jax.files import read_json_lines, write_atomically
 
-PARTIAL, FINAL, INDEX = 'predictions.partial.jsonl', 'predictions.jsonl', 'predictions.index.json'
+JOURNAL, FINAL = 'predictions.journal.jsonl', 'predictions.jsonl'
 
 # index in the manifest → prediction, or why there is none
 Results = Mapping[int, Prediction | str]
@@ -75,66 +73,56 @@ class Journal:
   writes: bool                                # False: another process has the files
 
   def add(self, results: Results) -> None:
-    """Appends results to the partial file."""
+    """Appends results to the file."""
     new = {i: r for i, r in results.items() if i not in self.done}
     self.done |= new
     if self.writes and new:
-      with open(self.folder / PARTIAL, 'a', encoding='utf-8') as file:
-        file.write(''.join(map(_result_line, new.items())))
+      with open(self.folder / JOURNAL, 'a', encoding='utf-8') as file:
+        file.write(self._lines(new))
 
   def finish(self) -> tuple[list[Prediction], list[str]]:
     """Writes and returns the predictions in the manifest's order, and why others are missing."""
-    predictions = {i: r for i, r in sorted(self.done.items()) if isinstance(r, Prediction)}
-    problems = {i: r for i, r in sorted(self.done.items()) if i not in predictions}
+    results = [self.done[i] for i in sorted(self.done)]
+    predictions = [r for r in results if isinstance(r, Prediction)]
     if self.writes:
-      write_predictions(self.folder / FINAL, predictions.values())
-      index = {'identity': self.identity, 'indices': list(predictions),
-               'problems': list(problems.items())}
-      write_atomically(self.folder / INDEX, json.dumps(index) + '\n')
-      (self.folder / PARTIAL).unlink(missing_ok=True)
-    return list(predictions.values()), list(problems.values())
+      write_predictions(self.folder / FINAL, predictions)
+    return predictions, [r for r in results if isinstance(r, str)]
+
+  def read(self) -> None:
+    """Takes the results of the file that are of this evaluation, and drops its other lines."""
+    path = self.folder / JOURNAL
+    entries, problems = read_json_lines(path, self._entry) if path.exists() else ([], [])
+    self.done = dict(entries)
+    if problems:
+      logging.warning('%d lines are damaged or of another evaluation, and their examples are asked '
+                      'again; the first: %s', len(problems), problems[0])
+
+  def rewrite(self) -> None:
+    """Writes the whole file."""
+    write_atomically(self.folder / JOURNAL, self._lines(self.done))
+
+  def _lines(self, results: Results) -> str:
+    entries = [{'index': i, 'result': r if isinstance(r, str) else dataclasses.asdict(r)}
+               for i, r in results.items()]
+    return ''.join(json.dumps(entry | {'digest': self._digest(entry)}) + '\n' for entry in entries)
+
+  def _entry(self, line: dict[str, Any]) -> tuple[int, Prediction | str]:
+    if line.pop('digest') != self._digest(line):
+      raise ValueError('the digest differs')
+    result = line['result']
+    return line['index'], result if isinstance(result, str) else prediction_from(result)
+
+  def _digest(self, entry: Mapping[str, Any]) -> str:
+    text = self.identity + json.dumps(entry, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def open_journal(folder: Path, identity: str, *, writes: bool = True,
                  overwrite: bool = False) -> Journal:
   """Continues the journal in `folder` if it has the same `identity`; `overwrite`: a new one."""
-  if not writes:
-    return Journal(folder, identity, {}, False)
-  folder.mkdir(parents=True, exist_ok=True)
-  done = {}
-  if not overwrite:
-    done = _read_final(folder, identity) or _read_partial(folder / PARTIAL, identity)
-  lines = [_line({'identity': identity}), *map(_result_line, done.items())]
-  write_atomically(folder / PARTIAL, ''.join(lines))
-  return Journal(folder, identity, done, True)
-
-
-def _read_final(folder: Path, identity: str) -> dict[int, Prediction | str]:
-  try:
-    index = json.loads((folder / INDEX).read_text(encoding='utf-8'))
-    if index['identity'] != identity:
-      return {}
-    predictions = zip(index['indices'], read_predictions(folder / FINAL), strict=True)
-    return dict(predictions) | dict(index['problems'])
-  except (OSError, ValueError, KeyError):       # no complete evaluation, or somebody changed it
-    return {}
-
-
-def _read_partial(path: Path, identity: str) -> dict[int, Prediction | str]:
-  lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-  first, *rest = [json.loads(line) for line in lines if line.endswith(b'\n')] or [None]
-  if first != {'identity': identity}:
-    return {}
-  return {entry['index']: entry['problem'] if 'problem' in entry else
-          prediction_from(entry['prediction']) for entry in rest}
-
-
-def _result_line(entry: tuple[int, Prediction | str]) -> str:
-  index, result = entry
-  if isinstance(result, str):
-    return _line({'index': index, 'problem': result})
-  return _line({'index': index, 'prediction': dataclasses.asdict(result)})
-
-
-def _line(value: Mapping[str, Any]) -> str:
-  return json.dumps(value, ensure_ascii=False, allow_nan=False) + '\n'
+  journal = Journal(folder, identity, {}, writes)
+  if writes:
+    if not overwrite:
+      journal.read()
+    journal.rewrite()
+  return journal

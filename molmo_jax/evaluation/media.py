@@ -30,10 +30,9 @@ class Picture:
   time: float | None = None                   # seconds, for a frame of a video
 
   def __post_init__(self):
-    if self.pixels.ndim != 3 or self.pixels.shape[
-      2] != 3 or self.pixels.dtype != np.uint8 or not self.pixels.size:
-      raise ValueError(f'a picture is uint8 [h,w,3], not {self.pixels.dtype} '
-        f'{list(self.pixels.shape)}')
+    x = self.pixels
+    if x.ndim != 3 or x.shape[2] != 3 or x.dtype != np.uint8 or not x.size:
+      raise ValueError(f'a picture is uint8 [h,w,3], not {x.dtype} {list(x.shape)}')
 
 
 def load_media(prediction: Prediction, video: VideoConfig) -> list[Picture]:
@@ -74,10 +73,7 @@ def thumbnail(pixels: np.ndarray, side: int) -> tuple[Image.Image, bool]:
 
 def data_uri(image: Image.Image, lossless: bool) -> str:
   """The image as text that stands for a file: PNG if `lossless`, else JPEG."""
+  kind, options = ('png', {}) if lossless else ('jpeg', {'quality': 80})
   buffer = io.BytesIO()
-  if lossless:
-    image.save(buffer, 'PNG', optimize=True)
-  else:
-    image.save(buffer, 'JPEG', quality=80, optimize=True)
-  kind = 'png' if lossless else 'jpeg'
+  image.save(buffer, kind, optimize=True, **options)
   return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode("ascii")}'

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
+from molmo_jax.configuration import flatten
 from molmo_jax.evaluation.cards import MediaLoader, card, has_points
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.files import write_atomically
 from molmo_jax.pages.curves import curve_panels
 from molmo_jax.pages.render import render
+
+T = TypeVar('T')
 
 MAX_BYTES = 9_500_000                           # of the whole file
 
@@ -38,8 +40,8 @@ def write_report(
     media_loader: the pictures of an example, e.g. `media.load_media`. If it raises `OSError` or
       `ValueError` (a file that cannot be read) the example is shown with the message instead.
     title: heading of the page.
-    settings: what was run, e.g. the configuration and the checkpoint's step; nested mappings and
-      dataclasses are shown with dotted keys, in a section that is closed at first.
+    settings: what was run, e.g. the configuration and the checkpoint's step; nested mappings are
+      shown with dotted keys, in a section that is closed at first.
     pictures_per_task: how many examples of a task are shown, at most.
     curves: lines of a metrics JSONL, for training curves (`curves.curve_panels`).
 
@@ -58,7 +60,8 @@ def write_report(
 
   chosen = {task: choose_examples(group, pictures_per_task) for task, group in by_task.items()}
   empty = page([(task, [], 0, True) for task in chosen])
-  cards = _cards_within(chosen, media_loader, MAX_BYTES - len(empty.encode()))
+  cards = cards_within(MAX_BYTES - len(empty.encode()), chosen,
+                       lambda example: card(example, media_loader))
   write_atomically(path, page([
     (task, cards[task], len(group), any(map(has_points, chosen[task][:len(cards[task])])))
     for task, group in by_task.items() if group]))
@@ -72,28 +75,16 @@ def choose_examples(predictions: Sequence[Prediction], limit: int) -> list[Predi
   return list(itertools.islice((p for p in turns if p is not None), limit))
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = '') -> dict[str, str]:
-  """Nested settings as one level: `{'model.llm.layers': '24'}`. Mappings are what has `items()`."""
-  flat: dict[str, str] = {}
-  for key, value in settings.items():
-    name = f'{prefix}{key}'
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-      value = vars(value)
-    if hasattr(value, 'items') and value:
-      flat.update(flatten(value, f'{name}.'))
-    else:
-      flat[name] = str(value)
-  return flat
-
-
-def _cards_within(chosen: Mapping[str, Sequence[Prediction]], media_loader: MediaLoader, room: int
-                  ) -> dict[str, list[str]]:
-  """The cards that fit into `room` bytes, the first of every task before the second of any."""
-  cards: dict[str, list[str]] = {task: [] for task in chosen}
-  for turn in itertools.zip_longest(*chosen.values()):
-    for task, example in zip(chosen, turn):
+def cards_within(room: int, examples: Mapping[str, Sequence[T]], card: Callable[[T], str]
+                 ) -> dict[str, list[str]]:
+  """The cards of every task that fit into `room` bytes, the first of every task before the second
+  of any.
+  """
+  cards: dict[str, list[str]] = {task: [] for task in examples}
+  for turn in itertools.zip_longest(*examples.values()):
+    for task, example in zip(examples, turn):
       if example is not None:
-        made = card(example, media_loader)
+        made = card(example)
         room -= len(made.encode())
         if room < 0:
           return cards

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ from molmo_jax.evaluation.media import load_media
 from molmo_jax.evaluation.published import published_numbers
 from molmo_jax.evaluation.report import write_report
 from molmo_jax.evaluation.runner import EvaluationConfig, evaluate
-from molmo_jax.evaluation.summary import print_published, print_table, summarise, write_summary
-from molmo_jax.files import write_atomically
+from molmo_jax.evaluation.summary import print_published, print_table, summarise
+from molmo_jax.files import locked, read_json, write_json
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.parallel.processes import from_first, is_first
 from molmo_jax.preprocess.encode import encode
@@ -46,7 +46,7 @@ class Heading:
 
 def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest,
                    config: EvaluationConfig, folder: Path, console: Terminal, heading: Heading,
-                   overwrite: bool = False) -> dict[str, Any]:
+                   overwrite: bool = False, replace: bool = False) -> dict[str, Any]:
   """Evaluates, writes the three files into `folder`, and prints the table.
 
   Predictions are on disk as soon as they are made: an interrupted evaluation continues where it
@@ -60,52 +60,69 @@ def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest,
     folder: where the files go.
     console: gets the table.
     heading: of the report.
-    overwrite: answers again what was answered before.
+    overwrite: answers again what was answered before, and replaces whatever is in the folder.
+    replace: replaces the evaluation of another model, manifest or settings in the folder.
 
   Returns:
     The summary; `{}` in all processes but the first.
 
   Raises:
     ManifestError: not one record of the manifest could be used.
+    MolmoError: the folder has another evaluation, or another process works there.
   """
   total = min(len(manifest), config.limit) if config.limit else len(manifest)
   key = identity(manifest, decisive(model, manifest, config), model.params)
-  journal = open_journal(folder, key, writes=is_first(), overwrite=overwrite)
-  done = from_first(sorted(journal.done))
-  if done:
-    console.print(f'{len(done)} of {total} examples were evaluated before (--overwrite: again)')
-  finished = len(done)
-  with Display(console, 'evaluating', total, finished) as display:
-    for results in evaluate(model, manifest, config, set(done)):
-      journal.add(results)
-      finished += len(results)
-      display.update(finished)
-  predictions, problems = journal.finish()
-  if not from_first(len(predictions)):
-    raise ManifestError(f'{manifest.path}: none of {total} records could be evaluated; the first: '
-                        f'{problems[0]}')
-  if not is_first():
-    return {}
-  summary = summarise(predictions) | {'manifest': str(manifest.path), 'skipped': len(problems),
-                                      'published': published_numbers(predictions, manifest),
-                                      'first_prompt': first_prompt(manifest, model.processor)}
-  write_summary(folder / 'summary.json', summary)
-  write_report(folder / 'report.html', summary, predictions,
-               lambda prediction: load_media(prediction, model.processor.config.video),
-               heading.title, heading.settings, pictures_per_task=config.shown_per_task,
-               curves=heading.curves)
+  if not (overwrite or replace):
+    _check_same(folder / 'summary.json', key)
+  with locked(folder) if is_first() else contextlib.nullcontext():
+    journal = open_journal(folder, key, writes=is_first(), overwrite=overwrite)
+    done = from_first(sorted(journal.done))
+    if done:
+      console.print(f'{len(done)} of {total} examples were evaluated before (--overwrite: again)')
+    finished = len(done)
+    with Display(console, 'evaluating', total, finished) as display:
+      for results in evaluate(model, manifest, config, set(done)):
+        journal.add(results)
+        finished += len(results)
+        display.update(finished)
+    predictions, problems = journal.finish()
+    if not from_first(len(predictions)):
+      raise ManifestError(f'{manifest.path}: none of {total} records could be evaluated; the '
+                          f'first: {problems[0]}')
+    if not is_first():
+      return {}
+    summary = summarise(predictions) | {'manifest': str(manifest.path), 'skipped': len(problems),
+                                        'published': published_numbers(predictions, manifest),
+                                        'first_prompt': first_prompt(manifest, model.processor),
+                                        'identity': key}
+    write_json(folder / 'summary.json', summary)
+    write_report(folder / 'report.html', summary, predictions,
+                 lambda prediction: load_media(prediction, model.processor.config.video),
+                 heading.title, heading.settings, pictures_per_task=config.shown_per_task,
+                 curves=heading.curves)
   print_table(summary, console)
   print_published(summary['published'], console)
-  console.print(f'the first prompt, whole:\n{summary["first_prompt"]}', soft_wrap=True)
+  console.print(f'the first prompt, whole:\n{summary["first_prompt"]}')
   if summary['judged']:
     console.print(f'to be judged: molmo-jax judge --predictions={folder}/predictions.jsonl '
-                  f'--manifest={manifest.path} --folder={folder}/judge', soft_wrap=True)
+                  f'--manifest={manifest.path} --folder={folder}/judge')
   if problems:
     console.print(f'{len(problems)} records could not be used and are not scored; the first: '
                   f'{problems[0]}', style='yellow')
   console.print(f'compiled programs: {model.generator.compilations}')
   console.print(f'written: {folder}/summary.json, predictions.jsonl, report.html')
   return summary
+
+
+def _check_same(path: Path, identity: str) -> None:
+  """Raises MolmoError where `path` is the summary of an evaluation of something else."""
+  try:
+    there = read_json(path)['identity']
+  except (OSError, ValueError, TypeError, KeyError):   # no evaluation that is complete
+    return
+  if there != identity:
+    raise MolmoError(f'{path.parent} has the evaluation of another checkpoint, manifest or '
+                     'setting; give another folder as --out, or replace it with --overwrite')
 
 
 def decisive(model: LoadedModel, manifest: Manifest | WordedManifest, config: EvaluationConfig
@@ -131,10 +148,9 @@ def write_overall(folder: Path, tasks: Sequence[str], published: Mapping[str, An
                   console: Terminal) -> None:
   """Writes and prints the summary of several evaluations: of the folders `tasks` in `folder`."""
   predictions = [p for task in tasks for p in read_evaluation(folder / task)]
-  prompts = {task: json.loads((folder / task / 'summary.json').read_text())['first_prompt']
-             for task in tasks}
+  prompts = {task: read_json(folder / task / 'summary.json')['first_prompt'] for task in tasks}
   summary = summarise(predictions) | {'published': published, 'first_prompts': prompts}
-  write_summary(folder / 'summary.json', summary)
+  write_json(folder / 'summary.json', summary)
   print_table(summary, console)
   console.print(f'written: {folder}/summary.json, and a folder for every task')
 
@@ -148,7 +164,7 @@ def compare_evaluations(folders: tuple[str, str], out: Path, console: Terminal) 
   pairs = pair_predictions(*map(read_evaluation, folders))
   found = compare(pairs)
   print_comparison(found, folders, console)
-  write_atomically(out / 'comparison.json', json.dumps(as_json(found), indent=2) + '\n')
+  write_json(out / 'comparison.json', as_json(found))
   write_comparison(out / 'comparison.html', found, pairs, folders,
                    lambda prediction: load_media(prediction, VideoConfig()))
   console.print(f'written: {out / "comparison.json"}, comparison.html')

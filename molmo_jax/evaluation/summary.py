@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import math
 import os
 import statistics
@@ -11,16 +11,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 from scipy import stats
 
 from molmo_jax import metrics
+from molmo_jax.configuration import build
 from molmo_jax.evaluation.predictions import Prediction
-from molmo_jax.files import write_atomically
-from molmo_jax.terminal import Terminal
+from molmo_jax.files import read_json
+from molmo_jax.terminal import Terminal, make_table
 
 UNSCORED = 'predictions_only'                   # metric of examples whose answers are not public
-_COLUMNS = ('accuracy', 'low', 'high', 'chance', 'n')
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """A line of the table; what it means, says `summarise`."""
+  accuracy: float
+  low: float
+  high: float
+  chance: float
+  n: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+  tasks: dict[str, _Row]
+  overall: _Row
 
 
 def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -103,38 +118,22 @@ def _chance(predictions: Sequence[Prediction]) -> float:
   return sum(metrics.chance(some, metric) * len(some) for metric, some in groups) / len(predictions)
 
 
-def write_summary(path: str | os.PathLike, summary: dict[str, Any]) -> None:
-  """Writes `summary.json`, whole or not at all."""
-  write_atomically(path, json.dumps(summary, ensure_ascii=False, indent=2, allow_nan=False) + '\n')
-
-
 def read_summary(path: str | os.PathLike) -> dict[str, Any]:
-  """Reads what `write_summary` wrote.
+  """Reads a `summary.json`.
 
   Raises:
-    ValueError: the file is no summary; the message names it and what is missing.
+    MolmoError: the file is no summary; the message names it and what is missing.
   """
-  with open(path, encoding='utf-8') as file:
-    try:
-      summary = json.load(file)
-    except ValueError as error:
-      raise ValueError(f'{path}: not JSON: {error}') from error
-  if not isinstance(summary, dict) or not {'tasks', 'overall'} <= summary.keys():
-    raise ValueError(f"{path}: not the summary of an evaluation; it needs the keys 'tasks' and "
-                     "'overall'")
-  for task, row in [*summary['tasks'].items(), ('overall', summary['overall'])]:
-    missing = [column for column in _COLUMNS if column not in row]
-    if missing:
-      raise ValueError(f"{path}: '{task}' lacks: {', '.join(missing)}")
+  summary = read_json(path)
+  build(_Rows, {key: summary[key] for key in ('tasks', 'overall') if key in summary}
+        if isinstance(summary, dict) else {}, os.fspath(path))
   return summary
 
 
 def print_table(summary: dict[str, Any], console: Terminal) -> None:
   """Prints one line per task and one for all examples, in per cent."""
-  table = Table(title_justify='left', show_edge=False, pad_edge=False)
-  table.add_column('task')
-  for name in ('accuracy', f'{100 * summary.get("confidence", 0.95):g} % interval', 'chance', 'n'):
-    table.add_column(name, justify='right')
+  table = make_table('task', 'accuracy', f'{100 * summary.get("confidence", 0.95):g} % interval',
+                     'chance', 'n')
   for task, row in summary['tasks'].items():
     cells = _cells(row)
     if task in summary.get('judged', ()) or task in summary.get('unscored', ()):
@@ -148,19 +147,16 @@ def print_table(summary: dict[str, Any], console: Terminal) -> None:
 
 def print_published(published: Mapping[str, Mapping[str, float]], console: Terminal) -> None:
   """Prints the numbers that benchmarks publish, where they are more than the mean score."""
-  shown = {task: numbers for task, numbers in published.items() if set(numbers) - {'score'}}
-  if not shown:
-    return
-  table = Table(title='as published', title_justify='left', show_edge=False, pad_edge=False)
-  for name, justify in (('task', 'left'), ('number', 'left'), ('value', 'right')):
-    table.add_column(name, justify=justify)
-  for task, numbers in shown.items():
-    for i, (name, value) in enumerate(numbers.items()):
-      table.add_row(task if i == 0 else '', name, f'{value:.4f}')
-  console.print(table)
+  table = make_table('task', 'number', 'value', title='as published', texts=2)
+  for task, numbers in published.items():
+    if set(numbers) - {'score'}:
+      for i, (name, value) in enumerate(numbers.items()):
+        table.add_row('' if i else task, name, f'{value:.4f}')
+  if table.row_count:
+    console.print(table)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-  low, high = (f'{100 * row[name]:.1f}' for name in ('low', 'high'))
-  return [f'{100 * row["accuracy"]:.1f}', f'{low} – {high}', f'{100 * row["chance"]:.1f}',
-          str(row['n'])]
+  accuracy, low, high, chance = (f'{100 * row[name]:.1f}' for name in
+                                 ('accuracy', 'low', 'high', 'chance'))
+  return [accuracy, f'{low} – {high}', chance, str(row['n'])]

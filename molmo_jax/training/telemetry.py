@@ -14,12 +14,13 @@ from typing import IO, Any
 
 import jax
 import numpy as np
-from rich.table import Column, Table
+from rich.table import Table
 from tensorboardX import SummaryWriter
 
 from molmo_jax.errors import MolmoError
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.progress import Display
+from molmo_jax.terminal import make_table
 from molmo_jax.training.flops import Work
 
 
@@ -135,7 +136,7 @@ def parameter_table(params: Any) -> Table:
   """Every parameter with its shape, standard deviation aside: path, shape, dtype, count; and the
   sum per tower.
   """
-  table = Table('path', 'shape', 'dtype', Column('count', justify='right'), title='parameters')
+  table = make_table('path', 'shape', 'dtype', 'count', texts=3, title='parameters')
   towers: dict[str, int] = {}
   for path, leaf in flatten_paths(params).items():
     size = int(np.prod(leaf.shape))
@@ -151,9 +152,8 @@ def parameter_table(params: Any) -> Table:
 def batch_table(batch: Mapping[str, np.ndarray]) -> Table:
   """Every array of a batch: shape, dtype, range, and the fraction in use where a field has padding.
   """
-  table = Table(title='first batch')
-  for name in ('field', 'shape', 'dtype', 'least', 'largest', 'in use'):
-    table.add_column(name)
+  table = make_table('field', 'shape', 'dtype', 'least', 'largest', 'in use', texts=3,
+                     title='first batch')
   in_use = dict(tokens=batch['segments'] >= 0, feature_index=batch['feature_index'] >= 0,
                 visual=batch['visual'] > 0, loss_weights=batch['loss_weights'] > 0,
                 pool_index=batch['pool_index'] >= 0)

@@ -19,7 +19,7 @@ from absl import flags
 from molmo_jax import experiment
 from molmo_jax.checkpoint import native
 from molmo_jax.evaluation.compare import read_evaluation
-from molmo_jax.evaluation.journal import FINAL, INDEX, PARTIAL, open_journal
+from molmo_jax.evaluation.journal import FINAL, JOURNAL, open_journal
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.evaluation.summary import read_summary
 from molmo_jax.pages.curves import read_metrics, write_curves
@@ -118,14 +118,13 @@ class Inputs:
     complete = rng.random() < 0.5
     if complete:
       journal.finish()
-    name = pick(rng, (FINAL, INDEX)) if complete else PARTIAL
+    name = pick(rng, (FINAL, JOURNAL)) if complete else JOURNAL
     before = (folder / name).read_bytes()
     data, how = _lines(before, rng)
     (folder / name).write_bytes(data)
     lines = data.splitlines(keepends=True)
-    is_same = lines[:1] == before.splitlines(keepends=True)[:1]
-    whole = {json.loads(line)['index'] for line in before.splitlines(keepends=True)[1:]
-             if line in lines} if name == PARTIAL and is_same else set()
+    whole = {json.loads(line)['index'] for line in before.splitlines(keepends=True)
+             if line in lines} if name == JOURNAL else set(DONE)
 
     def check(done: Any) -> None:
       assert set(done) <= set(DONE), f'results of {sorted(set(done) - set(DONE))[:9]}'

@@ -88,7 +88,7 @@ def test_table_and_page_show_what_differs(tmp_path):
   second = [record(i, float(i >= 8)) for i in range(10)]
   pairs = pair_predictions(first, second)
   found = compare(pairs)
-  console = Terminal(record=True, width=140)
+  console = Terminal(record=True, width=80)
   print_comparison(found, ('a', 'b'), console)
   assert '-80.0' in console.export_text()
   write_comparison(tmp_path / 'c.html', found, pairs, ('a', 'b'), lambda r: [])

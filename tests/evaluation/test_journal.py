@@ -11,7 +11,7 @@ import pytest
 
 from molmo_jax.data.formatting import Formatter, WordedManifest
 from molmo_jax.data.manifest import read_manifest
-from molmo_jax.evaluation.journal import FINAL, PARTIAL, identity, open_journal
+from molmo_jax.evaluation.journal import FINAL, JOURNAL, identity, open_journal
 from molmo_jax.evaluation.predictions import Prediction, read_predictions
 from molmo_jax.evaluation.runner import EvaluationConfig
 from molmo_jax.evaluation.session import decisive
@@ -28,11 +28,11 @@ def test_what_was_added_is_there_again(tmp_path):
   assert open_journal(tmp_path, 'x').done == {2: record(2), 0: 'broken image'}
 
 
-@pytest.mark.parametrize('cut', [1, 5, 60])
+@pytest.mark.parametrize('cut', [2, 5, 60])
 def test_a_line_that_was_cut_off_is_dropped_and_the_rest_kept(tmp_path, cut):
   journal = open_journal(tmp_path, 'x')
   journal.add({0: record(0), 1: record(1)})
-  path = tmp_path / PARTIAL
+  path = tmp_path / JOURNAL
   path.write_bytes(path.read_bytes()[:-cut])
   journal = open_journal(tmp_path, 'x')
   assert journal.done == {0: record(0)}
@@ -40,17 +40,30 @@ def test_a_line_that_was_cut_off_is_dropped_and_the_rest_kept(tmp_path, cut):
   assert open_journal(tmp_path, 'x').done == {0: record(0), 1: record(1)}
 
 
+@pytest.mark.parametrize('damage', [b'\0' * 30, b'\xff\xfe{', b'{}', b'[]', b'7', b'[' * 99_999,
+                                    b'{"index": 7, "result": "x", "digest": "0"}'])
+def test_what_is_whole_is_used_and_what_is_not_is_named_once(tmp_path, damage, caplog):
+  open_journal(tmp_path, 'x').add({0: record(0), 1: record(1), 2: 'broken'})
+  first, second, third = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
+  changed = second.replace(b'"id": "1"', b'"id": "7"')
+  (tmp_path / JOURNAL).write_bytes(first + damage + b'\n' + changed + third)
+  assert open_journal(tmp_path, 'x').done == {0: record(0), 2: 'broken'}
+  assert [r.message.split(' are ')[0] for r in caplog.records] == ['2 lines']
+  assert f'{JOURNAL}:2: ' in caplog.text
+  caplog.clear()
+  assert len(open_journal(tmp_path, 'x').done) == 2 and not caplog.records
+
+
 def test_another_identity_begins_anew(tmp_path):
   open_journal(tmp_path, 'x').add({0: record(0)})
   assert open_journal(tmp_path, 'y').done == {}
 
 
-def test_the_end_writes_records_in_order_and_removes_the_partial_file(tmp_path):
+def test_the_end_writes_the_predictions_in_order(tmp_path):
   journal = open_journal(tmp_path, 'x')
   journal.add({3: record(3), 1: 'no', 0: record(0)})
   assert journal.finish() == ([record(0), record(3)], ['no'])
   assert read_predictions(tmp_path / FINAL) == [record(0), record(3)]
-  assert not (tmp_path / PARTIAL).exists()
 
 
 def test_what_is_complete_is_not_asked_again_unless_told(tmp_path):

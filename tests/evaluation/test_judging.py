@@ -172,7 +172,7 @@ def test_answers_that_are_no_answers_name_their_line(tmp_path):
   assert read_answers(path) == {}
   path.write_text('{"id": "a", "answer": "x"}\n\n{"id": "a", "answer": "y"}\n')
   assert read_answers(path) == {'a': 'y'}
-  for line, words in (('{', 'not JSON'), ('[]', 'JSON object, not list'), ('{"id": 3, "answer": '
+  for line, words in (('{', 'Expecting'), ('[]', 'an answer is'), ('{"id": 3, "answer": '
     '"x"}', 'both strings')):
     path.write_text(f'{line}\n')
     with pytest.raises(ValueError, match=f'answers.jsonl:1: .*{words}'):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import html.parser
 import io
 import re
@@ -236,15 +235,12 @@ def test_a_picture_that_cannot_be_read_is_named_and_does_not_stop_the_report(tmp
 
 
 def test_settings_are_listed_with_dotted_names_in_a_closed_section(tmp_path):
-  @dataclasses.dataclass
-  class Vit:
-    layers: int = 3
   page = Page(write(tmp_path, [record()],
-                    settings={'step': 7, 'model': {'vit': Vit(), 'taps': [1, 2]}, 'empty': {}}))
+                    settings={'step': 7, 'model': {'vit': {'layers': 3}, 'taps': [1, 2]}}))
   details, = page.find('details')
   assert 'open' not in details
   rows = [r['text'] for r in page.find('tr') if r['text'] in details['text']]
-  assert {'step7', 'model.vit.layers3', 'model.taps[1, 2]', 'empty{}'} <= set(rows)
+  assert {'step7', 'model.vit.layers3', 'model.taps[1, 2]'} <= set(rows)
 
 
 def test_training_curves_are_shown_if_given(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from molmo_jax.evaluation import predictions, summary
 from molmo_jax.evaluation.predictions import Prediction
-from molmo_jax.files import write_atomically
+from molmo_jax.files import write_atomically, write_json
 from molmo_jax.terminal import Terminal
 
 
@@ -83,7 +83,7 @@ def test_a_summary_of_nothing_is_an_error():
 
 def test_a_summary_comes_back_from_its_file_and_leaves_no_other_file(tmp_path):
   found = summary.summarise([record('Größe', 1.0)])
-  summary.write_summary(tmp_path / 'new' / 'summary.json', found)
+  write_json(tmp_path / 'new' / 'summary.json', found)
   assert summary.read_summary(tmp_path / 'new' / 'summary.json') == found
   assert [p.name for p in (tmp_path / 'new').iterdir()] == ['summary.json']
 
@@ -109,14 +109,14 @@ def test_a_file_that_is_no_summary_is_an_error_that_names_it(tmp_path):
     summary.read_summary(path)
   row = {'accuracy': 1, 'low': 0, 'high': 1, 'n': 1}
   path.write_text(json.dumps({'tasks': {'a': row}, 'overall': row}))
-  with pytest.raises(ValueError, match="'a' lacks: chance"):
+  with pytest.raises(ValueError, match="summary.json.tasks.a' lacks: chance"):
     summary.read_summary(path)
 
 
 def test_the_table_prints_per_cent_and_takes_no_markup_from_task_names():
   stream = io.StringIO()
   found = summary.summarise([record('[bold]odd', 1.0, options=('red', 'blue')), record('b', 0.0)])
-  summary.print_table(found, Terminal(file=stream, width=100))
+  summary.print_table(found, Terminal(file=stream, width=80))
   lines = stream.getvalue().splitlines()
   assert '95 % interval' in lines[0]
   odd = next(line for line in lines if '[bold]odd' in line)

@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.judging.kinds import KINDS, Ask
+from molmo_jax.files import read_json_lines
 from molmo_jax.metrics.means import mean_by, mean_of
 from molmo_jax.metrics.references import metadata_of
 from molmo_jax.preprocess.types import Example
@@ -104,30 +106,21 @@ def read_answers(path: str | os.PathLike) -> dict[str, str]:
   """Answers by id; empty without a file. A later answer to a request replaces an earlier one.
 
   Raises:
-    ValueError: a line that is no answer; the message names it.
+    MolmoError: a line that is no answer; the message names it.
   """
-  answers: dict[str, str] = {}
   if not Path(path).exists():
-    return answers
-  with open(path, encoding='utf-8') as file:
-    for number, line in enumerate(file, start=1):
-      if line.strip():
-        row = _object(line, f'{path}:{number}')
-        if not isinstance(row.get('id'), str) or not isinstance(row.get('answer'), str):
-          raise ValueError(f'{path}:{number}: an answer is {{"id": "…", "answer": "…"}}, both '
-            'strings')
-        answers[row['id']] = row['answer']
-  return answers
+    return {}
+  answers, problems = read_json_lines(path, _answer)
+  if problems:
+    raise MolmoError(problems[0])
+  return dict(answers)
 
 
-def _object(line: str, where: str) -> Mapping[str, Any]:
-  try:
-    row = json.loads(line)
-  except ValueError as error:
-    raise ValueError(f'{where}: not JSON ({error})') from None
-  if not isinstance(row, Mapping):
-    raise ValueError(f'{where}: an answer is a JSON object, not {type(row).__name__}')
-  return row
+def _answer(row: Any) -> tuple[str, str]:
+  answer = (row['id'], row['answer']) if isinstance(row, dict) and len(row) > 1 else ()
+  if not (answer and all(isinstance(text, str) for text in answer)):
+    raise ValueError('an answer is {"id": "…", "answer": "…"}, both strings')
+  return answer
 
 
 def requests_text(requests: Sequence[Request]) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from molmo_jax.evaluation.predictions import Prediction, write_predictions
-from molmo_jax.evaluation.summary import summarise, write_summary
+from molmo_jax.evaluation.summary import summarise
+from molmo_jax.files import write_json
 from molmo_jax.lab.sweep import record
 from molmo_jax.lab.sweep.results import STUDIES
 from molmo_jax.lab.sweep.study import RUNS
@@ -52,7 +53,7 @@ def write_run(folder: Path, accuracy: dict[str, float], seed: int = 0, arm: int 
                     options=('a', 'b', 'c', 'd'))
              for task, share in accuracy.items() for i, right in enumerate(_right(share, seed))]
   (folder / 'evaluation').mkdir(parents=True, exist_ok=True)
-  write_summary(folder / record.SUMMARY, summarise(records))
+  write_json(folder / record.SUMMARY, summarise(records))
   write_predictions(folder / record.PREDICTIONS, records)
   rng = np.random.default_rng([seed, arm])
   rows = [{'step': step, 'loss': 0.3 + 0.2 * arm + 3 * np.exp(-step / 90) + 0.05 * rng.normal(),
