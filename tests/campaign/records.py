@@ -209,6 +209,8 @@ class Inputs:
 
   def _is_prompt(self, found: dict[str, Any]) -> None:
     tokens, special = found['tokens'], self._tokenizer.special
+    if tokens.ndim == 2:           # a list of conversations
+      return
     assert tokens.ndim == 1 and tokens.size and tokens.min() >= 0, tokens.shape
     assert tokens.max() < VOCAB + 128, tokens.max()
     patches = (tokens == special['<im_patch>']).sum()
