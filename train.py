@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
 
   shard, shards = data_shard(mesh)   # every process reads its own part of the examples
   data = open_data(run.data, run.preprocess, read_sources(run.data), tokenizer,
-                   run.model.connector.pool_slots, shard, shards, positions)
+                   run.model.connector.pool_slots, (shard, shards), positions, workdir)
 
   # ---- loop --------------------------------------------------------------------------------------
   train_step = jax.jit(make_train_step(model, optimizer, run.training, run.optimizer),
@@ -168,8 +168,8 @@ def main(argv: list[str]) -> None:
   checkpoints.close()   # waits for the last write
   log.close()
   for dataset, count in data.skipped_by_dataset.items():
-    console.print(f'{dataset}: {count} records could not be used and were skipped; their names '
-                  'are in the log', style='yellow')
+    console.print(f'{dataset}: {count} records could not be used and were skipped; they are named '
+                  f'in {workdir}/skipped_records*.jsonl', style='yellow')
   if stopped and step < steps:
     console.print(f'stopped by {stopped} after step {step}; the same command resumes there')
     return

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from molmo_jax.errors import MolmoError
+from molmo_jax.visible import well_formed
 
 
 def open_regular(path: str | os.PathLike, mode: str = 'rb', **options: Any) -> IO[Any]:
@@ -110,6 +111,12 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   write_atomically(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + '\n')
 
 
+def append_json(path: str | os.PathLike, value: Any) -> None:
+  """Appends a line with a value as JSON; see `write_atomically` for what UTF-8 cannot hold."""
+  with open(path, 'ab') as file:
+    file.write(well_formed(json.dumps(value, ensure_ascii=False) + '\n').encode())
+
+
 def write_atomically(path: str | os.PathLike, text: str) -> None:
   """Writes `text` to `path` in UTF-8 by renaming a complete file; creates the folder if missing.
 
@@ -118,7 +125,7 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  data = text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').encode()
+  data = well_formed(text).encode()
   temporary = path.with_name(f'.{path.name}.tmp')
   with _open_alone(temporary) as file:
     try:

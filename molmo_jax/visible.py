@@ -18,6 +18,11 @@ def visible(text: str) -> str:
   return _INTERPRETED.sub(lambda found: found[0].encode('unicode_escape').decode('ascii'), text)
 
 
+def well_formed(text: str) -> str:
+  """`text` with U+FFFD for every half of a surrogate pair, which no file in UTF-8 can hold."""
+  return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
+
+
 def say(text: str = '', **options: Any) -> None:
   """`print` for a text with data in it."""
   print(visible(text), **options)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from molmo_jax.errors import MolmoError
+from molmo_jax.errors import MolmoError, shorten
 
 Form = Callable[[Any, str], Any]
 LARGEST = float(np.finfo(np.float32).max)   # what the arrays of a batch hold
@@ -32,8 +32,7 @@ def wrong(where: str, value: Any, right: str) -> NoReturn:
 
 def shown(value: Any) -> str:
   """The beginning of a value as JSON."""
-  text = json.dumps(value, ensure_ascii=False, default=repr)
-  return text if len(text) <= 60 else f'{text[:60]}…'
+  return shorten(json.dumps(value, ensure_ascii=False, default=repr), 60)
 
 
 def present(values: Mapping[str, Any], absent: tuple = (None,)) -> dict[str, Any]:
@@ -98,13 +97,13 @@ def object_of(keys: Mapping[str, Form], where: str, value: Any, absent: tuple = 
   at = f"'{where}'" if where else 'a record'
   if not isinstance(value, Mapping):
     raise ManifestError(f'{at} is {shown(value)}; it must be an object {{"key": value, …}}')
-  for key in value:
+  values, inside = present(value, absent), f'{where}.' if where else ''
+  for key in values:
     if key not in keys:
       close = difflib.get_close_matches(str(key)[:60], keys, n=1, cutoff=0.0)[0]
       raise ManifestError(f'{at} has an unknown key {shown(key)}; did you mean "{close}"? Known '
                           f'keys: {", ".join(keys)}')
-  inside = f'{where}.' if where else ''
-  return {key: keys[key](x, inside + key) for key, x in present(value, absent).items()}
+  return {key: keys[key](x, inside + key) for key, x in values.items()}
 
 
 def whole(what: str, **keys: Form) -> Form:
@@ -116,7 +115,7 @@ def whole(what: str, **keys: Form) -> Form:
   return read
 
 
-number = number_from(-LARGEST, LARGEST, 'a finite number')
-amount = number_from(0, LARGEST, 'a number that is not negative')
+number = number_from(-LARGEST, LARGEST, 'a finite number of float32')
+amount = number_from(0, LARGEST, 'a finite number of float32, not below 0')
 strings = list_of(string, 'a list of strings')
 POINTS = list_of(pair_of(number, number, 'a pair [x, y]'), 'a list of [x, y] pairs')

@@ -8,15 +8,18 @@ from __future__ import annotations
 import array
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
-from molmo_jax.data.forms import ManifestError
+from molmo_jax.data.forms import ManifestError, shown
 from molmo_jax.data.record import parse_record
+from molmo_jax.files import open_regular
 from molmo_jax.preprocess.types import Example
+from molmo_jax.visible import well_formed
 
 
 class Manifest:
@@ -32,7 +35,7 @@ class Manifest:
     how long it is in bytes.
     """
     self.path, self._lines = path, lines
-    self._file: BinaryIO | None = None
+    self._file: IO[bytes] | None = None
 
   def __len__(self) -> int:
     return len(self._lines)
@@ -59,11 +62,13 @@ class Manifest:
     """
     source = self.source(index)
     if self._file is None:
-      self._file = open(self.path, 'rb')
+      self._file = open_regular(self.path)
     _, start, length = self._lines[index].tolist()
     try:
-      record = json.loads(os.pread(self._file.fileno(), length, start).decode('utf-8-sig'))
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+      record = _decode(os.pread(self._file.fileno(), length, start))
+    except ManifestError as error:
+      raise ManifestError(f'{source}: {error}') from None
+    except (ValueError, RecursionError) as error:   # of JSON, UTF-8, digits, nesting
       raise ManifestError(f'{source}: the line is not valid JSON in UTF-8 ({error}); '
                           'write one JSON object per line') from None
     return parse_record(record, source, self.path.parent)
@@ -75,6 +80,29 @@ class Manifest:
     return f'Manifest({str(self.path)!r}, {len(self)} records)'
 
 
+def _decode(line: bytes) -> Any:
+  """The JSON value of a line. A key that stands twice, and NaN, are errors; half a surrogate pair,
+  which can only be written as an escape, becomes U+FFFD.
+  """
+  text = line.decode('utf-8-sig')
+  record = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+  if re.search(r'\\u[dD][89a-fA-F]', text):
+    record = json.loads(well_formed(json.dumps(record, ensure_ascii=False)))
+  return record
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+    raise ManifestError(f'the key {shown(twice)} stands twice in an object; keep one of them')
+  return found
+
+
+def _refuse(constant: str) -> None:
+  raise ManifestError(f'{constant} is not JSON; write null, or leave the key out')
+
+
 def read_manifest(path: str | os.PathLike) -> Manifest:
   """Indexes the lines of a JSONL manifest; no line is parsed before it is accessed.
 
@@ -83,7 +111,7 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
   """
   path, lines, offset = Path(path), array.array('q'), 0
   try:
-    with open(path, 'rb') as file:
+    with open_regular(path) as file:
       for number, line in enumerate(file, start=1):
         if line.strip():
           lines.extend((number, offset, len(line)))

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import grain
@@ -26,6 +27,7 @@ from molmo_jax.data.unusable import (
   BadRecordError,
   Shard,
   SkipBadRecords,
+  SkippedRecords,
   Stage,
   record_at,
 )
@@ -34,6 +36,9 @@ from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import PreprocessConfig
 
 AHEAD = 2      # batches that are made while the devices compute
+
+# else Grain puts lines of its own into the message of every error
+grain.config.update('py_traceback_filtering', 'off')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +73,8 @@ class DataConfig:
 
 
 class EncodeRecord(grain.transforms.RandomMap):
-  """Which record is next → the arrays of its example, or `{'error': message, 'dataset': name}` for
-  a record that cannot be used.
+  """Which record is next → the arrays of its example, or `{'error': message, 'dataset': name,
+  'index': number, 'source': 'file.jsonl:12'}` for a record that cannot be used.
 
   The element is the number of the dataset and of its record, or the record's alone where there is
   one dataset.
@@ -92,8 +97,9 @@ class EncodeRecord(grain.transforms.RandomMap):
     """The encoded example of a record; `element` is its index, or (dataset, index) in a mixture."""
     number, index = element if isinstance(element, tuple) else (0, element)
     dataset = self._datasets[number]
+    source = dataset.records.source(index)
     try:
-      with record_at(dataset.records.source(index)):
+      with record_at(source):
         record = dataset.records[index]
         example = dataset.adapted(self._formatter(
           record, rng, times=lambda: shown_times(record, self._preprocess.video, training=True)))
@@ -104,7 +110,7 @@ class EncodeRecord(grain.transforms.RandomMap):
         check_fits(encoded, self._shape)
         return {name: x for name, x in encoded.items() if x is not None}
     except BadRecordError as error:
-      return {'error': str(error), 'dataset': dataset.name}
+      return {'error': str(error), 'dataset': dataset.name, 'index': index, 'source': source}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state)
@@ -173,7 +179,7 @@ class TrainingData:
 
   def __init__(self, config: DataConfig, preprocess: PreprocessConfig,
                sources: Sequence[MixedDataset], tokenizer: Tokenizer, slots: int,
-               shard: Shard = ALL, ahead: int = 0):
+               shard: Shard = ALL, ahead: int = 0, skipped: Path | None = None):
     """Opens the data of one process.
 
     Args:
@@ -184,6 +190,7 @@ class TrainingData:
       slots: W of a pooling window.
       shard: which of the records are read.
       ahead: batches that a thread makes before they are asked for.
+      skipped: file that names the records which could not be used (`SkippedRecords`).
 
     Raises:
       ConfigError: rows or records cannot be divided among the processes.
@@ -208,8 +215,9 @@ class TrainingData:
     if config.workers:
       rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
     patience = min(max(records // shard.count, 100), LONGEST_PATIENCE)
-    rows = Stage(rows, functools.partial(SkipBadRecords, on_error=config.on_error,
-                                         patience=patience, shard=shard))
+    rows = Stage(rows, functools.partial(
+      SkipBadRecords, on_error=config.on_error, patience=patience, shard=shard,
+      names=SkippedRecords(skipped)))
     if packed:
       rows = Stage(rows, functools.partial(
         PackRows, config=config.packing, shape=shape, patches=preprocess.image.grid ** 2,
@@ -226,7 +234,7 @@ class TrainingData:
     """Records that could not be used so far, for each dataset that has any; those read ahead are
     not counted. The dataset of `data.train` is called so.
     """
-    return {k: int(n) for k, n in _skip_state(self.position())['skipped'].items()}
+    return {k: len(records) for k, records in _skip_state(self.position())['skipped'].items()}
 
   def position(self) -> dict[str, Any]:
     """Where this process is in its shard, after the batch given last: plain values, for
@@ -240,24 +248,29 @@ class TrainingData:
 
 
 def open_data(config: DataConfig, preprocess: PreprocessConfig, sources: Sequence[MixedDataset],
-              tokenizer: Tokenizer, slots: int, index: int, count: int,
-              positions: Mapping[str, Any] | None = None) -> TrainingData:
-  """The data of shard `index` of `count`, from the beginning or from where a checkpoint was saved,
-  with batches made ahead, so that the devices never wait for the host to pack and pad.
+              tokenizer: Tokenizer, slots: int, process: tuple[int, int] = (0, 1),
+              positions: Mapping[str, Any] | None = None, folder: Path | None = None
+              ) -> TrainingData:
+  """The data of one process, from the beginning or from where a checkpoint was saved, with batches
+  made ahead, so that the devices never wait for the host to pack and pad.
 
   Args:
     config, preprocess, sources, tokenizer, slots: see `TrainingData`.
-    index, count: the shard of this process, and how many there are.
+    process: which shard of the records this process reads, and how many there are.
     positions: `TrainingData.position()` of every shard, by its index as text. With as many shards
       as now the data continues exactly; with another number from the first record that none of them
       had read (`next_start`).
+    folder: of the run; gets `skipped_records.jsonl`, and one with the shard's number in its name
+      from every other process.
   """
+  index, count = process
   exactly, start = len(positions or ()) == count, 0
   if positions:
     start = (_skip_state(positions['0'])['shard']['start'] if exactly else
              next_start(list(positions.values())))
+  skipped = folder and folder / f'skipped_records{f".{index}" if index else ""}.jsonl'
   data = TrainingData(config, preprocess, sources, tokenizer, slots, Shard(index, count, start),
-                      AHEAD)
+                      AHEAD, skipped)
   if exactly:
     data.iterator.set_state(positions[str(index)])
   return data

@@ -109,7 +109,7 @@ def parse_record(record: Any, source: str, folder: str | os.PathLike | None = No
     found = object_of(KEYS, '', record, absent=(None, [], ()))
     conversations = _conversations(found)
     _check_together(found, conversations)
-  except ManifestError as error:                # the checks know their key, not the line
+  except (ManifestError, RecursionError) as error:   # the checks know their key, not the line
     raise ManifestError(f'{source}: {error}') from None
   if not found.get('answers') and len(conversations) == 1 and len(conversations[0]) % 2 == 0:
     found['answers'] = (conversations[0][-1].content,)   # the reply that is there is the right one

@@ -2,8 +2,9 @@
 
 Whatever goes wrong while one record is read, worded or encoded is its own fault and becomes one
 sentence with its file and line; no list of exception types says what may go wrong in the files of
-others. Only what ends the process itself is passed on: `MemoryError`, and what is no `Exception`,
-such as Ctrl-C.
+others. Only what ends the process itself is passed on: `MemoryError` (what one picture may take is
+bounded before it is decoded, so memory that runs out is not the record's fault), and what is no
+`Exception`, such as Ctrl-C.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import grain
@@ -18,6 +20,8 @@ import numpy as np
 from absl import logging
 
 from molmo_jax.errors import MolmoError
+from molmo_jax.files import append_json, read_json_lines
+from molmo_jax.visible import visible, well_formed
 
 LONGEST_PATIENCE = 10_000      # unusable records in a row, after which a run ends
 
@@ -35,7 +39,31 @@ def record_at(source: str) -> Iterator[None]:
     raise
   except Exception as error:     # a record comes from others and may fail in any way
     reason = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
-    raise BadRecordError(reason if source in reason else f'{source}: {reason}') from error
+    reason = ' '.join(reason.removeprefix(f'{source}: ').splitlines())
+    raise BadRecordError(f'{source}: {reason}') from error
+
+
+class SkippedRecords:
+  """`skipped_records.jsonl` of a run: file, line and reason of every record that could not be used,
+  once, however often it was met.
+  """
+
+  def __init__(self, path: Path | None):
+    """Continues the file; None: nothing is written."""
+    self._path, self._known = path, set()
+    if path is not None and path.exists():
+      self._known |= set(read_json_lines(path, lambda x: (str(x['file']), int(x['line'])))[0])
+
+  def add(self, source: str, message: str) -> None:
+    """Writes the record at 'file.jsonl:12' and the message of its BadRecordError, and logs it."""
+    source = well_formed(source)
+    file, _, line = source.rpartition(':')
+    if (file, int(line)) not in self._known:
+      self._known.add((file, int(line)))
+      logging.warning('record skipped: %s', message)
+      if self._path is not None:
+        append_json(self._path, {'file': file, 'line': int(line),
+                                 'reason': message.removeprefix(f'{visible(source)}: ')})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,17 +92,19 @@ class Stage(grain.IterDataset):
 
 
 class SkipBadRecords(grain.DatasetIterator):
-  """Drops the records that could not be used, counts them, and names each one in the log once.
+  """Drops the records that could not be used; each is counted and named once.
 
-  `skipped` counts by dataset and over the whole run: it is part of the state that is saved with
-  a checkpoint. `position` counts what the parent gave: that of the newest element, from 0.
+  `skipped` has the numbers of these records by dataset, over the whole run: it is part of the state
+  that is saved with a checkpoint. `position` counts what the parent gave: that of the newest
+  element, from 0.
   """
 
-  def __init__(self, parent: grain.DatasetIterator, on_error: str, patience: int, shard: Shard):
+  def __init__(self, parent: grain.DatasetIterator, on_error: str, patience: int, shard: Shard,
+               names: SkippedRecords):
     super().__init__(parent)
     self._on_error, self._patience, self._shard = on_error, patience, shard
-    self._named: set[str] = set()
-    self.position, self.skipped = -1, {}
+    self._names, self.position = names, -1
+    self.skipped: dict[str, set[int]] = {}
 
   def __next__(self) -> Mapping[str, np.ndarray]:
     for _ in range(self._patience):
@@ -82,19 +112,18 @@ class SkipBadRecords(grain.DatasetIterator):
       self.position += 1
       if 'error' not in record:
         return record
-      message, name = str(record['error']), str(record['dataset'])
+      message = str(record['error'])
       if self._on_error == 'raise':
         raise BadRecordError(message)
-      self.skipped[name] = self.skipped.get(name, 0) + 1
-      if message not in self._named:
-        self._named.add(message)
-        logging.warning('record skipped: %s', message)
+      self.skipped.setdefault(str(record['dataset']), set()).add(int(record['index']))
+      self._names.add(str(record['source']), message)
     raise BadRecordError(f'{self._patience} records in a row could not be used; the last: '
                          f'{message}')
 
   def get_state(self) -> dict[str, Any]:
     return {'parent': self._parent.get_state(), 'position': self.position,
-            'skipped': dict(self.skipped), 'shard': dataclasses.asdict(self._shard)}
+            'skipped': {name: sorted(numbers) for name, numbers in self.skipped.items()},
+            'shard': dataclasses.asdict(self._shard)}
 
   def set_state(self, state: Mapping[str, Any]) -> None:
     shard = dataclasses.asdict(self._shard)
@@ -103,4 +132,4 @@ class SkipBadRecords(grain.DatasetIterator):
                        'another number of processes, begin at start=next_start(states)')
     self._parent.set_state(state['parent'])
     self.position = int(state['position'])
-    self.skipped = {name: int(count) for name, count in state['skipped'].items()}
+    self.skipped = {name: set(map(int, numbers)) for name, numbers in state['skipped'].items()}

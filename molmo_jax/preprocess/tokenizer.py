@@ -15,6 +15,7 @@ import tokenizers
 from molmo_jax.files import write_atomically
 from molmo_jax.preprocess.layout import SPECIAL_TOKENS
 from molmo_jax.preprocess.types import EncodingError
+from molmo_jax.visible import well_formed
 
 END_OF_TEXT, CHAT_START, CHAT_END = '<|endoftext|>', '<|im_start|>', '<|im_end|>'
 CHAT_TOKENS = (END_OF_TEXT, CHAT_START, CHAT_END)
@@ -136,7 +137,7 @@ class Tokenizer:
     """
     ids = self._recent.get(text)
     if ids is None:
-      ids = tuple(self._inner.encode(text, add_special_tokens=False).ids)
+      ids = tuple(self._inner.encode(well_formed(text), add_special_tokens=False).ids)
       if len(text) <= _SHORT:
         if len(self._recent) >= _RECENT:
           self._recent.clear()

@@ -44,13 +44,14 @@ def tokenizer_in(folder: Path) -> Tokenizer:
 
 
 def training_data(manifest: Path, process: int = 0, processes: int = 1, start: int = 0,
-                  ahead: int = 0, **fields) -> TrainingData:
+                  ahead: int = 0, skipped_file: Path | None = None,
+                  **fields) -> TrainingData:
   """The training data of a manifest; `fields` replace those of the configuration."""
   config = DataConfig(**dict(train=str(manifest), validation='', tokenizer='', batch_size=2,
                              sequence_length=40,
                              crops=1, visual_tokens=4, threads=1, prefetch=2) | fields)
   return TrainingData(config, PREPROCESS, read_sources(config), tokenizer_in(manifest.parent), 4,
-                      Shard(process, processes, start), ahead)
+                      Shard(process, processes, start), ahead, skipped_file)
 
 
 def skipped(data: TrainingData) -> int:

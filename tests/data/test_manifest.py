@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from molmo_jax.data.manifest import ManifestError, parse_record, read_manifest
+from molmo_jax.data.record import KEYS
 from molmo_jax.preprocess.types import Example, Message, Subtitle
 
 TURNS = [{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': 'a'}]
@@ -165,9 +166,9 @@ BAD = [
   ({'messages': TURNS, 'weights': [1, 2]}, "'weights' has length 2"),
   ({'messages': TURNS, 'styles': ['a', 'b']}, "'styles' has length 2; it needs a value for every"),
   ({'messages': TURNS, 'styles': ['a'], 'style': 'b'}, "'style' and 'styles' are both there"),
-  ({'messages': TURNS, 'weights': [-1]}, "'weights[0]' is -1; it must be a number that is not"),
-  ({'messages': TURNS, 'weights': [True]}, "'weights[0]' is true; it must be a number"),
-  ({'messages': TURNS, 'weights': [math.nan]}, "'weights[0]' is NaN; it must be a number"),
+  ({'messages': TURNS, 'weights': [-1]}, "'weights[0]' is -1; it must be a finite number"),
+  ({'messages': TURNS, 'weights': [True]}, "'weights[0]' is true; it must be a finite number"),
+  ({'messages': TURNS, 'weights': [math.nan]}, "'weights[0]' is NaN; it must be a finite number"),
   ({'question': 'q', 'points': [[320, 200]]}, 'divide pixels by the width'),
   ({'question': 'q', 'points': [0.5, 0.5]}, "'points[0]' is 0.5; it must be a pair"),
   ({'question': 'q', 'answers': 'a'}, "'answers' is \"a\"; it must be a list of strings"),
@@ -182,6 +183,29 @@ def test_a_wrong_record_says_where_and_what_would_be_right(record, message):
     parse_record(record, 'm.jsonl:12')
   assert str(caught.value).startswith('m.jsonl:12: ')
   assert message in str(caught.value)
+
+
+@pytest.mark.parametrize('nothing', [None, []])
+@pytest.mark.parametrize('key', sorted(KEYS.keys() - {'question', 'answer'}))
+def test_null_and_an_empty_list_are_absent(key, nothing):
+  record = {'question': 'q', 'answer': 'a'}
+  assert parse_record(record | {key: nothing}, 'f:1') == parse_record(record, 'f:1')
+
+
+def test_what_tables_export_is_read():
+  exported = dict.fromkeys(['image', 'video', 'clip', 'weights', 'style', 'answer', 'metadata'])
+  turn = {'role': 'user', 'content': 'q', 'name': None}
+  assert parse_record(exported | {'images': [], 'messages': [turn]}, 'f:1') == parse_record(
+    {'messages': [{'role': 'user', 'content': 'q'}]}, 'f:1')
+  fact = {'style': 'pointing', 'styles': None, 'label': 'Cup', 'points': [], 'answers': None}
+  assert parse_record({'facts': [fact], 'images': ['a.png']}, 'f:1').facts == (
+    {'style': 'pointing', 'label': 'Cup', 'points': []},)
+
+
+def test_an_answer_that_is_absent_leaves_the_question():
+  assert len(parse_record({'question': 'q', 'answer': None}, 'f:1').conversations[0]) == 1
+  with pytest.raises(ManifestError, match='exactly one of .*, not none'):
+    parse_record({'question': None, 'answer': 'a'}, 'f:1')
 
 
 def test_the_examples_of_the_documentation_are_valid():

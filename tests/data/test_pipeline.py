@@ -93,7 +93,7 @@ def test_a_batch_that_cannot_be_shared_is_an_error(tmp_path):
 def test_bad_records_are_skipped_counted_and_named_once(tmp_path, warnings):
   data = training_data(write_records(tmp_path, 6, broken=(2, 4)))
   assert set(drawn(data, 6)) == {0, 1, 3, 5}   # three epochs
-  assert skipped(data) >= 4
+  assert skipped(data) == 2                    # records, however often they come
   names = warnings()
   assert len(names) == 2
   assert any('train.jsonl:3' in name and '2.png' in name for name in names)
