@@ -127,7 +127,7 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   data = well_formed(text).encode()
   temporary = path.with_name(f'.{path.name}.tmp')
-  with _open_alone(temporary) as file:
+  with open_alone(temporary) as file:
     try:
       file.write(data)
       file.flush()
@@ -153,7 +153,7 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
   if holder and not holder.endswith(f' on {here}'):
     raise MolmoError(f'{folder} is in use by {holder}; if that has ended, delete {path}')
   try:
-    file = _open_alone(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file = open_alone(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
     raise MolmoError(f'{folder} is in use by {holder or "another process"}; wait for it, or give '
                      'another folder') from None
@@ -166,7 +166,7 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
       path.unlink(missing_ok=True)
 
 
-def _open_alone(path: pathlib.Path, how: int = fcntl.LOCK_EX) -> IO[bytes]:
+def open_alone(path: pathlib.Path, how: int = fcntl.LOCK_EX) -> IO[bytes]:
   """Opens an empty file that no other process has until it is closed."""
   while True:
     file = open(path, 'ab')

@@ -6,15 +6,17 @@ A line of the file is one JSON object with 'step' and any of the columns below:
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from molmo_jax.files import write_atomically
+from absl import logging
+
+from molmo_jax.files import read_json_lines, write_atomically
 from molmo_jax.pages.plots import CurvePanel, Line, short, smooth, thin
 from molmo_jax.pages.render import render
+from molmo_jax.visible import visible
 
 # The columns that are drawn, in this order, where the file has them.
 TITLES = {
@@ -26,28 +28,18 @@ TITLES = {
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """The objects of a metrics JSONL, without a last line that is still being written.
-
-  Raises:
-    ValueError: a line that is not a JSON object with a numeric 'step'; the message names file and
-      line.
-  """
-  rows = []
-  with open(path, encoding='utf-8') as file:
-    for number, line in enumerate(file, start=1):
-      if not line.strip():
-        continue
-      try:
-        row = json.loads(line)
-      except ValueError as error:
-        if not line.endswith('\n'):
-          break
-        raise ValueError(f'{path}:{number}: not JSON: {error}') from error
-      if not isinstance(row, dict) or not _is_finite(row.get('step')):
-        raise ValueError(f"{path}:{number}: a JSON object with a numeric 'step' is needed, not "
-                         f'{line.strip()[:80]}')
-      rows.append(row)
+  """The objects of a metrics JSONL; a log line names those that are damaged or half written."""
+  rows, problems = read_json_lines(path, _row)
+  if problems:
+    logging.warning('%d lines of the metrics cannot be used, the first: %s', len(problems),
+                    visible(problems[0]))
   return rows
+
+
+def _row(value: Any) -> dict[str, Any]:
+  if not isinstance(value, dict) or not _is_finite(value.get('step')):
+    raise ValueError(f"an object with a numeric 'step' is needed, not {str(value)[:80]}")
+  return value
 
 
 def write_curves(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], *,

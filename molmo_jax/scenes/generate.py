@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from molmo_jax.configuration import flatten
 from molmo_jax.data.manifest import read_manifest
 from molmo_jax.errors import MolmoError
+from molmo_jax.files import open_alone, read_json
 from molmo_jax.scenes.config import LAB_TASKS, TASKS, ScenesConfig
 from molmo_jax.scenes.drawing import add_noise, save_clip, save_image
 from molmo_jax.scenes.kinds import KIND_OF_TASK, SCENES, SUBTITLED
@@ -41,8 +41,9 @@ def generate(config: ScenesConfig, out_dir: str | Path,
   """Writes the dataset of `config` into `out_dir`; returns at once if it is already there.
 
   The files are written to a sibling folder that gets its name at the end: `out_dir` is complete or
-  absent. The same configuration gives the same bytes (clips: the same frames, which the encoder may
-  write differently).
+  absent, and what a killed process left there is written anew. Other processes wait meanwhile. The
+  same configuration gives the same bytes (clips: the same frames, which the encoder may write
+  differently).
 
   Args:
     config: what to write.
@@ -53,22 +54,22 @@ def generate(config: ScenesConfig, out_dir: str | Path,
     ScenesError: `out_dir` holds something else.
     ValueError: the configuration does not fit, e.g. objects that are too large for the image.
   """
-  out_dir = Path(out_dir)
+  out_dir = Path(out_dir).absolute()
   if _is_done(config, out_dir):
     return
-  partial = out_dir.absolute().with_name(
-    f'.{out_dir.absolute().name}.{uuid.uuid4().hex[:8]}.partial')
-  try:
-    for folder in ('images', 'clips'):
-      (partial / folder).mkdir(parents=True)
-    _write(config, partial, on_progress)
+  out_dir.parent.mkdir(parents=True, exist_ok=True)
+  partial, lock = (out_dir.with_name(f'.{out_dir.name}.{kind}') for kind in ('partial', 'lock'))
+  with open_alone(lock):
     try:
-      partial.rename(out_dir)
-    except OSError:                           # another process may have been faster
-      if not _is_done(config, out_dir):
-        raise
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
+      shutil.rmtree(partial, ignore_errors=True)
+      if not _is_done(config, out_dir):       # another process may have been faster
+        for folder in ('images', 'clips'):
+          (partial / folder).mkdir(parents=True)
+        _write(config, partial, on_progress)
+        partial.rename(out_dir)
+    finally:
+      shutil.rmtree(partial, ignore_errors=True)
+      lock.unlink()
 
 
 def all_text(out_dir: str | Path) -> Iterator[str]:
@@ -93,8 +94,7 @@ def _is_done(config: ScenesConfig, out_dir: Path) -> bool:
   description = out_dir / 'dataset.json'
   if not description.is_file():
     raise ScenesError(f'{out_dir} exists and is not a scenes dataset; choose another folder')
-  found = json.loads(description.read_text())
-  wanted = json.loads(_description(config))
+  found, wanted = read_json(description), json.loads(_description(config))
   if found == wanted:
     return True
   before, now = flatten(found), flatten(wanted)

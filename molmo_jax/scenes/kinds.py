@@ -73,20 +73,10 @@ def order_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
 
 
 SCENES: dict[str, Callable[[np.random.Generator, ScenesConfig], Scene]] = {
-  'objects': objects_scene,
-  'reading': reading_scene,
-  'comparison': comparison_scene,
-  'motion': motion_scene,
-  'order': order_scene,
-  'detail': images.detail_scene,
-  'aspect': images.aspect_scene,
-  'tiles': images.tiles_scene,
-  'match': images.match_scene,
-  'blinks': clips.blinks_scene,
-  'when': clips.when_scene,
-  'events': clips.events_scene,
-  'missing': clips.missing_scene,
-}
+  scene.__name__.removesuffix('_scene'): scene for scene in (
+    objects_scene, reading_scene, comparison_scene, motion_scene, order_scene, images.detail_scene,
+    images.aspect_scene, images.tiles_scene, images.match_scene, clips.blinks_scene,
+    clips.when_scene, clips.events_scene, clips.missing_scene)}
 SUBTITLED = ('motion', 'order')               # kinds of clips of which some have subtitles
 KIND_OF_TASK = {'colour': 'objects', 'shape': 'objects', 'count': 'objects', 'position': 'objects',
                 'pointing': 'objects', 'reading': 'reading', 'comparison': 'comparison',

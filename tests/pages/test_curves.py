@@ -135,12 +135,15 @@ def test_metrics_are_read_and_an_unfinished_last_line_is_left_out(tmp_path):
   assert [row['step'] for row in read] == [1, 2]
 
 
-@pytest.mark.parametrize('line', ['{"step": 3, "lo', '{"loss": 1.0}', '[1, 2]', '{"step": "3"}'])
-def test_a_broken_line_of_metrics_is_an_error_that_names_file_and_line(tmp_path, line):
+@pytest.mark.parametrize('line', ['{"step": 3, "lo', '{"loss": 1.0}', '[1, 2]', '{"step": "3"}',
+                                  '\x00\x1b[2J', '[' * 5000])
+def test_a_damaged_line_of_metrics_is_named_and_the_others_are_used(tmp_path, line, caplog):
   path = tmp_path / 'metrics.jsonl'
-  path.write_text('{"step": 1, "loss": 2.0}\n' + line + '\n')
-  with pytest.raises(ValueError, match=r'metrics\.jsonl:2: '):
-    curves.read_metrics(path)
+  path.write_text('{"step": 1, "loss": 2.0}\n' + line + '\n{"step": 4, "loss": 1.0}\n')
+  with caplog.at_level('WARNING', logger='absl'):
+    assert [row['step'] for row in curves.read_metrics(path)] == [1, 4]
+  assert f'{path}:2: ' in caplog.text and caplog.text.count('metrics.jsonl') == 1
+  assert '\x1b' not in caplog.text
 
 
 def test_the_page_is_self_contained_and_escapes_its_title(tmp_path):

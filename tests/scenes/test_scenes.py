@@ -6,6 +6,8 @@ import collections
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 
 import av
 import numpy as np
@@ -128,6 +130,31 @@ def test_a_finished_dataset_is_left_alone_and_another_one_is_refused(tmp_path, m
   with pytest.raises(ScenesError, match='not a scenes dataset'):
     generate(TINY, other)
   assert (other / 'thesis.tex').read_text() == 'precious'
+
+
+def test_what_a_killed_process_left_is_written_anew(tmp_path):
+  """Killed while it wrote its records: its folder and its lock stay."""
+  folder = tmp_path / 'new' / 'data'
+  program = ('import os, sys\nfrom molmo_jax.scenes import generate\n'
+             'from tests.scenes.test_scenes import TINY\n'
+             'generate.generate(TINY, sys.argv[1], lambda done, of: done == 3 and os.kill(os.getpid'
+             '(), 9))\n')
+  killed = subprocess.run([sys.executable, '-c', program, str(folder)], check=False)
+  assert killed.returncode == -9 and len(list(folder.parent.iterdir())) == 2
+  generate(TINY, folder)
+  assert [path.name for path in folder.parent.iterdir()] == ['data']
+  generate(TINY, tmp_path / 'straight')
+  assert bytes_of(folder) == bytes_of(tmp_path / 'straight')
+
+
+def test_processes_at_the_same_time_write_one_dataset(tmp_path):
+  program = ('import sys\nfrom molmo_jax.scenes.generate import generate\n'
+             'from tests.scenes.test_scenes import TINY\ngenerate(TINY, sys.argv[1])\n')
+  both = [subprocess.Popen([sys.executable, '-c', program, str(tmp_path / 'data')])
+          for _ in range(2)]
+  assert [process.wait() for process in both] == [0, 0]
+  assert [path.name for path in tmp_path.iterdir()] == ['data']
+  generate(TINY, tmp_path / 'data')
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):

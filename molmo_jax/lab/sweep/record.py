@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
-from molmo_jax.files import write_atomically
+from molmo_jax.files import open_alone, read_json, write_json
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parameters import count
 from molmo_jax.training.state import abstract_params
@@ -34,25 +34,21 @@ def is_done(folder: Path) -> bool:
 
 def mark_done(folder: Path, model: ModelConfig, seconds: float) -> None:
   """Writes the last file of a run. `seconds`: of its last attempt, by the clock."""
-  write_atomically(folder / DONE, json.dumps(
-    {'seconds': round(seconds, 1), 'parameters': parameters(model)}) + '\n')
+  write_json(folder / DONE, {'seconds': round(seconds, 1), 'parameters': parameters(model)})
 
 
 def read_done(folder: Path) -> dict[str, Any]:
   """What `mark_done` wrote."""
-  return json.loads((folder / DONE).read_text(encoding='utf-8'))
+  return read_json(folder / DONE)
 
 
-def lock(folder: Path) -> IO[str] | None:
+def lock(folder: Path) -> IO[bytes] | None:
   """Locks a folder for the process that will work there; None if another process has the lock."""
   folder.mkdir(parents=True, exist_ok=True)
-  file = open(folder / LOCK, 'a', encoding='utf-8')
   try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return open_alone(folder / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
-    file.close()
     return None
-  return file
 
 
 def last_step(folder: Path) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from molmo_jax.configuration import ConfigError
 from molmo_jax.evaluation.compare import sign_flip_p
 from molmo_jax.evaluation.predictions import read_predictions
 from molmo_jax.evaluation.summary import read_summary
-from molmo_jax.files import write_atomically
+from molmo_jax.files import read_json, write_json
 from molmo_jax.lab.sweep import record
 from molmo_jax.lab.sweep.statistics import Mean, Paired, mean_of, paired_t_test
 from molmo_jax.lab.sweep.study import RUNS, Plan
@@ -133,11 +132,11 @@ class StudyResult:
 def write_plan(out: Path, plan: Plan, seeds: int) -> None:
   """Adds the studies of `plan` to `<out>/studies.json`, from which reports are made."""
   path = out / STUDIES
-  known = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+  known = read_json(path) if path.exists() else {}
   for name, study in plan.studies.items():
     arms = {arm: {'flags': study.arms[arm], 'runs': runs} for arm, runs in plan.arms[name].items()}
     known[name] = {'claim': study.claim, 'tasks': study.tasks, 'seeds': seeds, 'arms': arms}
-  write_atomically(path, json.dumps(known, indent=2) + '\n')
+  write_json(path, known)
 
 
 def read_results(out: Path, names: Sequence[str] | None = None) -> list[StudyResult]:
@@ -150,7 +149,7 @@ def read_results(out: Path, names: Sequence[str] | None = None) -> list[StudyRes
   path = out / STUDIES
   if not path.exists():
     raise ConfigError(f'{path} is missing: {out} is not the folder of a sweep')
-  known = json.loads(path.read_text(encoding='utf-8'))
+  known = read_json(path)
   absent = [name for name in names or () if name not in known]
   if absent:
     raise ConfigError(f'{path} has no study {", ".join(absent)}; it has: {", ".join(known)}')

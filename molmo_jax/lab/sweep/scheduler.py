@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import IO
 
-from molmo_jax.files import write_atomically
+from molmo_jax.files import write_json
 from molmo_jax.lab.sweep import record
 from molmo_jax.lab.sweep.resources import Share
 from molmo_jax.lab.sweep.study import RUNS, Run
@@ -105,11 +104,10 @@ class Scheduler:
         if not record.is_done(self._folder(run)):   # by another sweep, meanwhile
           self._train(run, share, lock)
 
-  def _train(self, run: Run, share: Share, lock: IO[str]) -> None:
+  def _train(self, run: Run, share: Share, lock: IO[bytes]) -> None:
     folder, began = self._folder(run), time.monotonic()
     command = [sys.executable, str(PROGRAM), *run.arguments(self._config, folder)]
-    write_atomically(folder / record.FLAGS,
-                     json.dumps({'flags': run.flags, 'command': command}, indent=2) + '\n')
+    write_json(folder / record.FLAGS, {'flags': run.flags, 'command': command})
     cache = {'JAX_COMPILATION_CACHE_DIR': str(self._out / 'cache'),
              'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2'}
     environment = {**cache, **os.environ, **share.environment, 'PYTHONUNBUFFERED': '1'}
