@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from molmo_jax import command_line
+from molmo_jax import command_line, stopping
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
 from molmo_jax.data.formatting import WordedManifest
@@ -47,8 +47,8 @@ DISTRIBUTED = flags.DEFINE_string('distributed', '', processes.HELP)
 EVALUATE = flags.DEFINE_bool('evaluate', True, 'evaluate on data.validation at the end')
 
 
-def main(argv: list[str]) -> None:
-  """One training run, from its configuration to the evaluation at the end."""
+def main(argv: list[str]) -> int:
+  """One training run, from its configuration to the evaluation at the end; the exit status."""
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like '
                          '--config.training.steps=10')
@@ -109,7 +109,6 @@ def main(argv: list[str]) -> None:
                        donate_argnums=0)
   every = lambda steps: steps and step % steps == 0
   start, steps = int(state.step), run.training.steps
-  stop = processes.stop_signal()
   validate = run.training.validate_every and make_validation(model, run.training, run.data,
                                                              run.preprocess, tokenizer, mesh)
   log = MetricsLog(workdir, start, enabled=processes.is_first())
@@ -123,17 +122,20 @@ def main(argv: list[str]) -> None:
     return run_evaluation(loaded, manifest, run.evaluation, folder, console, heading)
 
   pending = stopped = None   # metrics are fetched late: the device never waits for them
-  with Display(console, 'training', steps, start) as display:
+  with (Display(console, 'training', steps, start) as display,
+        processes.finishing('after this step')):
     for step in range(start + 1, steps + 1):
-      with meter('data'):
+      first = step == start + 1
+      with meter('start' if first else 'data'):
         batch = next(data)
-      if step == start + 1:
+      if first:
         console.print(batch_table(batch))
         check_loss_tokens(batch, run.data.train)
       # look at it with: tensorboard --logdir=<workdir>/profile
       if step == run.training.profile[0]:
         jax.profiler.start_trace(workdir / 'profile')
-      state, metrics = train_step(state, shard_batch(batch, mesh))
+      with display.during('compiling', first), meter('start' if first else 'step'):
+        state, metrics = train_step(state, shard_batch(batch, mesh))
       # else this run did not start it
       if step == run.training.profile[1] and start < run.training.profile[0]:
         jax.block_until_ready(metrics)
@@ -143,16 +145,17 @@ def main(argv: list[str]) -> None:
         if pending:
           report(display, log, *pending)
         pending = step, metrics, meter.take()
-      # asked once: a signal between the two lines below must not lose the step
-      stopped = stop(step)
+      stopped = processes.asked_to_stop(step)
       if every(run.training.validate_every) and not stopped:
-        with meter('evaluation'):
+        with meter('evaluation'), stopping.interruptible():
           log.write(step, {f'validation/{name}': x for name, x in validate(state.params).items()})
       if every(run.training.evaluate_every) and step < steps and not stopped:
-        with meter('evaluation'):
+        with meter('evaluation'), stopping.interruptible():
           summary = evaluate(step, workdir / f'evaluation_at_{step}')
           log.write(step, {f'evaluation/{task}': row['accuracy']
                            for task, row in summary.get('tasks', {}).items()})
+      # not asked again: a signal between the two conditions below must not lose the step
+      stopped = stopped or stopping.received()
       if every(run.training.checkpoint_every) or step == steps or stopped:
         # a run that resumes here does not write the lines of its steps again
         if pending:
@@ -170,9 +173,9 @@ def main(argv: list[str]) -> None:
   for dataset, count in data.skipped_by_dataset.items():
     console.print(f'{dataset}: {count} records could not be used and were skipped; they are named '
                   f'in {workdir}/skipped_records*.jsonl', style='yellow')
-  if stopped and step < steps:
-    console.print(f'stopped by {stopped} after step {step}; the same command resumes there')
-    return
+  if stopped:
+    console.print(f'{stopped} after step {step}; the same command resumes there')
+    return stopped.status
 
   # ---- evaluation --------------------------------------------------------------------------------
   curves = read_metrics(workdir / 'metrics.jsonl') if processes.is_first() else None
@@ -180,6 +183,7 @@ def main(argv: list[str]) -> None:
     write_curves(workdir / 'curves.html', curves, title=run.name)
   if EVALUATE.value:
     evaluate(steps, workdir / 'evaluation', curves)
+  return 0
 
 
 def run_main() -> None:

@@ -4,10 +4,10 @@
 #   launch/run.sh --workdir=DIR [flags of train.py]
 #
 #   0    the run reached its last step
-#   75   it was stopped by SIGTERM after a checkpoint: the same command goes on from there
+#   75   it was stopped by SIGTERM, after a checkpoint: the same command resumes there
 #   else it failed; its last lines say why
 #
-# train.py ends with 0 in the first two cases. SIGTERM to this script is handed on to train.py.
+# SIGTERM to this script is handed on to train.py.
 set -u
 PYTHON=${PYTHON:-python}
 
@@ -26,8 +26,7 @@ trap 'kill -TERM "$child" 2>/dev/null' TERM
 while kill -0 "$child" 2>/dev/null; do wait "$child"; done   # a signal ends `wait`, not the child
 wait "$child"
 status=$?
-[ "$status" -eq 0 ] || exit "$status"
-
-read_steps='import json, sys; print(json.load(open(sys.argv[1]))["training"]["steps"])'
-steps=$("$PYTHON" -c "$read_steps" "$workdir/config.json") || exit 1
-[ -d "$workdir/checkpoints/$steps" ] || exit 75
+case $status in
+  130 | 143) exit 75 ;;   # how train.py ends after Ctrl-C and SIGTERM
+  *) exit "$status" ;;
+esac

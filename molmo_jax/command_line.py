@@ -20,6 +20,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from molmo_jax import stopping
 from molmo_jax.configuration import ConfigError
 from molmo_jax.programs import find_config
 from molmo_jax.visible import say
@@ -137,14 +138,19 @@ def read_config(file: str | None, rest: Sequence[str]) -> Given:
 
 
 def one_line_errors(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
-  """For the `main` of a tool: what a user can put right is one line on standard error, status 1."""
+  """For the `main` of a tool: what a user can put right is one line on standard error, status 1;
+  Ctrl-C and SIGTERM end it with one line, too."""
   @functools.wraps(main)
   def guarded(arguments: list[str] | None = None) -> int:
     try:
-      return main(arguments)
+      with stopping.listening():
+        return main(arguments)
     except (OSError, ValueError) as error:   # MolmoError is a ValueError; so are wrong arguments
       say(f'error: {error}', file=sys.stderr)
       return 1
+    except stopping.Stopped as stopped:
+      print(stopped, file=sys.stderr)
+      return stopped.status
   return guarded
 
 

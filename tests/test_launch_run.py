@@ -27,7 +27,8 @@ def run_sh(folder, reached, then='exit 0', *more):
 
 
 @pytest.mark.parametrize('reached, then, status', [
-  (40, 'exit 0', 0), (20, 'exit 0', STOPPED), (20, 'exit 1', 1), (40, 'exit 1', 1)])
+  (40, 'exit 0', 0), (20, 'exit 143', STOPPED), (20, 'exit 130', STOPPED), (20, 'exit 1', 1),
+  (40, 'exit 1', 1)])
 def test_the_exit_status_tells_a_finished_run_from_a_stopped_one(tmp_path, reached, then, status):
   assert run_sh(tmp_path, reached, then).returncode == status
 
@@ -45,7 +46,7 @@ def test_the_working_folder_must_be_given(tmp_path):
 
 
 def test_a_signal_reaches_train_and_its_checkpoint_is_waited_for(tmp_path):
-  then = (f'trap "sleep 0.5; touch {tmp_path}/saved; exit 0" TERM; touch {tmp_path}/up; while :; '
+  then = (f'trap "sleep 0.5; touch {tmp_path}/saved; exit 143" TERM; touch {tmp_path}/up; while :; '
     'do sleep 0.05; done')
   body = TRAIN.format(workdir=tmp_path / 'run', reached=20, then=then, python=sys.executable)
   process = subprocess.Popen([LAUNCH / 'run.sh', f'--workdir={tmp_path / "run"}'],

@@ -73,7 +73,7 @@ def interrupted(folder, straight):
     time.sleep(0.02)
   process.send_signal(signal.SIGTERM)
   status, printed = finish(process)
-  assert status == 0, printed
+  assert status == 143, printed
   step = rows(workdir)[-1]['step']
   again = finish(command(folder, *arguments))
   assert again[0] == 0, again[1]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import grain
 import numpy as np
 
+from molmo_jax import stopping
 from molmo_jax.configuration import ConfigError, NonNegative, Range, Seed, Size
 from molmo_jax.data.batching import RowShape, check_fits, pad_row, stack_rows
 from molmo_jax.data.conversations import Prompts
@@ -213,7 +214,10 @@ class TrainingData:
     rows = examples.to_iter_dataset(
       grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch))
     if config.workers:
-      rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
+      # Python frees the shared memory of examples that were read ahead, and would warn of it.
+      os.environ.setdefault('PYTHONWARNINGS', 'ignore:resource_tracker')
+      rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers),
+                              stopping.leave_to_parent)
     patience = min(max(records // shard.count, 100), LONGEST_PATIENCE)
     rows = Stage(rows, functools.partial(
       SkipBadRecords, on_error=config.on_error, patience=patience, shard=shard,

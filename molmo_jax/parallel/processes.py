@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from molmo_jax import stopping
 from molmo_jax.configuration import ConfigError
 from molmo_jax.errors import MolmoError
 from molmo_jax.visible import say
@@ -92,17 +93,22 @@ def first_then_others(make: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def orderly_end() -> Iterator[None]:
-  """Around a whole program: a `MolmoError` ends it with one line instead of a traceback.
+  """Around a whole program: a `MolmoError`, Ctrl-C or SIGTERM ends it with one line instead of a
+  traceback.
 
   With several processes any failure of one ends it at once, without waiting for the others at a
   barrier that they never reach; they notice the missing peer, and end with a message, too.
   """
   try:
-    yield
+    with stopping.listening():
+      yield
   except MolmoError as error:
     _leave(f'error: {error}')
+  except stopping.Stopped as stopped:
+    _leave(str(stopped), stopped.status)
   except (Exception, SystemExit) as error:
-    if not jax.distributed.is_initialized() or (isinstance(error, SystemExit) and not error.code):
+    ended = isinstance(error, SystemExit) and error.code in (None, 0, *stopping.STATUSES)
+    if ended or not jax.distributed.is_initialized():
       raise
     if not isinstance(error, SystemExit):
       traceback.print_exc()
@@ -111,29 +117,28 @@ def orderly_end() -> Iterator[None]:
       'from its last checkpoint.')
 
 
-def _leave(message: str) -> None:
-  if not jax.distributed.is_initialized():
-    raise SystemExit(message) from None
+def _leave(message: str, status: int = 1) -> None:
   say(message, file=sys.stderr, flush=True)
+  if not jax.distributed.is_initialized():
+    raise SystemExit(status) from None
   sys.stdout.flush()
-  os._exit(1)
+  os._exit(status)
 
 
-def stop_signal() -> Callable[[int], str | None]:
-  """A function of the step that tells whether the run was asked to stop: the name of the signal, or
-  None.
-
-  One process: SIGTERM or Ctrl-C; a second Ctrl-C ends the program at once. Several: a SIGTERM to
-  any of them, which all hear of at the same step; all must ask, at every step.
+def finishing(first: str) -> contextlib.AbstractContextManager:
+  """`stopping.finishing`; but Ctrl-C in one of several processes, of which the others do not know,
+  ends that one at once.
   """
-  received: list[str] = []
+  return contextlib.nullcontext() if jax.process_count() > 1 else stopping.finishing(first)
 
-  def handle(number: int, frame: Any) -> None:
-    received.append(signal.Signals(number).name)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
-  if jax.process_count() > 1:   # JAX has its own handler of SIGTERM then, and tells the others
-    return lambda step: 'SIGTERM' if multihost_utils.reached_preemption_sync_point(step) else None
-  signal.signal(signal.SIGTERM, handle)
-  signal.signal(signal.SIGINT, handle)
-  return lambda step: received[0] if received else None
+def asked_to_stop(step: int) -> stopping.Stopped | None:
+  """Whether the run was asked to stop before the end of `step`, for a loop within `finishing`.
+
+  One process: SIGTERM or Ctrl-C. Several: a SIGTERM to any of them, for which JAX has a handler of
+  its own; all hear of it at the same step, so all must ask, at every step.
+  """
+  if jax.process_count() == 1:
+    return stopping.received()
+  asked = multihost_utils.reached_preemption_sync_point(step)
+  return stopping.Stopped(signal.SIGTERM) if asked else None

@@ -78,8 +78,10 @@ def report(display: Display, log: MetricsLog, step: int, metrics: Mapping[str, A
     raise MolmoError(f'the loss is {loss} at step {step}; resume from an earlier checkpoint with a '
                      'lower learning rate, or look at the records before it')
   mfu = f'  MFU {100 * values["mfu"]:.0f} %' if 'mfu' in values else ''
+  waiting = values['time/data']
+  slow = f'  {100 * waiting:.0f} % waiting for data: raise data.workers' if waiting > 0.3 else ''
   display.update(step, f'loss {loss:.3f}  accuracy {values["accuracy"]:.3f}  '
-                       f'{values["tokens_per_second"]:,.0f} tokens/s{mfu}')
+                       f'{values["tokens_per_second"]:,.0f} tokens/s{mfu}{slow}')
 
 
 class Meter:
@@ -87,7 +89,7 @@ class Meter:
   clock.
 
   Seconds are what the host spends: the device works on while it fetches data. 'step' is everything
-  that is neither data, checkpoint nor evaluation, the wait for the device among it.
+  that is neither start, data, checkpoint nor evaluation, the wait for the device among it.
   """
 
   def __init__(self, flops: Callable[[Work], float], shards: int, devices: int, peak: float | None):
@@ -111,7 +113,7 @@ class Meter:
   def take(self) -> dict[str, float]:
     """Rates and fractions of time since the last call."""
     now = time.monotonic()
-    seconds = now - self._since - self._spent.get('evaluation', 0.0)
+    seconds = now - self._since - sum(self._spent.get(w, 0.0) for w in ('start', 'evaluation'))
     work, of = self._work, lambda used, room: 1 - used / room if room else 0.0
     values = {'seconds_per_step': seconds / max(self._steps, 1),
               'tokens_per_second': work.tokens * self._shards / seconds,

@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
   outcome = Scheduler(list(planned.runs.values()), out, config_file, places, console).work()
   if outcome.stopped:
     console.print('stopped; the same command resumes it')
-    return 1
+    return outcome.stopped.status
   if any(is_done(out / RUNS / name) for name in planned.runs):
     make_report(out, None, args.insert, console)
   if outcome.failed:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import IO
 
+from molmo_jax import stopping
 from molmo_jax.files import write_json
 from molmo_jax.lab.sweep import record
 from molmo_jax.lab.sweep.resources import Share
@@ -34,7 +34,7 @@ SHOWN = 8                                       # lines of a failed run's log
 class Outcome:
   """How a sweep ended."""
   failed: tuple[str, ...]                       # names of runs
-  stopped: bool                                 # by a signal, before all runs were finished
+  stopped: stopping.Stopped | None              # by a signal, before all runs were finished
 
 
 class Scheduler:
@@ -48,7 +48,7 @@ class Scheduler:
     self._running: dict[str, subprocess.Popen] = {}
     self._asked: set[str] = set()               # runs that know that they should stop
     self._failed: list[str] = []
-    self._signals: list[float] = []             # when they came, seconds of the monotonic clock
+    self._ending: float | None = None           # when runs are killed, of the monotonic clock
 
   def work(self) -> Outcome:
     """Runs everything.
@@ -58,30 +58,27 @@ class Scheduler:
     """
     total = sum(run.experiment.training.steps for run in self._runs)
     display = Display(self._console, 'sweep, steps of all runs', total, self._steps())
-    with futures.ThreadPoolExecutor(len(self._shares)) as pool, self._listening(), display:
+    finishing = stopping.finishing('after the steps that run; the same command resumes',
+                                   second=lambda: self._end(0))
+    with (futures.ThreadPoolExecutor(len(self._shares)) as pool, stopping.listening(), finishing,
+          display):
       left = [pool.submit(self._serve, share) for share in self._shares]
       try:
         while left:
           ended, left = futures.wait(left, POLL)
           for worker in ended:
             worker.result()                     # raises what it raised
+          if stopping.received() and self._ending is None:
+            self._end(PATIENCE)
           self._end_processes()
           display.update(self._steps(), self._state())
       finally:                                  # none is left behind
-        self._signals += [0.0, 0.0]
+        self._end(0)
         self._end_processes()
-    return Outcome(tuple(self._failed), bool(self._waiting))
+    return Outcome(tuple(self._failed), self._waiting and stopping.received() or None)
 
-  @contextlib.contextmanager
-  def _listening(self) -> Iterator[None]:
-    """While the context is open, SIGINT and SIGTERM are noted instead of ending the program."""
-    before = {number: signal.signal(number, lambda *_: self._signals.append(time.monotonic()))
-              for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-      yield
-    finally:
-      for number, handler in before.items():
-        signal.signal(number, handler)
+  def _end(self, patience: float) -> None:
+    self._ending = time.monotonic() + patience
 
   def _folder(self, run: Run) -> Path:
     return self._out / RUNS / run.name
@@ -90,7 +87,7 @@ class Scheduler:
     """Takes one run after the other; those that another sweep works on wait."""
     if share.cores:
       os.sched_setaffinity(0, share.cores)      # of this thread, and of the processes it starts
-    while not self._signals:
+    while self._ending is None:
       try:
         run = self._waiting.popleft()
       except IndexError:
@@ -121,7 +118,7 @@ class Scheduler:
     status = process.wait()
     if status == 0 and (folder / record.SUMMARY).is_file():
       record.mark_done(folder, run.experiment.model, time.monotonic() - began)
-    elif self._signals:
+    elif self._ending is not None:
       self._waiting.append(run)
     else:
       self._failed.append(run.name)
@@ -141,9 +138,9 @@ class Scheduler:
   def _end_processes(self) -> None:
     """After a first signal, asks each process once to stop; after a second, or too long, kills it.
     """
-    if not self._signals:
+    if self._ending is None:
       return
-    late = len(self._signals) > 1 or time.monotonic() - self._signals[0] > PATIENCE
+    late = time.monotonic() >= self._ending
     for name, process in list(self._running.items()):
       if late:
         process.kill()
@@ -162,8 +159,8 @@ class Scheduler:
 
   def _state(self) -> str:
     done = sum(record.is_done(self._folder(run)) for run in self._runs)
-    doing = 'stopping' if self._signals else 'running'
+    doing = 'running' if self._ending is None else 'stopping'
     failed = f', {len(self._failed)} failed' if self._failed else ''
-    others = self._waiting and not self._running and not self._signals
+    others = self._waiting and not self._running and self._ending is None
     return (f'{done}/{len(self._runs)} runs done, {len(self._running)} {doing}{failed}'
             + ', the others are at work in another sweep' * bool(others))

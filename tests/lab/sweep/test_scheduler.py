@@ -93,7 +93,7 @@ def sweep(tmp_path, monkeypatch):
 
 def test_all_runs_are_done_once(sweep):
   outcome, printed = sweep()
-  assert (outcome.failed, outcome.stopped) == ((), False)
+  assert (outcome.failed, outcome.stopped) == ((), None)
   assert sweep.done() == [True] * 4
   assert 'sweep, steps of all runs 20/20  4/4 runs done' in printed
   sweep()

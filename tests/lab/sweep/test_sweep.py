@@ -136,7 +136,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_results(folder, straight):
   until(process, out, in_flight)
   process.send_signal(signal.SIGTERM)
   status, printed = finish(process)
-  assert (status == 1 and 'stopped; the same command resumes it' in printed and 'Traceback'
+  assert (status == 143 and 'stopped; the same command resumes it' in printed and 'Traceback'
           not in printed)
   process = start(folder, *flags)
   until(process, out, lambda folders: any(map(record.is_done, folders)) and in_flight(folders))
