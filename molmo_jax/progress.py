@@ -93,7 +93,8 @@ class _Bar(Progress):
 
   def get_renderables(self) -> Iterable[RenderableType]:
     yield self.make_tasks_table(self.tasks)
-    yield from (Text(visible(f'  {values}')) for task in self.tasks if (values := task.fields['values']))
+    values = [task.fields['values'] for task in self.tasks]
+    yield from (Text(visible(f'  {text}')) for text in values if text)
 
 
 def clock(seconds: float) -> str:
