@@ -10,6 +10,7 @@ import pytest
 
 from molmo_jax.errors import MolmoError
 from molmo_jax.files import (
+  file_name,
   open_regular,
   read_json,
   read_json_lines,
@@ -81,3 +82,15 @@ def test_lines_that_are_whole_are_used_and_the_others_are_named(tmp_path, damage
   values, problems = read_json_lines(path, lambda value: value['step'])
   assert values == [1, 3]
   assert len(problems) == 1 and problems[0].startswith(f'{path}:2: ') and len(problems[0]) < 500
+
+
+@pytest.mark.parametrize('name', ['dog', 'bmx-trees', '..hidden', 'a b', 'Straße', '犬', 'x' * 200])
+def test_a_plain_name_stays(name):
+  assert file_name(name, 'here') == name
+
+
+@pytest.mark.parametrize('name', ['', '.', '..', '/', 'a/b', '/etc/passwd', '../a', 'a\\b', 'a\0',
+                                  'a\n', '\x1b[2J', '\ud800', 'x' * 201, 'ä' * 101, None, 3, b'a'])
+def test_anything_else_is_refused_and_its_place_named(name):
+  with pytest.raises(MolmoError, match='file.pkl: .* cannot be the name of a file'):
+    file_name(name, 'file.pkl')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ from molmo_jax.evaluation.media import load_media
 from molmo_jax.evaluation.published import published_numbers
 from molmo_jax.evaluation.report import write_report
 from molmo_jax.evaluation.runner import EvaluationConfig, evaluate
-from molmo_jax.evaluation.summary import print_published, print_table, summarise
+from molmo_jax.evaluation.summary import chances_of, print_published, print_table, summarise
 from molmo_jax.files import locked, read_json, write_json
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.parallel.processes import from_first, is_first
 from molmo_jax.preprocess.encode import encode
-from molmo_jax.preprocess.types import VideoConfig
+from molmo_jax.preprocess.types import Example, VideoConfig
 from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 from molmo_jax.terminal import Terminal
@@ -91,10 +91,11 @@ def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest,
                           f'first: {problems[0]}')
     if not is_first():
       return {}
-    summary = summarise(predictions) | {'manifest': str(manifest.path), 'skipped': len(problems),
-                                        'published': published_numbers(predictions, manifest),
-                                        'first_prompt': first_prompt(manifest, model.processor),
-                                        'identity': key}
+    chances = chances_of(list(_usable(manifest))) if total < len(manifest) else {}
+    summary = summarise(predictions, chances=chances) | {
+      'manifest': str(manifest.path), 'skipped': len(problems), 'identity': key,
+      'published': published_numbers(predictions, manifest),
+      'first_prompt': first_prompt(manifest, model.processor)}
     write_json(folder / 'summary.json', summary)
     write_report(folder / 'report.html', summary, predictions,
                  lambda prediction: load_media(prediction, model.processor.config.video),
@@ -132,6 +133,12 @@ def decisive(model: LoadedModel, manifest: Manifest | WordedManifest, config: Ev
   return [model.processor.config, model.config, config.generation, config.limit, worded]
 
 
+def _usable(manifest: Manifest | WordedManifest) -> Iterator[Example]:
+  for index in range(len(manifest)):
+    with contextlib.suppress(MolmoError):
+      yield manifest[index]
+
+
 def first_prompt(manifest: Manifest | WordedManifest, processor: Processor) -> str:
   """The whole prompt of the first usable record, with equal visual tokens counted."""
   for index in range(len(manifest)):
@@ -148,8 +155,12 @@ def write_overall(folder: Path, tasks: Sequence[str], published: Mapping[str, An
                   console: Terminal) -> None:
   """Writes and prints the summary of several evaluations: of the folders `tasks` in `folder`."""
   predictions = [p for task in tasks for p in read_evaluation(folder / task)]
-  prompts = {task: read_json(folder / task / 'summary.json')['first_prompt'] for task in tasks}
-  summary = summarise(predictions) | {'published': published, 'first_prompts': prompts}
+  summaries = {task: read_json(folder / task / 'summary.json') for task in tasks}
+  chances = {name: line['chance'] for of_task in summaries.values()
+             for name, line in of_task['tasks'].items()}
+  summary = summarise(predictions, chances=chances) | {
+    'published': published,
+    'first_prompts': {task: of_task['first_prompt'] for task, of_task in summaries.items()}}
   write_json(folder / 'summary.json', summary)
   print_table(summary, console)
   console.print(f'written: {folder}/summary.json, and a folder for every task')

@@ -66,8 +66,13 @@ def bootstrap_interval(scores: Sequence[float], confidence: float = 0.95, draws:
   return float(low), float(high)
 
 
-def summarise(predictions: Sequence[Prediction], confidence: float = 0.95) -> dict[str, Any]:
+def summarise(predictions: Sequence[Prediction], confidence: float = 0.95,
+              chances: Mapping[str, float] | None = None) -> dict[str, Any]:
   """The numbers of an evaluation, all of them fractions.
+
+  Args:
+    chances: chance of the tasks of which only a part was evaluated; the others' is that of the
+      predictions.
 
   Returns:
     `{'tasks': {task: line}, 'overall': line, 'task_mean': accuracy, 'confidence': confidence}` with
@@ -84,7 +89,8 @@ def summarise(predictions: Sequence[Prediction], confidence: float = 0.95) -> di
   if not predictions:
     raise ValueError('there are no predictions to summarise')
   by_task = _grouped(predictions, 'task')
-  tasks = {task: _line(some, _chance(some), confidence) for task, some in by_task.items()}
+  chances = chances_of(predictions) | dict(chances or {})
+  tasks = {task: _line(some, chances[task], confidence) for task, some in by_task.items()}
   overall_chance = sum(line['chance'] * line['n'] for line in tasks.values()) / len(predictions)
   return {
     'tasks': tasks,
@@ -96,10 +102,10 @@ def summarise(predictions: Sequence[Prediction], confidence: float = 0.95) -> di
   }
 
 
-def _grouped(predictions: Sequence[Prediction], field: str) -> dict[str, list[Prediction]]:
-  groups: dict[str, list[Prediction]] = defaultdict(list)
-  for prediction in predictions:
-    groups[getattr(prediction, field)].append(prediction)
+def _grouped(examples: Sequence[Any], field: str) -> dict[str, list[Any]]:
+  groups: dict[str, list[Any]] = defaultdict(list)
+  for example in examples:
+    groups[getattr(example, field)].append(example)
   return groups
 
 
@@ -112,10 +118,15 @@ def _line(predictions: Sequence[Prediction], chance: float, confidence: float) -
   return {'accuracy': math.fsum(scores) / n, 'low': low, 'high': high, 'chance': chance, 'n': n}
 
 
-def _chance(predictions: Sequence[Prediction]) -> float:
-  """Chance of one task, whose examples may be scored by different metrics."""
-  groups = _grouped(predictions, 'metric').items()
-  return sum(metrics.chance(some, metric) * len(some) for metric, some in groups) / len(predictions)
+def chance_of(examples: Sequence[Any]) -> float:
+  """Chance of one task, whose examples or predictions may be scored by different metrics."""
+  groups = _grouped(examples, 'metric').items()
+  return sum(metrics.chance(some, metric) * len(some) for metric, some in groups) / len(examples)
+
+
+def chances_of(examples: Sequence[Any]) -> dict[str, float]:
+  """Chance of every task of `examples`."""
+  return {task: chance_of(some) for task, some in _grouped(examples, 'task').items()}
 
 
 def read_summary(path: str | os.PathLike) -> dict[str, Any]:

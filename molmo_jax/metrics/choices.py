@@ -64,6 +64,41 @@ def real_world_qa(target: str, prediction: str, question_type: str, *,
   return float(normalise_answer(prediction) == normalise_answer(target))
 
 
+# How a reply names a letter, the surest way first: with nothing beside it; after a word such as
+# 'answer is'; in parentheses; at the beginning, with a mark behind it.
+_NAMED = [re.compile(pattern) for pattern in (
+  r'^\W*([A-Za-z])\W*$',
+  r"(?i:answer|option|choice|choose|pick|select)(?i:\s+is)?[\s:*\"']*\(?([A-Z])(?![\w'])",
+  r'\(([A-Z])\)', r'^\W*([A-Z])[).:\]]')]
+_OWN_LETTER = re.compile(r'^\(?[a-z][).:]\s+')   # of an option, in small letters
+
+
+def named_option(reply: str, options: Sequence[str]) -> int | None:
+  """Index of the option that a reply names; None where it names none, or several alike.
+
+  A text that is an option, with or without a letter that it brings, names it; else a letter, in the
+  ways of `_NAMED` (of several after 'answer is' the last counts); else the only option whose text
+  is in the reply, in whole words. The letters of options that are letters are these.
+  """
+  text = _OWN_LETTER.sub('', _collapsed(reply))
+  names = [_OWN_LETTER.sub('', _collapsed(option)) for option in options]
+  if text in names:
+    return names.index(text)
+  letters = names if set(names) <= set(LETTERS.lower()) else list(LETTERS[:len(names)].lower())
+  for way, pattern in enumerate(_NAMED):
+    known = [letters.index(found.lower()) for found in pattern.findall(reply)
+             if found.lower() in letters]
+    if known:
+      return known[-1] if way == 1 or len(set(known)) == 1 else None
+  inside = [i for i, name in enumerate(names)
+            if name and re.search(rf'(?<!\w){re.escape(name)}(?!\w)', text)]
+  return inside[0] if len(inside) == 1 else None
+
+
+def _collapsed(text: str) -> str:
+  return ' '.join(text.casefold().split()).rstrip(' .,;:!?')
+
+
 # Up to as many words, the texts of the options are not looked for.
 _FEW_WORDS = 5
 _PLACE = operator.itemgetter(0)                 # of a place and a letter

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from molmo_jax.metrics.benchmarks import BENCHMARKS
-from molmo_jax.metrics.choices import select_option
+from molmo_jax.metrics.choices import LETTERS, named_option
 from molmo_jax.metrics.numeric_answers import relaxed_correctness, scientific_relaxed_correctness
 from molmo_jax.metrics.references import Metric, Reference, name_of, of_answers
 from molmo_jax.metrics.text_answers import a_okvqa_score, anls, vqa_score
@@ -68,15 +68,19 @@ def points(prediction: str, example: Reference) -> float:
 
 
 def multiple_choice(prediction: str, example: Reference) -> float:
-  """1 if the option that the text means (`choices.select_option`) is an accepted answer, else 0.
+  """1 if the text names an option (`choices.named_option`) that is accepted, else 0.
+
+  An answer is the text of an option or its letter.
 
   Raises:
-    ValueError: an example without options, or none of whose answers is an option.
+    ValueError: an example without options, or none of whose answers is one of them.
   """
-  if not set(example.answers) & set(example.options):
+  names = [*example.options, *LETTERS[:len(example.options)]]
+  right = {names.index(a) % len(example.options) for a in example.answers if a in names}
+  if not right:
     raise ValueError(f"{name_of(example)}: metric 'multiple_choice' needs 'options', and 'answers' "
-      "that are among them")
-  return float(example.options[select_option(prediction, example.options)] in example.answers)
+                     'that are among them, or their letters')
+  return float(named_option(prediction, example.options) in right)
 
 
 METRICS: dict[str, Metric] = {

@@ -76,6 +76,16 @@ def test_chance_of_a_task_with_two_metrics_weighs_them_by_their_examples():
                                                                                            / 4)
 
 
+def test_chance_comes_from_the_task_where_only_a_part_of_it_was_evaluated():
+  part = [record('colour', answers=('red',)), record('shape', answers=('ring',))]
+  whole = [record('colour', answers=(answer,)) for answer in ('red', 'red', 'blue', 'green')]
+  found = summary.summarise(part, chances=summary.chances_of(whole))
+  shape = summary.summarise(part[1:])['tasks']['shape']['chance']
+  assert found['tasks']['colour']['chance'] == 0.5
+  assert found['tasks']['shape']['chance'] == shape
+  assert found['overall']['chance'] == (0.5 + shape) / 2
+
+
 def test_a_summary_of_nothing_is_an_error():
   with pytest.raises(ValueError, match='no predictions'):
     summary.summarise([])

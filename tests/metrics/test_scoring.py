@@ -142,6 +142,39 @@ def test_multiple_choice_compares_the_option_that_is_meant():
                   'multiple_choice')
 
 
+PETS = ('cat', 'a dog', 'dog house', 'none of these')
+
+
+@pytest.mark.parametrize('reply, named', [
+  ('cat', 0), ('Cat.', 0), ('A', 0), ('a', 0), ('(b)', 1), ('B.', 1), ('**B**', 1), ('B. a dog', 1),
+  ('(B) a dog', 1), ('B) it barks', 1), ('B: yes', 1), ('b. a dog', 1), ('[D] none', 3),
+  ('The correct answer is (B).', 1), ('The answer is: C', 2), ('Answer: D because', 3),
+  ('I would choose B, not A.', 1), ('the answer is A. No, the answer is C.', 2),
+  ('It looks like (C) to me', 2),
+  ('It must be a dog house.', None), ('My dog house!', 2), ('There is a dog here.', 1),
+  ('It is a cat.', 0), ('None of these', 3), ('A cat.', 0), ('A dog', 1),
+  ('', None), ('I do not know.', None), ('(A) or (B)', None), ('a cat or a dog', None),
+  ('E', None),
+  ('The answer is (Z).', None), ('42', None), ('concatenate', None), ('Both', None)])
+def test_a_reply_names_an_option_of_ones_own_task_or_is_wrong(reply, named):
+  for right, option in enumerate(PETS):
+    for answer in (option, 'ABCD'[right]):
+      example = answers(answer, options=PETS)
+      assert metrics.score(reply, example, 'multiple_choice') == (named == right)
+
+
+@pytest.mark.parametrize('reply, right', [('B', 1), ('(B)', 1), ('The answer is B.', 1), ('A', 0)])
+def test_options_that_are_letters_are_meant_by_them(reply, right):
+  example = answers('B', options=('B', 'A'))
+  assert metrics.score(reply, example, 'multiple_choice') == right
+
+
+def test_published_benchmarks_keep_the_released_rule():
+  example = answers('A', options=PETS)
+  assert metrics.score('The answer is C', example, 'letter_choice') == 1   # by edit distance
+  assert metrics.score('The answer is C', example, 'multiple_choice') == 0
+
+
 def test_chance_of_a_graded_metric_is_the_best_constant_answer():
   examples = [answers('100'), answers('104'), answers('7')]
   assert metrics.chance(examples, 'relaxed_correctness') == pytest.approx(2 / 3)
