@@ -11,13 +11,16 @@ import difflib
 import json
 import math
 import typing
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from molmo_jax.configuration import ConfigError, Size, convert
-from molmo_jax.errors import CheckpointError
+from molmo_jax.errors import CheckpointError, MolmoError, shown
+from molmo_jax.files import open_regular
 
+LARGEST = 1 << 28   # characters of a file that are read
 _REQUIRED: Any = object()
 
 
@@ -73,23 +76,27 @@ class Section:
     self.file, self.values, self.name = file, values, name
     self.asked: set[str] = set()
     if not isinstance(values, dict):
-      raise CheckpointError(f'{self.at()} is {values!r}; it must be an object with keys')
+      raise CheckpointError(f'{self.at()} is {shown(values)}; it must be an object with keys')
 
   @classmethod
   def read(cls, file: Path, optional: bool = False) -> Section:
     """The object that a JSON file holds; an `optional` file that does not exist is an empty one.
 
     Raises:
-      CheckpointError: the file is missing or is not a JSON object.
+      CheckpointError: the file is missing, or is not a JSON object with every key once.
     """
-    if optional and not file.exists():
-      return cls(file, {})
     try:
-      return cls(file, json.loads(file.read_text(encoding='utf-8')))
+      with open_regular(file, 'r', encoding='utf-8') as opened:
+        text = opened.read(LARGEST)
+      return cls(file, json.loads(text, object_pairs_hook=_unique))
+    except MolmoError:
+      raise
     except OSError as error:
+      if optional and isinstance(error, FileNotFoundError):
+        return cls(file, {})
       raise CheckpointError(f'{file}: cannot be read ({error.strerror}); a checkpoint folder holds '
                             f'{file.name}') from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:   # JSON, UTF-8, a number of too many digits
       raise CheckpointError(f'{file}: not valid JSON ({error})') from None
 
   def at(self, key: str = '') -> str:
@@ -98,7 +105,7 @@ class Section:
 
   def fail(self, key: str, should: str) -> None:
     """Raises CheckpointError for the value of `key`; `should` says what would be right."""
-    raise CheckpointError(f'{self.at(key)} is {self.values.get(key)!r}; {should}')
+    raise CheckpointError(f'{self.at(key)} is {shown(self.values.get(key))}; {should}')
 
   def has(self, key: str) -> bool:
     """Whether the key is there and not null."""
@@ -137,7 +144,7 @@ class Section:
     value = self.values[found[0]]
     for other in found[1:]:
       if self.values[other] != value:
-        self.fail(found[0], f'but {other} is {self.values[other]!r}: they must be equal')
+        self.fail(found[0], f'but {other} is {shown(self.values[other])}: they must be equal')
     try:
       return convert(kind, value, self.at(found[0]))
     except ConfigError as error:
@@ -169,8 +176,8 @@ class Section:
     for key, value in wanted.items():
       found = self.values[key] if self.has(key) else (left_out or {}).get(key, value)
       if not _is_same(found, value):
-        raise CheckpointError(f'{self.at(key)} is {found!r}{" by default" * (not self.has(key))}; '
-                              f'only {value!r} is supported')
+        how = '' if self.has(key) else ' by default'
+        raise CheckpointError(f'{self.at(key)} is {shown(found)}{how}; only {value!r} is supported')
 
   def fields(self, keys: Iterable[Key], **defaults: Any) -> dict[str, Any]:
     """The values of a table of keys by our names; `defaults`, by our names, replace the table's."""
@@ -206,6 +213,12 @@ def written(keys: Iterable[Key], config: Any, dialect: int = 0) -> dict[str, Any
     if name and (value is not None or key.words is None):
       out[name] = list(value) if isinstance(value, tuple) else value
   return out
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  if pairs and (most := Counter(key for key, _ in pairs).most_common(1)[0])[1] > 1:
+    raise ValueError(f'the key {shown(most[0])} is there {most[1]} times')
+  return dict(pairs)
 
 
 def _is_same(found: Any, wanted: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,21 @@ def test_a_file_is_read_or_one_clear_error(tmp_path):
   file.write_text('{')
   with pytest.raises(CheckpointError, match='a.json: not valid JSON'):
     Section.read(file)
+  for contents, message in (
+      (b'{"a": 1, "a": 2}', "the key 'a' is there 2 times"), (b'{"a": "\xe9"}', 'utf-8'),
+      (b'[' * 10 ** 5, 'recursion'), (b'{"a": ' + b'9' * 5000 + b'}', 'digits')):
+    file.write_bytes(contents)
+    with pytest.raises(CheckpointError, match=f'a.json: not valid JSON .*{message}'):
+      Section.read(file)
   file.write_text('[1]')
   with pytest.raises(CheckpointError, match=r'a.json: the file is \[1\]; it must be an object'):
     Section.read(file, optional=True)
+
+
+def test_neither_a_long_value_nor_a_fifo_is_read_out(tmp_path):
+  with pytest.raises(CheckpointError) as error:
+    section({'size': 'x' * 10 ** 6}).size('size')
+  assert len(str(error.value)) < 400
+  os.mkfifo(tmp_path / 'config.json')
+  with pytest.raises(MolmoError, match='config.json: a FIFO'):
+    Section.read(tmp_path / 'config.json', optional=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from molmo_jax.checkpoint.hf_config import Naming, model_config_dict
 from molmo_jax.checkpoint.hf_files import Planned, TensorFolder, write_shards
 from molmo_jax.checkpoint.hf_plan import Destination, Rows, Whole, plan_export, plan_import
 from molmo_jax.checkpoint.hf_table import file_index, from_file, naming_of, to_file
+from molmo_jax.errors import CheckpointError
 from molmo_jax.files import write_atomically
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parameters import flatten_paths
@@ -87,7 +88,7 @@ def load_leaf(files: TensorFolder, source: Rows | Whole | Initializer, leaf: Any
     return _load(files, source, leaf.shape, kind, sharding, advance)
   if isinstance(source, Whole):
     stored = files.read(source.name, (slice(None),) * len(files.tensors[source.name].shape))
-    whole = source.change(stored.astype(np.float32)).astype(kind)
+    whole = _finite(source.change(stored.astype(np.float32)).astype(kind), files, [source.name])
     array = read_sharded(sharding, leaf.shape, lambda index: whole[index])
   else:
     array = jax.jit(functools.partial(source, leaf.shape, kind), out_shardings=sharding)()
@@ -159,21 +160,31 @@ def read_box(files: TensorFolder, source: Rows, shape: tuple[int, ...], index: t
              dtype: np.dtype) -> np.ndarray:
   """The box `index` of a parameter, read from the tensors that hold it."""
   if source.layers is None:
-    return _read_matrix(files, source, 0, shape, index).astype(dtype, copy=False)
+    return _read_matrix(files, source, 0, shape, index, dtype)
   layers = range(*index[0].indices(source.layers))
-  return np.stack([_read_matrix(files, source, i, shape[1:], index[1:]).astype(dtype, copy=False)
-                   for i in layers])
+  return np.stack([_read_matrix(files, source, i, shape[1:], index[1:], dtype) for i in layers])
 
 
 def _read_matrix(files: TensorFolder, source: Rows, layer: int, shape: tuple[int, ...],
-                 index: tuple[slice, ...]) -> np.ndarray:
+                 index: tuple[slice, ...], dtype: np.dtype) -> np.ndarray:
   slices, held, rest = file_index(source.kind, shape, index)
   first, last = slices[0].start + source.offset, slices[0].stop + source.offset
   blocks = [files.read(name, (slice(max(first, start) - start, min(last, stop) - start),
                               *slices[1:]))
             for name, start, stop in source.spans[layer] if start < last and stop > first]
   block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-  return from_file(source.kind, block, held)[rest]
+  return _finite(from_file(source.kind, block, held)[rest].astype(dtype, copy=False), files,
+                 [name for name, _, _ in source.spans[layer]])
+
+
+def _finite(array: np.ndarray, files: TensorFolder, names: Sequence[str]) -> np.ndarray:
+  """`array`; raises CheckpointError, with the names of its tensors, for NaN and infinity in it."""
+  bits = f'u{array.itemsize}'
+  exponent = np.array(np.inf, array.dtype).view(bits)   # all ones in these two alone
+  if (array.view(bits) & exponent == exponent).any():
+    raise CheckpointError(f'{files.folder}: {" + ".join(names)} has values that are not finite or '
+                          f'too large for {array.dtype}; such a model answers nothing')
+  return array
 
 
 def save_params(params: Any, config: ModelConfig, folder: Path, layout: Naming = 'hub',

@@ -22,6 +22,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from molmo_jax.errors import CheckpointError
+from molmo_jax.files import open_regular
+from molmo_jax.json_section import Section
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 DTYPES: dict[str, Any] = {'F32': np.dtype(np.float32), 'BF16': np.dtype(ml_dtypes.bfloat16),
@@ -95,7 +97,7 @@ class TensorFolder:
 @contextlib.contextmanager
 def _open(file: Path) -> Iterator[Any]:
   try:
-    with safe_open(file, framework='numpy') as opened:
+    with open_regular(file), safe_open(file, framework='numpy') as opened:
       yield opened
   except SafetensorError as error:
     raise CheckpointError(f'{file}: not a whole safetensors file ({error}); fetch or write it '
@@ -113,17 +115,12 @@ def _header(file: Path) -> dict[str, Stored]:
 
 
 def _indexed(index: Path) -> dict[str, Stored]:
-  try:
-    named = json.loads(index.read_text(encoding='utf-8'))['weight_map']
-    files = sorted(set(named.values()))
-    if any(not isinstance(f, str) or Path(f).name != f for f in files):
-      raise ValueError('a shard must be the name of a file in the same folder')
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise CheckpointError(f'{index}: not an index of shards ({type(error).__name__}: {error}); it '
-                          'needs {"weight_map": {tensor: file}}') from None
-  missing = [f for f in files if not (index.parent / f).is_file()]
+  named = Section.read(index).take('weight_map', kind=dict[str, str])
+  files = sorted(set(named.values()))
+  missing = [f for f in files if Path(f).name != f or not (index.parent / f).is_file()]
   if missing:
-    raise CheckpointError(f'{index}: names shards that are not there: {listing(missing)}')
+    raise CheckpointError(f'{index}: names shards that are no files of its folder: '
+                          f'{listing(missing)}')
   tensors: dict[str, Stored] = {}
   wrong = []
   for file in files:

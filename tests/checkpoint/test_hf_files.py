@@ -5,6 +5,7 @@ half-written.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 
 import ml_dtypes
@@ -20,7 +21,7 @@ from molmo_jax.checkpoint.hf_files import (
   new_folder,
   write_shards,
 )
-from molmo_jax.errors import CheckpointError
+from molmo_jax.errors import CheckpointError, MolmoError
 
 RNG = np.random.default_rng(0)
 ARRAYS = {'a.weight': RNG.normal(size=(6, 4)).astype(np.float32),
@@ -87,16 +88,18 @@ def test_a_truncated_file_is_named(sharded):
 
 def test_a_missing_shard_is_named(sharded):
   (sharded / 'model-00002-of-00002.safetensors').unlink()
-  with pytest.raises(CheckpointError, match='shards that are not there: '
+  with pytest.raises(CheckpointError, match='shards that are no files of its folder: '
                      'model-00002-of-00002.safetensors'):
     TensorFolder(sharded)
 
 
 @pytest.mark.parametrize('change,message', [
-  (dict(a=1), 'not an index'), ({'weight_map': []}, 'not an index'),
-  ({'weight_map': {'x': 3}}, 'not an index'),
+  (dict(a=1), 'weight_map is missing'), ({'weight_map': []}, r'weight_map is \[\]; it must be'),
+  ({'weight_map': {'x': 3}}, 'weight_map.x is 3; it must be of type str'),
   ({'weight_map': {'x': '../model-00001-of-00002.safetensors'}},
-   'name of a file in the same folder')])
+   'no files of its folder: ../model-00001'),
+  ({'weight_map': {'x': '..'}}, 'no files of its folder'),
+  ({'weight_map': {'x': '/dev/zero'}}, 'no files of its folder: /dev/zero')])
 def test_an_index_that_is_none_is_named(sharded, change, message):
   (sharded / INDEX).write_text(json.dumps(change))
   with pytest.raises(CheckpointError, match=f'{INDEX}: .*{message}'):
@@ -124,6 +127,36 @@ def test_a_tensor_in_two_shards_is_named(sharded):
   with pytest.raises(CheckpointError, match='b.weight is in model-00001-of-00002.safetensors and '
                      'in model-00002'):
     TensorFolder(sharded)
+
+
+def header(text: str, data: bytes = b'') -> bytes:
+  return len(text.encode()).to_bytes(8, 'little') + text.encode() + data
+
+
+ONE = '{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+
+
+@pytest.mark.parametrize('contents', [
+  b'', b'\xff' * 8, (10 ** 9).to_bytes(8, 'little') + b'{}',
+  header('{"x":' + ONE + '}', b'1234567'),
+  header('{"x":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}}', bytes(8)),
+  header('{"x":{"dtype":"F32","shape":[2,99],"data_offsets":[0,8]}}', bytes(8)),
+  header('{"x":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}', bytes(8)),
+  header('{"x":{"dtype":"F32","shape":[4611686018427387904,16],"data_offsets":[0,8]}}',
+         bytes(8)),
+  header('{"x":' + ONE + ',"y":' + ONE + '}', bytes(8)),
+  header('{"x":' + ONE + ',"x":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}', bytes(16))])
+def test_a_header_that_lies_is_refused(tmp_path, contents):
+  (tmp_path / SINGLE).write_bytes(contents)
+  with pytest.raises(CheckpointError, match='model.safetensors: not a whole safetensors file'):
+    TensorFolder(tmp_path)
+
+
+@pytest.mark.parametrize('name', [SINGLE, INDEX])
+def test_a_fifo_is_refused_at_once(tmp_path, name):
+  os.mkfifo(tmp_path / name)
+  with pytest.raises(MolmoError, match=f'{name}: a FIFO, not a regular file'):
+    TensorFolder(tmp_path)
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
