@@ -153,6 +153,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
           raise
   elif dataclasses.is_dataclass(hint):
     if isinstance(value, cast(type, hint)):
+      for name, part in typing.get_type_hints(hint, include_extras=True).items():
+        convert(part, getattr(value, name), f'{where}.{name}')
       return value
     if hasattr(value, 'items'):
       return build(cast(type, hint), value, where)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from molmo_jax.configuration import ConfigError, Size, convert
+from molmo_jax.configuration import ConfigError, Count, Size, convert
 from molmo_jax.errors import CheckpointError, MolmoError, shown
 from molmo_jax.files import open_regular
 
@@ -126,7 +126,7 @@ class Section:
     """Whichever of the spellings is there; the first one if none is."""
     return next((s for s in spellings if self.has(s)), spellings[0])
 
-  def take(self, *spellings: str, kind: Any = int, default: Any = _REQUIRED) -> Any:
+  def take(self, *spellings: str, kind: Any = Count, default: Any = _REQUIRED) -> Any:
     """The value of whichever spelling is there; where several are, they must agree.
 
     Args:

@@ -24,7 +24,7 @@ from molmo_jax.checkpoint.hf_files import listing
 from molmo_jax.checkpoint.hf_table import WEIGHTS, TableEntry, read_table
 from molmo_jax.errors import CheckpointError
 from molmo_jax.json_section import Section, keys
-from molmo_jax.model.config import LlmConfig, VitConfig
+from molmo_jax.model.config import Epsilon, LlmConfig, Theta, VitConfig
 
 BICUBIC = -0.75   # torch's coefficient
 LLM, VIT = keys(LlmConfig, KEYS['backbone_llm']), keys(VitConfig, KEYS['backbone_vit'])
@@ -120,9 +120,9 @@ def check_llm(folder: Path, llm: LlmConfig) -> tuple[str, bool, list[str]]:
            use_sliding_window=False)
   found = s.fields(LLM) | LANGUAGE_MODELS[family][1]
   theta, yarn = read_rope(_of_full_attention(s, found['layers']), found['layers'])
-  found |= dict(rope_theta=theta, norm_eps=s.take('rms_norm_eps', kind=float),
-                kv_heads=s.take('num_key_value_heads', default=found['heads']),
-                head_dim=s.take('head_dim', default=found['width'] // found['heads']),
+  found |= dict(rope_theta=theta, norm_eps=s.take('rms_norm_eps', kind=Epsilon),
+                kv_heads=s.size('num_key_value_heads', default=found['heads']),
+                head_dim=s.size('head_dim', default=found['width'] // found['heads']),
                 experts=s.size('num_experts') if family == 'olmoe' else 0)
   if found['experts']:
     found['experts_per_token'] = s.size('num_experts_per_tok')
@@ -167,14 +167,14 @@ def _of_full_attention(s: Section, layers: int) -> Section:
   """Olmo 3 scales its rotary positions on the layers with full attention only; the other layers
   have the same base.
   """
-  kinds = s.take('layer_types', kind=list, default=['full_attention'] * layers)
+  kinds = s.take('layer_types', kind=tuple[str, ...], default=['full_attention'] * layers)
   rope = s.values.get('rope_parameters') or {}
   values = dict(s.values, rope_scaling_layers=[i for i, kind in enumerate(kinds)
                                                if kind == 'full_attention'])
   if isinstance(rope, dict) and 'full_attention' in rope:
     nested = s.section('rope_parameters')
     full, sliding = nested.section('full_attention'), nested.section('sliding_attention')
-    sliding.demand(rope_type='default', rope_theta=full.take('rope_theta', kind=float))
+    sliding.demand(rope_type='default', rope_theta=full.take('rope_theta', kind=Theta))
     values['rope_parameters'] = full.values
   return Section(s.file, values, s.name)
 

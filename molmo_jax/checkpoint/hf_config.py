@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from molmo_jax.checkpoint.hf_config_v1 import KEYS, is_v1, read_v1, write_v1
+from molmo_jax.configuration import Positive, convert
 from molmo_jax.errors import CheckpointError
 from molmo_jax.json_section import Section, keys, written
 from molmo_jax.model.config import (
   ConnectorConfig,
   LlmConfig,
   ModelConfig,
+  Theta,
   VitConfig,
   YarnConfig,
 )
@@ -52,7 +54,7 @@ def read_model_config(folder: str | Path) -> ModelConfig:
 def _read(top: Section) -> ModelConfig:
   read = top.choose('model_type', words=READERS)
   try:
-    return read(top)
+    return convert(ModelConfig, read(top), f'{top.file}: model')
   except CheckpointError:
     raise
   except ValueError as error:   # the checks of ModelConfig itself
@@ -67,7 +69,7 @@ def read_serving_settings(folder: str | Path) -> dict[str, Any]:
   text = top.section('text_config') if top.has('text_config') else top
   settings = dict(special={token: top.take(key) for key, (token, _) in TOKEN_IDS.items()
                            if top.has(key)},
-                  max_positions=text.take('max_position_embeddings', default=None))
+                  max_positions=text.size('max_position_embeddings', default=None))
   return settings | ({'source': top.values} if top.values.get('model_type') == 'molmo' else {})
 
 
@@ -114,8 +116,8 @@ def read_rope(s: Section, layers: int) -> tuple[float, YarnConfig]:
   """θ and the YaRN layers: all of them where a scaling is given without `rope_scaling_layers`."""
   given = [key for key in ('rope_scaling', 'rope_parameters') if s.has(key)]
   rope = s.section(*given) if given else Section(s.file, {}, s.name)
-  theta = (rope if 'rope_theta' in rope.values else s).take('rope_theta', kind=float)
-  if s.take('rope_theta', kind=float, default=theta) != theta:
+  theta = (rope if 'rope_theta' in rope.values else s).take('rope_theta', kind=Theta)
+  if s.take('rope_theta', kind=Theta, default=theta) != theta:
     s.fail('rope_theta', f'but {rope.name}.rope_theta is {theta!r}: they must be equal')
   if rope.choose('rope_type', 'type', default='default', words={'default': True, 'yarn': False}):
     return theta, YarnConfig()
@@ -123,7 +125,7 @@ def read_rope(s: Section, layers: int) -> tuple[float, YarnConfig]:
   scaled = s.take('rope_scaling_layers', kind=tuple[int, ...], default=tuple(range(layers)))
   if not set(scaled) <= set(range(layers)):
     s.fail('rope_scaling_layers', f'it must list layers from 0 to {layers - 1}')
-  factor = rope.take('factor', kind=float)
+  factor = rope.take('factor', kind=Positive)
   usual = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
   yarn = YarnConfig(layers=scaled, **rope.fields(YARN, attention_factor=usual))
   rope.finish(())

@@ -77,7 +77,7 @@ def _llm(s: Section, is_moe: bool, is_training: bool) -> LlmConfig:
 
 def _mlp_width(s: Section, width: int) -> int:
   """Width of an MLP: the file counts up and gate together."""
-  ratio = s.take('mlp_ratio', default=None)
+  ratio = s.size('mlp_ratio', default=None)
   both = s.size('intermediate_size', 'mlp_hidden_size',
                 **{} if ratio is None else dict(default=ratio * width))
   if both % 2:
@@ -103,7 +103,7 @@ def _connector(s: Section, vit: VitConfig, llm: LlmConfig, is_training: bool) ->
     vit_layers=s.take('vit_layers', kind=tuple[int, ...],
                       default=(-1,) if is_training else (-2, -9)),
     pooling_mask=False, heads=vit.heads, kv_heads=vit.heads, head_dim=vit.head_dim, width=vit.width,
-    pool_slots=s.take('image_pooling_h', default=2) * s.take('image_pooling_w', default=2),
+    pool_slots=s.size('image_pooling_h', default=2) * s.size('image_pooling_w', default=2),
     hidden=llm.mlp, **s.fields(CONNECTOR, pooling='attention' if is_training else 'attention_meanq',
                                padding_embed=None if is_unpadded else 'pad_and_partial_pad'))
 

@@ -19,6 +19,7 @@ Remat = Literal['none', 'full', 'dots', 'offload']
 Width = Annotated[int, Range(1, 2 ** 20)]       # channels, heads, pixels
 Depth = Annotated[int, Range(1, 1024)]          # layers
 Epsilon = Annotated[float, Range(0, 1, but=0)]  # of a norm
+Theta = Annotated[float, Range(1, 1e12, but=1)] # base of the rotary frequencies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,8 +148,7 @@ class LlmConfig:
   mlp: Width = 12288                 # hidden width of the MLP, or of one expert
   experts: Count = 0                 # per layer, in place of one MLP (MolmoE); 0: an MLP
   experts_per_token: Width = 8       # the most likely ones
-  # base of the rotary frequencies
-  rope_theta: Annotated[float, Range(1, 1e12, but=1)] = 1e6
+  rope_theta: Theta = 1e6            # base of the rotary frequencies
   yarn: YarnConfig = YarnConfig()
   # Qwen3: per head · OLMo: over the whole projection
   qk_norm: Literal['head', 'full', 'none'] = 'head'
@@ -199,9 +199,10 @@ class ModelConfig:
 
   def __post_init__(self):
     resolve_vit_layers(self.connector.vit_layers, self.tower.layers)
-    if self.llm.heads % self.llm.kv_heads:
-      raise ValueError(f'model.llm.heads={self.llm.heads} must be a multiple of '
-        f'kv_heads={self.llm.kv_heads}')
+    for name, part in (('llm', self.llm), ('connector', self.connector)):
+      if part.heads % part.kv_heads:
+        raise ValueError(f'model.{name}.heads={part.heads} must be a multiple of '
+                         f'kv_heads={part.kv_heads}')
     if self.llm.experts and not 0 < self.llm.experts_per_token <= self.llm.experts:
       raise ValueError(f'model.llm.experts_per_token={self.llm.experts_per_token} must be from 1 '
         f'to experts={self.llm.experts}')

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 
-from molmo_jax.files import write_atomically
+from molmo_jax.errors import CheckpointError
+from molmo_jax.files import open_regular, write_atomically
+from molmo_jax.json_section import Section
 from molmo_jax.preprocess.layout import SPECIAL_TOKENS
 from molmo_jax.preprocess.types import EncodingError
 from molmo_jax.visible import well_formed
@@ -65,17 +65,16 @@ class Tokenizer:
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: the file is not a tokenizer, has more tokens than `base_vocab_size`, or no
+      CheckpointError: the file is not a tokenizer, has more tokens than `base_vocab_size`, or no
         end-of-sequence token.
     """
     path = Path(path)
     path = path / 'tokenizer.json' if path.is_dir() else path
-    if not path.is_file():
-      raise FileNotFoundError(f'there is no tokenizer at {path}')
-    try:
-      inner = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises a bare Exception
-      raise ValueError(f'{path} is not a tokenizer.json: {error}') from error
+    with open_regular(path) as file:
+      try:
+        inner = tokenizers.Tokenizer.from_buffer(file.read())
+      except Exception as error:  # the library raises a bare Exception
+        raise CheckpointError(f'{path} is not a tokenizer.json: {error}') from error
     special, base = _extra_tokens(inner, base_vocab_size, special_tokens, path)
     return cls(inner, special=special, base_vocab_size=base, **_control_ids(inner, path))
 
@@ -222,10 +221,12 @@ def _extra_tokens(inner: tokenizers.Tokenizer, base_vocab_size: int | None,
   if base is None:
     base = min(found.values()) if found else size
   if size > base:
-    raise ValueError(f'{path} has {size} tokens, more than the base vocabulary has ids ({base})')
+    raise CheckpointError(
+      f'{path} has {size} tokens, more than the base vocabulary has ids ({base})')
   if found and min(found.values()) != base:
-    raise ValueError(f'{path} has {min(found, key=found.__getitem__)} at id {min(found.values())}; '
-                     f'extra tokens must start at the base vocabulary size, {base}')
+    first = min(found, key=found.__getitem__)
+    raise CheckpointError(f'{path} has {first} at id {found[first]}; extra tokens must start at '
+                          f'the base vocabulary size, {base}')
   return found or {name: base + n for n, name in enumerate(special_tokens)}, base
 
 
@@ -233,26 +234,22 @@ def _control_ids(inner: tokenizers.Tokenizer, path: Path) -> dict[str, int]:
   settings = {}
   # what the second one says, holds
   for name in ('special_tokens_map.json', 'tokenizer_config.json'):
-    beside = path.with_name(name)
-    if beside.is_file():
-      settings |= {key: value for key, value in json.loads(
-        beside.read_text(encoding='utf-8')).items() if value}
+    beside = Section.read(path.with_name(name), optional=True)
+    for key in filter(beside.values.get, ('eos_token', 'bos_token', 'pad_token')):
+      nested = isinstance(beside.values[key], dict)
+      settings[key] = (beside.section(key).take('content', kind=str) if nested else
+                       beside.take(key, kind=str))
 
   def find(key: str, *fallbacks: str) -> int | None:
-    for name in (_token_name(settings.get(key)), *fallbacks):
+    for name in (settings.get(key), *fallbacks):
       if name is not None and (index := inner.token_to_id(name)) is not None:
         return index
     return None
 
   eos = find('eos_token', CHAT_END, END_OF_TEXT)
   if eos is None:
-    raise ValueError(f'{path} has no end-of-sequence token: tokenizer_config.json names none, and '
-      f'neither {CHAT_END} nor {END_OF_TEXT} is in the vocabulary')
+    raise CheckpointError(f'{path} has no end-of-sequence token: tokenizer_config.json names none, '
+                          f'and neither {CHAT_END} nor {END_OF_TEXT} is in the vocabulary')
   bos, pad = find('bos_token'), find('pad_token', END_OF_TEXT)
   return {'eos_id': eos, 'bos_id': eos if bos is None else bos,
           'pad_id': eos if pad is None else pad}
-
-
-def _token_name(value: Any) -> str | None:
-  """The string of a token in `tokenizer_config.json`, where it is a string, an object, or null."""
-  return value.get('content') if isinstance(value, dict) else value

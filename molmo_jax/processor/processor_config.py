@@ -23,6 +23,7 @@ from molmo_jax.preprocess.types import (
   MOLMO_V1,
   ImageConfig,
   PreprocessConfig,
+  Side,
   TextConfig,
   VideoConfig,
 )
@@ -106,9 +107,9 @@ def _read_video(part: Section, **tokens: bool) -> VideoConfig:
 
 
 def _side(part: Section) -> int:
-  size = part.take('size', kind=dict, default={'height': 378, 'width': 378})
-  side = size.get('height')
-  if not isinstance(side, int) or side < 1 or size != {'height': side, 'width': side}:
+  size = part.take('size', kind=dict[str, Side], default={'height': 378, 'width': 378})
+  side = size.get('height', 0)
+  if size != {'height': side, 'width': side}:
     part.fail('size', "it must be a square, such as {'height': 378, 'width': 378}")
   return side
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from molmo_jax.configuration import Range
 from molmo_jax.errors import CheckpointError
-from molmo_jax.files import write_atomically
+from molmo_jax.files import open_regular, write_atomically
 from molmo_jax.json_section import Section
 from molmo_jax.preprocess.layout import SPECIAL_TOKENS, V1_SPECIAL_TOKENS
 from molmo_jax.preprocess.tokenizer import Tokenizer
@@ -41,7 +42,7 @@ def read_processor_files(folder: Path) -> dict[str, Any]:
   # The base vocabulary is what the configuration says: a table may have more rows (docs/model.md
   # §10, §11.5).
   tokenizer = Tokenizer.from_file(
-    folder, base_vocab_size=text.take('vocab_size', default=None),
+    folder, base_vocab_size=text.size('vocab_size', default=None),
     special_tokens=V1_SPECIAL_TOKENS if is_v1(folder) else SPECIAL_TOKENS)
   for key, token in TOKEN_IDS.items():
     if model.has(key) and model.values[key] != tokenizer.special.get(token):
@@ -57,15 +58,20 @@ def read_contents(folder: Path) -> dict[str, bytes]:
 
 def _read_template(folder: Path) -> str | None:
   file = folder / 'chat_template.jinja'
-  if file.is_file():
-    return file.read_text(encoding='utf-8')
+  if file.exists():
+    try:
+      with open_regular(file, 'r', encoding='utf-8') as opened:
+        return opened.read()
+    except (OSError, UnicodeDecodeError) as error:
+      raise CheckpointError(f'{file}: cannot be read as text ({error})') from None
   if is_v1(folder):
     # its processor writes prompts itself; tokenizer_config.json has the language model's template
     return None
   for name in ('chat_template.json', 'processor_config.json', 'tokenizer_config.json'):
-    template = Section.read(folder / name, optional=True).values.get('chat_template')
-    if isinstance(template, list):            # [{'name': 'default', 'template': …}, …]
-      template = {entry['name']: entry['template'] for entry in template}.get('default')
+    template = Section.read(folder / name, optional=True).take(
+      'chat_template', kind=str | tuple[dict[str, str], ...], default=None)
+    if isinstance(template, tuple):           # [{'name': 'default', 'template': …}, …]
+      template = {entry.get('name'): entry.get('template') for entry in template}.get('default')
     if template:
       return template
   return None
@@ -73,11 +79,11 @@ def _read_template(folder: Path) -> str | None:
 
 def _read_eos_ids(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
   generation = Section.read(folder / 'generation_config.json', optional=True)
-  value = generation.take('eos_token_id', kind=object, default=tokenizer.eos_id)
-  ids = value if isinstance(value, list) else [value]
-  if not ids or not all(isinstance(index, int) and index >= 0 for index in ids):
-    generation.fail('eos_token_id', 'it must be an id or a list of ids')
-  return tuple(ids)
+  index = Annotated[int, Range(0, tokenizer.base_vocab_size - 1)]
+  ids = generation.take('eos_token_id', kind=index | tuple[index, ...], default=tokenizer.eos_id)
+  if ids == ():
+    generation.fail('eos_token_id', 'it must have an id')
+  return ids if isinstance(ids, tuple) else (ids,)
 
 
 def write_contents(contents: Mapping[str, bytes], folder: Path) -> None:
