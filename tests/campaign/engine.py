@@ -30,7 +30,7 @@ from molmo_jax.errors import MolmoError
 AREAS = ('images', 'videos', 'records', 'checkpoints', 'runs')
 MEMORY = 2 << 30                 # bytes above the baseline that no input may take
 SECONDS = 15.0                   # that no input may take, on a busy machine
-LONGEST_MESSAGE = 2000           # characters; a list of what is wrong has lines of its own
+LONGEST_MESSAGE = 4000           # characters; where there is a list, it has lines of its own
 TRACE = 'where_it_was.txt'       # written into the input's folder when its time is up
 ROOT = Path(__file__).parents[2]
 

@@ -36,7 +36,7 @@ class Inputs:
     def misnamed():
       raise MolmoError('something is wrong')
     def long():
-      raise MolmoError('a.png: ' + 'x' * 5000)
+      raise MolmoError('a.png: ' + 'x' * 9000)
     def exhausted():
       try:
         bytearray(20 << 30)
@@ -57,7 +57,7 @@ engine.SECONDS = 4.0
 sys.modules['tests.campaign.images'] = sys.modules[__name__]
 '''
 REASONS = ('', 'KeyError', 'hangs', 'more than 2 GB', 'socket', 'subprocess.Popen', 'SystemExit',
-           'ended the process (status 3)', "does not name 'a.png'", '5007 characters',
+           'ended the process (status 3)', "does not name 'a.png'", '9007 characters',
            'memory ran out', 'open', 'pickle.find_class', '2 is not 1')
 
 
