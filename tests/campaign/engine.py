@@ -112,7 +112,7 @@ class Guard:
         self.seen.append('connected to a socket')
       self.peak = max(0, _memory('VmHWM') - self._baseline)
       if self.peak > MEMORY:
-        self.seen.append('took more than 2 GB of memory')
+        self.seen.append(f'took more than {MEMORY >> 20} MB of memory')
 
   def _hear(self, event: str, arguments: tuple) -> None:
     if not self._active or event not in FORBIDDEN:
