@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from absl import logging
@@ -35,8 +36,8 @@ class Fields:
   question: Value = None
   image: Value = None                         # path, URL, bytes or the Hub's picture
   images: Value = None                        # a list of these
-  # name or path of a video
-  video: str | Callable[[Files, Row], str] | None = None
+  # name or path of a video; or for each table, by its name without suffix, how it is called there
+  video: str | dict[str, str] | Callable[[Files, Row], str] | None = None
   # texts of the options, without letters; or columns that have one each
   options: str | tuple[str, ...] | Callable[[Row], Any] | None = None
   index: Value = None                         # of the right option, from 0
@@ -52,6 +53,10 @@ class Fields:
   # instead of those of question and answer; without a style of their own they get `style`
   facts: Callable[[Row], Iterable[Fact]] | None = None
   asks: str = ''                              # kind of request, where there is no question
+  texts: Value = None                         # captions or the like, instead of answers
+  # texts of wrong options, among which the answer is put anywhere
+  wrong: str | tuple[str, ...] | Callable[[Row], Any] | None = None
+  asked: tuple[Fields, ...] = ()              # several facts of a row, each with its own fields
   more: dict[str, Value] = dataclasses.field(default_factory=dict)   # further keys of the fact
   # questions that count ask for an answer without points
   counting: bool = False
@@ -85,6 +90,7 @@ class Use(Fields):
   files: str | dict[str, str | tuple[str, ...]] | tuple[str, ...] = 'hub:{split}'
   table: TableFormat = TableFormat()
   rows: Rows | None = None                    # instead of `files` and `table`
+  chain: tuple[Use, ...] = ()                 # the rows of several, instead of these
   each: Callable[[Row], Iterable[Row]] | None = None   # turns a row into several
   keep: Value = None                          # true for the rows that stay
   # column → values that it must have, and values that it must not have
@@ -97,7 +103,8 @@ class Use(Fields):
   def read(self, files: Files) -> Iterator[Row]:
     """The rows of a split."""
     patterns = self.files if isinstance(self.files, str | tuple) else self.files[files.split]
-    for row in self.rows(files) if self.rows else files.tables(patterns, **vars(self.table)):
+    for row in (chained(files, self.chain) if self.chain else self.rows(files) if self.rows
+                else files.tables(patterns, **vars(self.table))):
       with at(row):
         found = [one for one in (self.each(row) if self.each else [row]) if self._stays(one)]
       yield from found
@@ -135,22 +142,20 @@ class Training(Use):
   backdrop: str = ''                          # folder of media for records that are about none
 
 
-def chained(*sources: Rows) -> Rows:
+def chained(files: Files, uses: Sequence[Use]) -> Iterator[Row]:
   """The rows of several tables, one after the other; those that are not there are left out, with a
   word in the log.
   """
-  def rows(files: Files) -> Iterator[Row]:
-    absent: list[MissingTable] = []
-    for source in sources[:1] if files.pattern else sources:
-      try:
-        yield from source(files)
-      except MissingTable as error:
-        absent.append(error)
-    if len(absent) == len(sources):
-      raise absent[0]
-    for error in absent:
-      logging.warning('%s: left out', error)
-  return rows
+  absent: list[MissingTable] = []
+  for use in uses[:1] if files.pattern else uses:
+    try:
+      yield from use.read(files)
+    except MissingTable as error:
+      absent.append(error)
+  if len(absent) == len(uses):
+    raise absent[0]
+  for error in absent:
+    logging.warning('%s: left out', error)
 
 
 def get(row: Row, value: Value | tuple[str, ...]) -> Any:
@@ -219,7 +224,13 @@ def video_of(row: Row, fields: Fields, files: Files) -> str:
   """Path of the video of a row."""
   if callable(fields.video):
     return fields.video(files, row)
-  return files.video(str(get(row, fields.video)))
+  named: Any = fields.video
+  if isinstance(named, dict):
+    stem = PurePosixPath(row['_file']).stem
+    if stem not in named:
+      raise TaskError(f'{where(row)}: there is no part {stem}; the parts are: {", ".join(named)}')
+    named = named[stem]
+  return files.video(str(get(row, named)))
 
 
 def right_option(row: Row, fields: Fields, options: Sequence[str]) -> int | None:
@@ -249,6 +260,8 @@ def facts_of(row: Row, fields: Fields) -> list[Fact]:
   if fields.parts and '_part' not in row:
     return [fact for part in get(row, fields.parts) or ()
             for fact in facts_of(row | {'_part': part} | part, fields)]
+  if fields.asked:
+    return [fact for one in fields.asked for fact in facts_of(row, one)]
   style = style_of(row, fields)
   fact: dict[str, Any] = {'style': style} if style else {}
   if fields.facts is not None:
@@ -258,6 +271,12 @@ def facts_of(row: Row, fields: Fields) -> list[Fact]:
   if fields.question:
     fact['question'] = str(get(row, fields.question))
   options, answers = get(row, fields.options), get(row, fields.answers)
+  if fields.texts:
+    texts = get(row, fields.texts)
+    fact['texts'] = list(filter(None, texts if isinstance(texts, list) else [texts]))
+    return [fact] if fact['texts'] else []
+  if fields.wrong:
+    return [fact | {'options': [answers, *get(row, fields.wrong)], 'right': 0, 'order': 'insert'}]
   if options is not None:
     fact['options'] = [str(o) for o in options]
     fact['right'] = right_option(row, fields, options)

@@ -10,9 +10,6 @@ from typing import Any
 from molmo_jax.data.facts import Fact
 from molmo_jax.datasets.files import Files, Row
 
-# column → style, in the order of the released code
-CAPTIONS = {'merged_caption': 'video_merged_caption', 'video_caption': 'video_short_caption',
-            'video_frame_merged_caption': 'video_long_caption'}
 LONGEST_CLIP = 63.0                         # seconds of a pointing example
 STEP = 0.5                                  # seconds between the frames that were annotated
 POINT_STYLES = ['video_point_count', 'video_point']
@@ -22,24 +19,6 @@ POINT_RANGES = {'0_5': (0, 5), '6_25': (6, 25), '26_60': (26, 60)}
 def stripped(row: Row) -> list[Row]:
   """Texts without white space around them."""
   return [{key: value.strip() if isinstance(value, str) else value for key, value in row.items()}]
-
-
-def captions(row: Row) -> Iterator[Fact]:
-  """Three captions of a video."""
-  for column, style in CAPTIONS.items():
-    if row[column]:
-      yield {'style': style, 'texts': [row[column]]}
-
-
-def among_others(question: str, right: str, wrong: list[str]) -> Fact:
-  """A question whose right answer stands anywhere among the others."""
-  return {'style': 'video_multiple_choice', 'question': question, 'options': [right, *wrong],
-          'right': 0, 'order': 'insert'}
-
-
-def synthetic_question(row: Row) -> Iterator[Fact]:
-  """A question with wrong answers."""
-  yield among_others(row['Question'], row['Answer'], list(row['NegativeAnswers']))
 
 
 def subtitles(files: Files, row: Row) -> list[dict[str, Any]]:

@@ -22,18 +22,6 @@ HELD_OUT = 'pixmo-points-eval'
 CORRECTION = Fields(question='question', answers='answer', style='correction_qa', counting=True)
 
 
-def captions(row: Row) -> Iterator[Fact]:
-  """The caption."""
-  yield {'style': 'long_caption', 'texts': [row['caption']]}
-
-
-def captions_and_transcripts(row: Row) -> Iterator[Fact]:
-  """The caption, and what was said about the image."""
-  yield from captions(row)
-  if spoken := [text for text in row['transcripts'] or () if text]:
-    yield {'style': 'transcript', 'texts': spoken}
-
-
 def dialogue(row: Row) -> Iterator[Fact]:
   """`question` may hold a dialogue: '[USER] … [ASSISTANT] … [USER] … [ASSISTANT]'; `answer` is the
   last reply.

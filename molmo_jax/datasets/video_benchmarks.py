@@ -10,19 +10,6 @@ from molmo_jax.datasets.files import Files, Row, TaskError, read_json
 from molmo_jax.datasets.prompts import LETTER_ONLY, choose, lettered
 from molmo_jax.preprocess.tracks import parse_timestamp
 
-# Folder of the videos of every part of MVBench, by the name of its JSON file.
-MVBENCH = {
-  'action_sequence': 'star/Charades_v1_480', 'action_prediction': 'star/Charades_v1_480',
-  'action_antonym': 'ssv2_video', 'fine_grained_action': 'Moments_in_Time_Raw/videos',
-  'unexpected_action': 'FunQA_test/test', 'object_existence': 'clevrer/video_validation',
-  'object_interaction': 'star/Charades_v1_480', 'object_shuffle': 'perception/videos',
-  'moving_direction': 'clevrer/video_validation', 'action_localization': 'sta/sta_video',
-  'scene_transition': 'scene_qa/video', 'action_count': 'perception/videos',
-  'moving_count': 'clevrer/video_validation', 'moving_attribute': 'clevrer/video_validation',
-  'state_change': 'perception/videos', 'fine_grained_pose': 'nturgbd',
-  'character_order': 'perception/videos', 'egocentric_navigation': 'vlnqa',
-  'episodic_reasoning': 'tvqa/frames_fps3_hq',
-  'counterfactual_inference': 'clevrer/video_validation'}
 TEMP_COMPASS_PROMPTS = {'multi-choice': 'Please directly give the best option:',
                         'yes_no': 'Please answer yes or no:'}
 LABELLED = re.compile(r'(?=...)(?:\(([^)]{0,2})\)|([^\W_])(?:\)[ .]|\.))')
@@ -31,16 +18,6 @@ LABELLED = re.compile(r'(?=...)(?:\(([^)]{0,2})\)|([^\W_])(?:\)[ .]|\.))')
 def stem(row: Row) -> str:
   """Name of the file that the row comes from, without its suffix."""
   return PurePosixPath(row['_file']).stem
-
-
-def mvbench_video(files: Files, row: Row) -> str:
-  """The video of an MVBench row; its folder depends on the part."""
-  part = stem(row)
-  if part not in MVBENCH:
-    raise TaskError(f'{row["_file"]}: MVBench has no part {part}; its parts are: '
-      f'{", ".join(MVBENCH)}')
-  name = f'{row["video"]}/video.mp4' if part == 'episodic_reasoning' else row['video']
-  return files.video(f'video/{MVBENCH[part]}/{name}')
 
 
 def index_of_answer(row: Row) -> int:

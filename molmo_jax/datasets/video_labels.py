@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from molmo_jax.data.facts import Fact
-from molmo_jax.datasets.dataset import TableFormat, Use, chained
 from molmo_jax.datasets.files import Files, Row
 from molmo_jax.preprocess.tracks import parse_timestamp
 
@@ -67,7 +66,7 @@ def recipe_step(row: Row) -> list[Fact]:
   return [{'style': 'video_clip_short_caption_start_end', 'texts': [row['sentence']]}]
 
 
-def _activity_questions(files: Files) -> Iterator[Row]:
+def activity_questions(files: Files) -> Iterator[Row]:
   """ActivityNet-QA: questions and answers in two files, joined by their id."""
   answers = {row['question_id']: row['answer'] for row in files.tables('**/train_a.json')}
   for row in files.tables('**/train_q.json'):
@@ -75,11 +74,6 @@ def _activity_questions(files: Files) -> Iterator[Row]:
       question = row['question'] if row['question'].endswith('?') else f'{row["question"].strip()}?'
       yield {'video': row['video_name'], 'question': question,
              'answer': str(answers[row['question_id']])}
-
-
-_activity_steps = Use(files='**/activity_net.v1-3.min.json', table=TableFormat('database', 'id'),
-                      each=known_steps)
-activity_rows = chained(_activity_steps.read, _activity_questions)
 
 
 def activity(row: Row) -> list[Fact]:
@@ -137,8 +131,3 @@ def highlights(row: Row) -> str:
 def few_windows(row: Row) -> bool:
   """Whether there are few enough moments."""
   return len(row['relevant_windows']) <= MOST_WINDOWS
-
-
-def motion_caption(row: Row) -> list[Fact]:
-  """What moves how."""
-  return [{'texts': [row['motion_caption']]}]

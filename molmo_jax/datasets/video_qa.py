@@ -3,54 +3,34 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import re
 from collections.abc import Iterator
 
 from absl import logging
 
 from molmo_jax.data.facts import Fact
-from molmo_jax.datasets.dataset import Fields, TableFormat, Use, chained, facts_of, get
+from molmo_jax.datasets.dataset import get
 from molmo_jax.datasets.files import Files, MissingTable, Row, read_json
-from molmo_jax.datasets.molmo2 import among_others
 
-OPTIONS, WITH_SUBTITLES = 'video_multiple_choice', 'video_multiple_choice_w_subtitle'
 FIVE = ('a0', 'a1', 'a2', 'a3', 'a4')
 SUTD = ('option0', 'option1', 'option2', 'option3')
 NARRATOR = re.compile(r'^#\S\s*')           # '#C C picks up a cup' of Ego4D's narrations
-TIMES_OR_SCORES = ('H1', 'C1', 'M1', 'C4', 'C5')   # tasks of FunQA
-
-OPEN = Fields(question='question', answers='answer', style='video_short_answer')
-CHOICE = Fields(question='question', options='options', index='right', style=OPTIONS)
-INTENT_OPEN = dataclasses.replace(OPEN, answers=lambda row: row[f'a{row["answer"]}'])
-INTENT_CHOICE = dataclasses.replace(CHOICE, options=FIVE, index='answer')
-CINEPILE = dataclasses.replace(CHOICE, options='choices', index='answer_key_position')
-TV = dataclasses.replace(CHOICE, question='q', options=FIVE, index='answer_idx')
-
-tgif_rows = chained(*(
-  Use(files=f'**/Train_{part}_question.csv', table=TableFormat(separator='\t')).read
-  for part in ('action', 'count', 'transition', 'frameqa')))
 
 
-def tgif(row: Row) -> Iterator[Fact]:
-  """Actions and transitions come with options and are asked both ways; counts and frames are open.
-  """
-  if 'a1' in row:
-    options = [row[f'a{i}'] for i in range(1, 6)]
-    yield from facts_of(row | {'options': options, 'right': row['answer']}, CHOICE)
-    row = row | {'answer': options[int(row['answer'])]}
-  yield from facts_of(row, OPEN)
+def tgif_answer(row: Row) -> str:
+  """The answer of an open question, or the right option."""
+  return row[f'a{int(row["answer"]) + 1}'] if 'a1' in row else row['answer']
 
 
 def clevrer(row: Row) -> Iterator[Fact]:
   """Open questions, and those with options of which exactly one is right."""
   for q in row['questions']:
     if 'answer' in q:
-      yield {'style': OPEN.style, 'question': q['question'], 'answers': [q['answer']]}
+      yield {'style': 'video_short_answer', 'question': q['question'], 'answers': [q['answer']]}
       continue
     right = [i for i, c in enumerate(q['choices']) if c['answer'] == 'correct']
     if len(right) == 1:
-      yield {'style': OPTIONS, 'question': q['question'], 'right': right[0],
+      yield {'style': 'video_multiple_choice', 'question': q['question'], 'right': right[0],
              'options': [c['choice'] for c in q['choices']]}
 
 
@@ -76,12 +56,9 @@ def antonym(row: Row) -> Iterator[Fact]:
          'right': 0, 'order': 'any'}
 
 
-def _before_its_end(row: Row) -> bool:
+def ends_after_it_begins(row: Row) -> bool:
+  """Whether the part of the video is not empty."""
   return float(row['clip_start']) < float(row['clip_end'])
-
-
-paxion_rows = chained(Use(files='**/antonyms/train_with_rel_path.json').read,
-                      Use(files='**/train.jsonl', keep=_before_its_end).read)
 
 
 def span(row: Row) -> tuple[float, float]:
@@ -95,14 +72,9 @@ def has_span(row: Row) -> bool:
   return span(row)[0] < span(row)[1]
 
 
-def how2qa(row: Row) -> list[Fact]:
-  """The right answer among the three wrong ones."""
-  return [among_others(row['question'], row['answer'], [row[f'wrong{i}'] for i in range(3)])]
-
-
-def intent(row: Row) -> list[Fact]:
-  """Asked with and without options."""
-  return facts_of(row, INTENT_OPEN) + facts_of(row, INTENT_CHOICE)
+def intent_answer(row: Row) -> str:
+  """The right option."""
+  return row[f'a{row["answer"]}']
 
 
 def right_of_sutd(row: Row) -> int:
@@ -115,11 +87,14 @@ def any_answer(row: Row) -> str:
   return 'any'
 
 
-def cinepile(row: Row) -> Iterator[Fact]:
+def subtitled_style(row: Row) -> str:
+  """With or without subtitles."""
+  return f'video_multiple_choice{"_w_subtitle" if row.get("subtitles") else ""}'
+
+
+def examples(row: Row) -> list[Row]:
   """The questions of a row, or in its `examples`."""
-  fields = dataclasses.replace(CINEPILE, style=WITH_SUBTITLES) if row.get('subtitles') else CINEPILE
-  for question in row.get('examples') or [row]:
-    yield from facts_of(question, fields)
+  return row.get('examples') or [row]
 
 
 def cinepile_subtitles(files: Files, row: Row) -> str:
@@ -127,14 +102,14 @@ def cinepile_subtitles(files: Files, row: Row) -> str:
   return (row['subtitles'] or '').replace('<subtitle> ', '').strip()
 
 
-def star(row: Row) -> list[Fact]:
-  """Asked with and without options."""
+def star(row: Row) -> Iterator[Row]:
+  """Texts of the options, and which one is right."""
   options = [c['choice'] for c in row['choices']]
   right = options.index(row['answer']) if row['answer'] in options else None
-  return facts_of(row, OPEN) + facts_of(row | {'options': options, 'right': right}, CHOICE)
+  yield row | {'options': options, 'right': right}
 
 
-def _funqa_choice(row: Row) -> Iterator[Row]:
+def funqa_choice(row: Row) -> Iterator[Row]:
   """The last two lines of an instruction: 'The Question is: …', 'The Options are: [Options 1: …]'.
   """
   *_, question, listed = row['instruction'].split('\n')
@@ -144,17 +119,6 @@ def _funqa_choice(row: Row) -> Iterator[Row]:
            'question': question.replace('The Question is:', '').strip(),
            'options': [o.replace(f'Options {i}: ', '').strip()
                        for i, o in enumerate(options, start=1)]}
-
-
-funqa_rows = chained(Use(files='FunQA_train.json', drop={'task': TIMES_OR_SCORES}).read,
-                     Use(files='Funqa_mcqa_v1.json', each=_funqa_choice).read)
-
-
-def funqa(row: Row) -> list[Fact]:
-  """A question with options, or an open one."""
-  if 'options' in row:
-    return facts_of(row, CHOICE)
-  return facts_of(row | {'question': row['instruction'], 'answer': row['output']}, OPEN)
 
 
 def tv_questions(files: Files) -> Iterator[Row]:
@@ -174,22 +138,10 @@ def tv_questions(files: Files) -> Iterator[Row]:
       if line['end'] > start and line['start'] < end]}
 
 
-def tv_question(row: Row) -> list[Fact]:
-  """A question about a part of an episode."""
-  return facts_of(row, dataclasses.replace(TV, style=WITH_SUBTITLES if row['subtitles']
-                                           else OPTIONS))
-
-
 def tv_part(row: Row) -> tuple[float, float]:
   """Start and end of '12.5-30.25', seconds."""
   start, end = row['ts'].split('-')
   return float(start), float(end)
-
-
-def camera(row: Row) -> list[Fact]:
-  """Questions with options about the movement of the camera."""
-  return [among_others(q['Question'], q['Answer'], list(q['NegativeAnswers']))
-          for q in row['mc_qa_list']]
 
 
 def repetitions(files: Files) -> Iterator[Row]:
