@@ -103,7 +103,7 @@ class EncodeRecord(grain.transforms.RandomMap):
       with record_at(source):
         record = dataset.records[index]
         example = dataset.adapted(self._formatter(
-          record, rng, times=lambda: shown_times(record, self._preprocess.video, training=True)))
+          record, rng, times=lambda: shown_times(record, self._preprocess, training=True)))
         encoded = vars(encode(example, dataset.preprocess(self._preprocess, rng), self._tokenizer,
                               training=True, rng=rng))
         if self._padded:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.preprocess.reading import load_image
-from molmo_jax.preprocess.types import VideoConfig
+from molmo_jax.preprocess.types import PreprocessConfig
 from molmo_jax.preprocess.video import read_video
 
 # longest side of a picture that stands alone, pixels
@@ -35,12 +35,12 @@ class Picture:
       raise ValueError(f'a picture is uint8 [h,w,3], not {x.dtype} {list(x.shape)}')
 
 
-def load_media(prediction: Prediction, video: VideoConfig) -> list[Picture]:
+def load_media(prediction: Prediction, config: PreprocessConfig) -> list[Picture]:
   """Reads the media of a prediction, every picture no larger than the report needs.
 
   Args:
     prediction: its `media` are images, or with `times` one video.
-    video: the configuration with which the video was sampled in the evaluation.
+    config: with which the media were read in the evaluation.
 
   Returns:
     The images in their order, or the frames that the model saw.
@@ -49,10 +49,12 @@ def load_media(prediction: Prediction, video: VideoConfig) -> list[Picture]:
     MediaError: a file that cannot be read; the message names it.
   """
   if not prediction.times:
-    return [Picture(_shrink(load_image(path))) for path in prediction.media]
+    return [Picture(_shrink(load_image(path, max_pixels=config.max_pixels)))
+            for path in prediction.media]
   # Resized one by one: the frames of a long video in full size would not fit into memory.
-  frames, times = read_video(prediction.media[0], video.max_frames_eval, video,
-                             clip=prediction.clip or None, resize=_shrink)
+  frames, times = read_video(prediction.media[0], config.video.max_frames_eval, config.video,
+                             clip=prediction.clip or None, resize=_shrink,
+                             max_pixels=config.max_pixels)
   return [Picture(frame, time=float(time)) for frame, time in zip(frames, times, strict=True)]
 
 

@@ -30,7 +30,7 @@ from molmo_jax.files import locked, read_json, write_json
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.parallel.processes import from_first, is_first
 from molmo_jax.preprocess.encode import encode
-from molmo_jax.preprocess.types import Example, VideoConfig
+from molmo_jax.preprocess.types import Example, PreprocessConfig
 from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 from molmo_jax.terminal import Terminal
@@ -98,7 +98,7 @@ def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest,
       'first_prompt': first_prompt(manifest, model.processor)}
     write_json(folder / 'summary.json', summary)
     write_report(folder / 'report.html', summary, predictions,
-                 lambda prediction: load_media(prediction, model.processor.config.video),
+                 lambda prediction: load_media(prediction, model.processor.config),
                  heading.title, heading.settings, pictures_per_task=config.shown_per_task,
                  curves=heading.curves)
   print_table(summary, console)
@@ -177,5 +177,5 @@ def compare_evaluations(folders: tuple[str, str], out: Path, console: Terminal) 
   print_comparison(found, folders, console)
   write_json(out / 'comparison.json', as_json(found))
   write_comparison(out / 'comparison.html', found, pairs, folders,
-                   lambda prediction: load_media(prediction, VideoConfig()))
+                   lambda prediction: load_media(prediction, PreprocessConfig()))
   console.print(f'written: {out / "comparison.json"}, comparison.html')

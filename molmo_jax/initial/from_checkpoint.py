@@ -36,6 +36,7 @@ CHOICES = frozenset(f'{section}.{name}' for section, names in {
                        'max_images_eval', 'clamp_small_sides', 'reading'),
   'preprocess.video': ('max_frames', 'max_frames_eval', 'max_fps', 'frame_sample_mode',
                        'subtitle_mode', 'candidate_fps'),
+  'preprocess': ('max_pixels',),
   'preprocess.text': ('style_prefix', 'message_weight', 'max_sequence_length',
                       'max_sequence_length_eval', 'max_text_tokens', 'shuffle_branches'),
 }.items() for name in names)

@@ -26,7 +26,6 @@ from molmo_jax.preprocess.types import (
   MediaError,
   Message,
   PreprocessConfig,
-  VideoConfig,
   VisualInput,
 )
 from molmo_jax.preprocess.windows import shift_windows
@@ -63,7 +62,7 @@ def encode(example: Example, config: PreprocessConfig, tokenizer: Tokenizer, *, 
     MediaError: media that cannot be read.
   """
   try:
-    return _encode(example, config, tokenizer, training, rng)
+    return _encode(example, config, tokenizer, training, rng if training else None)
   except (EncodingError, MediaError) as error:
     where = example.source or example.id
     if not where:
@@ -74,21 +73,16 @@ def encode(example: Example, config: PreprocessConfig, tokenizer: Tokenizer, *, 
 def _encode(example: Example, config: PreprocessConfig, tokenizer: Tokenizer, training: bool,
             rng: np.random.Generator | None) -> Encoded:
   conversations = _checked_conversations(example, training)
-  order = np.arange(len(conversations))
-  if training and config.text.shuffle_branches and rng is not None:
-    order = rng.permutation(len(conversations))
-  style_rng = rng if training else None
-  styles = example.styles or [example.style] * len(conversations)
-  texts = [_message_strings(conversations[i], styles[i], config, tokenizer, style_rng)
-           for i in order]
-  loss_weight = LOSS_WEIGHTS[config.text.message_weight]
-  weights = [loss_weight.with_terms(w) for w in example.weights or [None] * len(conversations)]
-  inputs = _visual_inputs(example, config, tokenizer, training, rng if training else None)
-  text = config.text
+  count, text = len(conversations), config.text
+  order = np.arange(count) if rng is None or not text.shuffle_branches else rng.permutation(count)
+  styles = example.styles or [example.style] * count
+  texts = [_message_strings(conversations[i], styles[i], config, tokenizer, rng) for i in order]
+  loss_weight = LOSS_WEIGHTS[text.message_weight]
+  weights = [loss_weight.with_terms(w) for w in example.weights or [None] * count]
+  inputs = _visual_inputs(example, config, tokenizer, training, rng)
   rules = SequenceRules(
-    loss_weight, eos_between=text.tree_format == 'molmo_v1',
-    max_sequence_length=text.max_sequence_length if training else text.max_sequence_length_eval,
-    max_text_tokens=text.max_text_tokens)
+    loss_weight, eos_between=text.tree_format == 'molmo_v1', max_text_tokens=text.max_text_tokens,
+    max_sequence_length=text.max_sequence_length if training else text.max_sequence_length_eval)
   sequence = build_sequence(
     texts, [v.tokens for v in inputs], tokenize=tokenizer.encode_trusted, bos_id=tokenizer.bos_id,
     eos_id=tokenizer.eos_id, rules=rules, branch_weights=[weights[i] for i in order])
@@ -135,12 +129,11 @@ def _checked_conversations(example: Example, training: bool) -> list[tuple[Messa
     raise EncodingError('the record has no conversation')
   if example.images and example.video is not None:
     raise EncodingError('the record has images and a video; an example has one or the other')
-  if example.weights is not None and len(example.weights) != len(conversations):
-    raise EncodingError(f'the record has {len(example.weights)} weights for {len(conversations)} '
-      'conversations')
-  if example.styles and len(example.styles) != len(conversations):
-    raise EncodingError(f'the record has {len(example.styles)} styles for {len(conversations)} '
-      'conversations')
+  for name in ('weights', 'styles'):
+    given = getattr(example, name)
+    if given and len(given) != len(conversations):
+      raise EncodingError(f'the record has {len(given)} {name} for {len(conversations)} '
+                          'conversations')
   if not training:
     if len(conversations) > 1:
       raise EncodingError(f'a prompt is one conversation; the record has {len(conversations)}')
@@ -163,9 +156,14 @@ def _check_conversation(messages: Sequence[Message], number: int, training: bool
         f'user and assistant must alternate, user first, so it must be from {expected!r}')
     if expected == 'assistant' and not message.content:
       raise EncodingError(f'message {index} of conversation {number}, an answer, is empty')
-    if has_video and IMAGE_PLACEHOLDER in message.content:
+    if IMAGE_PLACEHOLDER in message.content and has_video:
       raise EncodingError(f'message {index} of conversation {number} has {IMAGE_PLACEHOLDER}, but '
-        'the record has a video; a video always comes before the text')
+                          'the record has a video; a video always comes before the text')
+    if index % 2 == 0 and IMAGE_PLACEHOLDER in message.content and (
+        IMAGE_PLACEHOLDER not in messages[0].content):
+      raise EncodingError(f'message {index} of conversation {number} has {IMAGE_PLACEHOLDER}, but '
+                          'the first has none: its answer would be given before any image; begin '
+                          f'with one, or write {IMAGE_PLACEHOLDER} differently if it is mere text')
   if training and messages[-1].role != 'assistant':
     raise EncodingError(f'conversation {number} ends with a user message; there is no answer to '
       'learn')
@@ -193,12 +191,14 @@ def _visual_inputs(example: Example, config: PreprocessConfig, tokenizer: Tokeni
     max_frames = config.video.max_frames if training else config.video.max_frames_eval
     frames, times = video.read_video(
       example.video, max_frames, dataclasses.replace(config.video, **example.sampling),
-      fps=example.fps, clip=example.clip, rng=rng, resize=_frame_resize(config))
+      fps=example.fps, clip=example.clip, rng=rng, resize=_frame_resize(config),
+      max_pixels=config.max_pixels)
     return [layout.prepare_video(frames, times, example.subtitles, config.image, config.video,
                                  special, tokenize, markup)]
   max_images = config.image.max_images if training else config.image.max_images_eval
   mode = config.image.reading if training else 'composite'
-  loaded = [reading.load_image(source, mode=mode) for source in example.images[:max_images]]
+  loaded = [reading.load_image(source, mode=mode, max_pixels=config.max_pixels)
+            for source in example.images[:max_images]]
   max_crops = config.image.max_crops if training else config.image.max_crops_eval
   if len(example.images) > 1:
     max_crops = min(max_crops, config.image.max_multi_image_crops)
@@ -206,15 +206,16 @@ def _visual_inputs(example: Example, config: PreprocessConfig, tokenizer: Tokeni
                                markup)
 
 
-def shown_times(example: Example, config: VideoConfig, training: bool) -> np.ndarray:
+def shown_times(example: Example, config: PreprocessConfig, training: bool) -> np.ndarray:
   """Seconds of the frames that `encode` shows of the example's video file; none is decoded.
 
   Raises:
     MediaError: the video cannot be read.
   """
+  settings = dataclasses.replace(config.video, **example.sampling)
   return video.sampled_times(
-    example.video, config.max_frames if training else config.max_frames_eval,
-    dataclasses.replace(config, **example.sampling), example.clip)
+    example.video, settings.max_frames if training else settings.max_frames_eval, settings,
+    example.clip, config.max_pixels)
 
 
 def first_rows(inputs: Sequence[VisualInput]) -> np.ndarray:

@@ -2,95 +2,197 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import struct
+import warnings
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from molmo_jax.preprocess.types import MediaError, Reading
+from molmo_jax.preprocess.media_files import (
+  check_pixels,
+  media_errors,
+  open_media,
+  turn,
+)
+from molmo_jax.preprocess.types import MAX_PIXELS, MediaError, Reading
 
-# Pillow's one-channel modes that hold 16-bit values
+# Formats that Pillow decodes by itself. Not: EPS, which starts Ghostscript; formats that hand the
+# file to another program or that hold no pixels.
+FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'PPM', 'AVIF', 'JPEG2000',
+           'ICO', 'TGA', 'DDS', 'PCX', 'PSD', 'QOI', 'SGI')
+
+# Pillow's one-channel modes that hold more than 8 bits
 _WIDE_MODES = ('I', 'I;16', 'I;16L', 'I;16B', 'I;16N')
+_TO_8_BITS = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
+_STRIP = 2**22   # pixels that are converted at once: their copies are small beside the picture
+
+_ORIENTATION = 0x0112   # of EXIF: whether axes are exchanged, then rows and columns reversed
+_TURNS = {2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
+          5: (True, False, False), 6: (True, False, True), 7: (True, True, True),
+          8: (True, True, False)}
+
+_PNG = b'\x89PNG\r\n\x1a\n'
+
+# Pillow warns of metadata that are left out, and of sizes that `max_pixels` decides on.
+warnings.filterwarnings('ignore', module=r'PIL\.')
 
 
 def load_image(source: str | Path | bytes | Image.Image | np.ndarray, *,
-               turn_pillow_images: bool = True, mode: Reading = 'composite') -> np.ndarray:
+               turn_pillow_images: bool = True, mode: Reading = 'composite',
+               max_pixels: int = MAX_PIXELS) -> np.ndarray:
   """Reads an image as uint8 RGB [h,w,3].
 
   Args:
-    source: a file, its bytes, a Pillow image or an array.
+    source: a file in one of the `FORMATS`, its bytes, a Pillow image or an array.
     turn_pillow_images: whether a Pillow image is turned by its EXIF orientation, as files are.
     mode: 'composite' follows the rules below. 'convert' leaves every mode to Pillow's
       `convert('RGB')`, as the training code of the released models does: transparency is dropped
       and the colour below it shows, 16-bit grey is clipped (allenai/molmo2 f3cb108
       olmo/preprocessing/image_preprocessor.py:54).
+    max_pixels: a larger image is refused before it is decoded.
 
   The rules, one for each peculiarity:
     * a file is turned upright by its EXIF orientation, and so is a Pillow image that carries one,
-      unless `turn_pillow_images` is False (transformers leaves it as it is);
+      unless `turn_pillow_images` is False (transformers leaves it as it is); no other metadata is
+      looked at, so that none can cost the pixels;
     * transparency (alpha channel, transparent palette entry or colour) is composited on white, as
       the transformers classes do (docs/model.md §6.2);
-    * 16-bit grey is scaled to 8 bits (65535 → 255), not clipped; palette, grey, 1-bit, CMYK and the
-      like are converted;
+    * 16-bit grey is scaled to 8 bits (65535 → 255), not clipped; so is 32-bit grey, unless its
+      values are 0…255, which are levels already; palette, grey, 1-bit, CMYK and the like are
+      converted;
     * of an animation, the first frame counts;
     * an array is uint8: grey [h,w] or [h,w,1], RGB [h,w,3] or RGBA [h,w,4].
 
   Raises:
-    MediaError: missing, truncated, not an image, without pixels, too large to be honest (Pillow's
-      limit against decompression bombs), floating-point, or an array of another type or shape. The
-      message names the file.
+    MediaError: missing, no regular file, truncated, not an image, without pixels, too large,
+      floating-point, or an array of another type or shape. The message names the file.
   """
   if isinstance(source, np.ndarray):
     return _from_array(source, mode)
   if isinstance(source, Image.Image):
-    return _decode(source, f"image {getattr(source, 'filename', '') or 'in memory'}",
-                   turn_pillow_images, mode)
+    name = getattr(source, 'filename', '') or 'in memory'
+    with media_errors('image', name):
+      return _decode(source, f'image {name}', turn_pillow_images, mode, max_pixels)
   if not isinstance(source, (str, os.PathLike, bytes)):
     raise MediaError('an image must be a path, bytes, a Pillow image or a uint8 array, not '
-      f'{type(source).__name__}')
-  name = 'image in memory' if isinstance(source, bytes) else f'image {os.fspath(source)}'
+                     f'{type(source).__name__}')
+  name = 'in memory' if isinstance(source, bytes) else os.fspath(source)
+  opened = io.BytesIO(source) if isinstance(source, bytes) else open_media('image', source)
+  with media_errors('image', name), opened as file:
+    try:
+      with open_image(file, max_pixels) as image:
+        return _decode(image, f'image {name}', True, mode, max_pixels)
+    except Exception as error:
+      file.seek(0)
+      if isinstance(error, MediaError) or file.read(len(_PNG)) != _PNG:
+        raise
+    with open_image(io.BytesIO(_png_pixels(file, max_pixels)), max_pixels) as image:
+      return _decode(image, f'image {name}', True, mode, max_pixels)
+
+
+def open_image(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
+  """A Pillow image of an open file in one of the `FORMATS`; nothing is decoded yet.
+
+  Raises:
+    MediaError: too large.
+    UnidentifiedImageError: empty, or another format. Damaged files raise anything.
+  """
+  # of Pillow's own limit, twice the number is an error, whatever `max_pixels` allows
+  Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
   try:
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-      return _decode(image, name, True, mode)
-  except FileNotFoundError as error:
-    raise MediaError(f'{name}: no such file') from error
+    return Image.open(file, formats=FORMATS)
   except UnidentifiedImageError as error:
-    raise MediaError(f'{name}: empty, or not an image format that Pillow knows') from error
-  except (Image.DecompressionBombError, OSError, ValueError) as error:
-    raise _media_error(error, name) from error
+    raise UnidentifiedImageError(f'empty, or none of the formats {", ".join(FORMATS)}') from error
+  except Image.DecompressionBombError as error:
+    raise ValueError(f'{error}; preprocess.max_pixels={max_pixels}') from error
 
 
-def _decode(image: Image.Image, name: str, turn: bool, mode: Reading) -> np.ndarray:
-  if not (image.width and image.height):
-    raise MediaError(f'{name}: has no pixels ({image.width}×{image.height})')
-  try:
-    image.load()
-    if mode == 'convert':   # then turned, in the released order
-      image = image.convert('RGB')
-    return np.array(_to_rgb(ImageOps.exif_transpose(image) if turn else image, name))
-  except Exception as error:
-    # decoders of damaged files raise OSError, SyntaxError, struct.error, EOFError, …
-    raise _media_error(error, name) from error
+def is_image(source: str | Path) -> bool:
+  """Whether a file is an image in one of the `FORMATS`, however damaged or large."""
+  with open_media('image', source) as file:
+    try:
+      open_image(file).close()
+    except UnidentifiedImageError:
+      return False
+    except Exception:   # an image; `load_image` says what is wrong with it
+      return True
+  return True
 
 
-def _media_error(error: Exception, name: str) -> MediaError:
-  return error if isinstance(error, MediaError) else MediaError(f'{name}: cannot be decoded '
-    f'({error})')
+def _png_pixels(file: IO[bytes], max_pixels: int) -> bytes:
+  """A PNG of the chunks that its pixels and its orientation need, from behind its signature.
+
+  Pillow refuses a picture for the sake of a long text or colour profile, or of their checksums.
+  """
+  chunks, left = [_PNG], 8 * max_pixels + 2**20   # bytes: 16 bits of four channels, and something
+  while len(head := file.read(8)) == 8 and left > 0:
+    size, kind = struct.unpack('>I4s', head)
+    if kind not in (b'IHDR', b'PLTE', b'IDAT', b'IEND', b'tRNS', b'eXIf'):
+      file.seek(size + 4, os.SEEK_CUR)
+      continue
+    body, checksum = file.read(min(size, left)), file.read(4)
+    if kind in (b'tRNS', b'eXIf'):
+      checksum = struct.pack('>I', zlib.crc32(kind + body))
+    chunks += [head, body, checksum]
+    left -= size
+  return b''.join(chunks)
+
+
+def _decode(image: Image.Image, name: str, turned: bool, mode: Reading,
+            max_pixels: int) -> np.ndarray:
+  check_pixels(image.height, image.width, max_pixels, name)
+  image.load()
+  width, height = image.size
+  if not (width and height):
+    raise MediaError(f'{name}: has no pixels ({width}×{height})')
+  levels = _levels(image, name) if image.mode in _WIDE_MODES else None
+  pixels, rows = np.empty((height, width, 3), np.uint8), max(_STRIP // width, 1)
+  for top in range(0, height, rows):
+    strip = image.crop((0, top, width, min(top + rows, height)))
+    if mode == 'composite' and levels is not None:
+      pixels[top:top + rows] = levels[np.asarray(strip)][..., None]
+    else:
+      pixels[top:top + rows] = strip.convert('RGB') if mode == 'convert' else _to_rgb(strip, name)
+  orientation = _orientation(image) if turned else None
+  return turn(pixels, *_TURNS[orientation]) if orientation in _TURNS else pixels
+
+
+def _orientation(image: Image.Image) -> int | None:
+  """The orientation of EXIF; whatever else is there, and however damaged, is not looked at."""
+  exif = image.info.get('exif', b'').removeprefix(b'Exif\0\0')
+  with contextlib.suppress(struct.error):
+    order = '<' if exif[:2] == b'II' else '>'
+    start, = struct.unpack_from(f'{order}I', exif, 4)
+    for entry in range(*struct.unpack_from(f'{order}H', exif, start)):
+      tag, kind, value = struct.unpack_from(f'{order}HH4xH', exif, start + 2 + 12 * entry)
+      if (tag, kind) == (_ORIENTATION, 3):
+        return value
+  with contextlib.suppress(Exception):   # of TIFF and XMP
+    return image.getexif().get(_ORIENTATION)
+  return None
+
+
+def _levels(image: Image.Image, name: str) -> np.ndarray:
+  """uint8 [values]: the level of each value of a grey image with more than 8 bits."""
+  if image.mode != 'I':
+    return _TO_8_BITS
+  low, high = image.getextrema()
+  if low < 0 or high > 65535:
+    raise MediaError(f'{name}: values {low}…{high} are not 16-bit; save it with 8 bits')
+  # Pillow gives 16 bits of a PPM as 32
+  return _TO_8_BITS if high > 255 or image.format == 'PPM' else np.arange(256, dtype=np.uint8)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-  if image.mode in _WIDE_MODES:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-      raise MediaError(f'{name}: {image.mode} values {values.min()}…{values.max()} are not 16-bit; '
-        'save it with 8 bits')
-    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert('RGB')
   if image.mode == 'F':
     raise MediaError(f'{name}: holds floating-point values of unknown range; save it with 8 bits '
-      'per channel')
+                     'per channel')
   if 'transparency' in image.info or image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La'):
     image = image.convert('LA').convert('RGBA') if image.mode == 'La' else image.convert('RGBA')
     return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
@@ -111,4 +213,4 @@ def _from_array(array: np.ndarray, mode: Reading) -> np.ndarray:
     return np.ascontiguousarray(array)
   flat = array[..., 0] if array.ndim == 3 and shape[2] == 1 else array
   image = Image.fromarray(np.ascontiguousarray(flat))
-  return np.array(image.convert('RGB') if mode == 'convert' else _to_rgb(image, 'image array'))
+  return _decode(image, 'image array', False, mode, array.size)

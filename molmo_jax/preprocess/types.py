@@ -46,6 +46,7 @@ Reading = Literal['composite', 'convert']
 Side = Annotated[int, Range(1, 2 ** 16)]    # pixels, and frames of a video
 Few = Annotated[int, Range(1, 1000)]        # crops, images, and patches of a window's side
 Margin = Annotated[int, Range(0, 1000)]     # patches
+MAX_PIXELS = 100_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +141,7 @@ class PreprocessConfig:
   image: ImageConfig = ImageConfig()
   video: VideoConfig = VideoConfig()
   text: TextConfig = TextConfig()
+  max_pixels: Size = MAX_PIXELS               # of an image or a frame; larger ones are refused
   # the strings around images and frames
   layout_format: Literal['released', 'seed1', 'seed2'] = 'released'
 

@@ -70,7 +70,8 @@ def read_media(chat: Chat, config: PreprocessConfig, tokenizer: Tokenizer,
   inputs, sizes = [], []
   for number, source in enumerate(chat.images, 1):
     source = local_path(source) if isinstance(source, (str, os.PathLike)) else source
-    image = reading.load_image(source, turn_pillow_images=False)
+    image = reading.load_image(source, turn_pillow_images=False,
+                               max_pixels=config.max_pixels)
     inputs.append(layout.prepare_image(
       image, config.image, config.image.max_crops_eval, tokenizer.special, tokenizer.encode,
       number if is_numbered and len(chat.images) > 1 else None,
@@ -90,7 +91,8 @@ def _read_video(chat: Chat, config: PreprocessConfig, tokenizer: Tokenizer) -> V
     return frame if is_later else images.fit(frame, side, side, config.image)[0]
 
   frames, times = video.read_video(_video_source(chat.video), config.video.max_frames_eval,
-                                   config.video, fps=chat.fps, resize=fit)
+                                   config.video, fps=chat.fps, resize=fit,
+                                   max_pixels=config.max_pixels)
   prepared = layout.prepare_video(
     frames, times, chat.subtitles, config.image, config.video, tokenizer.special, tokenizer.encode,
     layout.layout_format(config.layout_format))

@@ -101,9 +101,10 @@ def _draw(molmo: molmo_jax.Molmo, answer: str, messages: list[dict[str, Any]],
           args: argparse.Namespace) -> None:
   """Writes the images or frames that have points, side by side, with the points on them."""
   points = molmo.processor.points(answer, molmo.processor(messages))
-  config = molmo.processor.config.video
-  frames = (read_video(args.video, config.max_frames_eval, config)[0] if args.video else
-            [load_image(path) for path in args.image])
+  config = molmo.processor.config
+  most, video = config.max_pixels, config.video
+  frames = (read_video(args.video, video.max_frames_eval, video, max_pixels=most)[0]
+            if args.video else [load_image(path, max_pixels=most) for path in args.image])
   shown = sorted({p.frame for p in points}) or [0]
   drawn = [draw_points(frames[i], [(p.x, p.y) for p in points if p.frame == i]) for i in shown]
   height = max(len(d) for d in drawn)

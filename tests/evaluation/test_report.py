@@ -14,7 +14,7 @@ from molmo_jax.evaluation.media import Picture
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.evaluation.summary import summarise
 from molmo_jax.preprocess.points import format_points
-from molmo_jax.preprocess.types import VideoConfig
+from molmo_jax.preprocess.types import PreprocessConfig, VideoConfig
 
 VOID = {'meta', 'img', 'input', 'br'}
 
@@ -230,7 +230,7 @@ def test_a_report_never_outgrows_its_limit_and_serves_every_task(tmp_path, monke
 def test_a_picture_that_cannot_be_read_is_named_and_does_not_stop_the_report(tmp_path):
   missing = str(tmp_path / 'gone.png')
   page = Page(write(tmp_path, [record(media=(missing,))],
-                    lambda r: media.load_media(r, VideoConfig())))
+                    lambda r: media.load_media(r, PreprocessConfig())))
   assert missing in page.find('p', class_='missing')[0]['text']
 
 
@@ -258,7 +258,7 @@ def test_images_are_loaded_in_their_order_and_no_larger_than_needed(tmp_path):
   Image.new('RGB', (40, 30), 'red').save(tmp_path / 'a.png')
   Image.new('RGB', (640, 1280), 'blue').save(tmp_path / 'b.png')
   loaded = media.load_media(record(media=(str(tmp_path / 'a.png'), str(tmp_path / 'b.png'))),
-                            VideoConfig())
+                            PreprocessConfig())
   assert [p.pixels.shape for p in loaded] == [(30, 40, 3), (320, 160, 3)]
   assert loaded[0].pixels[0, 0].tolist() == [255, 0, 0] and loaded[0].time is None
 
@@ -274,7 +274,7 @@ def test_frames_of_a_video_file_are_loaded_small_and_with_their_times(tmp_path):
       container.mux(stream.encode(frame))
     container.mux(stream.encode())
   loaded = media.load_media(record(media=(path,), times=(0.0, 0.5, 1.0, 1.5, 2.0)),
-                            VideoConfig(max_fps=2.0))
+                            PreprocessConfig(video=VideoConfig(max_fps=2.0)))
   assert [p.time for p in loaded] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0])
   assert {p.pixels.shape for p in loaded} == {(240, 320, 3)}
   assert [round(p.pixels.mean() / 30) for p in loaded] == [0, 2, 4, 6, 7]

@@ -211,6 +211,8 @@ def test_the_style_tag_opens_the_first_user_message(tokenizer):
   (example(talk('<|image|> what', 'red'), images=(picture(),) * 2), True,
    '1 <|image|> for 2 images'),
   (example(talk('what', 'red <|image|>'), images=(picture(),)), True, "'<|image|>'"),
+  (example(talk('what', 'red', 'does <|image|> mean a picture?', 'yes'), images=(picture(),)), True,
+   'message 2 of conversation 0 has <|image|>, but the first has none'),
   (example(talk('what <|image|>', 'red'), video=np.zeros((2, 9, 9, 3), np.uint8), fps=1.0), True,
    'has a video'),
   (example(talk('<im_patch> what', 'red')), True, "'<im_patch>'"),

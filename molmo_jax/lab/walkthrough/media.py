@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from molmo_jax.evaluation.media import thumbnail
-from molmo_jax.preprocess.reading import load_image
+from molmo_jax.preprocess.reading import is_image, load_image
 from molmo_jax.preprocess.types import MediaError
+from molmo_jax.preprocess.video_file import describe_video
 
 # longest side of the picture that stands for a file in the page, pixels
 SIDE = 720
@@ -60,28 +59,11 @@ def read_sources(paths: Sequence[str]) -> tuple[Source, ...]:
 def _read_source(path: str) -> Source:
   if not Path(path).is_file():
     raise MediaError(f'{path}: {"a folder, not a file" if Path(path).is_dir() else "no such file"}')
-  if _is_image(path):
+  if is_image(path):
     pixels = load_image(path)
     return Source(path, *pixels.shape[:2], small=np.asarray(thumbnail(pixels, SIDE)[0]))
   try:
-    with av.open(path) as container:
-      if container.streams.video and container.format.name != 'tty':   # 'tty' renders any text file
-        stream = container.streams.video[0]
-        frame = next(container.decode(stream))
-        turned = round(frame.rotation / 90) % 2
-        height, width = (frame.width, frame.height) if turned else (frame.height, frame.width)
-        return Source(path, height, width, frames=stream.frames,
-                      fps=float(stream.average_rate or 0))
-  except (av.error.FFmpegError, OSError, StopIteration):
-    pass   # the same message as for a file without pictures
-  raise MediaError(f'{path}: neither an image nor a video that can be read')
-
-
-def _is_image(path: str) -> bool:
-  try:
-    with Image.open(path):
-      return True
-  except (UnidentifiedImageError, OSError, ValueError):
-    return False
-  except Image.DecompressionBombError:        # an image; `load_image` says what is wrong with it
-    return True
+    height, width, frames, fps = describe_video(path)
+  except MediaError as error:
+    raise MediaError(f'{path}: neither an image nor a video that can be read ({error})') from error
+  return Source(path, height, width, frames=frames, fps=fps)
