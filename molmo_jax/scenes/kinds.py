@@ -22,7 +22,7 @@ def objects_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   things = compose.place(rng, config, side, compose.choose_kinds(rng, config))
   background = compose.background(rng, config)
   questions = (tasks.colour_questions(things, config) + tasks.shape_questions(things, config)
-               + [tasks.ask(config, 'count', tasks.COUNT, str(len(things)))]
+               + [tasks.ask(config, 'count', str(len(things)))]
                + tasks.position_questions(things, side, config)
                + tasks.pointing_questions(things, side, config)
                + [tasks.caption_question(things, side, config)])
@@ -57,7 +57,7 @@ def motion_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """A clip with one moving object."""
   direction = compose.choose(rng, compose.DIRECTIONS)
   clip = compose.moving(rng, config, direction)
-  questions = [tasks.ask(config, 'motion', tasks.MOTION, direction),
+  questions = [tasks.ask(config, 'motion', direction),
                *tasks.colour_questions(clip.frames[0], config),
                *tasks.shape_questions(clip.frames[0], config)]
   return Scene(tuple(questions), lambda: clip.paint(config.clip_size), config.clip_fps)
@@ -67,9 +67,8 @@ def order_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   """A clip with two objects of different colours, one after the other."""
   moments = dict(zip(('first', 'last'), compose.colours(rng, 2)))
   clip = compose.appearing(rng, config, *moments.values())
-  return Scene(tuple(tasks.ask(config, 'order', tasks.ORDER.format(moment), colour)
-                     for moment, colour in moments.items()),
-               lambda: clip.paint(config.clip_size), config.clip_fps)
+  questions = [tasks.ask(config, 'order', colour, moment) for moment, colour in moments.items()]
+  return Scene(tuple(questions), lambda: clip.paint(config.clip_size), config.clip_fps)
 
 
 SCENES: dict[str, Callable[[np.random.Generator, ScenesConfig], Scene]] = {

@@ -10,7 +10,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from molmo_jax.preprocess.points import format_points
 from molmo_jax.scenes.compose import DIRECTIONS, RELATIONS, cell_of, relation
@@ -22,23 +25,9 @@ ORDINALS = ('first', 'second')
 ROWS, COLUMNS = {-1: 'top', 0: 'middle', 1: 'bottom'}, {-1: 'left', 0: 'centre', 1: 'right'}
 SIDES = ('left', 'right', 'above', 'below')
 OUTLINES = ('wide', 'tall', 'square')
+WORDINGS = tomllib.loads(Path(__file__).with_name('questions.toml').read_text(encoding='utf-8'))
 
-# Wordings; {} is filled in
-COLOUR, SHAPE = 'What colour is the {}?', 'What shape is the {} object?'
-COUNT = 'How many objects are there?'
-# ends like the question for a shape: what a tiny model has learned for one serves the other
-POSITION = 'Relative to the middle, where is the {} object?'
-SAME, WHICH = 'Do the two images show the same {}?', 'Which image shows the {} object?'
-MOTION, ORDER = 'In which direction does the object move?', 'Which colour appears {}?'
-GAP = 'On which side is the gap of the {} ring?'
-OUTLINE = 'Is the picture wide, tall or square?'
-RATIO = 'How many times as long is the long side as the short side?'
-TILE = 'Which colour is in row {}, column {}?'
-COMMON = 'Which colour is in both images?'
-COMMON_SHAPE = 'What shape has the common colour in the {} image?'
-BLINKS, WHEN = 'How often does the {} object appear?', 'At which second does the {} object appear?'
-NEIGHBOUR = 'Which colour appears right {} {}?'
-MISSING = 'Which colour is gone at the end?'
+Form = tuple[str | None, tuple[str | None, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,43 +42,43 @@ class Question:
 
 
 @functools.cache
-def forms(task: str, config: ScenesConfig) -> list[tuple[str | None, tuple[str | None, ...]]]:
+def _sets(config: ScenesConfig) -> dict[str, Any]:
+  """What questions may be about, and the possible answers, by the names in questions.toml."""
+  lab = config.lab
+  numbers = {'object counts': range(1, config.max_objects + 1),
+             'frame counts': range(1, lab.blink_most + 1),
+             'ratios': {ratio(grid) for grid in lab.aspect_grids},
+             'seconds': {k * s for k in range(1, lab.when_frames - 1) for s in lab.when_spacings}}
+  cells = {(row + 1, column + 1) for grid in lab.tile_grids
+           for row, column in itertools.product(*map(range, grid))}
+  outlines = {outline(grid) for grid in lab.aspect_grids}
+  return {name: tuple(map(str, sorted(values))) for name, values in numbers.items()} | {
+    'colours': tuple(COLOURS), 'shapes': SHAPES, 'relations': RELATIONS, 'sides': SIDES,
+    'directions': tuple(DIRECTIONS), 'yes or no': YES_NO, 'ordinals': ORDINALS,
+    'ends': ('first', 'last'), 'cells': sorted(cells),
+    'outlines': tuple(name for name in OUTLINES if name in outlines)}
+
+
+@functools.cache
+def forms(task: str, config: ScenesConfig) -> list[Form]:
   """The forms of a task, (question text, possible answers).
 
   None stands for anything: a text that need not be balanced, or an answer that is uniform as it is
   drawn (reading and pointing).
   """
-  colours, lab = tuple(COLOURS), config.lab
-  compared = {'same_colour': (SAME.format('colour'), YES_NO),
-              'same_shape': (SAME.format('shape'), YES_NO)}
-  outlines = {outline(grid) for grid in lab.aspect_grids}
-  seconds = {k * s for k in range(1, lab.when_frames - 1) for s in lab.when_spacings}
-  cells = {cell for grid in lab.tile_grids for cell in itertools.product(*map(range, grid))}
-  return {
-    'colour': [(COLOUR.format(shape), colours) for shape in SHAPES],
-    'shape': [(SHAPE.format(colour), SHAPES) for colour in COLOURS],
-    'count': [(COUNT, _numbers(range(1, config.max_objects + 1)))],
-    'position': [(None, RELATIONS)],
-    'comparison': [compared.get(kind, (WHICH.format(colour), ORDINALS)) for colour in COLOURS
-                   for kind in COMPARISONS if kind in config.comparisons],
-    'motion': [(MOTION, tuple(DIRECTIONS))],
-    'order': [(ORDER.format(moment), colours) for moment in ('first', 'last')],
-    'detail': [(GAP.format(colour), SIDES) for colour in COLOURS],
-    'aspect': [(OUTLINE, tuple(name for name in OUTLINES if name in outlines)),
-               (RATIO, _numbers({ratio(grid) for grid in lab.aspect_grids}))],
-    'tiles': [(TILE.format(row + 1, column + 1), colours) for row, column in sorted(cells)],
-    'match': [(COMMON, colours), *((COMMON_SHAPE.format(name), SHAPES) for name in ORDINALS)],
-    'blinks': [(BLINKS.format(colour), _numbers(range(1, lab.blink_most + 1)))
-               for colour in COLOURS],
-    'when': [(WHEN.format(colour), _numbers(seconds)) for colour in COLOURS],
-    'events': [(NEIGHBOUR.format(side, colour), tuple(c for c in COLOURS if c != colour))
-               for side in ('before', 'after') for colour in COLOURS],
-    'missing': [(MISSING, colours)],
-  }.get(task, [(None, (None,))])
+  if task == 'comparison':
+    return [_form(config, 'which', colour) if kind == 'which_image' else
+            _form(config, 'same', kind.removeprefix('same_')) for colour in COLOURS
+            for kind in COMPARISONS if kind in config.comparisons]
+  return [_form(config, name, about) for name, wording in WORDINGS.items()
+          if wording['task'] == task for about in _sets(config).get(wording.get('about'), [()])
+          ] or [(None, (None,))]
 
 
-def _numbers(values: Iterable[int]) -> tuple[str, ...]:
-  return tuple(map(str, sorted(values)))
+def _form(config: ScenesConfig, name: str, about: str | tuple[Any, ...]) -> Form:
+  wording, subject = WORDINGS[name], about if isinstance(about, tuple) else (about,)
+  answers = _sets(config).get(wording['answers'], tuple(c for c in COLOURS if c not in subject))
+  return None if wording.get('free') else wording['text'].format(*subject), answers
 
 
 def balanced_targets(task: str, config: ScenesConfig) -> list[tuple[str | None, str | None]]:
@@ -100,10 +89,11 @@ def balanced_targets(task: str, config: ScenesConfig) -> list[tuple[str | None, 
   return [(text, answer) for text, answers in forms(task, config) for answer in answers]
 
 
-def ask(config: ScenesConfig, task: str, text: str, answer: str) -> Question:
-  """A question with the possible answers of its form."""
-  options = dict(forms(task, config))
-  return Question(task, text, answer, options.get(text) or options[None])
+def ask(config: ScenesConfig, name: str, answer: str, *about: Any) -> Question:
+  """The question of a wording of questions.toml."""
+  wording = WORDINGS[name]
+  return Question(wording['task'], wording['text'].format(*about), answer,
+                  _form(config, name, about)[1])
 
 
 def outline(grid: tuple[int, int]) -> str:
@@ -119,20 +109,19 @@ def ratio(grid: tuple[int, int]) -> int:
 
 def colour_questions(things: Sequence[Thing], config: ScenesConfig) -> list[Question]:
   """The colour of every object whose shape is unique."""
-  return [ask(config, 'colour', COLOUR.format(t.shape), t.colour) for t in things
+  return [ask(config, 'colour', t.colour, t.shape) for t in things
           if sum(u.shape == t.shape for u in things) == 1]
 
 
 def shape_questions(things: Sequence[Thing], config: ScenesConfig) -> list[Question]:
   """The shape of every object; colours are unique in an image."""
-  return [ask(config, 'shape', SHAPE.format(t.colour), t.shape) for t in things]
+  return [ask(config, 'shape', t.shape, t.colour) for t in things]
 
 
 def position_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
   """Where an object is relative to the middle, for every object with a clear direction."""
   directions = [(t.colour, relation(t, side, config)) for t in things]
-  return [ask(config, 'position', POSITION.format(colour), answer)
-          for colour, answer in directions if answer]
+  return [ask(config, 'position', answer, colour) for colour, answer in directions if answer]
 
 
 def pointing_questions(things: Sequence[Thing], side: int, config: ScenesConfig) -> list[Question]:
@@ -162,8 +151,9 @@ def reading_questions(number: str) -> list[Question]:
 
 def comparison_questions(first: Thing, second: Thing, config: ScenesConfig) -> list[Question]:
   """Questions about two images with one object each; `which_image` needs two colours."""
-  asked = [(SAME.format(name), YES_NO[getattr(first, name) != getattr(second, name)])
+  asked = [ask(config, 'same', YES_NO[getattr(first, name) != getattr(second, name)], name)
            for name in ('colour', 'shape') if f'same_{name}' in config.comparisons]
   if 'which_image' in config.comparisons and first.colour != second.colour:
-    asked += [(WHICH.format(t.colour), ordinal) for t, ordinal in zip((first, second), ORDINALS)]
-  return [ask(config, 'comparison', text, answer) for text, answer in asked]
+    asked += [ask(config, 'which', ordinal, thing.colour)
+              for thing, ordinal in zip((first, second), ORDINALS)]
+  return asked

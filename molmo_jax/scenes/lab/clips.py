@@ -28,7 +28,7 @@ def blinks_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   moments = [colour for colour, n in counts.items() for _ in range(n)]
   moments += [None] * (lab.blink_frames - len(moments))
   return _clip(rng, config, [moments[i] for i in rng.permutation(lab.blink_frames)], FPS,
-               [('blinks', tasks.BLINKS.format(colour), str(n)) for colour, n in counts.items()])
+               [('blinks', str(n), colour) for colour, n in counts.items()])
 
 
 def when_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
@@ -40,7 +40,7 @@ def when_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   # the last frame is sampled at the end of the clip: the other samples are `spacing` apart
   fps = Fraction(lab.when_frames, (lab.when_frames - 1) * spacing)
   return _clip(rng, config, moments, fps,
-               [('when', tasks.WHEN.format(c), str(moments.index(c) * spacing)) for c in order])
+               [('when', str(moments.index(colour) * spacing), colour) for colour in order])
 
 
 def events_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
@@ -48,8 +48,7 @@ def events_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   order = compose.colours(rng, config.lab.event_objects)
   pairs = list(zip(order, order[1:]))
   return _clip(rng, config, _in_turn(rng, order, config.lab.event_frames), FPS,
-               [('events', tasks.NEIGHBOUR.format('after', a), b) for a, b in pairs]
-               + [('events', tasks.NEIGHBOUR.format('before', b), a) for a, b in pairs])
+               [('after', b, a) for a, b in pairs] + [('before', a, b) for a, b in pairs])
 
 
 def missing_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
@@ -62,8 +61,7 @@ def missing_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
                                      [k for k in kinds if k != gone or i < last]))
                  for i in range(lab.missing_frames))
   clip = compose.Clip(frames, compose.background(rng, config))
-  return Scene((tasks.ask(config, 'missing', tasks.MISSING, gone[0]),),
-               lambda: clip.paint(lab.missing_size), FPS)
+  return Scene((tasks.ask(config, 'missing', gone[0]),), lambda: clip.paint(lab.missing_size), FPS)
 
 
 def _in_turn(rng: np.random.Generator, order: list[str], frames: int) -> list[str | None]:
@@ -78,7 +76,7 @@ def _clip(rng: np.random.Generator, config: ScenesConfig, moments: list[str | No
           asked: list[tuple[str, str, str]]) -> Scene:
   """The scene of a clip with at most one object at a time, near the middle of the frame.
 
-  `asked`: (task, question text, answer).
+  `asked`: arguments of `tasks.ask`: wording, answer, what it is about.
   """
   side, looks = config.lab.frame_size, {}
   for colour in filter(None, moments):

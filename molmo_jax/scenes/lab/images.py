@@ -6,6 +6,8 @@ two images at once.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -43,7 +45,7 @@ def detail_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
       _draw_ring(ImageDraw.Draw(image), config, place, side, ink, background)
     return (np.asarray(image.reduce(SUPERSAMPLING)),)
 
-  return Scene(tuple(tasks.ask(config, 'detail', tasks.GAP.format(colour), side)
+  return Scene(tuple(tasks.ask(config, 'gap', side, colour)
                      for colour, side in zip(colours, sides)), paint)
 
 
@@ -67,8 +69,8 @@ def aspect_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   scale = float(rng.uniform(*lab.aspect_scale))
   size = [max(round((n * lab.aspect_unit + lab.aspect_margin) * scale), 1) for n in grid]
   ink = compose.jittered(rng, config, compose.choose(rng, COLOURS))
-  return Scene((tasks.Question('aspect', tasks.OUTLINE, outline, tasks.OUTLINES),
-                tasks.ask(config, 'aspect', tasks.RATIO, str(tasks.ratio(grid)))),
+  outlines = dataclasses.replace(tasks.ask(config, 'outline', outline), options=tasks.OUTLINES)
+  return Scene((outlines, tasks.ask(config, 'ratio', str(tasks.ratio(grid)))),
                lambda: (np.full((*size, 3), ink, np.uint8),))
 
 
@@ -79,7 +81,7 @@ def tiles_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   colours = [[compose.choose(rng, COLOURS) for _ in range(columns)] for _ in range(rows)]
   inks = np.asarray([[compose.jittered(rng, config, colour) for colour in row] for row in colours],
                     np.uint8)
-  return Scene(tuple(tasks.ask(config, 'tiles', tasks.TILE.format(r, c), colour)
+  return Scene(tuple(tasks.ask(config, 'tile', colour, r, c)
                      for r, row in enumerate(colours, 1) for c, colour in enumerate(row, 1)),
                lambda: (inks.repeat(side, 0).repeat(side, 1),))
 
@@ -94,7 +96,7 @@ def match_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   for shape, group in zip(shapes, groups, strict=True):
     kinds = [(common, shape), *((colour, compose.choose(rng, SHAPES)) for colour in group)]
     pictures.append((compose.background(rng, config), compose.place(rng, config, side, kinds)))
-  return Scene((tasks.ask(config, 'match', tasks.COMMON, common),
-                *(tasks.ask(config, 'match', tasks.COMMON_SHAPE.format(name), shape)
+  return Scene((tasks.ask(config, 'common', common),
+                *(tasks.ask(config, 'common_shape', shape, name)
                   for name, shape in zip(tasks.ORDINALS, shapes))),
                lambda: tuple(draw_things(side, *picture) for picture in pictures))
