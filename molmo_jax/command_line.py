@@ -13,6 +13,7 @@ import functools
 import re
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,8 +177,24 @@ def _parse_config(parse: Callable[[str], ConfigDict], path: str) -> ConfigDict:
     raise ValueError('no such file; the configurations of the project are configs/*.py')
   try:
     return parse(path)
-  except ValueError as error:                   # its message is a traceback
-    raise ValueError(str(error.__context__ or error)) from None
+  except Exception as error:                    # ml_collections' own message is a traceback
+    cause = error.__context__ if isinstance(error, ValueError) and error.__context__ else error
+    lines = [f.lineno for f in traceback.extract_tb(cause.__traceback__) if f.filename in path]
+    at = f'line {lines[-1]}, ' if lines else ''
+    text = ' '.join(str(cause).split())
+    raise ValueError(f'{at}{type(cause).__name__}: {text}') from None
+
+
+def _parse_value(parse: Callable[[Any], Any], nothing: Any, value: Any) -> Any:
+  """`parse` for the values `None` and `a,b`, too; what a key may be is checked afterwards."""
+  if value == 'None':
+    return nothing
+  made = parse(value)
+  return tuple(value.split(',')) if isinstance(value, str) and made == (value,) else made
+
+
+for _kind, _parser in config_flags.config_flags._FIELD_TYPE_TO_PARSER.items():
+  _parser.parse = functools.partial(_parse_value, _parser.parse, () if _kind is tuple else None)
 
 
 @contextlib.contextmanager
@@ -187,5 +204,5 @@ def _unknown_keys_in_one_line(argv: list[str], raised: type[BaseException],
     yield
   except (AttributeError, KeyError) as error:   # how ml_collections reports an unknown key
     key, *hint = re.sub(r'[\\\'"]', '', str(error.args[0]).replace('\\n', '\n')).split('\n')
-    flag = next((a for a in argv if key in a.split('=')[0]), key)
+    flag = next((a for a in argv if key in a.split('=')[0].split('.')[1:]), key)
     raise raised(' '.join([f'{prefix}{flag}: no such configuration key.', *hint])) from None

@@ -82,7 +82,7 @@ def from_pretrained(path: str | os.PathLike[str],
   return Molmo(config, params, processor, mesh, read_serving_settings(folder))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Molmo(LoadedModel):
   """A model with its weights and its processor."""
   # what config.json tells other programs alone

@@ -15,6 +15,7 @@ from safetensors import safe_open
 import molmo_jax
 from molmo_jax.errors import CheckpointError
 from molmo_jax.parallel.mesh import MeshConfig
+from molmo_jax.parameters import count
 from molmo_jax.preprocess.types import EncodingError, MediaError
 
 FOLDER = Path(__file__).parent / 'golden/molmo2_olmo_hub'
@@ -49,6 +50,15 @@ def alone(molmo):
   """Scores and answers of every conversation on its own."""
   inputs = [molmo.processor(c) for c in CONVERSATIONS]
   return [(molmo.logits(i), molmo.generate_ids(i, NEW)) for i in inputs]
+
+
+def test_a_printed_model_is_a_short_table(molmo):
+  first, *rows = str(molmo).split('\n')
+  assert first == "Molmo on the mesh {'data': 1, 'fsdp': 1, 'context': 1, 'tensor': 1}"
+  numbers = {row.split()[0]: int(row.split()[1].replace(',', '')) for row in rows}
+  assert numbers.pop('all') == sum(numbers.values()) == count(molmo.params)
+  assert numbers.keys() == molmo.params.keys()
+  assert all(row.endswith('parameters  float32') for row in rows)
 
 
 @pytest.mark.parametrize('padding', ['left', 'right'])

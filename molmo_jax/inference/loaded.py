@@ -14,16 +14,24 @@ from molmo_jax.inference.generator import Generator
 from molmo_jax.inference.stop import text_before_stop
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.model.molmo import Network
+from molmo_jax.parameters import count, flatten_paths
 from molmo_jax.processor.processor import Processor
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LoadedModel:
   """A configuration with its weights and its processor, on a mesh."""
   config: ModelConfig
   params: Any                            # nested dict of jax.Arrays
   processor: Processor                   # text, media and tokens, with their configuration
   mesh: Mesh
+
+  def __repr__(self) -> str:
+    parts = [*self.params.items(), ('all', self.params)]
+    rows = [(name, count(tree), sorted({str(x.dtype) for x in flatten_paths(tree).values()}))
+            for name, tree in parts]
+    return '\n'.join([f'{type(self).__name__} on the mesh {dict(self.mesh.shape)}', *(
+      f'  {name:10}{number:>16,} parameters  {", ".join(kinds)}' for name, number, kinds in rows)])
 
   @functools.cached_property
   def generator(self) -> Generator:

@@ -242,8 +242,10 @@ def _control_ids(inner: tokenizers.Tokenizer, path: Path) -> dict[str, int]:
 
   def find(key: str, *fallbacks: str) -> int | None:
     for name in (settings.get(key), *fallbacks):
-      if name is not None and (index := inner.token_to_id(name)) is not None:
-        return index
+      if name is not None:
+        index = inner.token_to_id(name.encode(errors='replace').decode())   # no half surrogate pair
+        if index is not None:
+          return index
     return None
 
   eos = find('eos_token', CHAT_END, END_OF_TEXT)
