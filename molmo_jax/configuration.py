@@ -107,7 +107,8 @@ def with_defaults(cls: Any, mapping: Mapping[str, Any]) -> ConfigDict:
 
 def section_of(hint: Any) -> type | None:
   """The dataclass in a field's type, if there is one: of itself, `… | None`, or a dict's values."""
-  return next((h for h in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(h)), None)
+  hints = (hint, *typing.get_args(hint))
+  return next((h for h in hints if isinstance(h, type) and dataclasses.is_dataclass(h)), None)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

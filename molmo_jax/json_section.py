@@ -53,9 +53,9 @@ def keys(cls: Any, rows: Mapping[str, str | Mapping[str, Any]]) -> tuple[Key, ..
   """
   hints, table = typing.get_type_hints(cls, include_extras=True), []
   for field, row in rows.items():
-    given = {'name': row} if isinstance(row, str) else dict(row)
+    given: dict[str, Any] = {'name': row} if isinstance(row, str) else dict(row)
     if 'words' in given:
-      given['words'] = dict(w if isinstance(w, list) else (w, w) for w in given['words'])
+      given['words'] = dict(tuple(w) if isinstance(w, list) else (w, w) for w in given['words'])
     if isinstance(given.get('default'), list):
       given['default'] = tuple(given['default'])
     table.append(Key(field, hints[field], **given))
@@ -204,14 +204,14 @@ def written(keys: Iterable[Key], config: Any, dialect: int = 0) -> dict[str, Any
     config: the dataclass that has the fields of the keys.
     dialect: 0 writes `Key.name`, 1 writes `Key.other`. A value without a word is left out.
   """
-  out = {}
+  out: dict[str, Any] = {}
   for key in keys:
     value = getattr(config, key.field)
     name = key.name if dialect == 0 or key.other == '' else key.other
     if key.words:
       value = next((word for word, ours in key.words.items() if ours == value), None)
     if name and (value is not None or key.words is None):
-      out[name] = list(value) if isinstance(value, tuple) else value
+      out[str(name)] = list(value) if isinstance(value, tuple) else value
   return out
 
 

@@ -56,7 +56,7 @@ class Drawing:
 
   def one(self, values: Sequence[Any]) -> Any:
     """One of the values, each with the same probability."""
-    return values[self.rng.integers(len(values))]
+    return values[int(self.rng.integers(len(values)))]
 
 
 def conversation(fact: Fact, drawing: Drawing) -> tuple[list[str], str]:

@@ -70,7 +70,7 @@ def fields_of(text: str) -> frozenset[str]:
 
 def draw(wordings: Sequence[str], rng: np.random.Generator, **fields: object) -> str:
   """One of the wordings, with its fields filled in; braces in the values stay as they are."""
-  text = wordings[rng.integers(len(wordings))]
+  text = wordings[int(rng.integers(len(wordings)))]
   return re.sub(r'\{(\w+)\}', lambda match: str(fields.get(match[1], match[0])), text)
 
 

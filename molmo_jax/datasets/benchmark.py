@@ -93,7 +93,8 @@ def record_of(row: Row, task: Task, files: Files, number: int) -> Record:
     record['options'] = options
   answers = _answers(*(get(row, v) for v in (task.index, task.letter, task.answers)))
   if answers is not None:
-    record['answers'] = [options[LETTERS.index(answers[0])]] if unlabelled else answers
+    unlettered = options if unlabelled else None
+    record['answers'] = [unlettered[LETTERS.index(answers[0])]] if unlettered else answers
   if style := style_of(row, task):
     record['style'] = style
   metadata = {part: get(row, value) for part, value in task.metadata.items()}
@@ -116,8 +117,8 @@ def _answers(index: Any, letter: Any, answers: Any) -> list[str] | None:
 
 def _as_facts(record: Record) -> Record:
   """A record whose prompt is drawn when it is asked holds what the prompt is about."""
-  fact = {key: record.pop(key) for key in ('label', 'object', 'fps', 'no_pointing')
-          if key in record}
+  fact: Record = {key: record.pop(key) for key in ('label', 'object', 'fps', 'no_pointing')
+                  if key in record}
   fact |= {key: record[key] for key in ('style', 'question') if key in record}
   if not is_drawn(fact):
     return record

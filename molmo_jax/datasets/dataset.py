@@ -247,7 +247,7 @@ def right_option(row: Row, fields: Fields, options: Sequence[str]) -> int | None
 
 def style_of(row: Row, fields: Fields) -> str:
   """The style of a row, which may depend on its columns."""
-  return fields.style if is_fixed(fields.style) else get(row, fields.style)
+  return str(fields.style) if is_fixed(fields.style) else get(row, fields.style)
 
 
 def is_fixed(style: str | Callable) -> bool:
@@ -265,7 +265,7 @@ def facts_of(row: Row, fields: Fields) -> list[Fact]:
   style = style_of(row, fields)
   fact: dict[str, Any] = {'style': style} if style else {}
   if fields.facts is not None:
-    return [found if 'styles' in found else fact | found for found in fields.facts(row)]
+    return [found if 'styles' in found else {**fact, **found} for found in fields.facts(row)]
   if fields.asks:
     fact['asks'] = fields.asks
   if fields.question:

@@ -18,7 +18,7 @@ HUMAN, AUGMENTED = 7398, 20901
 
 def sampled(rows: list[Row], split: str) -> list[Row]:
   """The questions of VQA that were evaluated."""
-  np.random.RandomState(VQA_SEED).shuffle(rows)
+  np.random.RandomState(VQA_SEED).shuffle(rows)   # type: ignore[arg-type]
   return rows[:VQA_SAMPLE]
 
 
@@ -27,7 +27,7 @@ def hold_out_scene_text(rows: list[Row], split: str) -> list[Row]:
   if split == 'test':
     return rows
   rows.sort(key=lambda row: row['question_id'])
-  np.random.RandomState(SCENE_TEXT_SEED).shuffle(rows)
+  np.random.RandomState(SCENE_TEXT_SEED).shuffle(rows)   # type: ignore[arg-type]
   return (rows[:SCENE_TEXT_HELD_OUT] if split == 'validation' else rows[SCENE_TEXT_HELD_OUT:])
 
 

@@ -47,7 +47,8 @@ def shown_part(row: Row) -> tuple[float, float] | None:
 
 def video_points(row: Row) -> Iterator[Fact]:
   """A question that is answered by points."""
-  yield _points(row['label'], shown_part(row)[0], row['two_fps_timestamps'] or (),
+  start, _ = shown_part(row) or (0.0, 0.0)       # rows without a part are left out before
+  yield _points(row['label'], start, row['two_fps_timestamps'] or (),
                 row['points'] or ()) | {'question': row['question']}
 
 

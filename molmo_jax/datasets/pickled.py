@@ -58,7 +58,8 @@ def _value(file: mmap.mmap) -> Any:
   stack: list[Any] = []
   marks: list[int] = []
   memo: dict[int, Any] = {}
-  for instruction, argument, position in pickletools.genops(file):
+  argument: Any
+  for instruction, argument, position in pickletools.genops(file):   # type: ignore[arg-type]
     match instruction.name:
       case name if name in _LITERALS:
         stack.append(argument)
@@ -75,7 +76,8 @@ def _value(file: mmap.mmap) -> Any:
       case 'GLOBAL':
         stack.append(_named(*argument.split(' ', 1)))
       case name if name in _TAKES:
-        start = marks.pop() if _TAKES[name] is None else len(stack) - _TAKES[name]
+        taken = _TAKES[name]
+        start = marks.pop() if taken is None else len(stack) - taken
         if not 0 <= start <= len(stack):
           raise ValueError(f'byte {position}: {name} finds too little')
         taken = stack[start:]
@@ -140,4 +142,4 @@ def array(value: Any) -> np.ndarray:
   sides = [_expect(side, int) for side in _expect(shape, tuple)]
   if min(sides, default=0) < 1 or math.prod(sides) * kind.itemsize != len(data):
     raise ValueError(f'an array {str(sides)[:80]} of {kind} in {len(data)} bytes')
-  return np.ndarray(sides, kind, data, order=order)
+  return np.ndarray(sides, kind, data, order=order)   # type: ignore[arg-type]

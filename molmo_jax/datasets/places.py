@@ -56,7 +56,7 @@ def _mask_of_picture(path: str) -> np.ndarray:
   except OSError as error:
     raise TaskError(f'{path}: the mask cannot be read ({error})') from None
   bright = pixels > 127 if pixels.dtype != bool else pixels
-  return bright if bright.ndim == 2 else bright.any(axis=2)
+  return bright if bright.ndim == 2 else np.any(bright, axis=2)
 
 
 def object_points(row: Row) -> list[list[float]]:

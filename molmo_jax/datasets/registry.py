@@ -36,7 +36,7 @@ DECLARED = (image_qa, image_benchmarks, multi_image, pixmo, pointing, molmo2, vi
 MODULES = {module.__name__.rpartition('.')[2]: module
            for module in (*DECLARED, places, prompts, tap, tracking_rows)}
 USES = [use for module in DECLARED
-        for use in read_declarations(Path(module.__file__).with_suffix('.toml'), MODULES)]
+        for use in read_declarations(Path(str(module.__file__)).with_suffix('.toml'), MODULES)]
 TRAINING: dict[str, Training] = {use.name: use for use in USES if isinstance(use, Training)}
 TASKS: dict[str, Task] = {use.name: use for use in USES if isinstance(use, Task)}
 GROUPS: dict[str, tuple[str, ...]] = {}

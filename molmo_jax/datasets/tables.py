@@ -137,14 +137,15 @@ def _lines(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
 def _separated(path: Path, file: TextIO, separator: str,
                columns: Sequence[str] | None) -> Iterator[tuple[str, Any]]:
   # quotes are part of the text in TSV files as they are published
-  quoting = csv.QUOTE_MINIMAL if separator == ',' else csv.QUOTE_NONE
+  quoting: Any = csv.QUOTE_MINIMAL if separator == ',' else csv.QUOTE_NONE
   reader = csv.DictReader(file, columns, delimiter=separator, quoting=quoting)
   limit = csv.field_size_limit(1 << 27)   # transcripts are longer than csv's 128 KiB
   try:
     for record in reader:
       if None in record or None in record.values():
+        names = reader.fieldnames or ()
         raise TableError(f'{path}:{reader.line_num}: the line does not have '
-                         f'{len(reader.fieldnames)} columns ({", ".join(reader.fieldnames)})')
+                         f'{len(names)} columns ({", ".join(names)})')
       yield f'{path}:{reader.line_num}', record
   except csv.Error as error:
     raise TableError(f'{path}:{reader.line_num}: {error}') from None

@@ -67,7 +67,7 @@ def _write(path: Path, frames: list[np.ndarray]) -> str:
     codec = 'libx264' if 'libx264' in av.codecs_available else 'mpeg4'
     temporary = path.with_name(f'.{path.name}.tmp')
     with av.open(str(temporary), 'w', format='mp4') as container:
-      stream = container.add_stream(codec, rate=Fraction(VIDEO_FPS))
+      stream: Any = container.add_stream(codec, rate=Fraction(VIDEO_FPS))
       stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
       for frame in frames:
         pixels = np.ascontiguousarray(frame[:height, :width])

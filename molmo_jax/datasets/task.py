@@ -37,7 +37,7 @@ class Task(Use):
   @property
   def asked_style(self) -> str:
     """The style of the prompt (`preprocess.chat`), unless a record has its own."""
-    return self.style if is_fixed(self.style) else ''
+    return str(self.style) if is_fixed(self.style) else ''
 
   @property
   def asked_split(self) -> str:

@@ -105,7 +105,7 @@ def _points_of(example: Prediction, pictures: Sequence[Picture], shown: Sequence
   def belongs(frame: float) -> bool:
     if picture.time is None:                    # several images: the number of one, from 1
       return frame == number + 1
-    distances = {i: abs(frame - pictures[i].time) for i in shown}
+    distances = {i: abs(frame - (pictures[i].time or 0.0)) for i in shown}
     return distances[number] == min(distances.values()) <= NEAR_FRAME
 
   points = parse_frame_points(example.prediction)

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 
 from molmo_jax import metrics
+from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import Manifest
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.preprocess.types import Example
 
 
 def published_numbers(predictions: Sequence[Prediction],
-                      manifest: Manifest) -> dict[str, dict[str, float]]:
+                      manifest: Manifest | WordedManifest) -> dict[str, dict[str, float]]:
   """The published numbers of every task, by name (`metrics.published`), without NaN.
 
   Where examples of a task have several metrics, the numbers of each are under 'metric/name'.
@@ -24,7 +25,8 @@ def published_numbers(predictions: Sequence[Prediction],
   Raises:
     ValueError: a prediction whose example is not in the manifest.
   """
-  examples = {_line(example.source): example for example in manifest}
+  examples = {_line(example.source): example for example in
+              map(manifest.__getitem__, range(len(manifest)))}
   by_task: dict[str, dict[str, list[tuple[str, Example]]]] = {}
   for prediction in predictions:
     if (line := _line(prediction.source)) not in examples:

@@ -18,6 +18,7 @@ from absl import logging
 
 from molmo_jax.configuration import Count, Size
 from molmo_jax.data.batching import RowShape, bucket, empty_row, pad_row, shape_of, stack_rows
+from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import Manifest
 from molmo_jax.data.unusable import BadRecordError, record_at
 from molmo_jax.evaluation.predictions import Prediction, prediction_from
@@ -56,7 +57,7 @@ class Waiting:
 Result = Prediction | str            # or why there is none
 
 
-def evaluate(model: LoadedModel, manifest: Manifest, config: EvaluationConfig,
+def evaluate(model: LoadedModel, manifest: Manifest | WordedManifest, config: EvaluationConfig,
              done: Collection[int] = ()) -> Iterator[dict[int, Result]]:
   """Answers every example of `manifest`, scores it, and yields results as they come.
 
@@ -135,7 +136,7 @@ def _exchange(results: dict[int, Result]) -> dict[int, Result]:
           for part in process_allgather(plain) for i, r in part}
 
 
-def _encoded(manifest: Manifest, indices: list[int], processor: Processor
+def _encoded(manifest: Manifest | WordedManifest, indices: list[int], processor: Processor
              ) -> Iterator[tuple[int, Waiting | str]]:
   """Encodes in threads, a bounded number ahead; gives a message where an example has a fault."""
   def one(index: int) -> Waiting | str:

@@ -71,7 +71,8 @@ def read_conversation(messages: Sequence[Message], check_text: Callable[[str], N
     EncodingError: messages of another form, without a user, with reserved tokens in their text, or
       with images and a video; the message names the place.
   """
-  images, videos, plain, subtitles = [], [], [], None
+  images, videos, subtitles = [], [], None
+  plain: list[dict[str, Any]] = []
   for index, message in enumerate(messages):
     with located(f'message {index}'):
       role, content = _fields(message)
@@ -95,7 +96,8 @@ def read_conversation(messages: Sequence[Message], check_text: Callable[[str], N
   for is_wrong, problem in faults:
     if is_wrong:
       raise EncodingError(f'the conversation has {problem}')
-  return Chat(tuple(plain), images, *(videos[0] if videos else (None, None)), subtitles)
+  video, fps = videos[0] if videos else (None, None)
+  return Chat(tuple(plain), images, video, fps, subtitles)
 
 
 def local_path(source: str | os.PathLike[str]) -> Path:
@@ -132,7 +134,7 @@ def _part(number: int, part: Any, images: list, videos: list,
     if not isinstance(part, Mapping):
       raise EncodingError(f"it must be a dict with 'type', not {_shown(part)}")
     named = part.get('type') or next((key for key in _KINDS if key in part), None)
-    kind = _KINDS.get(named)
+    kind = _KINDS.get(str(named))
     if kind is None:
       raise EncodingError(f"it has the type {named!r}; it must be 'text', 'image' or 'video'")
     if kind == 'text':

@@ -15,7 +15,7 @@ class PixelPoint(NamedTuple):
   frame: int                  # index of the image, or of the sampled frame, from 0
   x: float                    # pixels from the left
   y: float                    # pixels from the top
-  index: str                  # number of the point or object as written; '' where none is
+  index: str                  # type: ignore[assignment] # number of the point or object as written; '' where none is
   time: float | None = None   # seconds, in a video
 
 
@@ -32,8 +32,10 @@ def pixel_points(text: str, inputs: Mapping[str, np.ndarray] | Sequence[tuple[in
     In the order of the text. Points outside an image, or in an image that does not exist, are
     left out. A point of a video belongs to the sampled frame nearest to the time that is written.
   """
-  times, sizes = None, inputs
-  if isinstance(inputs, Mapping):
+  times, sizes = None, ()
+  if not isinstance(inputs, Mapping):
+    sizes = inputs
+  else:
     if inputs['tokens'].ndim != 1:
       raise ValueError('these are the inputs of a batch; points belong to one conversation')
     sizes = [(int(w), int(h)) for h, w in (*inputs['image_sizes'], *inputs['video_sizes'])]

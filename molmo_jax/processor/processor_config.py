@@ -36,7 +36,7 @@ VIDEO, VIDEO_TOKENS = (keys(VideoConfig, KEYS[part]) for part in ('video', 'vide
 PIXELS, V1_RESIZE, FIELDS = (KEYS[part] for part in ('pixels', 'resize_v1', 'fields'))
 # The released models were fine-tuned with style tags (docs/training.md §4.1); their files do not
 # say so.
-RELEASED_STYLES = 'demo_or_style_v2'
+RELEASED_STYLES: Any = 'demo_or_style_v2'
 
 
 def read_config(folder: Path) -> PreprocessConfig:
@@ -83,7 +83,7 @@ def _part(processor: Section, key: str, file: str) -> Section:
   return Section.read(processor.file.with_name(file), optional=True)
 
 
-def _read_image(part: Section, **tokens: bool) -> ImageConfig:
+def _read_image(part: Section, **tokens: Any) -> ImageConfig:
   part.demand(image_mean=SIGLIP_MEAN, image_std=SIGLIP_STD, **PIXELS)
   found = part.fields(IMAGE)
   config = ImageConfig(crop_size=_side(part), max_crops=found['max_crops_eval'],
@@ -95,7 +95,7 @@ def _read_image(part: Section, **tokens: bool) -> ImageConfig:
   return config
 
 
-def _read_video(part: Section, **tokens: bool) -> VideoConfig:
+def _read_video(part: Section, **tokens: Any) -> VideoConfig:
   part.demand(image_mean=SIGLIP_MEAN, image_std=SIGLIP_STD, do_sample_frames=True, **PIXELS)
   found = part.fields(VIDEO)
   # null says that there is no limit, which is not the same as to say nothing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Clip:
     return (np.stack([draw_things(side, self.background, things) for things in self.frames]),)
 
 
-def choose(rng: np.random.Generator, items: Iterable) -> object:
+def choose(rng: np.random.Generator, items: Iterable) -> Any:
   """One of `items` with equal probability."""
   items = list(items)
   return items[rng.integers(len(items))]
@@ -65,8 +66,9 @@ def place(rng: np.random.Generator, config: ScenesConfig, side: int,
 def in_cell(rng: np.random.Generator, cell: int, columns: int, side: int,
             jitter: float) -> tuple[float, float]:
   """(x, y) near the middle of the square cell of a number, counted row by row; pixels."""
-  return tuple((i + 0.5) * side + float(rng.uniform(-jitter, jitter))
-               for i in (cell % columns, cell // columns))
+  x, y = ((i + 0.5) * side + float(rng.uniform(-jitter, jitter))
+          for i in (cell % columns, cell // columns))
+  return x, y
 
 
 def object_size(rng: np.random.Generator, config: ScenesConfig) -> float:
@@ -139,8 +141,8 @@ def moving(rng: np.random.Generator, config: ScenesConfig, direction: str) -> Cl
   if dx + dy < 0:
     along = along[::-1]
   rgb = jittered(rng, config, colour)
-  frames = tuple((Thing(colour, shape, *((v, across) if dx else (across, v)), size, rgb),)
-                 for v in along.tolist())
+  places = [(v, across) if dx else (across, v) for v in along.tolist()]
+  frames = tuple((Thing(colour, shape, x, y, size, rgb),) for x, y in places)
   return Clip(frames, background(rng, config))
 
 

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -137,7 +138,7 @@ def save_clip(path: Path, frames: np.ndarray, fps: Fraction | int) -> None:
   """
   codec = _video_codec()
   with av.open(str(path), 'w', format='mp4') as container:
-    stream = container.add_stream(codec, rate=Fraction(fps))
+    stream: Any = container.add_stream(codec, rate=Fraction(fps))
     stream.height, stream.width = frames.shape[1:3]
     stream.pix_fmt = 'yuv420p'
     # one thread: independent of the machine, and faster at this size

@@ -84,7 +84,7 @@ def all_text(out_dir: str | Path) -> Iterator[str]:
   for example in read_manifest(path):
     yield from (message.content for conversation in example.conversations
                 for message in conversation)
-    yield from (subtitle.text for subtitle in example.subtitles or ())
+    yield from (s if isinstance(s, str) else s.text for s in example.subtitles or ())
 
 
 def _is_done(config: ScenesConfig, out_dir: Path) -> bool:

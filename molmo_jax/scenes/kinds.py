@@ -48,7 +48,8 @@ def comparison_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   things = [compose.place(rng, config, config.tile_size, [kind])[0]
             for kind in zip(*pairs, strict=True)]
   backgrounds = [compose.background(rng, config) for _ in things]
-  return Scene(tuple(tasks.comparison_questions(*things, config)),
+  first, second = things
+  return Scene(tuple(tasks.comparison_questions(first, second, config)),
                lambda: tuple(draw_things(config.tile_size, background, [thing])
                              for background, thing in zip(backgrounds, things, strict=True)))
 

@@ -12,6 +12,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -31,7 +32,7 @@ class Ask:
 
 
 # the wording, a macro each; plain text, so that nothing is escaped
-PROMPTS = jinja2.Environment(
+PROMPTS: Any = jinja2.Environment(
   loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
   trim_blocks=True).get_template('prompts.jinja').module
 

@@ -59,7 +59,7 @@ def theirs(model: Any, peer: Peer, tokens: np.ndarray, new_tokens: int) -> Side:
     prompt = model(input_ids=ids[:, :-1], attention_mask=seen[:, :-1], use_cache=True,
                    logits_to_keep=1).past_key_values
 
-  class Clock(transformers.LogitsProcessor):
+  class Clock(transformers.LogitsProcessor):   # type: ignore[name-defined]
     def __call__(self, input_ids: Any, scores: Any) -> Any:
       arrivals.append(time.perf_counter())
       return scores

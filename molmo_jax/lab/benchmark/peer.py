@@ -50,6 +50,9 @@ def import_peer(threads: int) -> Peer:
   return Peer(torch, transformers)
 
 
+_DECLARED: list[Any] = []   # declarations live as long as their libraries
+
+
 def _import_torchvision(torch: Any) -> None:
   """Imports torchvision; beside a CPU build of torch, declares two CUDA operators that it needs.
 
@@ -63,11 +66,11 @@ def _import_torchvision(torch: Any) -> None:
       raise
   for name in [name for name in sys.modules if name.partition('.')[0] == 'torchvision']:
     del sys.modules[name]
-  # the declarations live as long as this object
-  _import_torchvision.declared = torch.library.Library('torchvision', 'FRAGMENT')
+  library = torch.library.Library('torchvision', 'FRAGMENT')
+  _DECLARED.append(library)
   for operator in ('nms', 'qnms'):
     try:
-      _import_torchvision.declared.define(
+      library.define(
         f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
     except RuntimeError:
       pass   # the first attempt declared it

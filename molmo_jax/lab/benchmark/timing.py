@@ -77,9 +77,10 @@ def watch(run: Run) -> tuple[float, float]:
   own, busy, start = time.process_time(), _busy_seconds(), time.perf_counter()
   seconds = run()
   wall = time.perf_counter() - start
-  if busy is None:
+  after = _busy_seconds()
+  if busy is None or after is None:
     return seconds, 0.0
-  others = _busy_seconds() - busy - (time.process_time() - own)
+  others = after - busy - (time.process_time() - own)
   return seconds, max(others, 0.0) / (wall * (os.cpu_count() or 1))
 
 

@@ -84,7 +84,7 @@ def insert(path: Path, studies: Sequence[StudyResult]) -> list[str]:
     pattern = re.compile(f'{re.escape(begin)}.*?{re.escape(end)}', re.DOTALL)
     if pattern.search(text):
       whole = f'{begin}\n\n{piece}\n\n{end}'
-      text = pattern.sub(lambda match, whole=whole: whole, text)
+      text = pattern.sub(whole.replace('\\', r'\\'), text)
       done.append(name)
   if not done:
     raise ConfigError(f'--insert={path}: no place for results; a line "<!-- sweep '

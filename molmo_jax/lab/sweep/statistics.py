@@ -37,7 +37,7 @@ class Paired(Mean):
     return self.p < STRONG
 
 
-def mean_of(values: Sequence[float], confidence: float = 0.95) -> Mean:
+def mean_of(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Mean:
   """Mean and t-interval of at least one value."""
   mean, n = float(np.mean(values)), len(values)
   if n < 2:

@@ -64,7 +64,8 @@ def straddling(w: Walkthrough, view: View) -> np.ndarray:
 def every_other(w: Walkthrough, part: Part) -> np.ndarray:
   """Windows that belong to every other crop of a tiling, as on a chessboard: bool [V]."""
   crop = w.encoded.layout_index[part.views[-1].rows, 2] - 1   # from 0
-  return (crop // part.tiling[1] + crop % part.tiling[1]) % 2 == 1
+  _, columns = part.tiling or (0, 1)
+  return (crop // columns + crop % columns) % 2 == 1
 
 
 def close_up(w: Walkthrough, view: View, height: int, width: int) -> dict[str, Any]:

@@ -175,7 +175,8 @@ def walk(sources: Sequence[Source], run: Experiment, question: str | None = None
 
 def canvas_places(part: Part, walkthrough: Walkthrough) -> tuple[tuple[int, int], np.ndarray]:
   """Rows and columns of patches of an image's canvas, and int [n,2], each crop's (row, column)."""
-  stitched = images.stitched_patches(*part.tiling, walkthrough.image)
+  rows, columns = part.tiling or (0, 0)
+  stitched = images.stitched_patches(rows, columns, walkthrough.image)
   patches = walkthrough.grid ** 2
   # one patch of every crop, and where it lies
   _, first = np.unique(stitched // patches, return_index=True)

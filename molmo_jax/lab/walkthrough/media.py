@@ -61,7 +61,8 @@ def _read_source(path: str) -> Source:
     raise MediaError(f'{path}: {"a folder, not a file" if Path(path).is_dir() else "no such file"}')
   if is_image(path):
     pixels = load_image(path)
-    return Source(path, *pixels.shape[:2], small=np.asarray(thumbnail(pixels, SIDE)[0]))
+    height, width = pixels.shape[:2]
+    return Source(path, height, width, np.asarray(thumbnail(pixels, SIDE)[0]))
   try:
     height, width, frames, fps = describe_video(path)
   except MediaError as error:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def folded(rows: Sequence[list[TokenRun]], head: int = 2,
   return out
 
 
-def groups(w: Walkthrough, most_frames: int = 5) -> list[TokenGroup | None]:
+def groups(w: Walkthrough, most_frames: int = 5) -> Sequence[TokenGroup | None]:
   """The sequence as groups for the mask; None stands for omitted frames of a long video."""
   views = [(view, part_number) for part_number, part in enumerate(w.parts, 1)
            for view in part.views]
@@ -109,7 +110,8 @@ def mask(w: Walkthrough, members: Sequence[TokenGroup]) -> list[list[str]]:
   places = np.asarray([(g.start, (g.start + g.stop - 1) // 2, g.stop - 1) for g in members],
                       np.int32)
   row = places.reshape(1, -1)
-  info = MaskInfo(w.encoded.segments[row], w.encoded.visual[row], row)
+  arrays: Any = w.encoded.segments[row], w.encoded.visual[row], row
+  info = MaskInfo(*arrays)
   seen = np.asarray(visible(info, info, w.run.model.bidirectional))[0]
   seen = seen.reshape(len(members), 3, len(members), 3)   # query, place in it, key, place in it
   later = places > places[:, :, None, None]               # the key comes after the query

@@ -85,7 +85,7 @@ def _resized(w: Walkthrough) -> Stage:
   note = f'global view{crops}: {way}'
   if w.image.resize == 'letterbox' and len(w.parts) == 1 and w.has_crops:
     _, real = images.fit(load_image(w.parts[0].source.path), *_canvas(w, w.parts[0]), w.image)
-    width, height = (real.any(axis=axis).sum() for axis in (0, 1))
+    width, height = (np.any(real, axis=axis).sum() for axis in (0, 1))
     note += f' ({width} × {height} px of the canvas are picture)'
   return Stage('resized', values, 'each on its own', note)
 
@@ -217,7 +217,8 @@ def limit_notes(w: Walkthrough) -> list[str]:
            ('data.crops', 'crops', len(w.encoded.crops), data.crops, 'refuse'),
            ('data.visual_tokens', 'pooled features', w.features, data.visual_tokens, 'refuse'))
   return [f'{n:,} {what} do not fit into {key}={limit}: training would {verb} this example; set '
-          f'--config.{key}={n} or more' for key, what, n, limit, verb in sizes if n > limit]
+          f'--config.{key}={n} or more'
+          for key, what, n, limit, verb in sizes if limit and n > limit]
 
 
 def design_note(w: Walkthrough) -> str | None:

@@ -25,7 +25,7 @@ def blinks_scene(rng: np.random.Generator, config: ScenesConfig) -> Scene:
   lab = config.lab
   counts = {colour: int(rng.integers(1, lab.blink_most + 1))
             for colour in compose.colours(rng, lab.blink_objects)}
-  moments = [colour for colour, n in counts.items() for _ in range(n)]
+  moments: list[str | None] = [colour for colour, n in counts.items() for _ in range(n)]
   moments += [None] * (lab.blink_frames - len(moments))
   return _clip(rng, config, [moments[i] for i in rng.permutation(lab.blink_frames)], FPS,
                [('blinks', str(n), colour) for colour, n in counts.items()])
