@@ -110,7 +110,7 @@ class Reading:
     return f'no file {path}' + (f' of {url}' if url else '')
 
   def _about(self, row: Row) -> Hashable:
-    use = self.use
+    use: Any = self.use
     video = use.video(self.files, row) if callable(use.video) else get(row, use.video)
     return json.dumps([video, clip_of(row, use), get(row, use.image), get(row, use.images),
                        use.key and row.get(use.key)], default=repr)

@@ -52,9 +52,9 @@ def load_media(prediction: Prediction, config: PreprocessConfig) -> list[Picture
     return [Picture(_shrink(load_image(path, max_pixels=config.max_pixels)))
             for path in prediction.media]
   # Resized one by one: the frames of a long video in full size would not fit into memory.
+  clip = (prediction.clip[0], prediction.clip[-1]) if prediction.clip else None
   frames, times = read_video(prediction.media[0], config.video.max_frames_eval, config.video,
-                             clip=prediction.clip or None, resize=_shrink,
-                             max_pixels=config.max_pixels)
+                             clip=clip, resize=_shrink, max_pixels=config.max_pixels)
   return [Picture(frame, time=float(time)) for frame, time in zip(frames, times, strict=True)]
 
 
