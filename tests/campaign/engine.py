@@ -182,7 +182,7 @@ def _fault_of_message(error: BaseException, names: str) -> str:
   if names not in text:
     return f'an error that does not name {names!r}: {_first_line(error)} at {_place(error)}'
   while cause is not None and seen < 20:   # refused by the limit of this test alone
-    if isinstance(cause, MemoryError):
+    if type(cause) is MemoryError:   # FFmpeg's own kind refuses absurd sizes
       return f'memory ran out at {_place(cause)}'
     cause, seen = cause.__cause__ or cause.__context__, seen + 1
   return ''
