@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import tomllib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,35 +15,18 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw
 
-COLOURS: dict[str, tuple[int, int, int]] = {
-  'red': (215, 35, 35),
-  'green': (35, 160, 60),
-  'blue': (35, 85, 215),
-  'yellow': (240, 210, 25),
-  'purple': (140, 50, 180),
-  'orange': (245, 130, 20),
-}
+RGB = tuple[int, int, int]
+
+_TABLES = tomllib.loads(Path(__file__).with_name('drawing.toml').read_text(encoding='utf-8'))
+COLOURS: dict[str, RGB] = {name: tuple(rgb) for name, rgb in _TABLES['colours'].items()}
+# rows of cells of every digit, '#' is ink
+GLYPHS = tuple(tuple(rows.split()) for rows in _TABLES['digits'].values())
 SHAPES = ('ring', 'square', 'triangle', 'cross')
 
 SUPERSAMPLING = 4
 
-# Digits on 5 x 7 cells, one row per string.
-GLYPHS = (
-  ('.###.', '#...#', '#...#', '#...#', '#...#', '#...#', '.###.'),
-  ('..#..', '.##..', '..#..', '..#..', '..#..', '..#..', '.###.'),
-  ('.###.', '#...#', '....#', '..##.', '.#...', '#....', '#####'),
-  ('####.', '....#', '....#', '.###.', '....#', '....#', '####.'),
-  ('...#.', '..##.', '.#.#.', '#..#.', '#####', '...#.', '...#.'),
-  ('#####', '#....', '####.', '....#', '....#', '#...#', '.###.'),
-  ('.###.', '#....', '#....', '####.', '#...#', '#...#', '.###.'),
-  ('#####', '....#', '...#.', '..#..', '..#..', '.#...', '.#...'),
-  ('.###.', '#...#', '#...#', '.###.', '#...#', '#...#', '.###.'),
-  ('.###.', '#...#', '#...#', '.####', '....#', '....#', '.###.'),
-)
 GLYPH_WIDTH, GLYPH_HEIGHT = 5, 7
 BOLD = 0.12                                   # how far a cell of ink grows on each side, in cells
-
-RGB = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from molmo_jax.lab.sweep.results import MEAN, StudyResult
 from molmo_jax.lab.sweep.statistics import STRONG, WEAK, Mean, Paired
 from molmo_jax.lab.sweep.study import flag_texts
 from molmo_jax.pages.render import percent
+
+NOTES = Path(__file__).with_name('notes.txt').read_text(encoding='utf-8')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,18 +89,7 @@ def notes(studies: Sequence[StudyResult]) -> list[str]:
   seeds = sorted({len(arm.runs) for study in studies for arm in study.arms if arm.runs})
   n = str(seeds[0]) if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'
   compared = sum(len(study.compared) for study in studies)
-  lines = [
-    f'Accuracy in % of the validation questions, answered by generation; n = {n} seeds. ± and '
-    'brackets: 95 % t-interval over the seeds.',
-    'Differences to the baseline in points, paired by seed: both arms of a seed share the order '
-    'of the data and the initial values of what both have. p: two-sided paired t-test over the '
-    f'seeds; ‡ p < {STRONG:g}, † p < {WEAK:g}, not corrected for the number of comparisons '
-    f'({compared} here).',
-    'p over examples: two-sided sign-flip test over the validation questions, each with its mean '
-    'over the seeds.',
-    'MFLOP/step: matrix products of one training step, forward and backward, padding not counted. '
-    'ms/step: median, while other runs used the other cores.',
-  ]
+  lines = NOTES.format(n=n, strong=STRONG, weak=WEAK, compared=compared).splitlines()
   missing = [f'{study.name} {study.missing}' for study in studies if study.missing]
   if missing:
     lines.append(f'Runs that are not finished and not counted: {", ".join(missing)}.')
