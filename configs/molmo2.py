@@ -2,22 +2,14 @@
 video.py.
 """
 
+import tomllib
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 from molmo_jax.model.tower import VITS
 
-# the language models: Qwen3-4B-Instruct-2507, Qwen3-8B, Olmo-3-7B-Instruct
-LLM = {
-  '4b': dict(vocab=151936, width=2560, layers=36, heads=32, kv_heads=8, head_dim=128, mlp=9728,
-             rope_theta=5e6, qk_norm='head', norm_order='pre'),
-  '8b': dict(vocab=151936, width=4096, layers=36, heads=32, kv_heads=8, head_dim=128, mlp=12288,
-             rope_theta=1e6, qk_norm='head', norm_order='pre'),
-  # YaRN on every fourth layer, the ones with full attention in Olmo 3; a released checkpoint's own
-  # list wins
-  'o7b': dict(vocab=100278, width=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp=11008,
-              rope_theta=5e5, qk_norm='full', norm_order='post',
-              yarn=dict(layers=tuple(range(3, 32, 4)))),
-}
+LLM = tomllib.loads(Path(__file__).with_suffix('.toml').read_text(encoding='utf-8'))
 
 
 def model(size: str) -> ConfigDict:

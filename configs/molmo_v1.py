@@ -15,6 +15,8 @@ all releases), siglip, dinov2 or metaclip. What the captioner starts from, `init
 """
 
 import dataclasses
+import tomllib
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -25,38 +27,12 @@ from molmo_jax.experiment import complete
 from molmo_jax.model.tower import VITS
 from molmo_jax.preprocess.types import MOLMO_V1
 
-# the language models: Qwen2-7B, OLMo-7B-1024-preview, Qwen2-72B, OLMoE-1B-7B-0924. The base tables
-# of OLMo are padded, and the extra tokens lie in their padding. `hidden` is the connector's.
-LLM = {
-  '7b_d': dict(vocab=152064, width=3584, layers=28, heads=28, kv_heads=4, mlp=18944, rope_theta=1e6,
-               norm_eps=1e-6, qk_norm='none', norm_order='pre', qkv_bias=True),
-  '7b_o': dict(vocab=100352, extra_from=100278, width=4096, layers=32, heads=32, kv_heads=32,
-               mlp=11008, rope_theta=5e5, norm_eps=1e-6, qk_norm='full', norm_order='post'),
-  '72b': dict(vocab=152064, width=8192, layers=80, heads=64, kv_heads=8, mlp=29568, rope_theta=1e6,
-              norm_eps=1e-5, qk_norm='none', norm_order='pre', qkv_bias=True),
-  '1b_e': dict(vocab=50304, extra_from=50280, width=2048, layers=16, heads=16, kv_heads=16,
-               mlp=1024, experts=64, experts_per_token=8, rope_theta=1e4, norm_eps=1e-5,
-               qk_norm='full', norm_order='pre'),
-}
-
+# sizes of the language models, and what a stage changes
+_TABLES = tomllib.loads(Path(__file__).with_suffix('.toml').read_text(encoding='utf-8'))
+LLM, STAGES = _TABLES['llm'], _TABLES['stage']
 TOWERS = {name: dict(row, keep_unread=True) for name, row in VITS.items()}
 # how the training code brings an image to size for a tower; others: 'stretch_bicubic'
 RESIZE = {'clip': 'letterbox', 'siglip': 'stretch'}
-
-# what a stage changes: text, dropout of the language model, recipe (connector, ViT, language
-# model), rows, steps
-STAGES = {
-  'captioner': dict(
-    text=dict(message_format='none', style_prefix='style_and_length', message_weight='none'),
-    dropout=dict(response_residual_dropout=0.1),
-    recipe=(2e-4, 6e-6, 2e-5, dict(connector=200, vit=2000, llm=2000)),
-    # four times over the captions; set it for your own number
-    rows=128, steps=22_000, seed=95818, prompts='style_only'),
-  'multitask': dict(
-    text=dict(), dropout=dict(residual_dropout=0.1),
-    recipe=(5e-6, 5e-6, 1e-5, dict(connector=200, vit=200, llm=200)),
-    rows=256, steps=30_000, seed=50189, prompts='molmo_v1'),
-}
 
 
 def model(size: str, vision: str) -> ConfigDict:
@@ -97,7 +73,7 @@ def get_config(arguments: str = 'size=7b_d') -> ConfigDict:
     visual_tokens=1932 if vision == 'siglip' else 1344, prompts=s['prompts']))
   if folder:
     c.data.update(recipe(f'v1_{stage}', folder, present_only=True))
-  c.optimizer = molmo2.optimizer(*s['recipe'])
+  c.optimizer = molmo2.optimizer(**s['recipe'])
   c.training = ConfigDict(dict(steps=s['steps'], log_every=20, checkpoint_every=4000))
   c.evaluation = ConfigDict(dict(batch_size=8, generation=dict(max_new_tokens=256)))
   c.mesh = ConfigDict(dict(data=1, fsdp=-1, context=1, tensor=1))

@@ -202,4 +202,4 @@ def where(row: Row) -> str:
 
 def url_name(url: str) -> str:
   """The name of the file that holds what a URL gives: its SHA-256 in hex."""
-  return hashlib.sha256(url.encode()).hexdigest()
+  return hashlib.sha256(url.encode('utf-8', 'surrogatepass')).hexdigest()

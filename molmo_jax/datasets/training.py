@@ -22,6 +22,7 @@ from molmo_jax.datasets.dataset import Training, clip_of, facts_of, get, media_o
 from molmo_jax.datasets.files import Files, Row, TaskError, at, url_name
 from molmo_jax.datasets.tables import TableError
 from molmo_jax.files import write_atomically
+from molmo_jax.visible import well_formed
 
 MEDIA_KEYS = ('image', 'images', 'video')
 
@@ -188,7 +189,7 @@ def convert(use: Training, root: Path, out: Path, *, files: str = '',
         except ManifestError as error:
           reading.reject(str(error))
           continue
-        file.write(json.dumps(relative(record, out.parent), ensure_ascii=False) + '\n')
+        file.write(well_formed(json.dumps(relative(record, out.parent), ensure_ascii=False)) + '\n')
         counts.records += 1
     temporary.replace(out)
   except TaskError as error:
