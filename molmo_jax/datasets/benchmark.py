@@ -22,6 +22,7 @@ from molmo_jax.metrics.benchmarks import BENCHMARKS
 from molmo_jax.metrics.choices import LETTERS
 from molmo_jax.metrics.counting import is_counting_question
 from molmo_jax.metrics.versions import MOLMO2
+from molmo_jax.preprocess.reading import image_size
 
 Record = dict[str, Any]                         # as in docs/data.md
 
@@ -77,9 +78,8 @@ def record_of(row: Row, task: Task, files: Files, number: int) -> Record:
   name = f'{number:06d}'
   unlabelled = options is not None and get(row, task.unlabelled)
   given = get(row, task.id)
-  record: Record = {'id': name if given is None else str(given),
-                    **media_of(row, task, files, name)}
-  row = row | {'_size': lambda: files.size(record['image'])}
+  record: Record = {'id': str(name if given is None else given)} | media_of(row, task, files, name)
+  row = row | {'_size': lambda: image_size(record['image'])}
   if task.question:
     question = str(get(row, task.question))
     ask = choose_unlabelled if unlabelled else task.prompt

@@ -8,6 +8,7 @@ benchmark (`datasets.benchmark`) asks with the same facts and keeps what an answ
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from absl import logging
 from molmo_jax.data.facts import Fact
 from molmo_jax.datasets.files import Files, MissingTable, Row, TaskError, at, where
 from molmo_jax.datasets.prompts import Prompt, choose
+from molmo_jax.datasets.tables import AS_NAMED, TableFormat
 from molmo_jax.metrics.choices import LETTERS
 from molmo_jax.metrics.counting import is_counting_question
 
@@ -68,16 +70,6 @@ class Fields:
   id: Value = None                            # None: the number of the row
 
 
-@dataclasses.dataclass(frozen=True)
-class TableFormat:
-  """How a table file is read: the arguments of `tables.read_table`."""
-  records: str | None = None
-  key: str | None = None
-  separator: str | None = None
-  columns: tuple[str, ...] | None = None
-  kind: str | None = None
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Use(Fields):
   """One use of a public dataset: which rows, and what is in them."""
@@ -88,7 +80,7 @@ class Use(Fields):
   checked: Checked = 'memory'
   # patterns below the folder, the first that any file fits counts; or those of each split
   files: str | dict[str, str | tuple[str, ...]] | tuple[str, ...] = 'hub:{split}'
-  table: TableFormat = TableFormat()
+  table: TableFormat = AS_NAMED
   rows: Rows | None = None                    # instead of `files` and `table`
   chain: tuple[Use, ...] = ()                 # the rows of several, instead of these
   each: Callable[[Row], Iterable[Row]] | None = None   # turns a row into several
@@ -96,6 +88,8 @@ class Use(Fields):
   # column → values that it must have, and values that it must not have
   only: dict[str, tuple[str | int | bool, ...]] = dataclasses.field(default_factory=dict)
   drop: dict[str, tuple[str | int | bool, ...]] = dataclasses.field(default_factory=dict)
+  # column → least and most value; of a list, how many items it has
+  between: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
   # shuffles, cuts or holds out questions of a split
   arrange: Callable[[list[Row], str], list[Row]] | None = None
   note: str = ''
@@ -104,7 +98,7 @@ class Use(Fields):
     """The rows of a split."""
     patterns = self.files if isinstance(self.files, str | tuple) else self.files[files.split]
     for row in (chained(files, self.chain) if self.chain else self.rows(files) if self.rows
-                else files.tables(patterns, **vars(self.table))):
+                else files.tables(patterns, form=self.table)):
       with at(row):
         found = [one for one in (self.each(row) if self.each else [row]) if self._stays(one)]
       yield from found
@@ -112,7 +106,9 @@ class Use(Fields):
   def _stays(self, row: Row) -> bool:
     return ((not self.keep or bool(get(row, self.keep)))
             and all(get(row, column) in values for column, values in self.only.items())
-            and not any(get(row, column) in values for column, values in self.drop.items()))
+            and not any(get(row, column) in values for column, values in self.drop.items())
+            and all(least <= _size(get(row, column)) <= most
+                    for column, (least, most) in self.between.items()))
 
   def questions(self, files: Files, flat: bool = True) -> Iterator[Row]:
     """The arranged rows of a split; with `flat`, a row for every one of its questions."""
@@ -140,6 +136,10 @@ class Training(Use):
   modes: tuple[str, ...] = ()                 # every record once in each of these: row['mode']
   dialogue: float = 0.0                       # probability that a tree becomes one dialogue
   backdrop: str = ''                          # folder of media for records that are about none
+
+
+def _size(value: Any) -> float:
+  return math.nan if value is None else len(value) if isinstance(value, list) else value
 
 
 def chained(files: Files, uses: Sequence[Use]) -> Iterator[Row]:

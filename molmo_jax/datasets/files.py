@@ -14,12 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
-from molmo_jax.datasets.tables import SUFFIXES, TableError, read_places
+from molmo_jax.datasets.tables import AS_NAMED, SUFFIXES, TableError, TableFormat, read_places
 from molmo_jax.errors import MolmoError
 from molmo_jax.files import open_regular
-from molmo_jax.preprocess.types import MediaError
 
 Row = dict[str, Any]
 
@@ -46,7 +43,7 @@ class Files:
   media: Path                                 # pictures that lie inside of tables are written here
   pattern: str = ''                           # files of the table, in the place of the usual ones
 
-  def tables(self, patterns: str | tuple[str, ...], **reading: Any) -> Iterator[Row]:
+  def tables(self, patterns: str | tuple[str, ...], form: TableFormat = AS_NAMED) -> Iterator[Row]:
     """The rows of all files that fit the first pattern that any fits, in the order of their names;
     '_file' is the file's path below the root, '_where' the file
     with the line.
@@ -67,7 +64,7 @@ class Files:
       names = sorted(name for name in glob.glob(pattern, root_dir=self.root, recursive=True)
                      if name.removesuffix('.gz').endswith(SUFFIXES))
       for name in names:
-        for where, row in read_places(self.root / name, **reading):
+        for where, row in read_places(self.root / name, form):
           yield row | {'_file': Path(name).as_posix(), '_where': where}
       if names:
         return
@@ -130,17 +127,6 @@ class Files:
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_bytes(value)
     return str(path)
-
-  def size(self, path: str) -> tuple[int, int]:
-    """Width and height of a picture, without decoding it."""
-    try:
-      with Image.open(path) as image:
-        width, height = image.size
-        # EXIF orientation: readers turn the picture upright
-        turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
-    except (OSError, UnidentifiedImageError) as error:
-      raise MediaError(f'{path}: cannot be read as a picture ({error})') from None
-    return (height, width) if turned else (width, height)
 
 
 def _of_hub(pattern: str) -> tuple[str, ...]:

@@ -112,11 +112,6 @@ def hinted_question(row: Row) -> str:
   return '\n'.join(filter(None, (row['hint'], row['question'])))
 
 
-def has_several_images(row: Row) -> bool:
-  """Whether there is more than one image."""
-  return len(row['images'] or ()) > 1
-
-
 def mantis_facts(row: Row) -> Iterator[Fact]:
   """The questions about some images, in lists of questions, options and right ones."""
   for question, options, right in zip(row['mc_question'], row['choices'],

@@ -14,6 +14,8 @@ from PIL import Image
 from molmo_jax.datasets.dataset import Value, get
 from molmo_jax.datasets.files import Files, Row, TaskError, read_json
 from molmo_jax.metrics.masks import encode_mask
+from molmo_jax.preprocess.media_files import open_media
+from molmo_jax.preprocess.reading import open_image
 
 # For a row: (object, frame) → its mask in the encoding of COCO, None where it is not to be seen.
 Masks = Callable[[str, int], dict[str, Any] | None]
@@ -72,7 +74,7 @@ def as_pictures(folder: Value, by_number: bool = False) -> MaskSource:
     def masks(of_object: str, frame: int) -> dict[str, Any] | None:
       if frame >= len(paths):
         return None
-      with Image.open(paths[frame]) as image:
+      with open_media('image', paths[frame]) as file, open_image(file) as image:
         pixels = np.asarray((image if by_number
                              else image.convert('L')).resize(size, Image.Resampling.NEAREST))
       return encode_mask(pixels == values[of_object] if by_number else pixels == 255)

@@ -13,7 +13,6 @@ from molmo_jax.datasets.files import Files, Row
 LONGEST_CLIP = 63.0                         # seconds of a pointing example
 STEP = 0.5                                  # seconds between the frames that were annotated
 POINT_STYLES = ['video_point_count', 'video_point']
-POINT_RANGES = {'0_5': (0, 5), '6_25': (6, 25), '26_60': (26, 60)}
 
 
 def stripped(row: Row) -> list[Row]:
@@ -66,16 +65,8 @@ def academic_points(row: Row) -> Iterator[Fact]:
 
 
 def is_pointed(row: Row) -> bool:
-  """Whether there are few enough points, close enough in time."""
-  return (row['count'] <= POINT_RANGES['26_60'][1]
-          and max(row['timestamps']) - min(row['timestamps']) <= LONGEST_CLIP)
-
-
-def by_count(row: Row) -> Iterator[Row]:
-  """A row whose part of the video can be shown, and for each range whether its count is there."""
-  if shown_part(row) is not None:
-    yield row | {name: least <= row['count'] <= most
-                 for name, (least, most) in POINT_RANGES.items()}
+  """Whether the points are close enough in time."""
+  return max(row['timestamps']) - min(row['timestamps']) <= LONGEST_CLIP
 
 
 def is_shown_whole(row: Row) -> bool:
@@ -96,23 +87,13 @@ def text(row: Row) -> Iterator[Fact]:
     yield {'messages': [text for _, text in messages]}
 
 
-def fits_4096(row: Row) -> bool:
-  """Whether the first message is short enough for fine-tuning."""
-  return row['first_message_qwen3_tokens'] <= 4096
-
-
-def fits_2304(row: Row) -> bool:
-  """Whether the first message is short enough for pretraining."""
-  return row['first_message_qwen3_tokens'] <= 2304
-
-
-def is_well_described(row: Row) -> bool:
-  """Whether the captions were rated well."""
-  return (row['annotation_score'] or 0) >= 3
-
-
 def identity(row: Row) -> Iterator[Row]:
   """Every question about the model, about each of the images."""
   for question in row['questions']:
     for image in row['images'] or (None,):
       yield {'question': question, 'response': row['response'], 'image': image}
+
+
+def can_be_shown(row: Row) -> bool:
+  """Whether the part of the video that has the points can be shown."""
+  return shown_part(row) is not None

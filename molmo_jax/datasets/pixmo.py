@@ -17,7 +17,6 @@ from molmo_jax.datasets.tables import TableError
 from molmo_jax.metrics.counting import is_counting_question
 
 TURN = re.compile(r'\s*\[(?:USER|ASSISTANT)\]\s*')
-MOST_IMAGES = 5
 HELD_OUT = 'pixmo-points-eval'
 CORRECTION = Fields(question='question', answers='answer', style='correction_qa', counting=True)
 
@@ -132,17 +131,6 @@ def not_held_out(files: Files) -> Iterator[Row]:
     held_out = {row['image_url'] for row in dataclasses.replace(
       files, root=files.root / HELD_OUT, split='test', pattern='').tables('hub:test')}
   except TableError:
-    raise TableError(f'{files.root / HELD_OUT}: holds no test-*.parquet of allenai/{HELD_OUT}; the '
-                     'images of that benchmark are left out of training, so put its table '
-                     'there') from None
+    raise TableError(f'{files.root / HELD_OUT}: put test-*.parquet of allenai/{HELD_OUT} there; '
+                     'its images are left out of training') from None
   return (row for row in files.tables('hub:train') if row['image_url'] not in held_out)
-
-
-def are_all_seen(row: Row) -> bool:
-  """Whether a model sees all images of a document."""
-  return len(row['images']) <= MOST_IMAGES
-
-
-def are_several_seen(row: Row) -> bool:
-  """Whether there are several images, and a model sees all of them."""
-  return 1 < len(row['image_urls']) <= MOST_IMAGES

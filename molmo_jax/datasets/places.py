@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from molmo_jax.datasets.benchmark import Record
 from molmo_jax.datasets.files import Files, Row, TaskError, where
 from molmo_jax.datasets.mask_files import MaskSource, plain_mask
 from molmo_jax.datasets.tracking_rows import frame_sampling
 from molmo_jax.metrics.masks import encode_mask
+from molmo_jax.preprocess.media_files import open_media
+from molmo_jax.preprocess.reading import image_size, open_image
 
 # frames of a second that are tracked in an evaluation
 TRACKING_FPS = 1
@@ -41,7 +42,7 @@ def point_bench(files: Files) -> Iterator[Record]:
       continue
     image = files.file(f'selected_images/{row["category"]}/{row["image_filename"]}')
     mask = _mask_of_picture(files.file(f'selected_masks/{row["category"]}/{row["mask_filename"]}'))
-    width, height = files.size(image)
+    width, height = image_size(image)
     yield {'id': f'{row["category"]}/{row["image_filename"]}', 'image': image,
            'question': row['user_input'],
            'metadata': {'width': width, 'height': height, 'mask': encode_mask(mask),
@@ -50,11 +51,8 @@ def point_bench(files: Files) -> Iterator[Record]:
 
 def _mask_of_picture(path: str) -> np.ndarray:
   """bool [h,w]: where any channel of a picture is bright."""
-  try:
-    with Image.open(path) as image:
-      pixels = np.asarray(image)
-  except OSError as error:
-    raise TaskError(f'{path}: the mask cannot be read ({error})') from None
+  with open_media('image', path) as file, open_image(file) as image:
+    pixels = np.asarray(image)
   bright = pixels > 127 if pixels.dtype != bool else pixels
   return bright if bright.ndim == 2 else np.any(bright, axis=2)
 

@@ -5,6 +5,7 @@ dict) at a time.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import io
 import json
@@ -28,9 +29,29 @@ class TableError(MolmoError):
   """
 
 
-def read_table(path: str | os.PathLike, records: str | None = None, key: str | None = None,
-               separator: str | None = None, columns: Sequence[str] | None = None,
-               kind: str | None = None) -> Iterator[dict[str, Any]]:
+@dataclasses.dataclass(frozen=True)
+class TableFormat:
+  """How a table file is read.
+
+  Attributes:
+    records: where the records lie in a JSON object: 'annotations', or 'data.questions' for nested
+      objects.
+    key: the field that receives the name of each record, for a JSON object of objects.
+    separator: of the columns of a text file; None: ',' in .csv and a tab in .tsv.
+    columns: names of the columns of a CSV or TSV file whose first line is a record.
+    kind: one of `SUFFIXES`, where the file's own says something else.
+  """
+  records: str | None = None
+  key: str | None = None
+  separator: str | None = None
+  columns: tuple[str, ...] | None = None
+  kind: str | None = None
+
+
+AS_NAMED = TableFormat()
+
+
+def read_table(path: str | os.PathLike, **form: Any) -> Iterator[dict[str, Any]]:
   """The records of a file, in its order. The suffix says what the file is: `SUFFIXES`.
 
   A JSON file holds a list of objects, or an object of objects {"id": {…}, …}; JSON lines hold
@@ -39,41 +60,34 @@ def read_table(path: str | os.PathLike, records: str | None = None, key: str | N
   included), read a row group at a time.
 
   Args:
-    records: where the records lie in a JSON object: 'annotations', or 'data.questions' for nested
-      objects.
-    key: the field that receives the name of each record, for a JSON object of objects.
-    separator: of the columns of a text file; None: ',' in .csv and a tab in .tsv.
-    columns: names of the columns of a CSV or TSV file whose first line is a record.
-    kind: one of `SUFFIXES`, where the file's own says something else.
+    form: fields of `TableFormat`, for files that are otherwise.
 
   Raises:
     TableError: no such file, another suffix, a damaged file, or records that are no objects.
   """
-  return (record for _, record in read_places(path, records, key, separator, columns, kind))
+  return (record for _, record in read_places(path, TableFormat(**form)))
 
 
-def read_places(path: str | os.PathLike, records: str | None = None, key: str | None = None,
-                separator: str | None = None, columns: Sequence[str] | None = None,
-                kind: str | None = None) -> Places:
+def read_places(path: str | os.PathLike, form: TableFormat) -> Places:
   """As `read_table`, and before each record where it is: 'file:line', or what a file has instead of
   lines.
   """
   path = Path(path)
   suffixes = [s.lower() for s in path.suffixes]
-  kind = kind or (suffixes[-2] if suffixes[-1:] == ['.gz'] and len(suffixes) > 1
-                  else (suffixes or [''])[-1])
+  kind = form.kind or (suffixes[-2] if suffixes[-1:] == ['.gz'] and len(suffixes) > 1
+                       else (suffixes or [''])[-1])
   if kind not in SUFFIXES:
     raise TableError(f'{path}: a table ends in {", ".join(SUFFIXES)} (or .gz behind it)')
   if not path.is_file():
     raise TableError(f'{path}: no such file')
   if kind == '.parquet':
     return _parquet(path)
-  readers = {'.json': lambda file: _json(path, file, records, key),
+  readers = {'.json': lambda file: _json(path, file, form.records, form.key),
              '.jsonl': lambda file: _lines(path, file),
              '.txt': lambda file: ((f'{path}:{number}', {'line': line.rstrip('\r\n')})
                                    for number, line in enumerate(file, start=1) if line.strip()),
-             '.csv': lambda file: _separated(path, file, separator or ',', columns),
-             '.tsv': lambda file: _separated(path, file, separator or '\t', columns)}
+             '.csv': lambda file: _separated(path, file, form.separator or ',', form.columns),
+             '.tsv': lambda file: _separated(path, file, form.separator or '\t', form.columns)}
   return _text(path, readers[kind])
 
 

@@ -22,6 +22,7 @@ from molmo_jax.datasets.dataset import Training, clip_of, facts_of, get, media_o
 from molmo_jax.datasets.files import Files, Row, TaskError, at, url_name
 from molmo_jax.datasets.tables import TableError
 from molmo_jax.files import write_atomically
+from molmo_jax.preprocess.reading import image_size
 from molmo_jax.visible import well_formed
 
 MEDIA_KEYS = ('image', 'images', 'video')
@@ -139,16 +140,14 @@ class Reading:
 
   def _sized(self, row: Row, record: dict[str, Any]) -> Row:
     """The row with the size of its only image, for points in pixels."""
-    return row | {'_size': lambda: self.files.size(record['image'])}
+    return row | {'_size': lambda: image_size(record['image'])}
 
 
 def _even(facts: list, most: int | None) -> Iterator[list]:
   """As few parts as `most` allows, as equal in length as can be."""
   parts = 1 if most is None else -(-len(facts) // most)
-  size, larger = divmod(len(facts), parts)
-  for number in range(parts):
-    start = number * size + min(number, larger)
-    yield facts[start:start + size + (number < larger)]
+  for numbers in np.array_split(np.arange(len(facts)), parts):
+    yield [facts[number] for number in numbers]
 
 
 def urls_of(row: Row, use: Training) -> list[str]:

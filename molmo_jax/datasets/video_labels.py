@@ -11,7 +11,6 @@ from molmo_jax.datasets.files import Files, Row
 from molmo_jax.preprocess.tracks import parse_timestamp
 
 OTHER_VOICES = ('child+', 'adult+')         # who speaks, not what is done
-MOST_WINDOWS = 5
 
 
 def _segments(row: Row) -> Iterator[Row]:
@@ -126,8 +125,3 @@ def highlights(row: Row) -> str:
   """The moments in seconds."""
   windows = ', '.join(f'[{start}-{end}]' for start, end in row['relevant_windows'])
   return f'Segments: {windows}'
-
-
-def few_windows(row: Row) -> bool:
-  """Whether there are few enough moments."""
-  return len(row['relevant_windows']) <= MOST_WINDOWS

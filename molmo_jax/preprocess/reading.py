@@ -113,6 +113,17 @@ def open_image(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
     raise ValueError(f'{error}; preprocess.max_pixels={max_pixels}') from error
 
 
+def image_size(source: str | Path) -> tuple[int, int]:
+  """Width and height of an image file, turned upright; its pixels are not decoded.
+
+  Raises:
+    MediaError: as `load_image`.
+  """
+  with open_media('image', source) as file, open_image(file) as image:
+    turned = _TURNS.get(_orientation(image), (False,))[0]
+    return (image.height, image.width) if turned else image.size
+
+
 def is_image(source: str | Path) -> bool:
   """Whether a file is an image in one of the `FORMATS`, however damaged or large."""
   with open_media('image', source) as file:

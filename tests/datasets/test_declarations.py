@@ -5,9 +5,9 @@ import types
 import pytest
 
 from molmo_jax.configuration import ConfigError
-from molmo_jax.datasets.dataset import get
+from molmo_jax.datasets.dataset import Use, get
 from molmo_jax.datasets.declarations import read_declarations
-from molmo_jax.datasets.files import TaskError
+from molmo_jax.datasets.files import Files, TaskError
 
 FUNCTIONS = types.ModuleType('mine')
 FUNCTIONS.short = lambda row: row['text'][:3]
@@ -79,6 +79,17 @@ ROW = {'a': 'x', 'b': '', 'n': 7, 'of': {'deep': 1}, 'many': [{'deep': 1}, {'dee
 ])
 def test_what_a_value_stands_for(value, found):
   assert get(ROW, value) == found
+
+
+def test_rows_stay_by_the_values_of_their_columns(tmp_path):
+  (tmp_path / 'a.jsonl').write_text(''.join(
+    f'{{"n": {n}, "kind": "{kind}", "of": {of}}}\n' for n, kind, of in (
+      (1, 'a', '[1]'), (2, 'b', '[1, 2]'), (3, 'c', '[1, 2, 3]'), ('null', 'b', 'null'))))
+  def kept(**rules):
+    return [row['n'] for row in Use(files='a.jsonl', **rules).read(Files(tmp_path, 'x', tmp_path))]
+  assert kept(between={'n': (2, 3)}) == [2, 3] and kept(between={'of': (1, 2)}) == [1, 2]
+  assert kept(only={'kind': ('a', 'c')}) == [1, 3] and kept(drop={'kind': ('b',)}) == [1, 3]
+  assert kept(keep='n', drop={'n': (1,)}) == [2, 3]
 
 
 @pytest.mark.parametrize('value', ['z', 'z|y', '{z}.png', 'of.z', 'many.z', 'a.z'])

@@ -99,7 +99,7 @@ def test_images_of_the_pointing_benchmark_are_held_out(tmp_path):
   rows = [points_row(0, 'cats', 1), points_row(1, 'dogs', 1)]
   examples = points(tmp_path, 'pixmo_points', rows, (0, 1), held_out=[0])
   assert {e.images[0].rsplit('/', 1)[1] for e in examples} == {url_name(URL.format(1))}
-  with pytest.raises(TableError, match='allenai/pixmo-points-eval; the images of that benchmark'):
+  with pytest.raises(TableError, match='allenai/pixmo-points-eval there; its images are left out'):
     prepare(tmp_path / 'other', 'pixmo_points', 'data/train-0.parquet', rows, image_files(0, 1))
 
 

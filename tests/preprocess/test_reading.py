@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molmo_jax.preprocess.reading import load_image
+from molmo_jax.preprocess.reading import image_size, load_image
 from molmo_jax.preprocess.types import MediaError
 
 
@@ -32,6 +32,7 @@ def test_exif_orientation_is_applied(tmp_path, picture, orientation, turned):
   exif[0x0112] = orientation
   Image.fromarray(picture).save(path, exif=exif)
   np.testing.assert_array_equal(load_image(path), turned(picture))
+  assert image_size(path) == load_image(path).shape[1::-1]
 
 
 def test_convert_drops_transparency_and_clips_16_bits_as_the_released_training_does(tmp_path,

@@ -133,7 +133,8 @@ def _records(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
       record = media_of(tree[0], reading.use, reading.files)
     except Exception:
       record = {}
-    facts = [fact for row in tree for fact in facts_of(reading._sized(row, record), reading.use)]
+    size = functools.partial(lambda of: reading.files.size(of['image']), record)
+    facts = [fact for row in tree for fact in facts_of(row | {'_size': size}, reading.use)]
     if facts:
       records += [record | part for part in reading.parts(facts)]
   return records
