@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from molmo_jax import stopping
 from molmo_jax.configuration import ConfigError
 from molmo_jax.programs import find_config
-from molmo_jax.visible import say
+from molmo_jax.visible import say, show_in_log
 
 MOST_USED = {   # values of a configuration that --help of train.py shows
   'data.train': 'manifest of the training examples (docs/data.md)',
@@ -47,6 +47,8 @@ MOST_USED = {   # values of a configuration that --help of train.py shows
   'mesh.fsdp': 'devices that parameters are sharded over; -1: all that remain',
   'seed': 'random seed',
 }
+
+logging.get_absl_logger().addFilter(show_in_log)
 
 flags.disclaim_key_flags()   # --config belongs to the program that defines it, not to this module
 

@@ -4,6 +4,7 @@ screen, ends the line or turns the order of letters around.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -21,6 +22,12 @@ def visible(text: str) -> str:
 def well_formed(text: str) -> str:
   """`text` with U+FFFD for every half of a surrogate pair, which no file in UTF-8 can hold."""
   return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
+
+
+def show_in_log(record: logging.LogRecord) -> bool:
+  """A filter for a logger: its messages are shown as they are written."""
+  record.msg, record.args = visible(record.getMessage()), ()
+  return True
 
 
 def say(text: str = '', **options: Any) -> None:

@@ -9,8 +9,10 @@ import subprocess
 import sys
 
 import pytest
+from absl import logging
 from rich.table import Table
 
+from molmo_jax import command_line  # noqa: F401 (its import sets the log up)
 from molmo_jax.errors import LONGEST, MolmoError
 from molmo_jax.progress import Display
 from molmo_jax.terminal import WIDE, Terminal
@@ -53,6 +55,12 @@ def test_an_error_shows_hostile_texts_and_is_bounded():
   assert str(MolmoError(f'{HOSTILE}: no such file')) == f'{SHOWN}: no such file'
   long = str(MolmoError('a' * 10 ** 6 + 'end'))
   assert len(long) < LONGEST + 1 and long.endswith('end')
+
+
+def test_the_log_shows_hostile_texts(caplog):
+  with caplog.at_level('WARNING', logger='absl'):
+    logging.warning('%s: left out', HOSTILE)
+  assert f'{SHOWN}: left out' in caplog.text
 
 
 def numbers(width):

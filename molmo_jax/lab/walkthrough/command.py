@@ -43,8 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
   logging.set_verbosity(logging.WARNING)
   console = Terminal()
   run = from_config(read_config(args.config, rest).config)
-  walkthrough = walk(read_sources(args.files), run, args.question, args.answer,
-                     training=not args.inference)
+  walkthrough = walk(read_sources(args.files, run.preprocess.max_pixels), run, args.question,
+                     args.answer, training=not args.inference)
   terminal.show(walkthrough, console)
   try:
     args.out.parent.mkdir(parents=True, exist_ok=True)

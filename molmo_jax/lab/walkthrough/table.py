@@ -84,7 +84,8 @@ def _resized(w: Walkthrough) -> Stage:
   crops = ' and canvas of the crops, both from the original' * w.has_crops
   note = f'global view{crops}: {way}'
   if w.image.resize == 'letterbox' and len(w.parts) == 1 and w.has_crops:
-    _, real = images.fit(load_image(w.parts[0].source.path), *_canvas(w, w.parts[0]), w.image)
+    _, real = images.fit(load_image(w.parts[0].source.path, max_pixels=w.run.preprocess.max_pixels),
+                         *_canvas(w, w.parts[0]), w.image)
     width, height = (np.any(real, axis=axis).sum() for axis in (0, 1))
     note += f' ({width} × {height} px of the canvas are picture)'
   return Stage('resized', values, 'each on its own', note)
