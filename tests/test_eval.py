@@ -80,3 +80,24 @@ def test_a_generation_setting_that_does_not_exist_is_named(folder):
   assert '--generation=beams=two: the value must be of type int' in printed
   assert "top_p=0.5 restricts sampling" in finish(command(folder, 'eval.py', '--workdir=run',
                                                            '--generation=top_p=0.5'))[1]
+
+
+def test_records_with_any_fault_are_left_out_and_written_down(folder):
+  first = (folder / 'scenes' / 'val.jsonl').read_text().splitlines()[0]
+  good = json.loads(first)
+  bad = [('[' * 1000 + ']' * 1000), json.dumps(good | {'points': [[10 ** 400, 0]]}),
+         json.dumps(good | {'image': 'a\0.png', 'images': None, 'video': None}),
+         json.dumps(good | {'metric': 'no such metric'}), first[:-1] + ', "question": "twice"}',
+         json.dumps({'question': 'q', 'answers': ['x'], 'metric': 'exact_match',
+                     'weights': [1e39]})]
+  half = json.dumps({'question': 'q\ud800', 'answers': ['x\udc00'], 'id': '\udfff', 'image': None})
+  (folder / 'scenes' / 'odd.jsonl').write_text('\n'.join([*bad, half, first]) + '\n')
+  status, printed = finish(command(folder, 'eval.py', '--workdir=run', '--manifest=scenes/odd.jsonl',
+                                   '--out=odd'))
+  assert status == 0, printed
+  assert f'{len(bad)} records could not be used' in printed.replace('\n', ' ')
+  skipped = (folder / 'odd' / 'skipped_records.jsonl').read_text().splitlines()
+  assert [json.loads(line)['line'] for line in skipped] == list(range(1, len(bad) + 1))
+  found = [json.loads(line) for line in predictions(folder / 'odd').splitlines()]
+  assert [p['answers'] for p in found] == [['x\ufffd'], good['answers']] or len(found) == 2
+  assert found[0]['id'] == '\ufffd'

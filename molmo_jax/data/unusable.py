@@ -21,6 +21,7 @@ from absl import logging
 
 from molmo_jax.errors import MolmoError
 from molmo_jax.files import append_json, read_json_lines
+from molmo_jax.preprocess.types import Example
 from molmo_jax.visible import visible, well_formed
 
 LONGEST_PATIENCE = 10_000      # unusable records in a row, after which a run ends
@@ -41,6 +42,13 @@ def record_at(source: str) -> Iterator[None]:
     reason = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
     reason = ' '.join(reason.removeprefix(f'{source}: ').splitlines())
     raise BadRecordError(f'{source}: {reason}') from error
+
+
+def usable(records: Any) -> Iterator[Example]:
+  """The records of a manifest that can be read; the others are left out."""
+  for index in range(len(records)):
+    with contextlib.suppress(BadRecordError), record_at(records.source(index)):
+      yield records[index]
 
 
 class SkippedRecords:

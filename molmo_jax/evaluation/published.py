@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from molmo_jax import metrics
 from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import Manifest
+from molmo_jax.data.unusable import usable
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.preprocess.types import Example
 
@@ -25,8 +26,7 @@ def published_numbers(predictions: Sequence[Prediction],
   Raises:
     ValueError: a prediction whose example is not in the manifest.
   """
-  examples = {_line(example.source): example for example in
-              map(manifest.__getitem__, range(len(manifest)))}
+  examples = {_line(example.source): example for example in usable(manifest)}
   by_task: dict[str, dict[str, list[tuple[str, Example]]]] = {}
   for prediction in predictions:
     if (line := _line(prediction.source)) not in examples:

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
-from absl import logging
 
 from molmo_jax.configuration import Count, Size
 from molmo_jax.data.batching import RowShape, bucket, empty_row, pad_row, shape_of, stack_rows
@@ -85,7 +84,6 @@ def evaluate(model: LoadedModel, manifest: Manifest | WordedManifest, config: Ev
       index, item = next(source, (-1, None))
       exhausted = item is None
       if isinstance(item, str):
-        logging.warning('record skipped: %s', item)
         results[index] = item
       elif item is not None:
         shape = bucket(shape_of(item.encoded, model.config.connector.pool_slots),
@@ -97,7 +95,11 @@ def evaluate(model: LoadedModel, manifest: Manifest | WordedManifest, config: Ev
       answers = _answer(model, group, shape, rows, config.generation)
       for item, ids in zip(group, answers, strict=True):
         text = model.text(ids, config.generation.stop)
-        results[item.index] = _prediction(item.example, text, item.encoded['frame_times'])
+        try:
+          with record_at(item.example.source):
+            results[item.index] = _prediction(item.example, text, item.encoded['frame_times'])
+        except BadRecordError as error:
+          results[item.index] = str(error)
     yield _exchange(results)
     if shape is None:   # no process has anything left: one with a full group would have been heard
       return

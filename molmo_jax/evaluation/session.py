@@ -11,6 +11,7 @@ from typing import Any
 
 from molmo_jax.data.formatting import WordedManifest
 from molmo_jax.data.manifest import Manifest, ManifestError
+from molmo_jax.data.unusable import BadRecordError, SkippedRecords, record_at
 from molmo_jax.errors import MolmoError
 from molmo_jax.evaluation.compare import (
   as_json,
@@ -86,6 +87,12 @@ def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest,
         finished += len(results)
         display.update(finished)
     predictions, problems = journal.finish()
+    if is_first():
+      (folder / 'skipped_records.jsonl').unlink(missing_ok=True)
+      names = SkippedRecords(folder / 'skipped_records.jsonl')
+      for index, result in sorted(journal.done.items()):
+        if isinstance(result, str):
+          names.add(manifest.source(index), result)
     if not from_first(len(predictions)):
       raise ManifestError(f'{manifest.path}: none of {total} records could be evaluated; the '
                           f'first: {problems[0]}')
@@ -108,8 +115,8 @@ def run_evaluation(model: LoadedModel, manifest: Manifest | WordedManifest,
     console.print(f'to be judged: molmo-jax judge --predictions={folder}/predictions.jsonl '
                   f'--manifest={manifest.path} --folder={folder}/judge')
   if problems:
-    console.print(f'{len(problems)} records could not be used and are not scored; the first: '
-                  f'{problems[0]}', style='yellow')
+    console.print(f'{len(problems)} records could not be used and are not scored (named in '
+                  f'{folder}/skipped_records.jsonl); the first: {problems[0]}', style='yellow')
   console.print(f'compiled programs: {model.generator.compilations}')
   console.print(f'written: {folder}/summary.json, predictions.jsonl, report.html')
   return summary
@@ -143,8 +150,9 @@ def first_prompt(manifest: Manifest | WordedManifest, processor: Processor) -> s
   """The whole prompt of the first usable record, with equal visual tokens counted."""
   for index in range(len(manifest)):
     try:
-      row = encode(manifest[index], processor.config, processor.tokenizer, training=False)
-    except MolmoError:
+      with record_at(manifest.source(index)):
+        row = encode(manifest[index], processor.config, processor.tokenizer, training=False)
+    except BadRecordError:
       continue
     text = processor.tokenizer.decode(row.tokens.tolist(), keep_special=True)
     return re.sub(r'(<[^<>\s]+>)\1+', lambda m: f'{m[1]}×{len(m[0]) // len(m[1])}', text)

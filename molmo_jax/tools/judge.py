@@ -17,6 +17,7 @@ from pathlib import Path
 
 from molmo_jax.command_line import make_parser
 from molmo_jax.data.manifest import read_manifest
+from molmo_jax.data.unusable import usable
 from molmo_jax.evaluation.judging import KINDS, judge
 from molmo_jax.evaluation.judging.rounds import read_answers, requests_text
 from molmo_jax.evaluation.predictions import Prediction, read_predictions
@@ -62,7 +63,7 @@ def paired(records: list[Prediction], manifest: Path) -> list[tuple[str, Example
   Raises:
     ValueError: a record of another manifest, or none that is to be judged.
   """
-  examples = {(e.id or e.source): e for e in read_manifest(manifest)}
+  examples = {(e.id or e.source): e for e in usable(read_manifest(manifest))}
   pairs = []
   for record in records:
     if record.metric in KINDS:

@@ -23,7 +23,8 @@ def test_records_find_their_examples_by_line_and_every_task_has_its_numbers(tmp_
            {'question': '?', 'task': 'spots', 'metric': 'letter', 'answers': ['B'],
             'options': ['x', 'y'],
             'metadata': {'groups': ['left']}},
-           {'question': '?', 'task': 'spots', 'metric': 'exact_match', 'answers': ['B']}]
+           {'question': '?', 'task': 'spots', 'metric': 'exact_match', 'answers': ['B']},
+           {'question': 3}]                                   # which has no prediction
   (tmp_path / 'm.jsonl').write_text('\n'.join(map(json.dumps, lines)))
   manifest = read_manifest(tmp_path / 'm.jsonl')
   records = [record(2, 'spots', 'B', 'letter'), record(1, 'chart_qa', '14', 'chart_qa'),
