@@ -1,30 +1,25 @@
 """A checkpoint's chat template: messages in Hugging Face's format → the prompt as text
 (docs/model.md §8.1).
 
-The template is a jinja2 program that came with the checkpoint, so it runs in a sandbox, set up as
-`transformers` 5.23 sets it up. A checkpoint without one gets the released behaviour, written out in
-`TEMPLATES['qwen3']`: all images first (numbered if there are several), the video, the subtitles,
-and then ChatML turns, with one `<|im_end|>` between turns (training had two) and the stray blank of
-the released template before every earlier answer.
+The template is a jinja2 program that came with the checkpoint, so it runs in a sandbox, and, unless
+it is one of ours, in a process of its own with limits (`processor.sandbox`). A checkpoint without
+one gets the released behaviour, written out in `TEMPLATES['qwen3']`: all images first (numbered if
+there are several), the video, the subtitles, and then ChatML turns, with one `<|im_end|>` between
+turns (training had two) and the stray blank of the released template before every earlier answer.
 """
 
 from __future__ import annotations
 
-import datetime
-import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import jinja2.ext
-import jinja2.sandbox
-
 from molmo_jax.errors import CheckpointError
 from molmo_jax.preprocess.chat import DEMO_STYLES, MULTIPLE_CHOICE_STYLES
 from molmo_jax.preprocess.types import EncodingError, PreprocessConfig
+from molmo_jax.processor.sandbox import TemplateError, render_apart, render_here
 
+_NUMBERED = ' if media.images > 1'            # the images
 _END = 'END_OF_THE_MESSAGE_TO_CONTINUE'
 _UNTAGGED = sorted({*DEMO_STYLES, *MULTIPLE_CHOICE_STYLES})
 
@@ -38,47 +33,32 @@ def _template(message_format: str) -> str:
 
 
 TEMPLATES = {name: _template(name) for name in ('qwen3', 'role', 'none')}   # by message_format
+_OWN = {own for text in TEMPLATES.values() for own in (text, text.replace(_NUMBERED, ' if false'))}
 
 
 def default_template(config: PreprocessConfig) -> str:
   """The template of a model that came without one."""
   template = TEMPLATES[config.text.message_format]
   numbered = config.image.number_images and config.layout_format == 'released'
-  return template if numbered else template.replace(' if media.images > 1', ' if false')
+  return template if numbered else template.replace(_NUMBERED, ' if false')
 
 
-class _Generation(jinja2.ext.Extension):
-  """`{% generation %}…{% endgeneration %}`, which marks answers for training: what is inside is
-  written as it is.
-  """
-  tags = {'generation'}
-
-  def parse(self, parser):
-    next(parser.stream)
-    return parser.parse_statements(('name:endgeneration',), drop_needle=True)
-
-
-@functools.lru_cache(maxsize=16)
-def compile_template(template: str) -> jinja2.Template:
-  """The template as a program in a sandbox that cannot change what it is given.
-
-  Raises:
-    CheckpointError: it is not a jinja2 template.
-  """
-  environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
-  environment.filters['tojson'] = _to_json
-  environment.globals['raise_exception'] = _raise
-  environment.globals['strftime_now'] = lambda form: datetime.datetime.now().strftime(form)
+def check_template(template: str, name: str) -> None:
+  """Raises CheckpointError, which begins with `name`, if it is not a jinja2 template."""
   try:
-    return environment.from_string(template)
-  except jinja2.TemplateError as error:
-    raise CheckpointError(f'the chat template cannot be compiled: {error}') from error
+    _run(template, None)
+  except TemplateError as error:
+    raise CheckpointError(f'{name} cannot be compiled: {error}') from error
+
+
+def _run(template: str, variables: Mapping[str, Any] | None) -> str:
+  """What a template writes: ours in this process, those of others apart, within limits."""
+  return (render_here if template in _OWN else render_apart)(template, variables)
 
 
 def render(template: str, messages: Sequence[Mapping[str, Any]], *,
            add_generation_prompt: bool = True, continue_final_message: bool = False,
-           **variables: Any) -> str:
+           name: str = 'the chat template', **variables: Any) -> str:
   """The prompt that a template makes of a conversation.
 
   Args:
@@ -87,26 +67,25 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], *,
       left out.
     add_generation_prompt: open an answer at the end.
     continue_final_message: end with the last message's last text, which the model then continues.
-    variables: what else the template may read, such as `bos_token`.
+    name: of the template, for errors.
+    variables: what else the template may read, such as `bos_token`: plain data.
 
   Raises:
-    EncodingError: the template rejects the messages, or does not write the message that is to be
-      continued.
-    CheckpointError: it is not a jinja2 template.
+    EncodingError: the template rejects the messages, exceeds a limit (`processor.sandbox`), or does
+      not write the message that is to be continued.
   """
-  program = compile_template(template)
   if continue_final_message:
     messages = [*messages[:-1], _marked(messages[-1])]
   try:
-    text = program.render(messages=messages, tools=None, documents=None,
-                          add_generation_prompt=add_generation_prompt, **variables)
-  except Exception as error:   # a template is a program of others, which may fail in any way
-    raise EncodingError(f'the chat template rejects the messages: {error}') from error
+    text = _run(template, dict(variables, messages=list(messages), tools=None, documents=None,
+                               add_generation_prompt=add_generation_prompt))
+  except TemplateError as error:
+    raise EncodingError(f'{name} rejects the messages: {error}') from error
   if not continue_final_message:
     return text
   end = text.rfind(_END)
   if end < 0:
-    raise EncodingError('the chat template does not write the last message, the answer to continue')
+    raise EncodingError(f'{name} does not write the last message, the answer to continue')
   # A template that strips the text also strips the blanks before the mark, as transformers does.
   return text[:end] if text[end:].startswith(_END + ' ') else text[:end].rstrip()
 
@@ -123,13 +102,3 @@ def _marked(message: Mapping[str, Any]) -> dict[str, Any]:
     raise EncodingError('the last message is an answer without text; there is nothing to continue')
   last['text'] = f'{last["text"]}{_END} '
   return {**message, 'content': parts}
-
-
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None,
-             separators: tuple[str, str] | None = None, sort_keys: bool = False) -> str:
-  return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
-                    sort_keys=sort_keys)
-
-
-def _raise(message: str) -> None:
-  raise jinja2.TemplateError(message)

@@ -70,11 +70,13 @@ class Processor:
   points = staticmethod(pixel_points)
 
   def __init__(self, tokenizer: Tokenizer, config: PreprocessConfig, *, template: str | None = None,
-               eos_ids: Sequence[int] | None = None, files: Mapping[str, bytes] | None = None):
+               template_file: Path | None = None, eos_ids: Sequence[int] | None = None,
+               files: Mapping[str, bytes] | None = None):
     """A processor of one's own parts.
 
     Args:
       template: a chat template; None: the one of `config.text.message_format`.
+      template_file: where the template was read, for errors.
       eos_ids: ids that end an answer; None: the tokenizer's.
       files: contents of the files it came from, which `save` writes back.
     """
@@ -84,7 +86,8 @@ class Processor:
     self._files = files
     # The released templates write `Image k` themselves; other layouts write their own text.
     self._numbers_images = config.layout_format != 'released' and config.image.number_images
-    chat_template.compile_template(self.template)
+    self._template_name = f'the chat template{f" of {template_file}" if template_file else ""}'
+    chat_template.check_template(self.template, self._template_name)
 
   @classmethod
   def from_pretrained(cls, folder: str | os.PathLike[str]) -> Processor:
@@ -206,6 +209,7 @@ class Processor:
     prompt = chat_template.render(
       self.template, chat.messages, continue_final_message=continues,
       add_generation_prompt=not continues and add_generation_prompt is not False,
+      name=self._template_name,
       **self.tokenizer.named_tokens)
     self._check_prompt(prompt, chat)
     return prompt

@@ -47,34 +47,40 @@ def read_processor_files(folder: Path) -> dict[str, Any]:
   for key, token in TOKEN_IDS.items():
     if model.has(key) and model.values[key] != tokenizer.special.get(token):
       model.fail(key, f'but the tokenizer has {token} at {tokenizer.special.get(token)}')
-  return dict(tokenizer=tokenizer, config=read_config(folder), template=_read_template(folder),
-              eos_ids=_read_eos_ids(folder, tokenizer), files=read_contents(folder))
+  template, file = _read_template(folder)
+  return dict(tokenizer=tokenizer, config=read_config(folder), template=template,
+              template_file=file, eos_ids=_read_eos_ids(folder, tokenizer),
+              files=read_contents(folder))
 
 
 def read_contents(folder: Path) -> dict[str, bytes]:
   """The files of the processor in a folder, by name."""
-  return {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+  return {name: _read(folder / name) for name in FILES if (folder / name).exists()}
 
 
-def _read_template(folder: Path) -> str | None:
+def _read(file: Path) -> bytes:
+  with open_regular(file) as opened:
+    return opened.read()
+
+
+def _read_template(folder: Path) -> tuple[str | None, Path | None]:
+  """The chat template, if there is one, and the file it stands in."""
   file = folder / 'chat_template.jinja'
   if file.exists():
     try:
-      with open_regular(file, 'r', encoding='utf-8') as opened:
-        return opened.read()
+      return _read(file).decode('utf-8'), file
     except (OSError, UnicodeDecodeError) as error:
       raise CheckpointError(f'{file}: cannot be read as text ({error})') from None
-  if is_v1(folder):
-    # its processor writes prompts itself; tokenizer_config.json has the language model's template
-    return None
-  for name in ('chat_template.json', 'processor_config.json', 'tokenizer_config.json'):
+  # of Molmo v1 the processor writes prompts itself; tokenizer_config.json has the language model's
+  for name in () if is_v1(folder) else ('chat_template.json', 'processor_config.json',
+                                        'tokenizer_config.json'):
     template = Section.read(folder / name, optional=True).take(
       'chat_template', kind=str | tuple[dict[str, str], ...], default=None)
     if isinstance(template, tuple):           # [{'name': 'default', 'template': …}, …]
       template = {entry.get('name'): entry.get('template') for entry in template}.get('default')
     if template:
-      return template
-  return None
+      return template, folder / name
+  return None, None
 
 
 def _read_eos_ids(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from molmo_jax.errors import CheckpointError
 from molmo_jax.preprocess.types import MOLMO_V1, EncodingError, PreprocessConfig
-from molmo_jax.processor.chat_template import TEMPLATES, default_template, render
+from molmo_jax.processor.chat_template import TEMPLATES, check_template, default_template, render
 
 CHECKPOINT = Path(__file__).parents[1] / 'golden' / 'molmo2_qwen_hub' / 'chat_template.jinja'
 IMAGE, VIDEO = {'type': 'image'}, {'type': 'video'}
@@ -120,5 +121,5 @@ def test_what_a_template_may_not_do_is_an_error_of_the_messages(template, error)
 
 
 def test_a_template_that_is_no_template_is_an_error():
-  with pytest.raises(ValueError, match='cannot be compiled'):
-    render('{% if %}', [])
+  with pytest.raises(CheckpointError, match='a.jinja cannot be compiled'):
+    check_template('{% if %}', 'a.jinja')
