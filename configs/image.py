@@ -20,12 +20,8 @@ flags everything starts from random numbers.
 from ml_collections import ConfigDict
 
 from configs import stages
-from molmo_jax.experiment import complete
 
 
 def get_config(arguments: str = '') -> ConfigDict:
   """The configuration for options such as size=8b,stage=sft,data=FOLDER."""
-  o = stages.options(arguments, size='8b', stage='pretrain', data='')
-  if o['stage'] not in ('pretrain', 'sft'):
-    raise ValueError(f'stage={o["stage"]} is unknown; configs/image.py has: pretrain, sft')
-  return complete(stages.config('image', o['size'], o['stage'], o['data']))
+  return stages.config('image', arguments, ('pretrain', 'sft'))

@@ -4,10 +4,13 @@ Each stage starts from the weights of the one before, `--config.init_from=DIR`; 
 language model and an image tower, `--config.init_llm=… --config.init_vit=…` (docs/checkpoints.md).
 """
 
+from collections.abc import Sequence
+
 from ml_collections import ConfigDict
 
 from configs import molmo2
 from molmo_jax.datasets.recipes import recipe
+from molmo_jax.experiment import complete
 
 # tokens of a row, crops and frames of a row, frames of a video, steps
 ROWS = {'pretrain': (2_536, 16, 16, 31_000), 'sft': (16_384, 128, 128, 30_000),
@@ -25,13 +28,19 @@ def options(arguments: str, **defaults: str) -> dict[str, str]:
   return defaults | given
 
 
-def config(name: str, size: str, stage: str, folder: str) -> ConfigDict:
+def config(name: str, arguments: str, known: Sequence[str]) -> ConfigDict:
   """A whole recipe.
 
   Args:
-    folder: of the manifests that tools/prepare_dataset wrote; those of the stage that are there are
-      mixed at the released rates. '': no mixture; give `data.train`.
+    name: of the configuration file.
+    arguments: size=, stage=, and data=, the folder of the manifests that tools/prepare_dataset
+      wrote: those of the stage that are there are mixed at the released rates. Without it there is
+      no mixture; give `data.train`.
+    known: the stages of the file; the first is the usual one.
   """
+  size, stage, folder = options(arguments, size='8b', stage=known[0], data='').values()
+  if stage not in known:
+    raise ValueError(f'stage={stage} is unknown; configs/{name}.py has: {", ".join(known)}')
   tokens, crops, frames, steps = ROWS[stage]
   pretrain = stage == 'pretrain'
   c = ConfigDict()
@@ -69,4 +78,4 @@ def config(name: str, size: str, stage: str, folder: str) -> ConfigDict:
   c.evaluation = ConfigDict(
     dict(batch_size=8 if pretrain else 2, generation=dict(max_new_tokens=256)))
   c.mesh = ConfigDict(dict(data=1, fsdp=-1, context=1, tensor=1))
-  return c
+  return complete(c)

@@ -14,12 +14,8 @@ The last frame of a clip is always kept; images take K = 8 crops in training and
 from ml_collections import ConfigDict
 
 from configs import stages
-from molmo_jax.experiment import complete
 
 
 def get_config(arguments: str = '') -> ConfigDict:
   """The configuration for options such as size=8b,stage=sft,data=FOLDER."""
-  o = stages.options(arguments, size='8b', stage='sft', data='')
-  if o['stage'] not in ('sft', 'long_context'):
-    raise ValueError(f'stage={o["stage"]} is unknown; configs/video.py has: sft, long_context')
-  return complete(stages.config('video', o['size'], o['stage'], o['data']))
+  return stages.config('video', arguments, ('sft', 'long_context'))

@@ -63,10 +63,9 @@ def recipe(stage: str, folder: str | Path, present_only: bool = False) -> dict[s
       manifest = Path(folder) / f'{entry.name}.jsonl'
       if present_only and not manifest.exists():
         continue
-      fields = dict(size=entry.size, message_weight=entry.message_weight)
-      mixture[entry.name] = dict(manifest=str(manifest), group=name, rate=entry.rate,
-                                 p_high_res=entry.p_high_res,
-                                 **{k: v for k, v in fields.items() if v is not None})
+      fields = vars(entry) | dict(manifest=str(manifest), group=name)
+      mixture[entry.name] = {key: value for key, value in fields.items()
+                             if key != 'name' and value is not None}
       groups[name] = group.rate
   if not mixture:
     raise ValueError(f'{folder} holds none of the manifests of stage {stage}; write them with '

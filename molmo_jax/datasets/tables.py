@@ -74,8 +74,7 @@ def read_places(path: str | os.PathLike, form: TableFormat) -> Places:
   """
   path = Path(path)
   suffixes = [s.lower() for s in path.suffixes]
-  kind = form.kind or (suffixes[-2] if suffixes[-1:] == ['.gz'] and len(suffixes) > 1
-                       else (suffixes or [''])[-1])
+  kind = form.kind or next((suffix for suffix in reversed(suffixes) if suffix != '.gz'), '')
   if kind not in SUFFIXES:
     raise TableError(f'{path}: a table ends in {", ".join(SUFFIXES)} (or .gz behind it)')
   if not path.is_file():

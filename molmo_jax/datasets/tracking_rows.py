@@ -22,11 +22,6 @@ def frame_sampling(video_fps: float, least: int = 1) -> dict[str, Any]:
   return {'frame_sample_mode': 'fps', 'candidate_fps': rates}
 
 
-def seconds(time: float | str) -> float:
-  """A time of a row, which some tables write as text."""
-  return parse_timestamp(time) if isinstance(time, str) else float(time)
-
-
 def can_be_sampled(row: Row) -> bool:
   """Whether frames at the rate of the row exist in its video."""
   return row['fps'] > 0 and row['sampling_fps'] > 0 and row['fps'] % row['sampling_fps'] == 0
@@ -42,5 +37,5 @@ def track_facts(row: Row) -> Iterator[Fact]:
       if str(point['id']) in known and point['point']:
         x, y = point['point'][0] / row['width'], point['point'][1] / row['height']
         objects[str(known[str(point['id'])])] = [x, y, True] if point['occluded'] else [x, y]
-    moments.append([seconds(frame['time']), objects])
+    moments.append([parse_timestamp(str(frame['time'])), objects])
   yield {'label': row['expression'], 'fps': row['sampling_fps'], 'tracks': moments}

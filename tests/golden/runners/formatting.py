@@ -308,7 +308,7 @@ def _question_problems(example: Example, expected: dict[str, Any]) -> Iterator[s
 def _settings(case: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
   from configs import stages
   crops, task = case['image_crops'], resolve_tasks('muir_bench')[0]
-  sft = stages.config('video', '4b', 'sft', '').preprocess.image
+  sft = stages.config('video', 'size=4b', ('sft',)).preprocess.image
   asked = task.preprocess(PreprocessConfig()).image
   ours = {'pretrain': (sft.max_crops,),
           'sft': (sft.max_crops, min(sft.max_crops, asked.max_multi_image_crops), sft.max_images),
