@@ -262,8 +262,7 @@ def facts_of(row: Row, fields: Fields) -> list[Fact]:
             for fact in facts_of(row | {'_part': part} | part, fields)]
   if fields.asked:
     return [fact for one in fields.asked for fact in facts_of(row, one)]
-  style = style_of(row, fields)
-  fact: dict[str, Any] = {'style': style} if style else {}
+  fact: dict[str, Any] = {'style': style} if (style := style_of(row, fields)) else {}
   if fields.facts is not None:
     return [found if 'styles' in found else {**fact, **found} for found in fields.facts(row)]
   if fields.asks:

@@ -120,8 +120,7 @@ class Files:
     if not isinstance(value, bytes) or not value:
       raise TaskError(f'{self.root}: {name}: a picture is a path or bytes, not '
                       f'{type(value).__name__}')
-    suffix = next((suffix for start, suffix in _SUFFIXES.items() if value.startswith(start)),
-                  '.img')
+    suffix = next((s for start, s in _SUFFIXES.items() if value.startswith(start)), '.img')
     path = self.media / f'{name or hashlib.sha256(value).hexdigest()}{suffix}'
     if not path.exists() or path.stat().st_size != len(value):
       path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,7 @@ _PARTS = {
   'One image': ('single_image', 'single_image_test', 'more_image'),
   'Several images': ('multi_image', 'more_multi_image'),
   'Video': ('short_video', 'long_video', 'more_video'),
-  'Counting, pointing, tracking': ('image_pointing', 'video_pointing', 'tracking', 'more_pointing'),
-}
+  'Counting, pointing, tracking': ('image_pointing', 'video_pointing', 'tracking', 'more_pointing')}
 
 
 def tables() -> str:

@@ -7,6 +7,7 @@ counting are here; what differs between datasets is in their `Dataset` and `Trai
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Callable, Hashable, Iterator
@@ -50,9 +51,7 @@ class Reading:
 
   def rows(self) -> Iterator[Row]:
     """The rows, counted; errors name the row and the dataset."""
-    for row in self.use.questions(self.files, self.use.flat):
-      if self.limit is not None and self.counts.rows >= self.limit:
-        return
+    for row in itertools.islice(self.use.questions(self.files, self.use.flat), self.limit):
       self.counts.rows += 1
       if self.counts.rows % 500 == 0:
         self.progress(self.counts)

@@ -127,19 +127,10 @@ def hallucer(rows: list[Row], split: str) -> list[Row]:
     for number, row in enumerate(rows) for question in (row['basic'], row['hallucination'])]
 
 
-def is_choice(row: Row) -> bool:
-  """Whether the question is one of multiple choice."""
-  return row['eval_method'] == 'multiple_choice'
-
-
 def ocr_style(row: Row) -> str:
   """With or without options."""
-  return 'video_eval_multiple_choice' if is_choice(row) else 'video_eval_short_answer'
-
-
-def ocr_options(row: Row) -> list[str] | None:
-  """The options, where there are any."""
-  return row['option'] or None
+  choice = row['eval_method'] == 'multiple_choice'
+  return 'video_eval_multiple_choice' if choice else 'video_eval_short_answer'
 
 
 def motion_answer(row: Row) -> str | None:

@@ -13,22 +13,12 @@ from molmo_jax.preprocess.tracks import parse_timestamp
 OTHER_VOICES = ('child+', 'adult+')         # who speaks, not what is done
 
 
-def _segments(row: Row) -> Iterator[Row]:
+def segments(row: Row) -> Iterator[Row]:
   """Steps of a video with their segments in seconds: COIN, YouCook2, ActivityNet."""
   for step in row.get('annotation') or row.get('annotations') or ():
     start, end = step['segment']
     if start < end:
-      yield dict(step, video=row['id'], start=start, end=end)
-
-
-def training_steps(row: Row) -> Iterator[Row]:
-  """The steps of a video for training."""
-  return _segments(row) if row['subset'] == 'training' else iter(())
-
-
-def known_steps(row: Row) -> Iterator[Row]:
-  """The steps of a video for training or validation."""
-  return _segments(row) if row['subset'] in ('training', 'validation') else iter(())
+      yield dict(step, video=row['id'], start=start, end=end, subset=row['subset'])
 
 
 def moments_in_time(row: Row) -> Iterator[Row]:
@@ -52,9 +42,9 @@ def charades(row: Row) -> Iterator[Row]:
 
 def recipe_steps(row: Row) -> Iterator[Row]:
   """Every step twice: its part of the video alone, and the whole video with times."""
-  for step in training_steps(row):
+  for step in segments(row):
     yield step
-    yield {key: step[key] for key in ('video', 'sentence', 'segment')}
+    yield {key: step[key] for key in ('video', 'sentence', 'segment', 'subset')}
 
 
 def recipe_step(row: Row) -> list[Fact]:
