@@ -27,6 +27,8 @@ class Terminal(Console):
     super().__init__(markup=False, emoji=False, highlight=False, **options)
     if 'width' not in options and not self.is_terminal:
       self.width = WIDE
+    if hasattr(self.file, 'reconfigure'):   # what its encoding lacks is no reason to end
+      self.file.reconfigure(errors='backslashreplace')
 
   def render_str(self, text: str, **options: Any) -> Text:
     """The one place where rich makes a text of a string: printed, or a cell or title of a table."""

@@ -63,6 +63,16 @@ def test_the_log_shows_hostile_texts(caplog):
   assert f'{SHOWN}: left out' in caplog.text
 
 
+def test_an_output_in_ascii_shows_the_rest_as_escapes():
+  program = ('from molmo_jax.terminal import Terminal\nfrom rich.table import Table\n'
+             'table = Table("3 \u00d7 4")\ntable.add_row("caf\u00e9 \u65e5")\n'
+             'Terminal().print(table)\nprint("\u00d7")\n')
+  done = subprocess.run([sys.executable, '-c', program], capture_output=True, check=False,
+                        env={**os.environ, 'PYTHONIOENCODING': 'ascii'})
+  assert done.returncode == 0, done.stderr
+  assert rb'3 \xd7 4' in done.stdout and rb'caf\xe9 \u65e5' in done.stdout
+
+
 def numbers(width):
   """A comparison of two evaluations with long names, printed."""
   table = Table(show_edge=False, pad_edge=False)
