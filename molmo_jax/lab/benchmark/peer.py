@@ -70,8 +70,7 @@ def _import_torchvision(torch: Any) -> None:
   _DECLARED.append(library)
   for operator in ('nms', 'qnms'):
     try:
-      library.define(
-        f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+      library.define(f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
     except RuntimeError:
       pass   # the first attempt declared it
   import torchvision  # noqa: F401

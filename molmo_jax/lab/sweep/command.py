@@ -87,12 +87,10 @@ def _parser() -> argparse.ArgumentParser:
                       help='folder of the sweep; default: %(default)s')
   parser.add_argument('--processes', type=positive, metavar='N',
                       help='runs at the same time; default: one per core on a CPU, else one')
-  parser.add_argument('--list', action='store_true',
-                      help='show what would be run, and how long it takes')
-  parser.add_argument('--dry_run', action='store_true',
-                      help='print the commands of the runs that are not finished')
-  parser.add_argument('--report_only', action='store_true',
-                      help='make the report from what is finished, and run nothing')
+  for flag, text in (('--list', 'show what would be run, and how long it takes'),
+                     ('--dry_run', 'print the commands of the runs that are not finished'),
+                     ('--report_only', 'make the report from what is finished, and run nothing')):
+    parser.add_argument(flag, action='store_true', help=text)
   parser.add_argument('--insert', metavar='FILE',
                       help='a Markdown file with marks that the tables are put between, too')
   return parser

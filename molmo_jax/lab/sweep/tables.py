@@ -76,8 +76,7 @@ def verdict(study: StudyResult) -> str:
   tested = [(arm, study.difference(arm)) for arm in study.compared]
   if not tested or tested[0][1].n < 2:
     return 'Too few finished seeds for a test.'
-  said = [f'{arm.name} {signed(d.mean)} points ({p_phrase(d.p)})' for arm, d in tested
-          if d.strong]
+  said = [f'{arm.name} {signed(d.mean)} points ({p_phrase(d.p)})' for arm, d in tested if d.strong]
   what = study.tasks[0] if len(study.tasks) == 1 else f'the mean of {", ".join(study.tasks)}'
   if not said:
     return f'No arm differs from the baseline in {what} with p < {STRONG:g}.'
