@@ -91,6 +91,9 @@ def _load(checkpoints: ocp.training.Checkpointer, step: int, abstract_state: Any
   options = ocp.options.PyTreeOptions(
     loading=ocp.options.PyTreeOptions.Loading(partial_load=bool(part)))
   try:
+    for file in Path(checkpoints.directory, str(step)).rglob('*'):
+      if not (file.is_file() or file.is_dir()):   # Orbax would wait for a FIFO
+        raise ValueError(f'{file} is not a regular file')
     _check_shapes(checkpoints, step, abstract_state, part)
     with ocp.Context(pytree_options=options):
       found = checkpoints.load_checkpointables(step, {'state': abstract_state, 'meta': None})

@@ -9,6 +9,7 @@ nothing until they have learned).
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,9 @@ from molmo_jax.processor.processor import Processor
 from molmo_jax.progress import Display
 from molmo_jax.terminal import Terminal
 
-# What a run chooses; everything else comes from the checkpoint.
-CHOICES = frozenset(f'{section}.{name}' for section, names in {
-  'model': ('attention', 'blind', 'dtype', 'residual_dtype', 'remat', 'unroll', 'bidirectional'),
-  'model.connector': ('feature_dropout', 'layout_embedding', 'layout_grid', 'layout_crops'),
-  'model.llm': ('residual_dropout', 'response_residual_dropout'),
-  'preprocess.image': ('max_crops', 'max_crops_eval', 'max_multi_image_crops', 'max_images',
-                       'max_images_eval', 'clamp_small_sides', 'reading'),
-  'preprocess.video': ('max_frames', 'max_frames_eval', 'max_fps', 'frame_sample_mode',
-                       'subtitle_mode', 'candidate_fps'),
-  'preprocess': ('max_pixels',),
-  'preprocess.text': ('style_prefix', 'message_weight', 'max_sequence_length',
-                      'max_sequence_length_eval', 'max_text_tokens', 'shuffle_branches'),
-}.items() for name in names)
-# Choices whose default means: as the checkpoint has it.
-INHERITED = frozenset({'model.bidirectional', 'preprocess.image.clamp_small_sides',
-                       'preprocess.text.style_prefix'})
+_TABLE = tomllib.loads(Path(__file__).with_name('choices.toml').read_text(encoding='utf-8'))
+INHERITED = frozenset(_TABLE.pop('inherited'))
+CHOICES = frozenset(f'{section}.{name}' for section, names in _TABLE.items() for name in names)
 FRESH = {'connector/layout/': jnp.zeros}   # parameters that no released checkpoint has
 
 

@@ -1,8 +1,10 @@
-"""One table from parameter paths to the mesh: who holds which part of which array."""
+"""Who holds which part of which array: `sharding.toml`, from parameter paths to the mesh."""
 
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,26 +17,9 @@ from molmo_jax.configuration import ConfigError
 from molmo_jax.parallel.activations import ROWS, Axes, axes_for, current_mesh
 from molmo_jax.parameters import path_name
 
-# First match wins; paths of optimizer state end like those of their parameters, so the patterns are
-# anchored there. In `blocks` the leading axis is the layer, which is never split. The vocabulary
-# (151,936) is not split either: it does not divide by large meshes. 'fsdp' stands for fsdp and
-# context together: parameters are spread over both.
-RULES: tuple[tuple[str, P], ...] = (
-  (r'blocks/.*(query|key|value)/kernel$', P(None, 'fsdp', 'tensor')),
-  (r'blocks/.*attention/out/kernel$', P(None, 'tensor', None, 'fsdp')),
-  (r'vit/blocks/out/kernel$', P(None, 'tensor', None, 'fsdp')),
-  (r'blocks/mlp/router/kernel$', P(None, 'fsdp')),
-  (r'blocks/mlp/(gate|up)$', P(None, None, 'fsdp', 'tensor')),      # [layer, expert, width, hidden]
-  (r'blocks/mlp/down$', P(None, None, 'tensor', 'fsdp')),
-  (r'blocks/.*(gate|up)/kernel$', P(None, 'fsdp', 'tensor')),
-  (r'blocks/.*down/kernel$', P(None, 'tensor', 'fsdp')),
-  (r'pooling/attention/(query|key|value)/kernel$', P('fsdp', 'tensor')),
-  (r'pooling/attention/out/kernel$', P('tensor', None, 'fsdp')),
-  (r'projector/.*(gate|up)/kernel$', P('fsdp', 'tensor')),
-  (r'projector/.*down/kernel$', P('tensor', 'fsdp')),
-  (r'(base|head|patch_embedding/kernel)$', P(None, 'fsdp')),
-  (r'.*', P()),
-)
+_TABLE = tomllib.loads(Path(__file__).with_suffix('.toml').read_text(encoding='utf-8'))
+RULES = tuple((pattern, P(*(None if axis == '-' else axis for axis in axes.split())))
+              for pattern, axes in _TABLE.items())
 BATCH = P(ROWS)
 
 
