@@ -28,7 +28,13 @@ def open_checkpoints(directory: str | Path, keep: int = 2,
 
   The newest `keep` are kept, and for good those whose step is a multiple of `keep_every`, if that
   is not 0.
+
+  Raises:
+    CheckpointError: a FIFO, a device or a broken link among the files.
   """
+  for file in Path(directory).rglob('*'):
+    if not (file.is_file() or file.is_dir()):   # Orbax would wait for a FIFO
+      raise CheckpointError(f'{file}: neither a regular file nor a folder; delete it')
   policies = ocp.training.preservation_policies
   kept = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
   return ocp.training.Checkpointer(Path(directory).absolute(),
@@ -42,7 +48,7 @@ def save(checkpoints: ocp.training.Checkpointer, step: int, state: Any, data: An
   Args:
     data: the position in the data, as plain values that JSON can write; the same in all processes.
   """
-  meta = {'format': FORMAT, 'checksums': _checksums(state), 'data': data}
+  meta = {'format': FORMAT, 'checksums': _checksums(state), 'shapes': _shapes(state), 'data': data}
   # force: without it a save is dropped, silently, while an earlier one is still being written
   checkpoints.save_checkpointables_async(step, {'state': state, 'meta': meta}, force=True)
 
@@ -72,7 +78,10 @@ def restore(checkpoints: ocp.training.Checkpointer, step: int | None,
     logging.warning('the checkpoint %s is damaged: %s. It is set aside; trying the one before',
                     folder, damage)
     if is_first():
-      folder.rename(folder.with_name(f'{DAMAGED}{number}'))
+      aside = folder.with_name(f'{DAMAGED}{number}')
+      while aside.exists():
+        aside = folder.with_name(f'{aside.name}_')
+      folder.rename(aside)
     process_allgather(None)          # nobody lists the folder before it has its new name
     checkpoints.reload()
     return restore(checkpoints, None, abstract_state)
@@ -91,10 +100,8 @@ def _load(checkpoints: ocp.training.Checkpointer, step: int, abstract_state: Any
   options = ocp.options.PyTreeOptions(
     loading=ocp.options.PyTreeOptions.Loading(partial_load=bool(part)))
   try:
-    for file in Path(checkpoints.directory, str(step)).rglob('*'):
-      if not (file.is_file() or file.is_dir()):   # Orbax would wait for a FIFO
-        raise ValueError(f'{file} is not a regular file')
-    _check_shapes(checkpoints, step, abstract_state, part)
+    shapes = checkpoints.load_checkpointables(step, {'meta': None})['meta'].get('shapes')
+    _check_shapes(checkpoints, step, abstract_state, part, shapes)
     with ocp.Context(pytree_options=options):
       found = checkpoints.load_checkpointables(step, {'state': abstract_state, 'meta': None})
     problem = _compare(found['meta'], found['state'])
@@ -140,11 +147,9 @@ def _compare(meta: dict[str, Any], tree: Any) -> str | None:
   if meta['format'] != FORMAT:
     raise CheckpointError(f'the checkpoint has format {meta["format"]} of another version of this '
                           f'program, which reads format {FORMAT}')
-  wrong = []
-  for path, (dtype, total) in _checksums(tree).items():
-    stored_dtype, stored_total = meta['checksums'][path]
-    if dtype == stored_dtype and total != stored_total:
-      wrong.append(path)
+  stored = meta['checksums']
+  wrong = [path for path, (dtype, total) in _checksums(tree).items()
+           if dtype == stored[path][0] and total != stored[path][1]]
   return f'the contents of {len(wrong)} arrays have changed, first {wrong[0]}' if wrong else None
 
 
@@ -163,19 +168,29 @@ def restore_params(checkpoints: ocp.training.Checkpointer, step: int | None,
 def _choose(checkpoints: ocp.training.Checkpointer, step: int | None) -> int:
   steps = [c.step for c in checkpoints.checkpoints]
   if not steps:
-    raise CheckpointError(f'{checkpoints.directory} holds no checkpoint: train first, or give '
-                          'another --workdir')
+    aside = sorted(p.name for p in Path(checkpoints.directory).glob(f'{DAMAGED}*'))
+    why = (f'what it had is damaged and was set aside as {listing(aside)}' if aside else
+           'train first, or give another --workdir')
+    raise CheckpointError(f'{checkpoints.directory} holds no checkpoint: {why}')
   if step is not None and step not in steps:
     raise CheckpointError(f'{checkpoints.directory} holds no step {step}; it holds {steps}')
   return max(steps) if step is None else step
 
 
-def _check_shapes(checkpoints: ocp.training.Checkpointer, step: int, abstract: Any,
-                  part: str) -> None:
-  """One error that lists every array that differs, instead of the first that fails deep inside."""
-  stored = flatten_paths(checkpoints.checkpointables_metadata(step).metadata['state'])
-  have, want = ({name.removeprefix(part): tuple(x.shape) for name, x in arrays.items()
-                 if name.startswith(part)} for arrays in (stored, flatten_paths(abstract)))
+def _shapes(tree: Any) -> dict[str, str]:
+  return {name: str(tuple(x.shape)) for name, x in flatten_paths(tree).items()}
+
+
+def _check_shapes(checkpoints: ocp.training.Checkpointer, step: int, abstract: Any, part: str,
+                  shapes: dict[str, str] | None) -> None:
+  """One error that lists every array that differs, instead of the first that fails deep inside.
+  ValueError if the files contradict what was noted of them, `shapes` (None in old checkpoints).
+  """
+  stored = _shapes(checkpoints.checkpointables_metadata(step).metadata['state'])
+  if shapes not in (None, stored):
+    raise ValueError('the list of its arrays has changed')
+  have, want = ({name.removeprefix(part): shape for name, shape in arrays.items()
+                 if name.startswith(part)} for arrays in (stored, _shapes(abstract)))
   wrong = [f'{name}: stored {have.get(name, "nothing")}, the configuration makes '
            f'{want.get(name, "nothing")}' for name in sorted(have.keys() | want.keys())
            if have.get(name) != want.get(name)]

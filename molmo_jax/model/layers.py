@@ -19,9 +19,7 @@ from molmo_jax.kernels.cpu import product
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   'gelu_tanh': lambda x: jax.nn.gelu(x, approximate=True),
   'gelu': lambda x: jax.nn.gelu(x, approximate=False),
-  'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
-  'silu': jax.nn.silu,
-}
+  'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x), 'silu': jax.nn.silu}
 
 
 def fan_in_normal(fan_in: int, residual_layers: int = 0) -> Callable:

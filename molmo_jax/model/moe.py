@@ -47,8 +47,7 @@ class MixtureOfExperts(nn.Module):
     scores = Einsum('bsd,de->bse', (width, self.experts), None, jnp.float32, name='router')(x)
     weights, chosen = jax.lax.top_k(jax.nn.softmax(scores, axis=-1), self.per_token)
     into, out = (self.experts, width, hidden), (self.experts, hidden, width)
-    kernels = (self.param('gate', fan_in_normal(width), into),
-               self.param('up', fan_in_normal(width), into),
+    kernels = (*(self.param(name, fan_in_normal(width), into) for name in ('gate', 'up')),
                self.param('down', self.down_init or fan_in_normal(hidden), out))
     return mix(x.astype(self.dtype), weights, chosen, tuple(k.astype(self.dtype) for k in kernels))
 

@@ -23,8 +23,8 @@ class GatedMlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B S I']) -> Float[Array, 'B S D']:
-    gate = Einsum('bsi,if->bsf', (x.shape[-1], self.hidden), None, self.dtype, name='gate')(x)
-    up = Einsum('bsi,if->bsf', (x.shape[-1], self.hidden), None, self.dtype, name='up')(x)
+    gate, up = (Einsum('bsi,if->bsf', (x.shape[-1], self.hidden), None, self.dtype, name=name)(x)
+                for name in ('gate', 'up'))
     return Einsum('bsf,fd->bsd', (self.hidden, self.width), None, self.dtype, self.down_init,
                   name='down')(ACTIVATIONS['silu'](gate) * up)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -208,8 +211,56 @@ def test_nothing_but_damage_is_said(three):
   for step in '123':
     damage(three / step, 'missing')
   with open_checkpoints(three, keep=3) as checkpoints:
-    with pytest.raises(CheckpointError, match='holds no checkpoint'):
+    with pytest.raises(CheckpointError, match='holds no checkpoint: what it had is damaged and was '
+                       'set aside as damaged_1, damaged_2, damaged_3'):
       restore(checkpoints, None, abstract(make_state(1, 4000)))
+
+
+METADATA = ('manifest.ocdbt', '_METADATA', '_sharding', '_CHECKPOINT_METADATA', 'd/*')
+
+
+@pytest.mark.parametrize('name', METADATA)
+@pytest.mark.parametrize('how', ['missing', 'empty', 'half', 'zeros'])
+@pytest.mark.parametrize('item', ['state', 'meta'])
+def test_damage_in_metadata_sets_a_checkpoint_aside_and_the_one_before_is_used(
+    saved, tmp_path, item, how, name):
+  if item == 'meta' and name in ('_sharding', '_CHECKPOINT_METADATA'):
+    pytest.skip('not there')
+  folder = tmp_path / 'checkpoints'
+  shutil.copytree(saved[0], folder)
+  newest = folder / '5' if name == '_CHECKPOINT_METADATA' else folder / '5' / item
+  for file in newest.glob(name):
+    contents = file.read_bytes()
+    file.write_bytes({'half': contents[:len(contents) // 2], 'zeros': bytes(len(contents))}.get(
+      how, b''))
+    if how == 'missing':
+      file.unlink()
+  with open_checkpoints(folder) as checkpoints:
+    state = restore(checkpoints, None, abstract(make_state()))[0]
+  step = int(state.step)   # what is not needed may be damaged
+  assert step == 3 or name in ('_sharding', '_CHECKPOINT_METADATA')
+  assert equal(state, make_state(step))
+  assert (folder / 'damaged_5').is_dir() == (step == 3) and (folder / '3').is_dir()
+
+
+def test_a_checkpoint_that_is_damaged_again_gets_another_name(three):
+  for name in ('damaged_3', 'damaged_3_'):
+    with open_checkpoints(three, keep=3) as checkpoints:
+      if not (three / '3').exists():
+        save(checkpoints, 3, make_state(3, 4000), {'at': 3})
+    damage(three / '3', 'missing')
+    with open_checkpoints(three, keep=3) as checkpoints:
+      assert int(restore(checkpoints, None, abstract(make_state(1, 4000)))[0].step) == 2
+    assert (three / name).is_dir()
+
+
+def test_a_fifo_in_a_checkpoint_is_refused_at_once(saved, tmp_path):
+  shutil.copytree(saved[0], tmp_path / 'checkpoints')
+  file = tmp_path / 'checkpoints/5/_CHECKPOINT_METADATA'
+  file.unlink()
+  os.mkfifo(file)
+  with pytest.raises(CheckpointError, match='5/_CHECKPOINT_METADATA: neither a regular file'):
+    open_checkpoints(tmp_path / 'checkpoints')
 
 
 def test_some_checkpoints_are_kept_for_good(manifest, tmp_path):
