@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from molmo_jax.lab.sweep import record
-from molmo_jax.lab.sweep.study import RUNS, Plan, Run
+from molmo_jax.lab.sweep.study import RUNS, Plan
 from molmo_jax.lab.sweep.tables import flags_text
 from molmo_jax.progress import clock
 
@@ -24,16 +24,17 @@ def lines(plan: Plan, out: Path, processes: int) -> Iterator[str]:
     yield f'  tasks: {", ".join(study.tasks)}'
     yield f'  for all arms: {flags_text(study.settings)}'
     width = max(map(len, study.arms))
+    known = _mean_seconds(out / RUNS / run for runs in plan.arms[name].values() for run in runs)
     for arm, flags in study.arms.items():
       names = plan.arms[name][arm]
       new = [plan.runs[run] for run in names if run not in counted]
       counted |= {run.name for run in new}
       left = [run for run in new if not record.is_done(out / RUNS / run.name)]
-      seconds = sum(_estimates(left, study.step_seconds, out,
-                               (n for runs in plan.arms[name].values() for n in runs)))
+      seconds = sum(known or AROUND + study.step_seconds * run.experiment.training.steps
+                    for run in left)
       total += seconds
-      known = len(names) - len(new)
-      shared = f', {known} shared with a study above' if known else ''
+      earlier = len(names) - len(new)
+      shared = f', {earlier} shared with a study above' if earlier else ''
       yield (f'  {arm:{width}}  {len(new)} runs, {len(new) - len(left)} done{shared}; '
              f'{clock(seconds)} left')
       yield f'  {"":{width}}  {flags_text(flags)}'
@@ -42,11 +43,7 @@ def lines(plan: Plan, out: Path, processes: int) -> Iterator[str]:
     'left (minutes:seconds; before the first run of a study a rough estimate)')
 
 
-def _estimates(left: Iterable[Run], step_seconds: float, out: Path,
-               others: Iterable[str]) -> Iterator[float]:
-  """Seconds per run: the mean of the study's finished runs, or else the study's own estimate."""
-  known = [record.read_done(out / RUNS / name)['seconds'] for name in others
-           if record.is_done(out / RUNS / name)]
-  for run in left:
-    guess = AROUND + step_seconds * run.experiment.training.steps
-    yield statistics.fmean(known) if known else guess
+def _mean_seconds(folders: Iterable[Path]) -> float:
+  """Of the finished runs; 0 where there are none."""
+  known = [record.read_done(folder)['seconds'] for folder in folders if record.is_done(folder)]
+  return statistics.fmean(known) if known else 0.0
