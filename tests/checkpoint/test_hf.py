@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from molmo_jax.checkpoint import hf
 from molmo_jax.checkpoint.hf_config import read_model_config
@@ -311,3 +312,16 @@ def test_the_folder_can_be_completed_before_it_appears(tmp_path):
     assert not (tmp_path / 'm').exists()
   assert sorted(f.name for f in (tmp_path / 'm').iterdir()) == [
     'config.json', 'model.safetensors', 'tokenizer.json']
+
+
+@pytest.mark.parametrize('value, dtype', [(np.nan, None), (-np.inf, None), (3.4e38, jnp.bfloat16)])
+@pytest.mark.parametrize('name', ['model.transformer.ln_f.weight',
+                                  'model.transformer.blocks.1.mlp.ff_proj.weight'])
+def test_weights_that_are_not_finite_or_too_large_are_refused_by_name(tmp_path, name, value, dtype):
+  write(tmp_path / 'hub')
+  changed = tensors(tmp_path / 'hub')
+  changed[name] = np.array(changed[name])
+  changed[name].flat[-1] = value
+  save_file(changed, tmp_path / 'hub/model.safetensors', {'format': 'pt'})
+  with pytest.raises(CheckpointError, match=f'{name} has values that are not finite or too large'):
+    load(tmp_path / 'hub', dtype=dtype)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from molmo_jax.errors import CheckpointError, MolmoError
 from molmo_jax.preprocess.tokenizer import Tokenizer, train_tokenizer
 from molmo_jax.preprocess.types import (
   MOLMO_V1,
@@ -106,6 +108,7 @@ def test_flags_of_layout_tokens(folder, flags, expected):
   ('image_processor', 'size', {'height': 126, 'width': 140}),
   ('image_processor', 'size', {'shortest_edge': 126}),
   ('image_processor', 'max_crops', 0),
+  ('image_processor', 'max_crops', 2 ** 63),
   ('image_processor', 'overlap_margins', [2]),
   ('image_processor', 'patch_sise', 14),
   ('image_processor', 'do_center_crop', True),
@@ -329,3 +332,28 @@ def test_what_the_files_of_molmo_v1_cannot_say_is_named(own, tmp_path, changes, 
   with pytest.raises(ValueError, match=message):
     Processor(own, config).save(tmp_path / 'saved')
   assert not (tmp_path / 'saved').exists()
+
+
+@pytest.mark.parametrize('name, contents, message', [
+  ('generation_config.json', b'{"eos_token_id": 1000000000}', 'eos_token_id is 1000000000'),
+  ('generation_config.json', b'{"eos_token_id": []}', 'eos_token_id is .*; it must have an id'),
+  ('tokenizer_config.json', b'{"eos_token": true}', 'eos_token is True; it must be of type str'),
+  ('tokenizer_config.json', b'{"eos_token": {"content": 1}}', 'eos_token.content is 1'),
+  ('tokenizer_config.json', b'', 'not valid JSON'), ('tokenizer_config.json', b'\xff', 'utf-8'),
+  ('tokenizer.json', b'{"model": 3}', 'is not a tokenizer.json'),
+  ('chat_template.jinja', b'\xff', 'cannot be read as text'),
+  ('processor_config.json', b'{"image_processor": {"max_crops": 9223372036854775808}}',
+   'image_processor.max_crops is 9223372036854775808; it must be of type int from 1 to 1000')])
+def test_a_damaged_file_is_one_error_that_names_it(folder, name, contents, message):
+  (folder / name).write_bytes(contents)
+  with pytest.raises(CheckpointError, match=f'{name}.*{message}'):
+    Processor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize('name', ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja',
+                                  'generation_config.json', 'processor_config.json'])
+def test_a_fifo_is_refused_at_once(folder, name):
+  (folder / name).unlink(missing_ok=True)
+  os.mkfifo(folder / name)
+  with pytest.raises(MolmoError, match=f'{name}: a FIFO'):
+    Processor.from_pretrained(folder)
