@@ -74,7 +74,7 @@ def test_a_mixed_batch_gives_what_each_conversation_gives_alone(molmo, alone, pa
 
 def test_generation_continues_with_the_best_score(molmo, alone):
   for scores, ids in alone:
-    assert ids[0] == scores[-1].argmax()
+    assert scores[-1][ids[0]] > scores[-1].max() - 1e-5   # the best up to rounding
     assert 1 <= len(ids) <= NEW
 
 

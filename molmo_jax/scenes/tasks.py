@@ -129,8 +129,8 @@ def pointing_questions(things: Sequence[Thing], side: int, config: ScenesConfig)
   questions = []
   for t in things if len(things) <= config.max_pointing_objects else ():
     label, place = f'{t.colour} object', (t.x / side, t.y / side)
-    written = tuple((i // config.cell_size + 0.5) * config.cell_size / side for i in (t.x, t.y))
-    answer = format_points({1: [written if config.point_to_cells else place]}, label)
+    x, y = ((i // config.cell_size + 0.5) * config.cell_size / side for i in (t.x, t.y))
+    answer = format_points({1: [(x, y) if config.point_to_cells else place]}, label)
     questions.append(Question('pointing', f'Point to the {label}.', answer, points=(place,)))
   return questions
 

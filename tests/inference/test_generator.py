@@ -169,7 +169,8 @@ def test_a_bfloat16_cache_is_half_the_size_and_close(tiny, generator):
                                               method='prefill'),
                     static_argnums=0)
   (scores, plain), (same, small) = prefill(None), prefill('bfloat16')
-  assert np.array_equal(scores, same)                # the prompt is read without the cache
+  # the prompt is read without the cache; two programs may round differently
+  assert np.allclose(scores, same, atol=1e-5)
   assert plain.keys[0].dtype == np.float32 and small.keys[0].nbytes * 2 == plain.keys[0].nbytes
   step = jax.jit(lambda cache: model.apply({'params': params}, np.array([5, 5, 5]),
                                            np.array([8, 3, 8]),

@@ -34,8 +34,9 @@ def test_rms_norm_casts_back_before_it_multiplies_by_the_weight():
   wide = x.astype(jnp.float32)
   normed = wide / jnp.sqrt(jnp.mean(wide ** 2, -1, keepdims=True) + 1e-6)
   assert y.dtype == jnp.bfloat16
-  assert jnp.array_equal(y, normed.astype(jnp.bfloat16) * scale.astype(jnp.bfloat16))
-  assert not jnp.array_equal(y, (normed * scale).astype(jnp.bfloat16))
+  # How a root is rounded depends on the processor: a few values fall on the other side.
+  assert np.mean(y == normed.astype(jnp.bfloat16) * scale.astype(jnp.bfloat16)) > 0.99
+  assert np.mean(y == (normed * scale).astype(jnp.bfloat16)) < 0.9
 
 
 def test_rms_norm_squares_in_float32():

@@ -133,7 +133,9 @@ def test_answers_from_the_cache_equal_full_forward_passes():
   prompt = row(3, seed=4)
   made = np.asarray(generate(model, params, batch(prompt), max_new_tokens=3, eos_ids=(-7,)))[0]
   text = continued(prompt, made[:-1])
-  assert np.asarray(logits(model, params, batch(text)))[0, 2:].argmax(-1).tolist() == made.tolist()
+  scores = np.asarray(logits(model, params, batch(text)))[0, 2:]
+  # the best up to rounding, which depends on the processor
+  assert np.allclose(np.take_along_axis(scores, made[:, None], 1)[:, 0], scores.max(-1), atol=1e-5)
 
 
 def test_more_experts_per_token_than_experts_are_an_error():

@@ -63,5 +63,7 @@ def test_scores_depend_on_the_distance_only():
 def test_low_precision_input_is_rotated_in_float32():
   x = jax.random.normal(jax.random.key(0), (1, 4, 2, 8)).astype(jnp.bfloat16)
   table = rotary_tables(POSITIONS, 8, 1e4, YarnConfig())[0]
-  assert jnp.array_equal(rotate(x, table),
-                         rotate(x.astype(jnp.float32), table).astype(jnp.bfloat16))
+  exact = np.asarray(rotate(x.astype(jnp.float32), table))
+  error = np.abs(np.asarray(rotate(x, table), np.float32) - exact)
+  # at most what rounding to bfloat16 costs once: half of a last place
+  assert (error <= 2.0 ** -8 * np.abs(exact) + 1e-6).all()

@@ -108,8 +108,8 @@ def test_blocks_that_nobody_reads_are_built_only_on_demand_and_change_nothing():
   vit, params = init(dataclasses.replace(SMALL, keep_unread=True), (1, 0))
   assert {x.shape[0] for x in jax.tree.leaves(params['blocks'])} == {4}
   fewer = params | {'blocks': jax.tree.map(lambda w: w[:2], params['blocks'])}
-  assert np.array_equal(encode(vit, params),
-                        encode(Vit(SMALL, (1, 0)), fewer))
+  # two programs: on some processors they round differently
+  assert np.allclose(encode(vit, params), encode(Vit(SMALL, (1, 0)), fewer), atol=1e-5)
   gradient = jax.grad(lambda p: jnp.sum(encode(vit, p)))(params)
   assert all(not np.any(g[2:]) for g in jax.tree.leaves(gradient['blocks']))
 

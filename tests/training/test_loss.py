@@ -49,7 +49,10 @@ def test_targets_without_weight_do_not_count_even_outside_the_vocabulary():
 
 
 def test_accuracy_counts_weights_of_right_tokens():
-  best = jnp.argmax(HIDDEN @ HEAD.T, axis=-1)
+  scores = HIDDEN @ HEAD.T
+  best = jnp.argmax(scores, axis=-1)
+  second, first = np.sort(scores)[..., -2:].transpose(2, 0, 1)
+  assert (first - second).min() > 1e-3            # rounding decides nothing
   sums = loss_sums(HIDDEN, HEAD, best, WEIGHTS, 4)
   assert float(sums.correct) == float(sums.weight) == float(WEIGHTS.sum())
   wrong = loss_sums(HIDDEN, HEAD, best.at[0, 4].add(1) % VOCAB, WEIGHTS, 4)
