@@ -27,7 +27,7 @@ SIDES = ('left', 'right', 'above', 'below')
 OUTLINES = ('wide', 'tall', 'square')
 WORDINGS = tomllib.loads(Path(__file__).with_name('questions.toml').read_text(encoding='utf-8'))
 
-Form = tuple[str | None, tuple[str | None, ...]]
+Form = tuple[str | None, tuple[Any, ...]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,5 +89,5 @@ def test_an_unknown_mode_fails_everywhere():
                lambda: visible_pairs(np.zeros(3, np.int32), np.zeros(3, np.int32), 'all')):
     with pytest.raises(ValueError, match="'all'; it must be one of none, image_tokens, within_im"):
       call()
-  with pytest.raises(ConfigError, match="'bidirectional' is 'all'"):
+  with pytest.raises(ConfigError, match="bidirectional is 'all'"):
     build(ModelConfig, {'bidirectional': 'all'})
