@@ -72,6 +72,7 @@ def run(count: int, seed: int, seconds: float, out: Path, only: str | None) -> i
     only: one of JOBS; None: all, in turns.
   """
   names, begun, faults = [only] if only else list(JOBS), time.monotonic(), []
+  shutil.rmtree(out / 'kills', ignore_errors=True)   # of another state of the code
   rows = {name: [0, 0, 0, 0] for name in names}   # killed, ended before, bad, seconds
   references: dict[str, tuple[dict[str, str], float]] = {}
   for number in range(count):
