@@ -77,9 +77,26 @@ class Worker:
                          f'{(self._folder / "stderr.txt").read_text()[-2000:]}')
 
   def _line(self, seconds: float) -> str | None:
-    """What the process says next; '' when it has ended, None when the time is up."""
-    ready, _, _ = select.select([self._process.stdout], [], [], seconds)
-    return self._process.stdout.readline() if ready else None
+    """What the process says next; '' when it has ended, None when it has computed for `seconds`, or
+    for as long waited for something. On a busy machine a process that computes may take longer.
+    """
+    begun = before = self._computed()
+    while True:
+      ready, _, _ = select.select([self._process.stdout], [], [], seconds)
+      if ready:
+        return self._process.stdout.readline()
+      now = self._computed()
+      if now - begun > seconds or now - before < 0.05:
+        return None
+      before = now
+
+  def _computed(self) -> float:
+    """Seconds of processor time that the process has had."""
+    try:
+      fields = Path(f'/proc/{self._process.pid}/stat').read_text().rpartition(')')[2].split()
+    except OSError:
+      return 0.0
+    return sum(map(int, fields[11:13])) / os.sysconf('SC_CLK_TCK')
 
 
 def _ending(status: int) -> str:
