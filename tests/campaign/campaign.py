@@ -78,15 +78,17 @@ class Worker:
 
   def _line(self, seconds: float) -> str | None:
     """What the process says next; '' when it has ended, None when it has computed for `seconds`, or
-    for as long waited for something. On a busy machine a process that computes may take longer.
+    has waited four times as long. On a busy machine a process that computes may take longer.
     """
     begun = before = self._computed()
+    waited = 0
     while True:
       ready, _, _ = select.select([self._process.stdout], [], [], seconds)
       if ready:
         return self._process.stdout.readline()
       now = self._computed()
-      if now - begun > seconds or now - before < 0.05:
+      waited = waited + 1 if now - before < 0.05 else 0
+      if now - begun > seconds or waited == 4:
         return None
       before = now
 

@@ -56,7 +56,7 @@ class Inputs:
       assert value == 1, f'{value} is not 1'
     return Case(f'planted {number}', calls[number], check, 'a.png')
 
-engine.SECONDS, engine.MEMORY = 8.0, 200 << 20
+engine.SECONDS, engine.MEMORY = 2.0, 200 << 20
 sys.modules['tests.campaign.images'] = sys.modules[__name__]
 '''
 REASONS = ('', 'KeyError', 'hangs', 'more than 200 MB', 'socket', 'subprocess.Popen', 'SystemExit',
@@ -77,7 +77,7 @@ def planted(tmp_path, monkeypatch):
   popen = subprocess.Popen
   monkeypatch.setattr(campaign.subprocess, 'Popen', lambda command, **options: popen(
     [sys.executable, '-c', start, *command[3:]], **options))
-  monkeypatch.setattr(campaign, 'SECONDS', 8.0)
+  monkeypatch.setattr(campaign, 'SECONDS', 2.0)
   worker = campaign.Worker('images', 0, tmp_path)
   yield lambda number: ((tmp_path / 'number').write_text(str(number)), worker.ask(number))[1]
   worker.close()
