@@ -10,12 +10,14 @@
 
 Benchmarks: docs/evaluation.md. Generation is greedy by default.
 Writes summary.json, predictions.jsonl and report.html (pictures, points, predictions, answers) into
-<workdir>/evaluation, or the folder of --out. The configuration is the one that the run was trained
-with; for --model it is configs/finetune.py, whose values can be set by flags when it is given as
---config.
+<workdir>/evaluation, or the folder of --out. With --manifest, --step, --generation or --tasks the
+folder carries their names, so that the run's own evaluation stays. The configuration is the one
+that the run was trained with; for --model it is configs/finetune.py, whose values can be set by
+flags when it is given as --config.
 """
 
 import dataclasses
+import re
 from pathlib import Path
 
 import jax
@@ -32,6 +34,7 @@ from molmo_jax.evaluation import session
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.inference.settings import parse_settings
 from molmo_jax.initial import from_checkpoint
+from molmo_jax.pages.curves import read_metrics
 from molmo_jax.parallel import processes
 from molmo_jax.parallel.mesh import make_mesh
 from molmo_jax.processor.processor import Processor
@@ -55,7 +58,8 @@ MANIFESTS = flags.DEFINE_string('manifests', 'manifests',
                                 'folder for the manifests of the benchmarks')
 GENERATION = flags.DEFINE_list('generation', [], 'in place of the configured settings: '
                                'temperature=0.7,top_p=0.9 or beams=4 (docs/generation.md)')
-OUT = flags.DEFINE_string('out', None, 'where the results go; default: <workdir>/evaluation')
+OUT = flags.DEFINE_string('out', None, 'where the results go; default: <workdir>/evaluation, with '
+                          'the name of the manifest')
 COMPARE = flags.DEFINE_list('compare', [],
                             'two evaluations (folders of runs or of --out) instead of evaluating')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'ask again what was answered before')
@@ -71,7 +75,9 @@ def main(argv: list[str]) -> None:
     if len(folders) != 2:
       raise app.UsageError('--compare needs two evaluations, as in --compare runs/a runs/b, '
                            f'not {folders}')
-    return session.compare_evaluations(folders, Path(OUT.value or '.'), Terminal())
+    names = (re.sub(r'\W+', '_', folder).strip('_') for folder in folders)
+    out = Path(OUT.value or f'comparison_{"_".join(names)}')
+    return session.compare_evaluations(folders, out, Terminal())
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}; flags look like --workdir=runs/scenes')
   tasks = resolve_tasks(TASKS.value, VERSION.value) if TASKS.value else []
@@ -92,7 +98,7 @@ def main(argv: list[str]) -> None:
   generation = parse_settings(GENERATION.value)
   config.evaluation.generation.update(generation)
   run = experiment_lib.from_config(config)
-  out = Path(OUT.value) if OUT.value else workdir / 'evaluation'
+  out = Path(OUT.value) if OUT.value else workdir / default_folder(tasks, generation)
 
   # ---- model -------------------------------------------------------------------------------------
   tokenizer = processes.first_then_others(
@@ -109,7 +115,8 @@ def main(argv: list[str]) -> None:
     title = f'{run.name}, step {step}'
   model = LoadedModel(run.model, params, Processor(tokenizer, run.preprocess), mesh)
   formatter = run.data.formatter()
-  heading = session.Heading(title, config.to_dict() | {'step': step})
+  curves = None if MODEL.value else read_metrics(workdir / 'metrics.jsonl', step)
+  heading = session.Heading(title, config.to_dict() | {'step': step}, curves)
 
   # ---- evaluation of a manifest ------------------------------------------------------------------
   if not tasks:
@@ -135,6 +142,15 @@ def main(argv: list[str]) -> None:
   if processes.is_first():
     console.rule(title)
     session.write_overall(out, [task.label for task in tasks], published, console)
+
+
+def default_folder(tasks: list, generation: dict) -> str:
+  """Where the results go in the run's folder: 'evaluation', with what differs from the run's own.
+  """
+  parts = ['benchmarks' if tasks else 'evaluation']
+  parts += [f'at_{STEP.value}'] if STEP.value is not None else []
+  parts += [Path(MANIFEST.value).stem] if MANIFEST.value else []
+  return '_'.join([*parts, *(f'{name}={value}' for name, value in generation.items())])
 
 
 def run_main() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from molmo_jax import command_line, stopping
+from molmo_jax import command_line, run_folder, stopping
 from molmo_jax import experiment as experiment_lib
 from molmo_jax.checkpoint import native
 from molmo_jax.data.formatting import WordedManifest
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
   run = experiment_lib.from_config(config)
   if not (workdir / 'checkpoints').is_dir():
     from_backbones.check(run)   # before the folder is claimed
-  processes.first_then_others(lambda: experiment_lib.claim(workdir, config, processes.is_first()))
+  run_folder.check(workdir, config)
   console.rule(f'{run.name} → {workdir}')
 
   # ---- mesh and tokenizer ------------------------------------------------------------------------
@@ -74,6 +74,12 @@ def main(argv: list[str]) -> int:
                 f'{jax.process_count()} processes; mesh: {dict(mesh.shape)}')
   tokenizer = processes.first_then_others(
     lambda: prepare(run.data, run.scenes, run.model.llm.first_extra_id, console))
+  sources = read_sources(run.data)
+  manifest = (WordedManifest(read_manifest(run.data.validation), run.data.formatter())
+              if EVALUATE.value or run.training.evaluate_every else None)
+  if processes.is_first():   # now that everything was checked, the folder is this run's
+    run_folder.hold(workdir)
+    run_folder.claim(workdir, config, run_folder.facts(run.data))
 
   # ---- model and state ---------------------------------------------------------------------------
   model = Network(run.model)
@@ -101,8 +107,8 @@ def main(argv: list[str]) -> int:
     state = jax.jit(lambda: init_state(model, optimizer, key), out_shardings=shardings)()
 
   shard, shards = data_shard(mesh)   # every process reads its own part of the examples
-  data = open_data(run.data, run.preprocess, read_sources(run.data), tokenizer,
-                   run.model.connector.pool_slots, (shard, shards), positions, workdir)
+  data = open_data(run.data, run.preprocess, sources, tokenizer, run.model.connector.pool_slots,
+                   (shard, shards), positions, workdir)
 
   # ---- loop --------------------------------------------------------------------------------------
   train_step = jax.jit(make_train_step(model, optimizer, run.training, run.optimizer),
@@ -118,8 +124,7 @@ def main(argv: list[str]) -> int:
   def evaluate(step: int, folder: Path, curves: list[dict] | None = None) -> dict:
     loaded = LoadedModel(run.model, state.params, Processor(tokenizer, run.preprocess), mesh)
     heading = Heading(f'{run.name}, step {step}', config.to_dict(), curves)
-    manifest = WordedManifest(read_manifest(run.data.validation), run.data.formatter())
-    return run_evaluation(loaded, manifest, run.evaluation, folder, console, heading)
+    return run_evaluation(loaded, manifest, run.evaluation, folder, console, heading, replace=True)
 
   pending = stopped = None   # metrics are fetched late: the device never waits for them
   with (Display(console, 'training', steps, start) as display,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from molmo_jax.configuration import ConfigError, Seed, build, flatten, with_defaults
+from molmo_jax.configuration import ConfigError, Seed, build, with_defaults
 from molmo_jax.data.pipeline import DataConfig
 from molmo_jax.evaluation.runner import EvaluationConfig
-from molmo_jax.files import write_atomically
+from molmo_jax.files import read_json
 from molmo_jax.model.config import ModelConfig
 from molmo_jax.parallel.mesh import MeshConfig, check_mesh
 from molmo_jax.preprocess.types import PreprocessConfig
@@ -91,31 +90,18 @@ def check_on_mesh(run: Experiment, mesh: Mesh) -> None:
              offload=run.model.remat == 'offload')
 
 
-def claim(workdir: Path, config: ConfigDict, writes: bool = True) -> None:
-  """Writes `<workdir>/config.json`, or checks that it already has the same configuration.
-
-  Args:
-    writes: False in all processes but the first, which only check.
+def load(path: Path) -> ConfigDict:
+  """Reads the configuration of a run, `config.json` in its folder.
 
   Raises:
-    ConfigError: the folder belongs to a run with another configuration; names the differing flags.
+    ConfigError: there is none, or it is none; the message names the file.
   """
-  path = workdir / 'config.json'
-  text = json.dumps(config.to_dict(), indent=2, default=list) + '\n'
-  if path.exists() and path.read_text(encoding='utf-8') != text:
-    old, new = flatten(load(path).to_dict()), flatten(json.loads(text))
-    flags = [f'config.{k}: {old.get(k, "absent")} there, {new.get(k, "absent")} now'
-             for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-    raise ConfigError(f'{workdir} belongs to a run with another configuration '
-      f'({"; ".join(flags)}). Give another --workdir, or delete that folder')
-  if writes:
-    write_atomically(path, text)
-
-
-def load(path: Path) -> ConfigDict:
-  """Reads the configuration that `claim` wrote."""
   try:
-    return ConfigDict(json.loads(path.read_text(encoding='utf-8')))
+    config = ConfigDict(read_json(path))
+    from_config(config)
+    return config
   except OSError as error:
     raise ConfigError(f'{path}: no configuration of a run ({error.strerror}); give --workdir of a '
-      'run that train.py made, or --config') from None
+                      'run that train.py made, or --config') from None
+  except (ValueError, TypeError) as error:
+    raise ConfigError(f'{path}: {str(error).removeprefix(f"{path}: ")}') from None

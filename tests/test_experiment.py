@@ -1,16 +1,13 @@
-"""A run's configuration as a whole: checks between its sections, and the folder that belongs to it.
-"""
+"""A run's configuration as a whole: checks between its sections."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 from ml_collections import ConfigDict
 
 from configs import image, scenes
 from molmo_jax.configuration import ConfigError
-from molmo_jax.experiment import claim, complete, from_config, load
+from molmo_jax.experiment import complete, from_config, load
 from molmo_jax.training.optimizer import GroupConfig
 
 
@@ -63,45 +60,9 @@ def test_every_patch_is_kept_with_1x1_windows():
   assert from_config(config).model.connector.pooling == 'none'
 
 
-def test_a_claimed_folder_gives_back_an_equal_configuration(tmp_path):
-  config = image.get_config('size=o7b')
-  claim(tmp_path / 'run', config)
-  loaded = load(tmp_path / 'run' / 'config.json')
-  assert from_config(loaded) == from_config(config)
-
-
-def test_a_folder_may_be_claimed_again_with_the_same_configuration(tmp_path):
-  claim(tmp_path, image.get_config())
-  first = (tmp_path / 'config.json').read_text()
-  claim(tmp_path, image.get_config())
-  assert (tmp_path / 'config.json').read_text() == first
-
-
-def test_a_folder_of_another_configuration_is_refused_and_the_flags_are_named(tmp_path):
-  older = changed(image.get_config())
-  del older.evaluation['limit']
-  claim(tmp_path, older)
-  before = (tmp_path / 'config.json').read_text()
-  other = changed(image.get_config(), model__llm__width=64, training__steps=5, evaluation__limit=2)
-  with pytest.raises(ConfigError) as error:
-    claim(tmp_path, other)
-  message = str(error.value)
-  assert 'config.model.llm.width: 4096 there, 64 now' in message
-  assert 'config.training.steps: 31000 there, 5 now' in message
-  assert 'config.evaluation.limit: absent there, 2 now' in message
-  assert 'model.llm.layers' not in message
-  assert '--workdir' in message
-  assert (tmp_path / 'config.json').read_text() == before
-
-
 def test_a_folder_without_a_configuration_is_named(tmp_path):
   with pytest.raises(ConfigError, match=r'nothing/config\.json: no configuration of a run'):
     load(tmp_path / 'nothing' / 'config.json')
-
-
-def test_the_file_of_a_run_is_plain_json(tmp_path):
-  claim(tmp_path, image.get_config())
-  assert json.loads((tmp_path / 'config.json').read_text())['data']['batch_size'] == 128
 
 
 def test_completing_a_configuration_writes_its_defaults_out_and_changes_nothing_else():

@@ -159,6 +159,47 @@ def test_another_configuration_in_the_same_folder_is_refused(folder, straight):
   assert 'config.seed: 0 there, 5 now' in printed
 
 
+def test_steps_may_be_added_to_a_run_and_its_evaluation_is_that_of_the_end(folder, straight):
+  status, printed = finish(command(folder, 'train.py', '--config=tiny.py', '--workdir=longer',
+                                   '--config.training.steps=2'))
+  assert status == 0, printed
+  status, printed = finish(command(folder, 'train.py', '--config=tiny.py', '--workdir=longer',
+                                   '--config.training.steps=4', '--config.training.log_every=2'))
+  assert status == 0, printed
+  assert 'resuming from step 2' in printed
+  assert [row['step'] for row in rows(folder / 'longer')] == [1, 2, 4]
+  assert 'step 4' in (folder / 'longer/evaluation/report.html').read_text()
+  entry = json.loads((folder / 'longer/history.jsonl').read_text())
+  assert entry['changed'] == {'training.log_every': [1, 2], 'training.steps': [2, 4]}
+  assert not (folder / 'longer/run.lock').exists()
+
+
+def test_a_typo_in_a_manifest_does_not_claim_the_folder(folder, straight):
+  for name in ('train', 'validation'):
+    printed = one_line_error(folder, 'train.py', '--config=tiny.py', '--workdir=typo',
+                             f'--config.data.{name}=scenes/vla.jsonl')
+    assert 'scenes/vla.jsonl: cannot read the manifest' in printed
+    assert not (folder / 'typo').exists()
+
+
+def test_evaluating_again_keeps_the_curves_and_other_data_have_a_folder_of_their_own(folder,
+                                                                                     straight):
+  own = straight[0] / 'evaluation'
+  before = (own / 'predictions.jsonl').read_text()
+  status, printed = finish(command(folder, 'eval.py', '--workdir=straight'))
+  assert status == 0 and '2 of 2 examples were evaluated before' in printed, printed
+  assert 'aria-label="Loss' in (own / 'report.html').read_text()
+  (folder / 'other.jsonl').write_text('{"question": "How many?", "answer": "1", "id": "a"}\n')
+  status, printed = finish(command(folder, 'eval.py', '--workdir=straight',
+                                   '--manifest=other.jsonl'))
+  assert status == 0, printed
+  assert (straight[0] / 'evaluation_other/predictions.jsonl').exists()
+  printed = one_line_error(folder, 'eval.py', '--workdir=straight', '--manifest=other.jsonl',
+                           '--out=straight/evaluation')
+  assert 'straight/evaluation has the evaluation of another checkpoint' in printed
+  assert (own / 'predictions.jsonl').read_text() == before
+
+
 def test_a_wrong_flag_is_named_without_a_traceback(folder):
   printed = one_line_error(folder, 'train.py', '--config=tiny.py', '--workdir=wrong',
                            '--config.training.stepz=5')

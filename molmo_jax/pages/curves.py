@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,13 +28,17 @@ TITLES = {
 }
 
 
-def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """The objects of a metrics JSONL; a log line names those that are damaged or half written."""
+def read_metrics(path: str | os.PathLike, last: float = math.inf) -> list[dict[str, Any]]:
+  """The objects of a metrics JSONL up to step `last`, none without the file; a log line names those
+  that are damaged or half written.
+  """
+  if not os.path.exists(path):
+    return []
   rows, problems = read_json_lines(path, _row)
   if problems:
     logging.warning('%d lines of the metrics cannot be used, the first: %s', len(problems),
                     visible(problems[0]))
-  return rows
+  return [row for row in rows if row['step'] <= last]
 
 
 def _row(value: Any) -> dict[str, Any]:
@@ -84,7 +89,7 @@ def curve_panels(rows: Sequence[Mapping[str, Any]], *, log_loss: bool = False,
 
 
 def _is_finite(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+  return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _points(rows: Sequence[Mapping[str, Any]], column: str, positive: bool

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from absl import logging
 from ml_collections import ConfigDict
 
-from molmo_jax import experiment
+from molmo_jax import experiment, run_folder
 from molmo_jax.checkpoint import hf, native
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
 from molmo_jax.checkpoint.hf_files import TensorFolder, find_checkpoint, new_folder
@@ -137,7 +137,7 @@ def _write_run(source: Path, folder: Path, destination: Path, params: Any) -> No
     optimizer=dict(groups=dict(all=dict(pattern='.*'))), training=dict())))
   config = from_checkpoint.adopt(config, folder)
   config.data.tokenizer = str(destination / 'processor')   # the final name of the folder
-  experiment.claim(folder, config)
+  run_folder.claim(folder, config)
   with native.open_checkpoints(folder / 'checkpoints') as checkpoints:
     native.save(checkpoints, 0, {'params': params}, {'converted_from': str(source)})
 

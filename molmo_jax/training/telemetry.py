@@ -18,6 +18,8 @@ from rich.table import Table
 from tensorboardX import SummaryWriter
 
 from molmo_jax.errors import MolmoError
+from molmo_jax.files import write_atomically
+from molmo_jax.pages.curves import read_metrics
 from molmo_jax.parameters import flatten_paths
 from molmo_jax.progress import Display
 from molmo_jax.terminal import make_table
@@ -36,9 +38,8 @@ class MetricsLog:
     if enabled:
       workdir.mkdir(parents=True, exist_ok=True)
       path = workdir / 'metrics.jsonl'
-      kept = [line for line in path.read_text().splitlines()
-              if _step(line) <= start_step] if path.exists() else []
-      path.write_text(''.join(line + '\n' for line in kept))
+      kept = read_metrics(path, start_step)
+      write_atomically(path, ''.join(json.dumps(row) + '\n' for row in kept))
       self._file = open(path, 'a', buffering=1)
       self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=start_step + 1)
 
@@ -54,13 +55,6 @@ class MetricsLog:
     if self._file:
       self._file.close()
       self._board.close()
-
-
-def _step(line: str) -> float:
-  try:
-    return json.loads(line)['step']
-  except (ValueError, KeyError):   # a line that was cut when the machine went down
-    return float('inf')
 
 
 def report(display: Display, log: MetricsLog, step: int, metrics: Mapping[str, Any],

@@ -146,6 +146,10 @@ def test_a_damaged_line_of_metrics_is_named_and_the_others_are_used(tmp_path, li
   assert '\x1b' not in caplog.text
 
 
+def test_a_run_without_metrics_has_no_rows(tmp_path):
+  assert curves.read_metrics(tmp_path / 'metrics.jsonl') == []
+
+
 def test_the_page_is_self_contained_and_escapes_its_title(tmp_path):
   curves.write_curves(tmp_path / 'curves.html', rows(loss=lambda s: 1 / s), title='a <b> & c')
   page = (tmp_path / 'curves.html').read_text(encoding='utf-8')

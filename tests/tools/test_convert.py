@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 from absl import flags
 
-from molmo_jax import experiment
+from molmo_jax import experiment, run_folder
 from molmo_jax.checkpoint import native
 from molmo_jax.checkpoint.hf_config import read_model_config
 from molmo_jax.tools.convert import main
@@ -96,7 +96,7 @@ def test_a_run_without_a_checkpoint_behind_it_gets_a_processor_of_its_own(run, t
   settings = experiment.load(run / 'config.json')
   settings.init_from, settings.data.tokenizer, settings.data.sequence_length = '', str(
     QWEN / 'tokenizer.json'), 777
-  experiment.claim(own, settings)
+  run_folder.claim(own, settings)
   assert convert(own, tmp_path / 'hub', '--layout', 'hub', '--dtype', 'bfloat16') == 0
   names = {f.name for f in (tmp_path / 'hub').iterdir()}
   assert names >= {'config.json', 'generation_config.json', 'model.safetensors',
@@ -141,7 +141,7 @@ def test_a_model_that_the_layout_cannot_express_stays_a_run(run, tmp_path, capsy
   (other / 'processor').symlink_to(run / 'processor')
   settings = experiment.load(run / 'config.json')
   settings.model.bidirectional = 'none'
-  experiment.claim(other, settings)
+  run_folder.claim(other, settings)
   (other / 'checkpoints').symlink_to(run / 'checkpoints')
   assert convert(other, tmp_path / 'hub', '--layout', 'hub') == 1
   assert "cannot express model.bidirectional='none'" in capsys.readouterr().err
