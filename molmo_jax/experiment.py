@@ -103,5 +103,5 @@ def load(path: Path) -> ConfigDict:
   except OSError as error:
     raise ConfigError(f'{path}: no configuration of a run ({error.strerror}); give --workdir of a '
                       'run that train.py made, or --config') from None
-  except (ValueError, TypeError) as error:
+  except (ValueError, TypeError, AttributeError) as error:
     raise ConfigError(f'{path}: {str(error).removeprefix(f"{path}: ")}') from None

@@ -71,7 +71,7 @@ def test_what_cannot_change_what_was_computed_may_change_and_is_recorded(folder,
   claim(folder, changed(image.get_config(), training__steps=40_000, training__log_every=3,
                         data__workers=2, training__checkpoint_every=77))
   assert history(folder) == [{'after_step': 20, 'changed': {
-    'data.workers': [0, 2], 'training.checkpoint_every': [1000, 77],
+    'data.workers': [4, 2], 'training.checkpoint_every': [4000, 77],
     'training.log_every': [20, 3], 'training.steps': [31000, 40000]}}]
   assert load(folder / 'config.json').training.steps == 40_000
   assert 'schedule of 40000 steps' in caplog.text
