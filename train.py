@@ -23,6 +23,7 @@ from molmo_jax.data.pipeline import check_loss_tokens, open_data, read_sources
 from molmo_jax.evaluation.session import Heading, run_evaluation
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.initial import from_backbones, from_checkpoint
+from molmo_jax.initial.state import first_state
 from molmo_jax.model.molmo import Network
 from molmo_jax.pages.curves import read_metrics, write_curves
 from molmo_jax.parallel import processes
@@ -34,9 +35,9 @@ from molmo_jax.scenes.prepare import prepare
 from molmo_jax.terminal import Terminal
 from molmo_jax.training.flops import forward_flops, peak_of, work_of
 from molmo_jax.training.optimizer import make_optimizer
-from molmo_jax.training.state import abstract_params, abstract_state, init_state, state_from
+from molmo_jax.training.state import abstract_params
 from molmo_jax.training.step import make_train_step
-from molmo_jax.training.telemetry import Meter, MetricsLog, batch_table, parameter_table, report
+from molmo_jax.training.telemetry import Meter, MetricsLog, Reports, batch_table, parameter_table
 from molmo_jax.training.validation import make_validation
 
 CONFIG = command_line.define_config(Path(__file__).parent / 'configs/scenes.py',
@@ -86,26 +87,9 @@ def main(argv: list[str]) -> int:
   shapes = abstract_params(run.model)
   console.print(parameter_table(shapes))
   optimizer = make_optimizer(run.optimizer, run.training.steps, shapes)
-  key = jax.random.key(run.seed)
-  abstract = abstract_state(model, optimizer, mesh)
-  shardings = jax.tree.map(lambda x: x.sharding, abstract)
-
-  # A run that has a checkpoint resumes: state and data continue where they were, to the same bytes.
-  # What it starts from (init_from, init_llm, init_vit) is read once, at step 0.
   checkpoints = native.open_checkpoints(workdir / 'checkpoints', run.training.keep_checkpoints,
                                         run.training.keep_every)
-  positions = None
-  if checkpoints.latest is not None:
-    state, positions = native.restore(checkpoints, None, abstract)
-    console.print(f'resuming from step {int(state.step)}')
-  elif run.init_from or run.init_llm or run.init_vit:
-    params = (from_checkpoint.load_params(run, abstract.params, console) if run.init_from else
-              from_backbones.load_params(run, model, key, abstract.params, console))
-    state = jax.jit(lambda p: state_from(p, optimizer, key), out_shardings=shardings,
-                    donate_argnums=0)(params)
-  else:
-    state = jax.jit(lambda: init_state(model, optimizer, key), out_shardings=shardings)()
-
+  state, positions = first_state(run, model, optimizer, checkpoints, mesh, console)
   shard, shards = data_shard(mesh)   # every process reads its own part of the examples
   data = open_data(run.data, run.preprocess, sources, tokenizer, run.model.connector.pool_slots,
                    (shard, shards), positions, workdir)
@@ -126,9 +110,10 @@ def main(argv: list[str]) -> int:
     heading = Heading(f'{run.name}, step {step}', config.to_dict(), curves)
     return run_evaluation(loaded, manifest, run.evaluation, folder, console, heading, replace=True)
 
-  pending = stopped = None   # metrics are fetched late: the device never waits for them
+  stopped = None
   with (Display(console, 'training', steps, start) as display,
         processes.finishing('after this step')):
+    reports = Reports(display, log, data.named)
     for step in range(start + 1, steps + 1):
       first = step == start + 1
       with meter('start' if first else 'data'):
@@ -146,10 +131,9 @@ def main(argv: list[str]) -> int:
         jax.block_until_ready(metrics)
         jax.profiler.stop_trace()
       meter.add(work_of(batch, run.model.tower.patches, run.model.bidirectional))
+      reports.ran(step, metrics, data.records)
       if every(run.training.log_every) or step == steps:
-        if pending:
-          report(display, log, *pending)
-        pending = step, metrics, meter.take()
+        reports.due(step, metrics, meter.take())
       stopped = processes.asked_to_stop(step)
       if every(run.training.validate_every) and not stopped:
         with meter('evaluation'), stopping.interruptible():
@@ -163,9 +147,8 @@ def main(argv: list[str]) -> int:
       stopped = stopped or stopping.received()
       if every(run.training.checkpoint_every) or step == steps or stopped:
         # a run that resumes here does not write the lines of its steps again
-        if pending:
-          report(display, log, *pending)
-          pending = None
+        reports.flush()
+        reports.check(step, metrics)
         with meter('checkpoint'):
           positions = {str(index): at
                        for index, at in processes.process_allgather([shard, data.position()])}

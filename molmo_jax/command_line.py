@@ -24,7 +24,7 @@ from ml_collections import ConfigDict, config_flags
 from molmo_jax import stopping
 from molmo_jax.configuration import ConfigError
 from molmo_jax.programs import find_config
-from molmo_jax.visible import say, show_in_log
+from molmo_jax.visible import plain_streams, say, show_in_log
 
 MOST_USED = {   # values of a configuration that --help of train.py shows
   'data.train': 'manifest of the training examples (docs/data.md)',
@@ -145,6 +145,7 @@ def one_line_errors(main: Callable[[list[str] | None], int]) -> Callable[..., in
   Ctrl-C and SIGTERM end it with one line, too."""
   @functools.wraps(main)
   def guarded(arguments: list[str] | None = None) -> int:
+    plain_streams()
     try:
       with stopping.listening():
         return main(arguments)

@@ -4,8 +4,10 @@ screen, ends the line or turns the order of letters around.
 
 from __future__ import annotations
 
+import io
 import logging
 import re
+import sys
 from typing import Any
 
 # control characters but line feed and tab, separators of lines, overrides of the writing direction
@@ -33,3 +35,10 @@ def show_in_log(record: logging.LogRecord) -> bool:
 def say(text: str = '', **options: Any) -> None:
   """`print` for a text with data in it."""
   print(visible(text), **options)
+
+
+def plain_streams() -> None:
+  """Characters that the encoding of a terminal or a log lacks are written as \\xd7 from now on."""
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')

@@ -166,7 +166,8 @@ class PackRows(grain.DatasetIterator):
       if row:
         members = [self._waiting[i][1] for i in row]
         self._waiting = [entry for i, entry in enumerate(self._waiting) if i not in row]
-        return pad_row(concatenate(members, self._patches), shape)
+        return pad_row(concatenate(members, self._patches), shape) | {
+          'records': np.concatenate([member['records'] for member in members])}
 
   def get_state(self) -> dict[str, Any]:
     return {'parent': self._parent.get_state(), 'waiting': [number for number, _ in self._waiting]}

@@ -107,9 +107,10 @@ class EncodeRecord(grain.transforms.RandomMap):
         encoded = vars(encode(example, dataset.preprocess(self._preprocess, rng), self._tokenizer,
                               training=True, rng=rng))
         if self._padded:
-          return pad_row(encoded, self._shape)
+          return pad_row(encoded, self._shape) | {'records': np.array([[number, index]])}
         check_fits(encoded, self._shape)
-        return {name: x for name, x in encoded.items() if x is not None}
+        return {name: x for name, x in encoded.items() if x is not None} | {
+          'records': np.array([[number, index]])}
     except BadRecordError as error:
       return {'error': str(error), 'dataset': dataset.name, 'index': index, 'source': source}
 
@@ -226,12 +227,20 @@ class TrainingData:
       rows = Stage(rows, functools.partial(
         PackRows, config=config.packing, shape=shape, patches=preprocess.image.grid ** 2,
         read_again=functools.partial(_read_again, examples), threads=config.threads))
-    rows = rows.batch(config.batch_size // shard.count, batch_fn=stack_rows)
+    rows = rows.batch(config.batch_size // shard.count, batch_fn=_stack_rows)
+    # those of the batch given last, for `named`; they are no part of what the model sees
+    self.records, self._sources = np.zeros((0, 2), np.int64), sources
     self.iterator = iter(grain.experimental.ThreadPrefetchIterDataset(
       rows, prefetch_buffer_size=ahead))
 
   def __next__(self) -> dict[str, np.ndarray]:
-    return next(self.iterator)
+    batch = dict(next(self.iterator))
+    self.records = batch.pop('records')
+    return batch
+
+  def named(self, records: np.ndarray) -> list[str]:
+    """File and line of `records` int [n,2]: the number of the dataset and of its record."""
+    return [self._sources[dataset].records.source(index) for dataset, index in records.tolist()]
 
   @property
   def skipped_by_dataset(self) -> dict[str, int]:
@@ -278,6 +287,12 @@ def open_data(config: DataConfig, preprocess: PreprocessConfig, sources: Sequenc
   if exactly:
     data.iterator.set_state(positions[str(index)])
   return data
+
+
+def _stack_rows(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  """`stack_rows`, with the records of all rows as one list."""
+  fields = [{name: x for name, x in row.items() if name != 'records'} for row in rows]
+  return stack_rows(fields) | {'records': np.concatenate([row['records'] for row in rows])}
 
 
 def _read_again(examples: grain.MapDataset, position: int) -> Mapping[str, np.ndarray]:

@@ -7,6 +7,7 @@ them, in the same order.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -21,11 +22,14 @@ from jax.experimental import multihost_utils
 
 from molmo_jax import stopping
 from molmo_jax.configuration import ConfigError
-from molmo_jax.errors import MolmoError
-from molmo_jax.visible import say
+from molmo_jax.errors import MolmoError, shorten
+from molmo_jax.visible import plain_streams, say
 
 HELP = ("more than one process: 'auto' where the cluster says who is who (Cloud TPU, GKE, SLURM, "
   "Open MPI), or 'HOST:PORT,INDEX,COUNT', HOST being that of process 0")
+
+
+FULL = os.strerror(errno.ENOSPC)
 
 
 def initialize(cluster: str) -> None:
@@ -93,20 +97,26 @@ def first_then_others(make: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def orderly_end() -> Iterator[None]:
-  """Around a whole program: a `MolmoError`, Ctrl-C or SIGTERM ends it with one line instead of a
-  traceback.
+  """Around a whole program: a `MolmoError`, a full disk or another fault of the system, Ctrl-C or
+  SIGTERM ends it with one line instead of a traceback.
 
   With several processes any failure of one ends it at once, without waiting for the others at a
   barrier that they never reach; they notice the missing peer, and end with a message, too.
   """
+  plain_streams()
   try:
     with stopping.listening():
       yield
-  except MolmoError as error:
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)   # Python flushes it once more
+    _leave('error: nobody reads standard output any more; the same command resumes')
+  except (MolmoError, OSError) as error:
     _leave(f'error: {error}')
   except stopping.Stopped as stopped:
     _leave(str(stopped), stopped.status)
   except (Exception, SystemExit) as error:
+    if FULL in str(error):   # the checkpoint writer's form of it
+      _leave(f'error: {FULL}: {shorten(str(error), 300)}')
     ended = isinstance(error, SystemExit) and error.code in (None, 0, *stopping.STATUSES)
     if ended or not jax.distributed.is_initialized():
       raise
@@ -118,7 +128,8 @@ def orderly_end() -> Iterator[None]:
 
 
 def _leave(message: str, status: int = 1) -> None:
-  say(message, file=sys.stderr, flush=True)
+  with contextlib.suppress(OSError):
+    say(message, file=sys.stderr, flush=True)
   if not jax.distributed.is_initialized():
     raise SystemExit(status) from None
   sys.stdout.flush()

@@ -57,25 +57,59 @@ class MetricsLog:
       self._board.close()
 
 
-def report(display: Display, log: MetricsLog, step: int, metrics: Mapping[str, Any],
-           rates: Mapping[str, float]) -> None:
-  """Fetches the metrics of a finished step, writes them, and shows the most important ones.
+class Reports:
+  """Metrics of the steps that are logged, fetched one log later: the devices never wait for them.
 
-  Raises:
-    MolmoError: the loss is not finite.
+  The loss and the gradient of every step stay on the devices, with its records on the host, until a
+  later report shows that they were finite.
   """
-  values = {name: float(x) for name, x in jax.device_get(metrics).items() if name != 'tokens'}
-  values |= rates
-  log.write(step, values)
-  loss = values['loss']
-  if not math.isfinite(loss):
-    raise MolmoError(f'the loss is {loss} at step {step}; resume from an earlier checkpoint with a '
-                     'lower learning rate, or look at the records before it')
-  mfu = f'  MFU {100 * values["mfu"]:.0f} %' if 'mfu' in values else ''
-  waiting = values['time/data']
-  slow = f'  {100 * waiting:.0f} % waiting for data: raise data.workers' if waiting > 0.3 else ''
-  display.update(step, f'loss {loss:.3f}  accuracy {values["accuracy"]:.3f}  '
-                       f'{values["tokens_per_second"]:,.0f} tokens/s{mfu}{slow}')
+
+  def __init__(self, display: Display, log: MetricsLog, named: Callable[[Any], list[str]]):
+    """`named` gives file and line of the records of a batch."""
+    self._display, self._log, self._named = display, log, named
+    self._recent: list[tuple[int, Mapping[str, Any], Any]] = []
+    self._pending: tuple[int, Mapping[str, Any], Mapping[str, float]] | None = None
+
+  def ran(self, step: int, metrics: Mapping[str, Any], records: Any) -> None:
+    """One step more: its metrics, on the devices, and the records of its batch."""
+    self._recent.append((step, metrics, records))
+
+  def due(self, step: int, metrics: Mapping[str, Any], rates: Mapping[str, float]) -> None:
+    """Reports the step that was due before, and keeps this one for the next time."""
+    self.flush()
+    self._pending = step, metrics, rates
+
+  def flush(self) -> None:
+    """Writes and shows the metrics of the step that is due.
+
+    Raises:
+      MolmoError: they are not finite; names the first such step and its records.
+    """
+    if self._pending is None:
+      return
+    (step, metrics, rates), self._pending = self._pending, None
+    values = {name: float(x) for name, x in jax.device_get(metrics).items() if name != 'tokens'}
+    self._log.write(step, values | rates)
+    self.check(step, values)
+    mfu = f'  MFU {100 * rates["mfu"]:.0f} %' if 'mfu' in rates else ''
+    waiting = rates['time/data']
+    slow = f'  {100 * waiting:.0f} % waiting for data: raise data.workers' if waiting > 0.3 else ''
+    self._display.update(step, f'loss {values["loss"]:.3f}  accuracy {values["accuracy"]:.3f}  '
+                               f'{rates["tokens_per_second"]:,.0f} tokens/s{mfu}{slow}')
+
+  def check(self, last: int, metrics: Mapping[str, Any]) -> None:
+    """Raises MolmoError if `metrics`, of step `last`, are not finite; before every checkpoint."""
+    if not _is_finite(metrics):
+      step, metrics, records = next(entry for entry in self._recent if not _is_finite(entry[1]))
+      raise MolmoError(
+        f'the loss is {float(metrics["loss"])} at step {step}, the norm of the gradient '
+        f'{float(metrics["gradient_norm"])}; no checkpoint was written since. Look at the records '
+        f'of this batch, or resume with a lower learning rate: {", ".join(self._named(records))}')
+    self._recent = [entry for entry in self._recent if entry[0] > last]
+
+
+def _is_finite(metrics: Mapping[str, Any]) -> bool:
+  return math.isfinite(metrics['loss']) and math.isfinite(metrics['gradient_norm'])
 
 
 class Meter:

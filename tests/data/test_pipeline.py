@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 from absl import logging as absl_logging
 
+from molmo_jax.data.packing import PackingConfig
 from molmo_jax.data.pipeline import next_start
 from molmo_jax.data.unusable import BadRecordError
 from tests.data.records import numbers, skipped, training_data, write_records
@@ -139,3 +140,17 @@ def test_a_restored_position_gives_the_same_batches(tmp_path, workers):
 def test_workers_give_the_same_batches_as_threads(tmp_path):
   manifest = write_records(tmp_path, 5)
   assert drawn(training_data(manifest, workers=1), 5) == drawn(training_data(manifest), 5)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('buffer', [0, 3])
+def test_the_records_of_a_batch_are_named_by_file_and_line(tmp_path, buffer, workers):
+  manifest = write_records(tmp_path, 8, broken=(4,))
+  data = training_data(manifest, packing=PackingConfig(buffer=buffer), workers=workers, crops=2,
+                       visual_tokens=8)
+  for _ in range(6):
+    batch = next(data)
+    assert 'records' not in batch
+    shown = {n // 5 for n in batch['crops'][:, :, 0, 0, 0].ravel().tolist() if n}
+    assert {int(name.rpartition(':')[2]) - 1 for name in data.named(data.records)} - {0} == shown
+    assert all(name.startswith(f'{manifest}:') for name in data.named(data.records))

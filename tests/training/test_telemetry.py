@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+from molmo_jax.errors import MolmoError
+from molmo_jax.progress import Display
 from molmo_jax.terminal import Terminal
-from molmo_jax.training.telemetry import MetricsLog, batch_table, parameter_table
+from molmo_jax.training.telemetry import MetricsLog, Reports, batch_table, parameter_table
 from tests.model.tiny import batch, row
 
 
@@ -87,3 +91,52 @@ def test_fields_without_elements_have_no_share_in_use():
   text = printed(batch_table(batch(row(4))))
   assert 'pool_index' in text
   assert 'nan' not in text
+
+
+def reports(named=lambda records: [f'm.jsonl:{n}' for n in records]):
+  display = Display(Terminal(file=io.StringIO()), 'training', 9)
+  written = []
+  return Reports(display, SimpleNamespace(write=lambda step, values: written.append(step)),
+                 named), written
+
+
+RATES = {'time/data': 0.0, 'tokens_per_second': 1.0}
+
+
+def ran(to, losses, gradients=()):
+  for step, loss in enumerate(losses, start=1):
+    gradient = dict(enumerate(gradients, start=1)).get(step, 1.0)
+    yield step, {'loss': loss, 'gradient_norm': gradient, 'accuracy': 0.5}
+    to.ran(step, {'loss': loss, 'gradient_norm': gradient, 'accuracy': 0.5}, [10 * step])
+
+
+@pytest.mark.parametrize('losses, gradients', [
+  ((1.0, float('nan'), float('nan'), float('nan')), ()), ((1.0, float('inf'), 1.0, 1.0), ()),
+  ((1.0, 1.0, float('nan'), 1.0), (1.0, float('nan')))])
+def test_a_loss_that_is_not_finite_names_the_first_such_step_and_its_records(losses, gradients):
+  found, written = reports()
+  metrics = list(ran(found, losses, gradients))
+  if losses[-1] == 1.0:
+    metrics[-1] = (4, {'loss': float('nan'), 'gradient_norm': 1.0, 'accuracy': 0.5})
+  found.due(*metrics[-1], RATES)
+  with pytest.raises(MolmoError, match=r'at step 2,.* no checkpoint .*: m.jsonl:20$'):
+    found.flush()
+  assert written == [4]
+
+
+def test_no_checkpoint_is_written_of_a_step_that_is_not_finite():
+  found, _ = reports()
+  metrics = list(ran(found, (1.0, 1.0, float('nan'))))
+  found.check(*metrics[1])
+  with pytest.raises(MolmoError, match='at step 3'):
+    found.check(*metrics[2])
+
+
+def test_metrics_are_reported_one_log_later():
+  found, written = reports()
+  for entry in ran(found, (1.0, 2.0, 3.0)):
+    found.due(*entry, RATES)
+  assert written == [1, 2]
+  found.flush()
+  found.flush()
+  assert written == [1, 2, 3]
