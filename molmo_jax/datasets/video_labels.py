@@ -15,10 +15,11 @@ OTHER_VOICES = ('child+', 'adult+')         # who speaks, not what is done
 
 def segments(row: Row) -> Iterator[Row]:
   """Steps of a video with their segments in seconds: COIN, YouCook2, ActivityNet."""
+  subset = row['subset']
   for step in row.get('annotation') or row.get('annotations') or ():
     start, end = step['segment']
     if start < end:
-      yield dict(step, video=row['id'], start=start, end=end, subset=row['subset'])
+      yield dict(step, video=row['id'], start=start, end=end, subset=subset)
 
 
 def moments_in_time(row: Row) -> Iterator[Row]:
