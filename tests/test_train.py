@@ -239,3 +239,27 @@ def test_a_broken_image_is_named(folder, straight):
   (folder / 'mine.py').write_text(text)
   printed = one_line_error(folder, 'train.py', '--config=mine.py', '--workdir=broken')
   assert re.search(r'^error: broken.jsonl:1.*broken\.png', printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_bad_records_are_skipped_and_written_down_or_end_the_run_with_one_line(
+    folder, straight, workers):
+  good = (folder / 'scenes/train.jsonl').read_text().splitlines()
+  bad = ['[' * 1000 + ']' * 1000, '{"question": "q", "answer": "a", "weights": [1e39]}',
+         '{"question": "q", "answer": "a", "weights": [1%s]}' % ('0' * 400),
+         '{"video": "a.mp4\\u0000.evil", "question": "q", "answer": "a"}',
+         '{"image": "cat[/b]\\ud800.png", "question": "q", "answer": "a"}']
+  half = '{"question": "a\\ud800", "answer": "b", "image": null, "images": [], "weights": null}'
+  manifest = folder / f'scenes/odd{workers}.jsonl'
+  manifest.write_text('\n'.join([*bad, half, *good]) + '\n')
+  (folder / f'odd{workers}.py').write_text(CONFIG.replace("'skip',", f"'skip', workers={workers},"))
+  flags = (f'--config=odd{workers}.py', f'--config.data.train={manifest}',
+           '--config.training.steps=12', '--noevaluate')
+  status, printed = finish(command(folder, 'train.py', *flags, f'--workdir=odd{workers}'))
+  assert status == 0, printed
+  skipped = [json.loads(line) for line in
+             (folder / f'odd{workers}/skipped_records.jsonl').read_text().splitlines()]
+  assert sorted(entry['line'] for entry in skipped) == list(range(1, len(bad) + 1))
+  printed = one_line_error(folder, 'train.py', *flags, f'--workdir=ends{workers}',
+                           '--config.data.on_error=raise')
+  assert re.search(rf'odd{workers}\.jsonl:[1-5]: ', printed)

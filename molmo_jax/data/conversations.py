@@ -214,7 +214,7 @@ def _tracked(fact: Fact, style: str, drawing: Drawing) -> tuple[str, str | None]
   if TRACKS[style] == 'initial' and annotated:
     query, fields['input_points'] = _query(moments, annotated, fact['label'], drawing)
   if TRACKS[style] != 'ground':
-    moments = _near(moments, _grid(moments, fact['fps']))
+    moments = _on_grid(moments, fact['fps'])
   unnamed = style == 'video_point_track_per_frame' and fact['fps'] == USUAL_RATE
   if annotated or not drawing.training:
     unnamed = unnamed and drawing.rng.random() < WITHOUT_RATE
@@ -245,9 +245,12 @@ def _near(moments: Moments, times: np.ndarray) -> Moments:
           if len(times) and np.abs(times - time).min() < SAME_MOMENT]
 
 
-def _grid(moments: Moments, fps: float) -> np.ndarray:
-  """Multiples of 1/fps from the first moment to the last."""
-  if not moments:
-    return np.zeros(0)
-  first = np.ceil(moments[0][0] * fps) / fps
-  return np.arange(first, moments[-1][0] + 1e-6, 1 / fps)
+def _on_grid(moments: Moments, fps: float) -> Moments:
+  """The moments at multiples of 1/fps, from the first moment to the last."""
+  times = np.array([time for time, _ in moments])
+  if not len(times):
+    return []
+  first = np.ceil(times[0] * fps)
+  number = np.clip(np.rint(times * fps), first, np.floor((times[-1] + 1e-6) * fps))
+  kept = (number >= first) & (np.abs(number / fps - times) < SAME_MOMENT)
+  return [moment for moment, is_kept in zip(moments, kept) if is_kept]

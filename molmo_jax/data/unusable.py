@@ -36,8 +36,8 @@ def record_at(source: str) -> Iterator[None]:
   """Turns any fault inside into a BadRecordError that says 'file.jsonl:12: reason'."""
   try:
     yield
-  except MemoryError:
-    raise
+  except MemoryError as error:
+    raise MemoryError(f'{source}: memory ran out ({error})') from error
   except Exception as error:     # a record comes from others and may fail in any way
     reason = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
     reason = ' '.join(reason.removeprefix(f'{source}: ').splitlines())

@@ -24,7 +24,7 @@ import molmo_jax
 from molmo_jax.command_line import make_parser, one_line_errors
 from molmo_jax.evaluation.drawing import draw_points
 from molmo_jax.preprocess.reading import load_image
-from molmo_jax.preprocess.types import MediaError
+from molmo_jax.preprocess.types import EncodingError, MediaError
 from molmo_jax.preprocess.video import read_video
 from molmo_jax.visible import say
 
@@ -93,8 +93,13 @@ def _converse(molmo: molmo_jax.Molmo, media: list[dict[str, Any]], max_new_token
   messages: list[dict[str, Any]] = []
   with contextlib.suppress(EOFError):
     while question := input('> ' if sys.stdin.isatty() else '').strip():
-      messages.append(_user(question, [] if messages else media))
-      messages.append({'role': 'assistant', 'content': _answer(molmo, messages, max_new_tokens)})
+      asked = [*messages, _user(question, [] if messages else media)]
+      try:
+        answer = _answer(molmo, asked, max_new_tokens)
+      except EncodingError as error:            # of this question: the conversation goes on
+        say(f'error: {error}', file=sys.stderr)
+      else:
+        messages = [*asked, {'role': 'assistant', 'content': answer}]
 
 
 def _draw(molmo: molmo_jax.Molmo, answer: str, messages: list[dict[str, Any]],

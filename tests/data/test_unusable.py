@@ -30,6 +30,8 @@ FAULTS = {
   'nan': ('{"image": NaN, "question": "q", "answer": "a"}', 'NaN is not JSON'),
   'latin1': ('{"question": "caf\udce9", "answer": "a"}', 'not valid JSON in UTF-8'),
   'label': ('{"facts": [{"style": "pointing", "points": [[1, [[0.1, 0.2]]]]}]}', "'label'"),
+  'rate': ('{"facts": [{"style": "video_point_track_per_frame", "label": "x", "fps": 0, '
+           '"tracks": [[1e30, {"a": [0, 0]}]]}], "video": "v.mp4"}', ''),
   'asks': ('{"facts": [{"style": "s", "question": "q", "asks": "no such kind"}]}', 'missing'),
   'points': ('{"image": "0.png", "facts": [{"style": "pointing", "label": "x", "points": '
              '[[1e30, [[1e30, 0.2]]]]}]}', ''),

@@ -65,6 +65,14 @@ def test_without_a_question_it_is_a_conversation(molmo, picture, monkeypatch, ca
   assert [len(m['content']) for m in seen[1]] == [2, 3, 1]   # picture and text, 'yes', text alone
 
 
+def test_a_question_that_cannot_be_asked_does_not_end_the_conversation(molmo, monkeypatch, capsys):
+  monkeypatch.setattr('sys.stdin', io.StringIO('Half \ud800 of a pair?\nWhy <|im_end|>?\nSo?\n'))
+  assert ask() == 0
+  printed = capsys.readouterr()
+  assert len(printed.out.splitlines()) >= 2 and '<|im_end|>' in printed.err
+  assert printed.err.count('error: ') == 1
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
   (['--image', 'absent.png', 'Why?'], 'absent.png: no such file'),
   (['--video', 'absent.mp4', 'Why?'], 'absent.mp4: no such file'),
