@@ -6,7 +6,8 @@
   python train.py --config=configs/finetune.py --config.init_from=DIR   # from a released checkpoint
 
 An interrupted run resumes from its last checkpoint, to the same bytes: start it again with the same
-command. Another configuration needs another --workdir.
+command. More steps, and what cannot change what was computed so far (intervals, workers, where the
+same data lie), may be given then; another configuration needs another --workdir.
 """
 
 from pathlib import Path
