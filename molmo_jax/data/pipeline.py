@@ -37,7 +37,6 @@ from molmo_jax.preprocess.tokenizer import Tokenizer
 from molmo_jax.preprocess.types import PreprocessConfig
 
 AHEAD = 2      # batches that are made while the devices compute
-
 # else Grain puts lines of its own into the message of every error
 grain.config.update('py_traceback_filtering', 'off')
 
@@ -264,8 +263,7 @@ def open_data(config: DataConfig, preprocess: PreprocessConfig, sources: Sequenc
               tokenizer: Tokenizer, slots: int, process: tuple[int, int] = (0, 1),
               positions: Mapping[str, Any] | None = None, folder: Path | None = None
               ) -> TrainingData:
-  """The data of one process, from the beginning or from where a checkpoint was saved, with batches
-  made ahead, so that the devices never wait for the host to pack and pad.
+  """The data of one process, from the beginning or a checkpoint, with batches made ahead.
 
   Args:
     config, preprocess, sources, tokenizer, slots: see `TrainingData`.
@@ -273,8 +271,7 @@ def open_data(config: DataConfig, preprocess: PreprocessConfig, sources: Sequenc
     positions: `TrainingData.position()` of every shard, by its index as text. With as many shards
       as now the data continues exactly; with another number from the first record that none of them
       had read (`next_start`).
-    folder: of the run; gets `skipped_records.jsonl`, and one with the shard's number in its name
-      from every other process.
+    folder: of the run; gets `skipped_records.jsonl` (with the shard's number from other processes).
   """
   index, count = process
   exactly, start = len(positions or ()) == count, 0
