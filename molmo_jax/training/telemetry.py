@@ -89,7 +89,7 @@ class Reports:
       return
     (step, metrics, rates), self._pending = self._pending, None
     values = {name: float(x) for name, x in jax.device_get(metrics).items() if name != 'tokens'}
-    self._log.write(step, values | rates)
+    self._log.write(step, {**values, **rates})
     self.check(step, values)
     mfu = f'  MFU {100 * rates["mfu"]:.0f} %' if 'mfu' in rates else ''
     waiting = rates['time/data']
