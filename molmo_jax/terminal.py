@@ -46,6 +46,10 @@ class Terminal(Console):
         table.box, table.collapse_padding, options['crop'] = None, True, False
     super().print(*objects, **options)
 
+  def on_broken_pipe(self) -> None:
+    """As any other error: rich would end the program without a word."""
+    raise BrokenPipeError
+
   def rule(self, title: Any = '', **options: Any) -> None:
     """A heading on a line of its own, as wide as it is."""
     self.print(f'── {title} ──', style='bold')
