@@ -8,9 +8,8 @@ import fcntl
 import json
 import os
 import pathlib
-import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import IO, Any
 
 from molmo_jax.errors import MolmoError
@@ -136,34 +135,6 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
     except BaseException:
       temporary.unlink()
       raise
-
-
-@contextlib.contextmanager
-def locked(folder: str | os.PathLike) -> Iterator[None]:
-  """Holds `<folder>/run.lock`, which names host and process, while the context is open.
-
-  The system frees the lock of a process that died; of one on another host nobody knows.
-
-  Raises:
-    MolmoError: another process has it; the message names it.
-  """
-  path, here = pathlib.Path(folder) / 'run.lock', socket.gethostname()
-  path.parent.mkdir(parents=True, exist_ok=True)
-  holder = path.read_text('utf-8', 'replace')[:200] if path.exists() else ''
-  if holder and not holder.endswith(f' on {here}'):
-    raise MolmoError(f'{folder} is in use by {holder}; if that has ended, delete {path}')
-  try:
-    file = open_alone(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    raise MolmoError(f'{folder} is in use by {holder or "another process"}; wait for it, or give '
-                     'another folder') from None
-  with file:
-    file.write(f'process {os.getpid()} on {here}'.encode())
-    file.flush()
-    try:
-      yield
-    finally:
-      path.unlink(missing_ok=True)
 
 
 def open_alone(path: pathlib.Path, how: int = fcntl.LOCK_EX) -> IO[bytes]:

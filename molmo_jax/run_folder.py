@@ -22,7 +22,8 @@ from ml_collections import ConfigDict
 from molmo_jax.configuration import ConfigError, flatten
 from molmo_jax.data.pipeline import DataConfig
 from molmo_jax.errors import shown
-from molmo_jax.files import locked, open_regular, read_json, write_atomically, write_json
+from molmo_jax.files import open_regular, read_json, write_atomically, write_json
+from molmo_jax.folder_lock import locked
 
 # Keys that cannot change what was computed so far, besides training.steps, which may grow.
 FREE = re.compile(

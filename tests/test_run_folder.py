@@ -7,14 +7,17 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 from configs import image
+from molmo_jax import folder_lock
 from molmo_jax.configuration import ConfigError
 from molmo_jax.errors import MolmoError
 from molmo_jax.experiment import from_config, load
-from molmo_jax.files import locked
+from molmo_jax.folder_lock import locked
 from molmo_jax.run_folder import check, claim, facts
 from tests.test_experiment import changed
 
@@ -152,7 +155,7 @@ def test_checking_writes_nothing(tmp_path):
 
 HOLD = """
 import sys, time
-from molmo_jax.files import locked
+from molmo_jax.folder_lock import locked
 with locked(sys.argv[1]):
   print('held', flush=True)
   time.sleep(60)
@@ -173,8 +176,35 @@ def test_one_process_works_in_a_folder_and_a_dead_one_does_not_count(tmp_path):
   assert not (tmp_path / 'run.lock').exists()
 
 
-def test_a_lock_of_another_host_says_how_to_release_it(tmp_path):
-  (tmp_path / 'run.lock').write_text('process 12 on elsewhere')
-  with pytest.raises(MolmoError, match='process 12 on elsewhere; if that has ended, delete .*lock'):
-    with locked(tmp_path):
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+  """The lock of a process on another host."""
+  monkeypatch.setattr(folder_lock, 'BEAT', 0.05)
+  monkeypatch.setattr(folder_lock, 'PATIENCE', 0.5)
+  lock = tmp_path / 'run.lock'
+  lock.write_text('process 12 on elsewhere')
+  return lock
+
+
+def test_the_folder_of_a_host_that_is_gone_is_taken_over(elsewhere):
+  with locked(elsewhere.parent):
+    assert elsewhere.read_text() == f'process {os.getpid()} on {socket.gethostname()}'
+
+
+def test_the_folder_of_a_host_that_is_at_work_is_not(elsewhere):
+  began = elsewhere.stat().st_mtime
+  threading.Timer(0.2, lambda: os.utime(elsewhere, (began + 9, began + 9))).start()
+  with pytest.raises(MolmoError, match='in use by process 12 on elsewhere; wait for it'):
+    with locked(elsewhere.parent):
       pass
+  assert elsewhere.read_text() == 'process 12 on elsewhere'
+
+
+def test_a_lock_is_touched_as_long_as_it_is_held(tmp_path, monkeypatch):
+  monkeypatch.setattr(folder_lock, 'BEAT', 0.02)
+  with locked(tmp_path):
+    os.utime(tmp_path / 'run.lock', (0, 0))
+    until = time.monotonic() + 20
+    while not (tmp_path / 'run.lock').stat().st_mtime and time.monotonic() < until:
+      time.sleep(0.01)
+    assert (tmp_path / 'run.lock').stat().st_mtime

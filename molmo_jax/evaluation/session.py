@@ -27,7 +27,8 @@ from molmo_jax.evaluation.published import published_numbers
 from molmo_jax.evaluation.report import write_report
 from molmo_jax.evaluation.runner import EvaluationConfig, evaluate
 from molmo_jax.evaluation.summary import chances_of, print_published, print_table, summarise
-from molmo_jax.files import locked, read_json, write_json
+from molmo_jax.files import read_json, write_json
+from molmo_jax.folder_lock import locked
 from molmo_jax.inference.loaded import LoadedModel
 from molmo_jax.parallel.processes import from_first, is_first
 from molmo_jax.preprocess.encode import encode
