@@ -37,7 +37,9 @@ _TURNS = {2: (False, False, True), 3: (False, True, True), 4: (False, True, Fals
           5: (True, False, False), 6: (True, False, True), 7: (True, True, True),
           8: (True, True, False)}
 
-_PNG = b'\x89PNG\r\n\x1a\n'
+# Tags of a TIFF that say where and how its pixels are stored, and which way is up
+_TIFF_TAGS = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320,
+              322, 323, 324, 325, 332, 338, 339, 347, 529, 530, 531, 532}
 
 # Pillow warns of metadata that are left out, and of sizes that `max_pixels` decides on.
 warnings.filterwarnings('ignore', module=r'PIL\.')
@@ -90,9 +92,10 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, *,
         return _decode(image, f'image {name}', True, mode, max_pixels)
     except Exception as error:
       file.seek(0)
-      if isinstance(error, MediaError) or file.read(len(_PNG)) != _PNG:
+      bare = None if isinstance(error, MediaError) else _without_metadata(file, max_pixels)
+      if bare is None:
         raise
-    with open_image(io.BytesIO(_png_pixels(file, max_pixels)), max_pixels) as image:
+    with open_image(io.BytesIO(bare), max_pixels) as image:
       return _decode(image, f'image {name}', True, mode, max_pixels)
 
 
@@ -136,22 +139,36 @@ def is_image(source: str | Path) -> bool:
   return True
 
 
-def _png_pixels(file: IO[bytes], max_pixels: int) -> bytes:
-  """A PNG of the chunks that its pixels and its orientation need, from behind its signature.
+def _without_metadata(file: IO[bytes], max_pixels: int) -> bytes | None:
+  """A PNG or a TIFF of what its pixels and its orientation need; None: another format.
 
-  Pillow refuses a picture for the sake of a long text or colour profile, or of their checksums.
+  Pillow refuses a picture for the sake of a long text or colour profile, their checksums, or tags
+  of another type than it expects.
   """
-  chunks, left = [_PNG], 8 * max_pixels + 2**20   # bytes: 16 bits of four channels, and something
-  while len(head := file.read(8)) == 8 and left > 0:
+  start, most = file.read(8), 8 * max_pixels + 2**20   # 16 bits of four channels, and something
+  if start[:4] in (b'II*\0', b'MM\0*'):
+    data = bytearray(start + file.read(most))
+    order = '<' if start[:2] == b'II' else '>'
+    at, = struct.unpack_from(f'{order}I', data, 4)
+    end = at + 2 + 12 * struct.unpack_from(f'{order}H', data, at)[0]
+    entries = [data[i:i + 12] for i in range(at + 2, end, 12)]
+    kept = [e for e in entries if struct.unpack_from(f'{order}H', e)[0] in _TIFF_TAGS]
+    struct.pack_into(f'{order}H', data, at, len(kept))
+    data[at + 2:end] = b''.join(kept).ljust(end - at - 2, b'\0')
+    return bytes(data)
+  if start != b'\x89PNG\r\n\x1a\n':
+    return None
+  chunks = [start]
+  while len(head := file.read(8)) == 8 and most > 0:
     size, kind = struct.unpack('>I4s', head)
     if kind not in (b'IHDR', b'PLTE', b'IDAT', b'IEND', b'tRNS', b'eXIf'):
       file.seek(size + 4, os.SEEK_CUR)
       continue
-    body, checksum = file.read(min(size, left)), file.read(4)
+    body, checksum = file.read(min(size, most)), file.read(4)
     if kind in (b'tRNS', b'eXIf'):
       checksum = struct.pack('>I', zlib.crc32(kind + body))
     chunks += [head, body, checksum]
-    left -= size
+    most -= size
   return b''.join(chunks)
 
 

@@ -217,6 +217,25 @@ def test_ancillary_chunks_of_a_png_do_not_cost_its_pixels(tmp_path, picture, ext
   np.testing.assert_array_equal(load_image(tmp_path / 'a.png'), np.rot90(picture, -1))
 
 
+@pytest.mark.parametrize('compression', [None, 'tiff_lzw', 'jpeg'])
+@pytest.mark.parametrize('tag', [270, 306, 700])   # a description, a date, XMP
+@pytest.mark.parametrize('entry', [(3, 2, 8), (4, 9, 2 ** 31), (16, 2 ** 32 - 1, 0), (5, 1, 8)])
+def test_odd_tags_of_a_tiff_do_not_cost_its_pixels(tmp_path, picture, compression, tag, entry):
+  path = tmp_path / 'a.tif'
+  Image.fromarray(picture).save(path, compression=compression, tiffinfo={
+    270: 'a', 306: '2020', 700: b'xmp', 274: 6})
+  right = load_image(path)
+  assert right.shape == (9, 6, 3)
+  data = bytearray(path.read_bytes())
+  start, = struct.unpack_from('<I', data, 4)
+  count, = struct.unpack_from('<H', data, start)
+  at = next(at for at in range(start + 2, start + 2 + 12 * count, 12)
+            if struct.unpack_from('<H', data, at) == (tag,))
+  struct.pack_into('<HII', data, at + 2, *entry)
+  path.write_bytes(data)
+  np.testing.assert_array_equal(load_image(path), right)
+
+
 def test_of_exif_only_the_orientation_is_read(tmp_path, picture):
   image = load_image(FAULTS / 'exif_rational_as_str+o6.jpg')
   assert image.shape == (60, 40, 3)
