@@ -187,7 +187,7 @@ def _check_shapes(checkpoints: ocp.training.Checkpointer, step: int, abstract: A
   ValueError if the files contradict what was noted of them, `shapes` (None in old checkpoints).
   """
   stored = _shapes(checkpoints.checkpointables_metadata(step).metadata['state'])
-  if shapes not in (None, stored):
+  if not stored or shapes not in (None, stored):
     raise ValueError('the list of its arrays has changed')
   have, want = ({name.removeprefix(part): shape for name, shape in arrays.items()
                  if name.startswith(part)} for arrays in (stored, _shapes(abstract)))

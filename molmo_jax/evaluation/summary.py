@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from molmo_jax import metrics
-from molmo_jax.configuration import build
+from molmo_jax.configuration import Count, Rate, build
 from molmo_jax.evaluation.predictions import Prediction
 from molmo_jax.files import read_json
 from molmo_jax.terminal import Terminal, make_table
@@ -25,11 +25,11 @@ UNSCORED = 'predictions_only'                   # metric of examples whose answe
 @dataclasses.dataclass(frozen=True)
 class _Row:
   """A line of the table; what it means, says `summarise`."""
-  accuracy: float
-  low: float
-  high: float
-  chance: float
-  n: int
+  accuracy: Rate
+  low: Rate
+  high: Rate
+  chance: Rate
+  n: Count
 
 
 @dataclasses.dataclass(frozen=True)

@@ -149,7 +149,8 @@ def run_area(area: str, seed: int, numbers: Iterable[int], total: int | None, se
     out: folder; bad inputs are kept in `out/bad`.
   """
   tally, folder, begun = Tally(area), out / area, time.monotonic()
-  folder.mkdir(parents=True, exist_ok=True)
+  shutil.rmtree(folder, ignore_errors=True)     # of another version of the project, perhaps
+  folder.mkdir(parents=True)
   worker, said = Worker(area, seed, folder), begun
   for number in numbers:
     outcome = worker.ask(number)
