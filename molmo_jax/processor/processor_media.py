@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from molmo_jax.preprocess import images, layout, reading, video
+from molmo_jax.preprocess.media_files import open_media
 from molmo_jax.preprocess.tokenizer import Tokenizer
-from molmo_jax.preprocess.types import MediaError, PreprocessConfig, VisualInput
+from molmo_jax.preprocess.types import PreprocessConfig, VisualInput
 from molmo_jax.processor.conversation import Chat, local_path
 
 
@@ -103,10 +104,8 @@ def _video_source(source: Any) -> Any:
   path = local_path(source) if isinstance(source, (str, os.PathLike)) else source
   if not isinstance(path, Path) or path.suffix != '.npy':
     return path
-  try:
-    return np.load(path, allow_pickle=False)
-  except (OSError, ValueError) as error:
-    raise MediaError(f'video {path}: cannot be read as an array ({error})') from error
+  with open_media('video', path) as file:
+    return np.load(file, allow_pickle=False)
 
 
 def _grid(visual: VisualInput, kind: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 from pathlib import Path
 
 import av
@@ -217,6 +218,15 @@ def test_frames_of_an_array_are_chosen_by_index(processor, tmp_path):
   np.testing.assert_array_equal(kept['crops'], inputs['crops'])
 
 
+def test_an_array_file_is_a_regular_file_of_an_array(processor, tmp_path):
+  os.mkfifo(tmp_path / 'fifo.npy')
+  (tmp_path / 'text.npy').write_text('hello')
+  for name, reason in (('fifo', 'a FIFO, not a regular file'), ('text', 'cannot be read as')):
+    with pytest.raises(MediaError, match=f'{name}.npy: {reason}'):
+      processor([user({'type': 'video', 'video': str(tmp_path / f'{name}.npy'), 'fps': 8.0},
+                      text('a'))])
+
+
 def test_frames_of_a_file_are_chosen_by_time(processor, tmp_path):
   path = tmp_path / 'clip.mp4'
   with av.open(str(path), 'w') as container:
@@ -342,7 +352,7 @@ def test_a_template_that_loses_an_image_is_an_error():
   (image(np.zeros((4, 4, 3))), 'must be uint8'),
   (image(b'nothing'), 'image in memory'),
   ({'type': 'video', 'video': 'missing.mp4'}, 'missing.mp4'),
-  ({'type': 'video', 'video': 'missing.npy', 'fps': 2}, 'missing.npy: cannot be read'),
+  ({'type': 'video', 'video': 'missing.npy', 'fps': 2}, 'missing.npy: no such file'),
   ({'type': 'video', 'video': np.zeros((2, 4, 4, 3), np.uint8)}, 'fps is None'),
   ({'type': 'video', 'video': np.zeros((2, 4, 4, 3)), 'fps': 2}, 'uint8'),
   ({'type': 'video', 'video': [b'a'], 'fps': 2}, 'not list'),
