@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tokenizers
 
-from molmo_jax.errors import CheckpointError
+from molmo_jax.errors import CheckpointError, MolmoError
 from molmo_jax.files import open_regular, write_atomically
 from molmo_jax.json_section import Section
 from molmo_jax.preprocess.layout import SPECIAL_TOKENS
@@ -70,11 +70,13 @@ class Tokenizer:
     """
     path = Path(path)
     path = path / 'tokenizer.json' if path.is_dir() else path
-    with open_regular(path) as file:
-      try:
+    try:
+      with open_regular(path) as file:
         inner = tokenizers.Tokenizer.from_buffer(file.read())
-      except Exception as error:  # the library raises a bare Exception
-        raise CheckpointError(f'{path} is not a tokenizer.json: {error}') from error
+    except (FileNotFoundError, MolmoError):
+      raise
+    except Exception as error:  # the library raises a bare Exception
+      raise CheckpointError(f'{path} is not a tokenizer.json: {error}') from error
     special, base = _extra_tokens(inner, base_vocab_size, special_tokens, path)
     return cls(inner, special=special, base_vocab_size=base, **_control_ids(inner, path))
 

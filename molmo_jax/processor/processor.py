@@ -194,14 +194,14 @@ class Processor:
                             f"{{'type': '{placeholder[2:-2]}', …}}")
     self.tokenizer.check_plain(text)
 
-  def _check_prompt(self, prompt: str, chat: Chat) -> None:
+  def _check_prompt(self, prompt: str, chat: Chat, named: str = 'the prompt') -> None:
     for placeholder, count in ((IMAGE, len(chat.images)), (VIDEO, int(chat.video is not None))):
       if prompt.count(placeholder) != count:
-        raise EncodingError(f'the prompt has {prompt.count(placeholder)} {placeholder} for {count} '
+        raise EncodingError(f'{named} has {prompt.count(placeholder)} {placeholder} for {count} '
                             f'{placeholder[2:-2]}(s); there must be one for each')
     for token in VISUAL_TOKENS:
       if token in prompt:
-        raise EncodingError(f'the prompt contains {token}, a token for a part of an image; use '
+        raise EncodingError(f'{named} contains {token}, a token for a part of an image; use '
                             f'{IMAGE} or {VIDEO}')
 
   def _prompt(self, chat: Chat, add_generation_prompt: bool | None) -> str:
@@ -211,7 +211,7 @@ class Processor:
       add_generation_prompt=not continues and add_generation_prompt is not False,
       name=self._template_name,
       **self.tokenizer.named_tokens)
-    self._check_prompt(prompt, chat)
+    self._check_prompt(prompt, chat, f'the prompt that {self._template_name} makes')
     return prompt
 
   def _row(self, prompt: str, chat: Chat) -> dict[str, np.ndarray]:
