@@ -4,6 +4,7 @@ give a prompt; and steps that a run saved, of which the newest is damaged.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -21,6 +22,7 @@ from molmo_jax.checkpoint import hf, native
 from molmo_jax.checkpoint.hf_config import read_model_config, read_serving_settings
 from molmo_jax.checkpoint.hf_files import TensorFolder
 from molmo_jax.checkpoint.hf_plan import plan_import
+from molmo_jax.errors import CheckpointError
 from molmo_jax.processor.processor import Processor
 from molmo_jax.training.state import TrainState, abstract_params
 from tests.campaign.engine import Case
@@ -81,14 +83,14 @@ class Inputs:
     kind = rng.random()
     if kind < 0.02:
       return self._control(rng)
-    if kind < 0.2:
+    if kind < 0.14:
       return self._step(rng, folder / 'checkpoints')
     source = pick(rng, self._folders)
     folder = folder / 'hub7'
     _linked(source, folder)
-    if kind < 0.3:
+    if kind < 0.18:
       return self._template(rng, folder)
-    if kind < 0.45:
+    if kind < 0.4:
       return self._weights(rng, folder)
     if kind < 0.5:
       return self._file(rng, folder)
@@ -121,7 +123,8 @@ class Inputs:
     data = bomb.encode()
     if rng.random() < 0.3:
       data, how = damage_bytes(data, rng)
-      return self._opened(folder, TEMPLATE, data, f'template damaged: {how}, {bomb[:40]}')
+      case = self._opened(folder, TEMPLATE, data, f'template damaged: {how}, {bomb[:40]}')
+      return dataclasses.replace(case, names='')   # what it still writes is no longer a prompt
     return self._opened(folder, TEMPLATE, data, f'template: {bomb[:60]}', 'error')
 
   def _weights(self, rng: Rng, folder: Path) -> Case:
@@ -171,7 +174,16 @@ class Inputs:
 
 
 def _open(folder: Path) -> tuple[Any, Any]:
-  """What `from_pretrained` does, up to the reading of the tensors, and a prompt."""
+  """What `from_pretrained` does, up to the reading of the tensors, and a prompt. That a file is
+  missing or a folder may be said by the operating system's error, which commands print as one line.
+  """
+  try:
+    return _opened(folder)
+  except (FileNotFoundError, IsADirectoryError) as error:
+    raise CheckpointError(f'{error.filename}: {error.strerror}') from error
+
+
+def _opened(folder: Path) -> tuple[Any, Any]:
   config = read_model_config(folder)
   read_serving_settings(folder)
   processor = Processor.from_pretrained(folder)
