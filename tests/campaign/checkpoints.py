@@ -175,11 +175,12 @@ class Inputs:
 
 def _open(folder: Path) -> tuple[Any, Any]:
   """What `from_pretrained` does, up to the reading of the tensors, and a prompt. That a file is
-  missing or a folder may be said by the operating system's error, which commands print as one line.
+  missing, a folder or a loop of links may be the operating system's error, which commands print as
+  one line.
   """
   try:
     return _opened(folder)
-  except (FileNotFoundError, IsADirectoryError) as error:
+  except OSError as error:
     raise CheckpointError(f'{error.filename}: {error.strerror}') from error
 
 
