@@ -65,6 +65,7 @@ def main(argv: list[str]) -> int:
   run = experiment_lib.from_config(config)
   if not (workdir / 'checkpoints').is_dir():
     from_backbones.check(run)   # before the folder is claimed
+  run_folder.check_alike(config)
   run_folder.check(workdir, config)
   console.rule(f'{run.name} → {workdir}')
 

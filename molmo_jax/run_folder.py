@@ -24,6 +24,7 @@ from molmo_jax.data.pipeline import DataConfig
 from molmo_jax.errors import shown
 from molmo_jax.files import open_regular, read_json, write_atomically, write_json
 from molmo_jax.folder_lock import locked
+from molmo_jax.parallel import processes
 
 # Keys that cannot change what was computed so far, besides training.steps, which may grow.
 FREE = re.compile(
@@ -76,6 +77,22 @@ def check(workdir: Path, config: ConfigDict, data: Facts | None = None) -> dict[
                       'with the new ones', new.get(key), key, workdir)
       changed[f'contents of {key}'] = [there['sha256'], now['sha256']]
   return changed
+
+
+def check_alike(config: ConfigDict) -> None:
+  """Compares the configurations of all processes; a collective.
+
+  Raises:
+    ConfigError: this process was started with another one than the first. The message names the
+      flags that differ.
+  """
+  mine = flatten(_plain(config))
+  first = processes.from_first(mine)
+  differ = [f'--config.{key}: {shown(first.get(key))} there, {shown(mine.get(key))} here'
+            for key in sorted(first.keys() | mine.keys()) if first.get(key) != mine.get(key)]
+  if differ:
+    raise ConfigError('the first process was started with another configuration '
+                      f'({"; ".join(differ)})')
 
 
 def claim(workdir: Path, config: ConfigDict, data: Facts | None = None) -> None:

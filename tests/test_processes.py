@@ -153,7 +153,7 @@ def test_a_lost_peer_ends_the_run_with_a_message(folder, one):
 
 
 def test_an_error_in_one_process_ends_all(folder, one):
-  """The second process has another configuration than the one that the first wrote down."""
+  """The second process has another configuration than the first."""
   first, second = together(folder, *TRAIN, '--workdir=differ')
   second.kill()
   second.wait()
@@ -161,7 +161,7 @@ def test_an_error_in_one_process_ends_all(folder, one):
   second = command(folder, *TRAIN, '--workdir=differ', '--config.seed=7', port)
   status, printed = finish(second)
   assert status == 1
-  assert 'config.seed: 0 there, 7 now' in printed
+  assert 'config.seed: 0 there, 7 here' in printed
   status, printed = finish(first)
   assert status not in (0, None)
   assert 'process 0 of 2 failed or lost a peer' in printed, printed

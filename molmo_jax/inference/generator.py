@@ -144,7 +144,7 @@ class Generator:
     if found is not None:
       yield found
       return
-    ids: list[list[int]] = [[] for _ in answers.done]
+    ids: list[list[int]] = [[] for _ in range(len(answers.done))]
     for start in range(0, settings.max_new_tokens, chunk):
       end = min(start + chunk, settings.max_new_tokens)
       with self._on_mesh():

@@ -117,11 +117,11 @@ def test_a_released_checkpoint_is_evaluated_on_records_of_ones_own(folder):
             '--config.evaluation.generation.max_new_tokens=3',
             '--config.evaluation.batch_size=2', '--config.model.dtype=float32'))
   assert status == 0, printed
-  summary = json.loads((folder / 'runs/molmo2_olmo_hub/evaluation/summary.json').read_text())
+  out = folder / 'runs/molmo2_olmo_hub/evaluation_mine'
+  summary = json.loads((out / 'summary.json').read_text())
   assert summary['overall']['n'] == 3
   predictions = [json.loads(line)['prediction'] for line in
-                 (folder
-                  / 'runs/molmo2_olmo_hub/evaluation/predictions.jsonl').read_text().splitlines()]
+                 (out / 'predictions.jsonl').read_text().splitlines()]
   molmo = molmo_jax.from_pretrained(CHECKPOINT, dtype='float32')
   picture = {'type': 'image', 'image': str(folder / 'red.png')}
   question = {'type': 'text', 'text': 'Which colour?'}

@@ -66,7 +66,7 @@ def test_evaluation_gives_the_answers_of_the_public_face(checkpoint, tmp_path):
     '--config.model.dtype=float32', '--config.preprocess.image.max_crops_eval=4'))
   assert status == 0, printed
   prediction = json.loads((
-    tmp_path / f'runs/{CASE}/evaluation/predictions.jsonl').read_text())['prediction']
+    tmp_path / f'runs/{CASE}/evaluation_mine/predictions.jsonl').read_text())['prediction']
   molmo = molmo_jax.from_pretrained(checkpoint, dtype='float32')
   parts = [{'type': 'image', 'image': str(tmp_path / 'a.png')}, {'type': 'text', 'text': 'what?'}]
   assert prediction == molmo.generate([{'role': 'user', 'content': parts}], 4)
