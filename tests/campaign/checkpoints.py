@@ -4,7 +4,6 @@ give a prompt; and steps that a run saved, of which the newest is damaged.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import os
@@ -123,8 +122,7 @@ class Inputs:
     data = bomb.encode()
     if rng.random() < 0.3:
       data, how = damage_bytes(data, rng)
-      case = self._opened(folder, TEMPLATE, data, f'template damaged: {how}, {bomb[:40]}')
-      return dataclasses.replace(case, names='')   # what it still writes is no longer a prompt
+      return self._opened(folder, TEMPLATE, data, f'template damaged: {how}, {bomb[:40]}')
     return self._opened(folder, TEMPLATE, data, f'template: {bomb[:60]}', 'error')
 
   def _weights(self, rng: Rng, folder: Path) -> Case:
@@ -175,12 +173,11 @@ class Inputs:
 
 def _open(folder: Path) -> tuple[Any, Any]:
   """What `from_pretrained` does, up to the reading of the tensors, and a prompt. That a file is
-  missing, a folder or a loop of links may be the operating system's error, which commands print as
-  one line.
+  missing or a folder may be said by the operating system's error, which commands print as one line.
   """
   try:
     return _opened(folder)
-  except OSError as error:
+  except (FileNotFoundError, IsADirectoryError) as error:
     raise CheckpointError(f'{error.filename}: {error.strerror}') from error
 
 
