@@ -61,11 +61,12 @@ class Manifest:
       ManifestError: the line is not a valid record.
     """
     source = self.source(index)
-    if self._file is None:
-      self._file = open_regular(self.path)
+    # a name of its own: another thread that opens the file at the same moment replaces `_file`, and
+    # what nothing names is closed
+    file = self._file = self._file or open_regular(self.path)
     _, start, length = self._lines[index].tolist()
     try:
-      record = _decode(os.pread(self._file.fileno(), length, start))
+      record = _decode(os.pread(file.fileno(), length, start))
     except ManifestError as error:
       raise ManifestError(f'{source}: {error}') from None
     except (ValueError, RecursionError) as error:   # of JSON, UTF-8, digits, nesting

@@ -51,7 +51,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
   parser = argparse.ArgumentParser(prog='python -m tests.campaign', description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--minutes', type=float, default=math.inf, help='at most; of all areas')
+  parser.add_argument('--minutes', type=float, default=math.inf,
+                      help='at most, of all areas, without their preparation')
   parser.add_argument('--inputs', type=int, default=0, help='of every area; 0: the time decides')
   parser.add_argument('--seed', type=int, default=0, help='random seed')
   parser.add_argument('--area', choices=[*AREAS, 'kills'], help='default: all but kills')

@@ -33,7 +33,7 @@ class Worker:
   def ask(self, number: int) -> Outcome:
     """Lets the process examine input `number`."""
     if self._process is None or self._served >= FRESH:
-      self._start()
+      self.start()
     begun = time.monotonic()
     self._served += 1
     self._process.stdin.write(f'{number}\n')
@@ -62,7 +62,8 @@ class Worker:
       self._process.stdout.close()
       self._process = None
 
-  def _start(self) -> None:
+  def start(self) -> None:
+    """Starts it anew; it prepares what all inputs are made from."""
     self.close()
     environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
     command = [sys.executable, '-m', 'tests.campaign.engine', self._area, str(self._seed),
@@ -145,13 +146,15 @@ def run_area(area: str, seed: int, numbers: Iterable[int], total: int | None, se
 
   Args:
     total: how many `numbers` there are; None: the time ends them.
-    seconds: the time.
+    seconds: the time, after the preparations.
     out: folder; bad inputs are kept in `out/bad`.
   """
-  tally, folder, begun = Tally(area), out / area, time.monotonic()
+  tally, folder = Tally(area), out / area
   shutil.rmtree(folder, ignore_errors=True)     # of another version of the project, perhaps
   folder.mkdir(parents=True)
-  worker, said = Worker(area, seed, folder), begun
+  worker = Worker(area, seed, folder)
+  worker.start()
+  begun = said = time.monotonic()
   for number in numbers:
     outcome = worker.ask(number)
     tally.add(outcome)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import re
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from molmo_jax.data import manifest as manifest_lib
 from molmo_jax.data.manifest import ManifestError, parse_record, read_manifest
 from molmo_jax.data.record import KEYS
+from molmo_jax.files import open_regular
 from molmo_jax.preprocess.types import Example, Message, Subtitle
 
 TURNS = [{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': 'a'}]
@@ -223,3 +228,24 @@ def test_the_last_reply_is_the_accepted_answer_where_none_is_named():
   assert parse_record({'messages': talk, 'answers': ['b']}, 'f:1').answers == ('b',)
   assert parse_record({'messages': talk[:1]}, 'f:1').answers == ()
   assert parse_record({'conversations': [talk, talk]}, 'f:1').answers == ()
+
+
+def test_threads_that_open_the_file_at_the_same_moment_both_read_it(tmp_path, monkeypatch):
+  path = tmp_path / 'a.jsonl'
+  path.write_text('{"question": "Q?", "answer": "A"}\n')
+  shared, both = read_manifest(path), threading.Barrier(2)
+
+  def open_together(path):
+    file = open_regular(path)
+    both.wait(20)
+    return file
+
+  def read_late(*arguments):
+    time.sleep(0.1)                             # until the other thread has stored its file
+    return pread(*arguments)
+
+  pread = os.pread
+  monkeypatch.setattr(manifest_lib, 'open_regular', open_together)
+  monkeypatch.setattr(os, 'pread', read_late)
+  with ThreadPoolExecutor(2) as pool:
+    assert len(list(pool.map(lambda _: shared[0], range(2)))) == 2
